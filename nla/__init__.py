@@ -1,0 +1,25 @@
+"""NLA: facial expression recognition that stays right when labels are ambiguous, noisy and unbalanced.
+
+from nla import NLALoss, naw_weight
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nla.losses import NLALoss, naw_weight
+    from nla.serving.predictor import Predictor
+
+__version__ = "0.1.0"
+__all__ = ["NLALoss", "Predictor", "naw_weight"]
+
+_HOME = {"NLALoss": "nla.losses", "naw_weight": "nla.losses", "Predictor": "nla.serving.predictor"}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are loaded when first used: a stage that reads CSV files does not import torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'nla' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

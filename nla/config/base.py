@@ -1,0 +1,93 @@
+"""Reading params.yaml: frozen sections, and errors that name the nearest valid key.
+
+Each section is a class in a file of its own, so that a DVC stage depends on the sections it reads and on no other.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from nla.errors import ConfigError
+
+SECTIONS = ("data", "model", "augment", "loss", "train", "evaluate", "tune", "register", "ray")
+
+
+class Section(BaseModel):
+    """One block of params.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    NAME: ClassVar[str]
+
+
+S = TypeVar("S", bound=Section)
+
+
+def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
+    """Params as plain nested dicts. Raises ConfigError for a missing file, bad YAML or an unknown section."""
+    try:
+        params = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing: run from the project's root") from None
+    except YAMLError as error:
+        raise ConfigError(f"{path} is no valid YAML: {error}") from None
+    if not isinstance(params, dict):
+        raise ConfigError(f"{path} must hold a mapping of sections: {', '.join(SECTIONS)}")
+    for name in params:
+        if name not in SECTIONS:
+            raise ConfigError(f"{path}: unknown section '{name}'{_nearest(name, SECTIONS)}")
+    return params
+
+
+def section(cls: type[S], params: Mapping[str, Any]) -> S:
+    """The section `cls` of `params`, checked. Raises ConfigError naming every wrong key at once."""
+    try:
+        return cls.model_validate(params.get(cls.NAME) or {})
+    except ValidationError as error:
+        lines = [_explain(cls, problem) for problem in error.errors()]
+        raise ConfigError("params.yaml:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def merge(params: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`params` with the nested `changes` laid over it; neither is altered."""
+    merged = dict(params)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"lr": 1}} -> {"train.lr": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _explain(cls: type[Section], problem: Any) -> str:
+    *above, key = problem["loc"] or ("",)
+    name = ".".join(str(part) for part in (cls.NAME, *problem["loc"]) if part != "")
+    if problem["type"] == "extra_forbidden":
+        valid = list(_fields(cls, above))
+        return f"unknown key '{name}'{_nearest(str(key), valid)}"
+    return f"{name}: {problem['msg'].removeprefix('Value error, ')} (got {problem['input']!r})"
+
+
+def _fields(cls: type[BaseModel], above: list[Any]) -> Iterator[str]:
+    for part in above:
+        kinds = [cls.model_fields[part].annotation] if part in cls.model_fields else []
+        kinds += [inner for kind in kinds for inner in get_args(kind)]
+        cls = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), cls)
+    yield from cls.model_fields
+
+
+def _nearest(key: str, valid: list[str] | tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+    return f": did you mean '{near[0]}'?" if near else f": valid are {', '.join(valid)}"

@@ -1,0 +1,23 @@
+"""`evaluate`: how the trained model is measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from nla.config.base import Section
+
+
+class EvaluateConfig(Section):
+    """How the trained model is measured."""
+
+    NAME: ClassVar[str] = "evaluate"
+
+    mirror: bool = True
+    """Average the probabilities of an image and of its mirror."""
+    bins: Annotated[int, Field(ge=2)] = 15
+    """Equal-width confidence bins of the calibration error (15: Guo et al. 2017)."""
+    bootstrap: Annotated[int, Field(ge=100)] = 1000
+    """Resamples behind each 95 % interval."""
+    seed: Annotated[int, Field(ge=0)] = 0

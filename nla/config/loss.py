@@ -1,0 +1,42 @@
+"""`loss`: what is minimised. Every null stands for the variant's published value."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from nla.config.base import Section
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class LossConfig(Section):
+    """What is minimised; the fields after `variant` are NLALoss's arguments, null for the variant's own value."""
+
+    NAME: ClassVar[str] = "loss"
+
+    name: Literal["ce", "nla"] = "nla"
+    variant: Literal["released", "paper"] = "paper"
+    lam: Probability | None = None
+    """Share of the classification term; the consistency term has 1 - lam unless consistency_weight is given."""
+    true_mean: tuple[float, float] | None = Field(default=None, strict=False)
+    """(p_GT, p_NN) at the peak of the weight where the given label wins."""
+    false_mean: tuple[float, float] | None = Field(default=None, strict=False)
+    true_deviation: Positive | None = None
+    """Major standard deviation s; the minor one is s / ratio."""
+    false_deviation: Positive | None = None
+    true_ratio: Positive | None = None
+    false_ratio: Positive | None = None
+    slope: Annotated[float, Field(ge=0)] | None = None
+    """Of the schedule 1 - exp(-slope * progress)."""
+    true_sign: Literal[-1, 1] | None = None
+    """Of the off-diagonal where the given label wins."""
+    normalized: bool | None = None
+    """Weight with a peak of 1 instead of a density."""
+    detach: bool | None = None
+    """No gradient through the weight."""
+    consistency: Literal["jensen_shannon", "bhattacharyya", "none"] | None = None
+    consistency_reduction: Literal["mean", "sum"] | None = None
+    consistency_weight: Annotated[float, Field(ge=0)] | None = None

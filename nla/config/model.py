@@ -1,0 +1,42 @@
+"""`model`: the network and where its first weights come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field, field_validator
+
+from nla.config.base import Section
+
+RESNETS = ("resnet18", "resnet34")
+
+
+class ModelConfig(Section):
+    """The network and where its first weights come from."""
+
+    NAME: ClassVar[str] = "model"
+
+    name: str = "resnet18"
+    """resnet18, resnet34, or timm/NAME for any network of timm (`pip install timm`)."""
+    width: Annotated[int, Field(ge=4, le=256)] = 32
+    """Channels of the first stage; 64 is the published ResNet."""
+    stem: str = "stride2"
+    """imagenet: 7x7 stride 2 and max pooling; stride2: 3x3 stride 2; stride1: 3x3 stride 1."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Before the last linear layer."""
+    weights: str | None = None
+    """A local .pth or .safetensors file to start from; null starts from scratch."""
+
+    @field_validator("name")
+    @classmethod
+    def _known_name(cls, name: str) -> str:
+        if name not in RESNETS and not name.startswith("timm/"):
+            raise ValueError(f"unknown network: valid are {', '.join(RESNETS)} and timm/NAME")
+        return name
+
+    @field_validator("stem")
+    @classmethod
+    def _known_stem(cls, stem: str) -> str:
+        if stem not in ("imagenet", "stride2", "stride1"):
+            raise ValueError("unknown stem: valid are imagenet, stride2, stride1")
+        return stem

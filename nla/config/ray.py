@@ -1,0 +1,27 @@
+"""`ray`: where it runs. No stage's parameter, so that moving to a cluster makes nothing stale."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from nla.config.base import Section
+
+
+class RayConfig(Section):
+    """Where it runs."""
+
+    NAME: ClassVar[str] = "ray"
+
+    address: str | None = None
+    """Of a running cluster; null takes RAY_ADDRESS, else starts Ray on this machine."""
+    num_workers: Annotated[int, Field(ge=1)] = 1
+    use_gpu: bool | None = None
+    """null: a GPU a worker where the cluster has enough of them."""
+    cpus_per_worker: Annotated[int, Field(ge=1)] | None = None
+    """null: the cluster's CPUs divided by the workers."""
+    storage_path: str | None = None
+    """Checkpoints of runs under way, shared by all nodes (a folder or URL); null is .runs/ of the project."""
+    max_failures: Annotated[int, Field(ge=0)] = 0
+    """Times that training goes on from its last checkpoint after a worker is lost."""

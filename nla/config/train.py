@@ -1,0 +1,45 @@
+"""`train`: how the loss is minimised."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from nla.config.base import Section
+
+
+class TrainConfig(Section):
+    """How the loss is minimised."""
+
+    NAME: ClassVar[str] = "train"
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    epochs: Annotated[int, Field(ge=1)] = 16
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    """Global: divided evenly among the workers."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    lr: Annotated[float, Field(gt=0)] = 3e-3
+    """The peak of the schedule."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """For sgd."""
+    schedule: Literal["one_cycle", "cosine", "exponential", "constant"] = "one_cycle"
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Factor an epoch, for exponential."""
+    grad_clip: Annotated[float, Field(ge=0)] = 0.0
+    """Largest norm of the gradient; 0 is off."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay a step of the averaged weights that are validated and kept; 0 is off."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 where the device computes it in hardware."""
+    start_size: Annotated[int, Field(ge=16)] | None = None
+    """Side in pixels that the first epochs see; it grows to data.image_size by 3/5 of training. null: always whole."""
+    channels_last: bool = True
+    compile: bool = False
+    freeze_batchnorm: bool = False
+    """Keep the running statistics as they are: for fine-tuning, and for comparing worker counts exactly."""
+    select: Literal["accuracy", "mean_accuracy"] = "accuracy"
+    """Validation metric that chooses the epoch."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Epochs without a better validation metric before training stops early; 0 is off."""

@@ -1,0 +1,36 @@
+"""Arrow list columns <-> dense arrays: a null is a row of one filling value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from nla.errors import DataError
+
+
+def dense(column: pa.ChunkedArray, width: int, dtype: Any, null: float) -> np.ndarray:
+    """[N, width] of a list column; `null` fills the rows that are null.
+
+    Raises DataError for a list of another length.
+    """
+    array = column.combine_chunks()
+    given_N = array.is_valid().to_numpy(zero_copy_only=False)
+    lists = array.drop_null()
+    length = lists.value_lengths().to_numpy(zero_copy_only=False)
+    if (length != width).any():
+        raise DataError(
+            f"a list of {length[length != width][0]} values where {width} are due: run `dvc repro -f ingest`"
+        )
+    rows = np.full((len(array), width), null, dtype)
+    rows[given_N] = lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    return rows
+
+
+def nested(value_NC: np.ndarray, given_N: np.ndarray) -> pa.ListArray:
+    """A list<float> column of `value_NC` [N, C], null where `given_N` [N] is False."""
+    width = value_NC.shape[1]
+    offsets = np.concatenate(([0], np.cumsum(np.where(given_N, width, 0)))).astype(np.int32)
+    values = pa.array(value_NC[given_N].ravel(), pa.float32())
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~given_N))

@@ -1,0 +1,101 @@
+"""What is done to training labels on purpose: a long tail of classes, and wrong labels. Functions of label arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from nla.errors import DataError
+
+NoiseKind = Literal["symmetric", "asymmetric", "pair"]
+
+
+def impose_imbalance(label_N: np.ndarray, num_classes: int, factor: float, rng: np.random.Generator) -> np.ndarray:
+    """Sorted indices of the rows to keep, so that the largest class is `factor` times the smallest.
+
+    Class sizes follow n_c = n_0 * factor ** (-c / (C - 1)), the classes sorted by their present size (Cui et al., CVPR
+    2019), n_0 being the largest for which every class has enough rows. Raises DataError where the smallest class would
+    have no row left.
+    """
+    size_C = np.bincount(label_N, minlength=num_classes)
+    target_C = _long_tail(size_C, factor)
+    kept = [rng.permutation(np.flatnonzero(label_N == c))[: target_C[c]] for c in range(num_classes)]
+    return np.sort(np.concatenate(kept))
+
+
+def largest_factor(size_C: np.ndarray) -> float:
+    """The largest factor that leaves a row to the smallest class: min over c of size_c ** ((C - 1) / (C - 1 - c))."""
+    size_C = np.sort(size_C)[::-1]
+    last = len(size_C) - 1
+    powers = [float(size_C[c]) ** (last / (last - c)) for c in range(last)]
+    return min(powers, default=1.0) if size_C[-1] else 0.0
+
+
+def flip_labels(
+    label_N: np.ndarray,
+    num_classes: int,
+    kind: NoiseKind,
+    rate: float,
+    exact: bool,
+    mapping: Mapping[int, int],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Labels [N] of which a part `rate` is replaced by another class's.
+
+    symmetric: uniform over the other classes. pair: class c becomes c + 1, the last one 0. asymmetric: class c becomes
+    mapping[c]; `rate` is then the part of the rows whose class is in the map, the others keep their label.
+    exact: round(rate * n) rows; otherwise each row with probability `rate`. With the same seed a higher rate flips the
+    same rows to the same labels, and more. Raises DataError for a map of a class to itself or outside the classes.
+    """
+    if num_classes < 2:
+        raise DataError("label noise needs two classes or more: set data.noise.rate to 0")
+    wrong_N = _wrong_labels(label_N, num_classes, kind, mapping, rng)
+    eligible = np.flatnonzero(wrong_N != label_N)
+    n = len(eligible)
+    chosen = eligible[rng.permutation(n)[: round(rate * n)]] if exact else eligible[rng.random(n) < rate]
+    noisy_N: np.ndarray = label_N.copy()
+    noisy_N[chosen] = wrong_N[chosen]
+    return noisy_N
+
+
+def transition_matrix(clean_N: np.ndarray, noisy_N: np.ndarray, num_classes: int) -> np.ndarray:
+    """P(noisy label | clean label) as measured, [C, C]; rows sum to 1. A class without rows counts as never flipped."""
+    count_CC = np.zeros((num_classes, num_classes))
+    np.add.at(count_CC, (clean_N.astype(int), noisy_N.astype(int)), 1)
+    empty_C = count_CC.sum(axis=1) == 0
+    count_CC[empty_C, empty_C] = 1
+    share_CC: np.ndarray = count_CC / count_CC.sum(axis=1, keepdims=True)
+    return share_CC
+
+
+def _long_tail(size_C: np.ndarray, factor: float) -> np.ndarray:
+    by_size = np.argsort(-size_C, kind="stable")
+    decay_C = factor ** (-np.arange(len(size_C)) / max(len(size_C) - 1, 1))
+    head = np.min(size_C[by_size] / decay_C)
+    if factor > largest_factor(size_C):
+        raise DataError(
+            f"data.imbalance_factor: {factor:g} would leave a class without training images; "
+            f"the largest that can be made of them is {np.floor(largest_factor(size_C)):g}"
+        )
+    target_C = np.empty_like(size_C)
+    target_C[by_size] = np.round(head * decay_C)
+    return target_C
+
+
+def _wrong_labels(
+    label_N: np.ndarray, num_classes: int, kind: NoiseKind, mapping: Mapping[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """The label that each row would get; its own where it cannot be flipped."""
+    if kind == "symmetric":
+        return ((label_N + rng.integers(1, num_classes, len(label_N))) % num_classes).astype(label_N.dtype)
+    if kind == "pair":
+        return ((label_N.astype(int) + 1) % num_classes).astype(label_N.dtype)
+    becomes_C: np.ndarray = np.arange(num_classes, dtype=label_N.dtype)
+    for clean, noisy in mapping.items():
+        if clean == noisy or not (0 <= clean < num_classes and 0 <= noisy < num_classes):
+            raise DataError(f"data.noise.mapping: class {clean} cannot become class {noisy} of {num_classes}")
+        becomes_C[clean] = noisy
+    wrong_N: np.ndarray = becomes_C[label_N]
+    return wrong_N

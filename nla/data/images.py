@@ -1,0 +1,109 @@
+"""Encoded images <-> pixels: uint8, grey [H, W] or RGB [H, W, 3]."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from nla.errors import DataError
+
+# `decode` says what is wrong; OpenCV would say it once more, without the file's name.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+Pixels = np.ndarray
+"""uint8, [H, W] or [H, W, 3]."""
+
+PNG, JPEG, BMP, WEBP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"RIFF"
+SCAN, END = b"\xda", b"\xff\xd9"  # JPEG markers: the pixels follow, and the end
+
+
+def decode(data: bytes) -> Pixels:
+    """Pixels of a PNG, JPEG, BMP or WebP: [H, W] where the file is grey, else RGB [H, W, 3]; alpha is left out.
+
+    Deeper colour is brought to 8 bits, and a photograph is turned upright by its EXIF orientation.
+    Raises DataError where the data are cut off, damaged or no image, though a decoder would fill up what is missing.
+    """
+    for signature, check in _CHECKS.items():
+        if data.startswith(signature):
+            check(data)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR) if data else None
+    except cv2.error as error:
+        raise DataError(f"the image cannot be decoded: {error.err}") from None
+    if pixels is None:
+        raise DataError("the file is damaged or no image" if data else "the file is empty")
+    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """Lossless PNG of grey [H, W] or RGB [H, W, 3]."""
+    _, data = cv2.imencode(".png", pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    return data.tobytes()
+
+
+def pixel_hash(pixels: Pixels) -> bytes:
+    """BLAKE2b-128 of shape and pixels: equal exactly for identical images, whatever file format held them."""
+    digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
+
+
+def fit(pixels: Pixels, size: int, color: Literal["grey", "rgb"]) -> Pixels:
+    """`pixels` as [size, size] grey or [size, size, 3] RGB; returned as they are where they fit already.
+
+    An image that is not square is stretched. Sides that shrink are averaged by area, sides that grow are bicubic.
+    """
+    if color == "grey" and pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    height, width = pixels.shape[:2]
+    if max(height, width) > size:
+        pixels = cv2.resize(pixels, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA)
+    if min(height, width) < size:
+        pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_CUBIC)
+    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if color == "rgb" and pixels.ndim == 2 else pixels
+
+
+def _check_png(data: bytes) -> None:
+    """Every chunk is there and bears its checksum; the last is IEND (PNG specification, section 5.3)."""
+    at, kind = len(PNG), b""
+    while kind != b"IEND":
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if at + 12 > len(data) or end > len(data):
+            raise DataError("the PNG is cut off")
+        kind = data[at + 4 : at + 8]
+        if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise DataError("the PNG is damaged (wrong checksum)")
+        at = end
+
+
+def _check_jpeg(data: bytes) -> None:
+    """The end marker comes after the first scan; one in the header belongs to a thumbnail (ITU-T T.81, annex B)."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and (marker := data[at + 1 : at + 2]) != SCAN:
+        filler = marker == b"\xff"  # any number of it may come before a marker
+        at += 1 if filler else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    if data.find(END, at) < 0:
+        raise DataError("the JPEG is cut off")
+
+
+def _check_bmp(data: bytes) -> None:
+    if len(data) < int.from_bytes(data[2:6], "little"):
+        raise DataError("the BMP is cut off")
+
+
+def _check_webp(data: bytes) -> None:
+    if len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        raise DataError("the WebP is cut off")
+
+
+_CHECKS: dict[bytes, Callable[[bytes], None]] = {
+    PNG: _check_png,
+    JPEG: _check_jpeg,
+    BMP: _check_bmp,
+    WEBP: _check_webp,
+}

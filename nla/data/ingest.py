@@ -1,0 +1,128 @@
+"""Any source -> faces.parquet, streaming, and a report of what was found on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nla.data.census import Census
+from nla.data.schema import FACES, TableInfo, with_info
+from nla.data.sources.base import Findings, Problem, Source
+from nla.errors import DataError
+
+GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # a row group ends at either
+SHOWN = 50  # problems in an error message
+
+# An image is compressed already, and its hash cannot be.
+COMPRESSION = {
+    "row": "ZSTD",
+    "split": "ZSTD",
+    "label": "ZSTD",
+    "votes.list.element": "ZSTD",
+    "posterior.list.element": "ZSTD",
+    "pixels": "NONE",
+    "image.bytes": "NONE",
+    "image.path": "ZSTD",
+}
+DICTIONARY = ["split", "label", "votes.list.element"]  # columns of few values
+
+Progress = Callable[[int, int], None]
+
+
+def ingest(
+    source: Source, out: Path, *, on_bad: Literal["error", "quarantine"], progress: Progress | None = None
+) -> dict[str, Any]:
+    """Writes the faces of `source` to `out`, whole or not at all, and returns a report that JSON can hold.
+
+    Report: source, rows, counts by split and class, unique_images, duplicates across splits, problems, warnings, notes.
+    `progress(done, total)` counts rows. Raises DataError where rows are bad and `on_bad` is "error", naming them all up
+    to SHOWN, and where train or test come out empty.
+    """
+    findings, census = Findings(), Census(source.classes)
+    partial = out.with_name(f"{out.name}.partial")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _write(_watched(source, findings, census, progress), partial, with_info(FACES, _info(source)))
+        _check(source, census, findings, on_bad)
+        partial.replace(out)
+    except DataError as error:
+        raise DataError("\n".join([str(error), *_lines(findings.problems)])) from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return _report(source, census, findings)
+
+
+def _info(source: Source) -> TableInfo:
+    return TableInfo(source.name, source.classes, source.votes)
+
+
+def _watched(source: Source, findings: Findings, census: Census, progress: Progress | None) -> Iterator[pa.RecordBatch]:
+    """The batches of `source`, counted."""
+    done, total = 0, len(source)
+    for batch in source.batches(findings):
+        census.add(batch)
+        yield batch
+        done += len(batch)
+        if progress:
+            progress(done, total)
+
+
+def _write(batches: Iterable[pa.RecordBatch], path: Path, schema: pa.Schema) -> None:
+    options = {"compression": COMPRESSION, "use_dictionary": DICTIONARY, "write_statistics": DICTIONARY[:2]}
+    with pq.ParquetWriter(path, schema, **options) as writer:
+        for group in _groups(batches):
+            table = pa.Table.from_batches(group).replace_schema_metadata(schema.metadata)
+            writer.write_table(table, row_group_size=len(table))
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """Batches that make one row group; whatever the images' size, a group is not much larger than GROUP_BYTES."""
+    group: list[pa.RecordBatch] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(map(len, group)) >= GROUP_ROWS or sum(part.nbytes for part in group) >= GROUP_BYTES:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _check(source: Source, census: Census, findings: Findings, on_bad: str) -> None:
+    empty = [split for split in ("train", "test") if not census.rows(split)]
+    if empty:
+        raise DataError(f"{source.name}: no good image for {' and '.join(empty)}: complete it as in docs/datasets.md")
+    if findings.problems and on_bad == "error":
+        raise DataError(
+            f"{source.name}: {len(findings.problems):,} bad rows or files: mend or remove them, "
+            "or leave them out with data.on_bad: quarantine"
+        )
+
+
+def _lines(problems: list[Problem]) -> list[str]:
+    lines = [f"  {problem}" for problem in _sorted(problems)[:SHOWN]]
+    return [*lines, f"  and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else lines
+
+
+def _sorted(problems: list[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: (problem.file, problem.row or 0))
+
+
+def _report(source: Source, census: Census, findings: Findings) -> dict[str, Any]:
+    counts, duplicates, unique = census.counts(), census.duplicates(), census.unique_images()
+    rows = sum(count["rows"] for count in counts.values())
+    notes = [f"different images in {rows:,} rows: {unique:,}"] if unique < rows else []
+    notes += [f"images of {pair} too, pixel for pixel: {number:,}" for pair, number in duplicates.items() if number]
+    return {
+        "source": source.name,
+        "rows": rows,
+        "counts": counts,
+        "unique_images": unique,
+        "duplicates": duplicates,
+        "problems": [str(problem) for problem in _sorted(findings.problems)],
+        "warnings": [*findings.warnings, *census.differences(source.known_counts)],
+        "notes": [*findings.notes, *notes],
+    }

@@ -1,0 +1,200 @@
+"""Which face becomes which sample: label rule -> leaks -> validation split -> imbalance -> noise. No image is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nla.config.data import DataConfig, NoiseConfig
+from nla.data.columns import dense
+from nla.data.corruption import flip_labels, impose_imbalance, transition_matrix
+from nla.data.labels import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
+from nla.data.schema import SPLITS, TableInfo, read_info
+from nla.data.splits import TRAIN, VALID, leaking_rows, leaks, stratified_split
+from nla.errors import ConfigError, DataError
+
+OUT = -1
+"""In place of a split: left out."""
+SPLIT, IMBALANCE, NOISE = 1, 2, 3
+"""What a random stream is for: each is seeded by (data.seed, purpose), so that one does not shift another."""
+CLEAN = "validation and test are clean: no label noise and no imbalance was put into them"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of N faces, in the order of their table."""
+
+    info: TableInfo
+    """Of the faces."""
+    classes: tuple[str, ...]
+    split_N: np.ndarray
+    """int8 index in SPLITS, or OUT."""
+    clean_N: np.ndarray
+    """int8 labels before noise."""
+    label_N: np.ndarray
+    """int8 labels as training is told."""
+    votes_NC: np.ndarray
+    """float32 shares of the annotators' votes; NaN rows where there are none."""
+    posterior_NC: np.ndarray
+    """float32 true P(class | image); NaN rows where unknown."""
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Faces:
+    info: TableInfo
+    split_N: np.ndarray
+    label_N: np.ndarray
+    votes_NV: np.ndarray
+    posterior_NC: np.ndarray
+    is_named_N: np.ndarray
+    image_N: np.ndarray
+    """Equal numbers are identical pictures."""
+
+
+def make_plan(path: Path, config: DataConfig) -> Plan:
+    """The plan for the faces table at `path`.
+
+    Raises DataError where a class would be empty in a split, or the imbalance or the noise cannot be made of what there
+    is; ConfigError where the noise map names an unknown class.
+    """
+    faces = _read(path)
+    labels = label_faces(
+        faces.label_N, faces.votes_NV, faces.is_named_N, faces.info.classes, config.label_rule, config.contempt
+    )
+    split_N = np.where(labels.reason_N == KEPT, faces.split_N, OUT).astype(np.int8)
+    report: dict[str, Any] = {
+        "source": faces.info.source,
+        "classes": list(labels.classes),
+        "label_rule": config.label_rule,
+        "seed": config.seed,
+        "faces": {name: int((faces.split_N == s).sum()) for s, name in enumerate(SPLITS)},
+        "labelled": _counts(split_N, labels.label_N, labels.classes),
+        "dropped": _dropped(faces.split_N, labels.reason_N),
+    }
+    split_N, report["leaks"] = _leaks(split_N, faces.image_N, config)
+    split_N, report["validation"] = _validation(faces, split_N, labels.label_N, config)
+    _refuse_empty_classes(split_N, labels)
+    split_N, report["imbalance"] = _imbalance(split_N, labels, config)
+    label_N, report["noise"] = _noise(split_N, labels, config)
+    report["samples"] = _counts(split_N, labels.label_N, labels.classes)
+    report["clean"] = CLEAN
+    posterior_NC = _posterior(faces, labels.classes)
+    return Plan(faces.info, labels.classes, split_N, labels.label_N, label_N, labels.votes_NC, posterior_NC, report)
+
+
+def _read(path: Path) -> _Faces:
+    info = read_info(path)
+    table = pq.ParquetFile(path).read(columns=["split", "label", "votes", "posterior", "pixels", "image.path"])
+    name = pc.struct_field(table["image"], "path")
+    return _Faces(
+        info,
+        pc.index_in(table["split"], value_set=pa.array(SPLITS)).to_numpy().astype(np.int8),
+        pc.fill_null(table["label"], -1).to_numpy(),
+        dense(table["votes"], len(info.votes), np.int16, 0),
+        dense(table["posterior"], len(info.classes), np.float32, np.nan),
+        pc.greater(pc.fill_null(pc.utf8_length(name), 0), 0).to_numpy(),
+        table["pixels"].combine_chunks().dictionary_encode().indices.to_numpy(),
+    )
+
+
+def _leaks(split_N: np.ndarray, image_N: np.ndarray, config: DataConfig) -> tuple[np.ndarray, dict[str, Any]]:
+    found: dict[str, Any] = {**leaks(split_N, image_N)}
+    gone_N = leaking_rows(split_N, image_N) & config.drop_leaks
+    found["dropped"] = {name: int((gone_N & (split_N == s)).sum()) for s, name in enumerate(SPLITS)}
+    return np.where(gone_N, OUT, split_N), found
+
+
+def _validation(faces: _Faces, split_N: np.ndarray, label_N: np.ndarray, config: DataConfig) -> tuple[np.ndarray, str]:
+    if (faces.split_N == VALID).any():
+        return split_N, "given by the source"
+    train = np.flatnonzero(split_N == TRAIN)
+    rng = np.random.default_rng((config.seed, SPLIT))
+    chosen = train[stratified_split(label_N[train], faces.image_N[train], config.valid_fraction, rng)]
+    split_N = split_N.copy()
+    split_N[chosen] = VALID
+    return split_N, f"{config.valid_fraction:g} of every class of the source's train, drawn with seed {config.seed}"
+
+
+def _refuse_empty_classes(split_N: np.ndarray, labels: Labels) -> None:
+    counts = _counts(split_N, labels.label_N, labels.classes)
+    empty = [f"{split} has no image of {name}" for split in SPLITS for name, n in counts[split].items() if not n]
+    if empty:
+        raise DataError(
+            "; ".join(empty) + ": add images of it to the source, or choose another data.label_rule "
+            "(contempt can be left out with data.contempt: false), then run `dvc repro`"
+        )
+
+
+def _imbalance(split_N: np.ndarray, labels: Labels, config: DataConfig) -> tuple[np.ndarray, dict[str, Any] | None]:
+    if config.imbalance_factor is None:
+        return split_N, None
+    train = np.flatnonzero(split_N == TRAIN)
+    rng = np.random.default_rng((config.seed, IMBALANCE))
+    kept = train[impose_imbalance(labels.label_N[train], len(labels.classes), config.imbalance_factor, rng)]
+    thinned_N = np.where(split_N == TRAIN, OUT, split_N)
+    thinned_N[kept] = TRAIN
+    size_C = np.bincount(labels.label_N[kept])
+    facts = {"factor": config.imbalance_factor, "measured": float(size_C.max() / size_C.min())}
+    return thinned_N, facts | {"dropped": len(train) - len(kept)}
+
+
+def _noise(split_N: np.ndarray, labels: Labels, config: DataConfig) -> tuple[np.ndarray, dict[str, Any]]:
+    noise, clean_N = config.noise, labels.label_N
+    label_N = clean_N.copy()
+    train = np.flatnonzero(split_N == TRAIN)
+    if noise.rate > 0:
+        rng = np.random.default_rng((config.seed, NOISE))
+        mapping = _class_map(noise, labels.classes)
+        label_N[train] = flip_labels(
+            clean_N[train], len(labels.classes), noise.kind, noise.rate, noise.exact, mapping, rng
+        )
+    flipped = int((label_N != clean_N).sum())
+    matrix_CC = transition_matrix(clean_N[train], label_N[train], len(labels.classes))
+    facts = noise.model_dump() | {
+        "flipped": flipped,
+        "measured_rate": flipped / len(train),
+        "train_labels": _counts(split_N, label_N, labels.classes)["train"],
+        "transition_matrix": {
+            clean: dict(zip(labels.classes, row, strict=True))
+            for clean, row in zip(labels.classes, matrix_CC.tolist(), strict=True)
+        },
+    }
+    gone = [name for name, n in facts["train_labels"].items() if not n]
+    if gone:
+        raise DataError(f"data.noise leaves no training label of {', '.join(gone)}: lower data.noise.rate")
+    return label_N, facts
+
+
+def _class_map(noise: NoiseConfig, classes: tuple[str, ...]) -> Mapping[int, int]:
+    unknown = sorted({name for pair in noise.mapping.items() for name in pair} - set(classes))
+    if unknown:
+        raise ConfigError(f"data.noise.mapping: unknown class {', '.join(unknown)}: valid are {', '.join(classes)}")
+    return {classes.index(clean): classes.index(noisy) for clean, noisy in noise.mapping.items()}
+
+
+def _posterior(faces: _Faces, classes: tuple[str, ...]) -> np.ndarray:
+    """Where contempt is left out, P(class | image, not contempt)."""
+    if classes == faces.info.classes:
+        return faces.posterior_NC
+    return shares(np.delete(faces.posterior_NC, faces.info.classes.index(CONTEMPT), axis=1), len(classes))
+
+
+def _counts(split_N: np.ndarray, label_N: np.ndarray, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    count_SC = [np.bincount(label_N[split_N == s], minlength=len(classes)).tolist() for s in range(len(SPLITS))]
+    return {split: dict(zip(classes, row, strict=True)) for split, row in zip(SPLITS, count_SC, strict=True)}
+
+
+def _dropped(split_N: np.ndarray, reason_N: np.ndarray) -> dict[str, dict[str, int]]:
+    count_SR = [np.bincount(reason_N[split_N == s], minlength=len(REASONS)).tolist() for s in range(len(SPLITS))]
+    return {
+        split: {reason: n for reason, n in zip(REASONS, row, strict=True) if reason and n}
+        for split, row in zip(SPLITS, count_SR, strict=True)
+    }

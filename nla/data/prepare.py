@@ -1,0 +1,154 @@
+"""faces.parquet -> train, valid and test.parquet: the plan first, then the images in one stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nla.config.data import DataConfig
+from nla.data.columns import nested
+from nla.data.images import PNG, decode, encode_png, fit
+from nla.data.plan import Plan, make_plan
+from nla.data.schema import SAMPLES, SPLITS, TableInfo, with_info
+from nla.data.splits import TRAIN
+
+GROUP_ROWS = 4096
+"""Rows of a row group: 48x48 grey PNG of about 6 MiB, which one worker reads at once."""
+GROUP_BYTES = 64 * 2**20
+"""A row group is closed earlier where its images are this large."""
+BATCH_ROWS = 512
+"""Faces in memory at once, beside the row groups being filled."""
+
+Progress = Callable[[int, int], None]
+
+
+def prepare(faces: Path, out: Path, config: DataConfig, progress: Progress | None = None) -> dict[str, Any]:
+    """Write train.parquet, valid.parquet and test.parquet of SAMPLES into the folder `out`; return a JSON-able report.
+
+    Samples keep the order of the faces. An image that is a PNG of the right size and colour keeps its bytes, any other
+    one is brought to size and encoded without loss. Noise is in train alone: a flipped row has no target, votes or
+    posterior, which would tell its true class. No file appears before all three are complete.
+    `progress(done, total)` counts faces. Raises what make_plan raises.
+    """
+    plan = make_plan(faces, config)
+    out.mkdir(parents=True, exist_ok=True)
+    unfinished = [out / f".{split}.parquet.part" for split in SPLITS]
+    try:
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(_GroupWriter(path, _schema(plan, config, s))) for s, path in enumerate(unfinished)
+            ]
+            for done in _stream(faces, plan, config, writers):
+                if progress:
+                    progress(done, len(plan.split_N))
+        for split, path in zip(SPLITS, unfinished, strict=True):
+            path.replace(out / f"{split}.parquet")
+    finally:
+        for path in unfinished:
+            path.unlink(missing_ok=True)
+    return plan.report
+
+
+class _GroupWriter:
+    """Collects tables and writes them as row groups of GROUP_ROWS or about GROUP_BYTES, whatever comes first."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False)
+        self._waiting: list[pa.Table] = []
+
+    def __enter__(self) -> _GroupWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._writer:
+            self._flush(0)
+
+    def add(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        rows, size = (sum(getattr(table, what) for table in self._waiting) for what in ("num_rows", "nbytes"))
+        if rows >= GROUP_ROWS or size >= GROUP_BYTES:
+            self._flush(rows % GROUP_ROWS if size < GROUP_BYTES else 0)
+
+    def _flush(self, left: int) -> None:
+        """Write what waits but for the last `left` rows."""
+        if not self._waiting:
+            return
+        table = pa.concat_tables(self._waiting)
+        self._writer.write_table(table.slice(0, table.num_rows - left), row_group_size=GROUP_ROWS)
+        self._waiting = [table.slice(table.num_rows - left)] if left else []
+
+
+def _schema(plan: Plan, config: DataConfig, split: int) -> pa.Schema:
+    noise = plan.report["noise"]
+    facts = {
+        "split": SPLITS[split],
+        "image_size": config.image_size,
+        "channels": 1 if config.color == "grey" else 3,
+        "label_rule": config.label_rule,
+        "noise": {key: noise[key] for key in ("kind", "rate", "exact", "flipped")} if split == TRAIN else None,
+        "faces_rows": len(plan.split_N),
+    }
+    votes = plan.classes if plan.info.votes else ()
+    return with_info(SAMPLES, TableInfo(plan.info.source, plan.classes, votes, facts))
+
+
+def _stream(faces: Path, plan: Plan, config: DataConfig, writers: list[_GroupWriter]) -> Iterator[int]:
+    """Send each face to its split's writer; yields the number of faces read so far."""
+    start = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for batch in pq.ParquetFile(faces).iter_batches(BATCH_ROWS, columns=["row", "image"]):
+            split_B = plan.split_N[start : start + len(batch)]
+            for split, writer in enumerate(writers):
+                inside = np.flatnonzero(split_B == split)
+                if inside.size:
+                    writer.add(_samples(batch.take(pa.array(inside)), start + inside, plan, config, pool))
+            start += len(batch)
+            yield start
+
+
+def _samples(
+    batch: pa.RecordBatch, index: np.ndarray, plan: Plan, config: DataConfig, pool: ThreadPoolExecutor
+) -> pa.Table:
+    """SAMPLES of the faces at `index` of the plan; `batch` holds their rows and images."""
+    label, clean = plan.label_N[index], plan.clean_N[index]
+    told = label == clean
+    votes = nested(plan.votes_NC[index], told & ~np.isnan(plan.votes_NC[index, 0]))
+    image = batch["image"]
+    pixels = _fitted(image.field("bytes").to_pylist(), config, pool)
+    columns = {
+        "row": batch["row"],
+        "label": label,
+        "clean_label": clean,
+        "is_flipped": ~told,
+        "target": votes if config.label_rule == "votes" else pa.nulls(len(index), SAMPLES.field("target").type),
+        "votes": votes,
+        "posterior": nested(plan.posterior_NC[index], told & ~np.isnan(plan.posterior_NC[index, 0])),
+        "image": pa.StructArray.from_arrays([pa.array(pixels, pa.binary()), image.field("path")], ["bytes", "path"]),
+    }
+    return pa.table(columns, schema=SAMPLES)
+
+
+def _fitted(images: list[bytes], config: DataConfig, pool: ThreadPoolExecutor) -> list[bytes]:
+    misfits = [i for i, data in enumerate(images) if not _fits(data, config)]
+    for i, data in zip(misfits, pool.map(partial(_refit, config), [images[i] for i in misfits]), strict=True):
+        images[i] = data
+    return images
+
+
+def _fits(data: bytes, config: DataConfig) -> bool:
+    """A PNG's header (IHDR: width, height, depth, colour type 0 grey or 2 RGB) has the size and colour already."""
+    side = config.image_size.to_bytes(4, "big")
+    return data.startswith(PNG) and data[16:26] == side + side + bytes((8, 0 if config.color == "grey" else 2))
+
+
+def _refit(config: DataConfig, data: bytes) -> bytes:
+    return encode_png(fit(decode(data), config.image_size, config.color))

@@ -1,0 +1,79 @@
+"""The two tables as Arrow schemas: `faces` (as ingested) and `samples` (ready to train).
+
+The image column is the struct {bytes, path} of Hugging Face `datasets`, with its schema metadata, so that
+`datasets`, DuckDB and pandas open both tables as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nla.errors import DataError
+
+SPLITS = ("train", "valid", "test")
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+FACES = pa.schema(
+    [
+        ("row", pa.int64()),  # position in the source, from 0
+        ("split", pa.string()),  # train, valid or test
+        ("label", pa.int8()),  # the source's own label; null where it has only votes
+        ("votes", pa.list_(pa.int16())),  # counts, one for each of TableInfo.votes; null without annotators
+        ("posterior", pa.list_(pa.float32())),  # true P(class | image); null for real faces
+        ("pixels", pa.binary(16)),  # BLAKE2b-128 of the decoded pixels and their shape: equal = identical image
+        ("image", IMAGE),  # original bytes, and where they came from
+    ]
+)
+
+SAMPLES = pa.schema(
+    [
+        ("row", pa.int64()),  # of `faces`
+        ("label", pa.int8()),  # what training is told
+        ("clean_label", pa.int8()),  # before noise
+        ("is_flipped", pa.bool_()),  # label != clean_label by seeded noise
+        ("target", pa.list_(pa.float32())),  # distribution [C] to learn instead of the label; null: the label
+        ("votes", pa.list_(pa.float32())),  # annotators' distribution [C]; null: none, or withheld from a flipped row
+        ("posterior", pa.list_(pa.float32())),  # true P(class | image) [C]; null for real faces
+        ("image", IMAGE),  # at training size, losslessly encoded
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """What a table's schema metadata tells beside its columns."""
+
+    source: str
+    classes: tuple[str, ...]
+    votes: tuple[str, ...] = ()
+    """Names of the vote counts: the classes first, then what is no class (`unknown`, `NF`)."""
+    extra: Mapping[str, Any] | None = None
+    """JSON-able facts that later stages need, such as the image size of `samples`."""
+
+
+def with_info(schema: pa.Schema, info: TableInfo) -> pa.Schema:
+    """`schema` with `info` and Hugging Face's feature description in its metadata."""
+    features = {"info": {"features": {"image": {"_type": "Image"}}}}
+    facts = {"source": info.source, "classes": info.classes, "votes": info.votes, "extra": dict(info.extra or {})}
+    return schema.with_metadata({"nla": json.dumps(facts), "huggingface": json.dumps(features)})
+
+
+def read_info(path: Path) -> TableInfo:
+    """The TableInfo of a Parquet file. Raises DataError where the file is missing or was not written here."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: run `dvc repro`") from None
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path} is no Parquet file ({error}): remove it and run `dvc repro`") from None
+    if b"nla" not in metadata:
+        raise DataError(f"{path} was not written by this pipeline: remove it and run `dvc repro`")
+    facts = json.loads(metadata[b"nla"])
+    return TableInfo(facts["source"], tuple(facts["classes"]), tuple(facts["votes"]), facts["extra"])

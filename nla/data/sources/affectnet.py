@@ -1,0 +1,129 @@
+"""AffectNet, eight expressions (Mollahosseini et al., TAC 2017): the release with .npy labels, or that with CSV lists.
+
+Its test set was never published, and what everybody reports on is its validation set. That set is `test` here, and
+`prepare` makes a validation split out of train.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from nla.config.data import DataConfig
+from nla.data.sources.base import Findings, Problem
+from nla.data.sources.csv_rows import read_rows
+from nla.data.sources.files import LeftOut, Listed, image_names, read_faces
+from nla.data.sources.layout import first_of, require
+
+FOLDERS = {"train": "train_set", "test": "val_set"}
+LISTS = {"train": "training.csv", "test": "validation.csv"}
+PATH, EXPRESSION = "subDirectory_filePath", "expression"
+LIST_COLUMNS = (
+    PATH, "face_x", "face_y", "face_width", "face_height", "facial_landmarks", EXPRESSION, "valence", "arousal",
+)  # fmt: skip
+"""Of a list without header, as validation.csv is in some releases."""
+IMAGES = "Manually_Annotated_Images"
+ABOVE_IMAGES = ("", "Manually_Annotated", "Manually_Annotated_compressed")  # folders that the releases put it into
+NO_CLASS = {8: "labelled as no expression of these", 9: "labelled as uncertain", 10: "labelled as no face"}
+
+
+class AffectNet:
+    """`root` holds train_set and val_set, or else training.csv, validation.csv and the images they name."""
+
+    name = "affectnet"
+    classes: tuple[str, ...] = (
+        "neutral",
+        "happiness",
+        "sadness",
+        "surprise",
+        "fear",
+        "disgust",
+        "anger",
+        "contempt",
+    )  # labels 0 to 7
+    votes: tuple[str, ...] = ()
+    known_counts: Mapping[str, tuple[int, ...]] = {
+        "train": (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750),
+        "test": (500,) * 8,
+    }
+
+    def __init__(self, config: DataConfig, root: Path) -> None:
+        self._root = root
+        self._found = Findings()
+        lists = first_of(root / "Manually_Annotated_file_lists", root)
+        self._has_lists = not (root / FOLDERS["train"]).exists() and (lists / LISTS["train"]).exists()
+        self._listed = list(self._by_lists(lists) if self._has_lists else self._by_folders())
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
+        """Batches in the order of the lists, or of the images' numbers."""
+        findings.problems += self._found.problems
+        findings.notes += self._found.notes
+        findings.notes.append("AffectNet's validation set is used as test; a validation split is made from train")
+        yield from read_faces(self._root, self._listed, findings, self._decide if self._has_lists else self._annotate)
+
+    def _by_folders(self) -> Iterator[Listed]:
+        parts = [self._root / folder / part for folder in FOLDERS.values() for part in ("images", "annotations")]
+        lists = ", ".join(LISTS.values())
+        require(*parts, advice=f"Unpack AffectNet into {self._root}, or else put its {lists} and images there.")
+        row = count()
+        for split, folder in FOLDERS.items():
+            for name in sorted(image_names(self._root / folder / "images"), key=_number):
+                yield Listed(next(row), split, f"{folder}/images/{name}", label=-1)
+
+    def _annotate(self, item: Listed) -> Listed | LeftOut | Problem:
+        """`item` with the label of its .npy file."""
+        image = Path(item.path)
+        path = image.parent.with_name("annotations") / f"{image.stem}_exp.npy"
+        try:
+            label = _read_label(self._root / path)
+        except FileNotFoundError:
+            return Problem(path.as_posix(), None, f"is missing, though {image.name} is there")
+        except (ValueError, EOFError, OSError):
+            return Problem(path.as_posix(), None, "holds no single whole number")
+        return self._decide(replace(item, label=label))
+
+    def _by_lists(self, lists: Path) -> Iterator[Listed]:
+        require(*(lists / name for name in LISTS.values()), advice=f"Put both lists of AffectNet into {lists}.")
+        images = first_of(*(self._root / above / IMAGES for above in ABOVE_IMAGES), self._root)
+        above = images.relative_to(self._root)
+        row = count()
+        for split, name in LISTS.items():
+            for line, path, label in self._rows(lists / name):
+                if label.isdecimal():
+                    yield Listed(next(row), split, (above / path).as_posix(), int(label))
+                else:
+                    what = f"{EXPRESSION} is {label!r}, not a label from 0 to {max(NO_CLASS)}"
+                    self._found.problems.append(Problem(name, line, what))
+
+    def _rows(self, path: Path) -> Iterator[tuple[int, str, str]]:
+        """Line, image and label of each row of a list."""
+        for rows in read_rows(path, (PATH, EXPRESSION), self._found, unnamed=LIST_COLUMNS):
+            columns = (column.to_pylist() for column in rows.columns.columns)
+            yield from zip(rows.line_N.tolist(), *columns, strict=True)
+
+    def _decide(self, item: Listed) -> Listed | LeftOut | Problem:
+        if item.label in NO_CLASS:
+            return LeftOut(NO_CLASS[item.label])
+        is_class = 0 <= item.label < len(self.classes)
+        return item if is_class else Problem(item.path, None, f"label {item.label} is not from 0 to {max(NO_CLASS)}")
+
+
+def _read_label(path: Path) -> int:
+    """One number, or one string of digits. Raises ValueError, EOFError or OSError for anything else."""
+    number = float(np.load(path, allow_pickle=False).reshape(1)[0])
+    if not number.is_integer():
+        raise ValueError(number)
+    return int(number)
+
+
+def _number(name: str) -> tuple[int, str]:
+    """Sorts 2.jpg before 10.jpg."""
+    return len(Path(name).stem), name

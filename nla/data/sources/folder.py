@@ -1,0 +1,94 @@
+"""Any labelled images: `root/{train,valid,test}/CLASS/*.jpg`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+
+import pyarrow as pa
+
+from nla.config.data import DataConfig
+from nla.data.sources.base import Findings, Problem
+from nla.data.sources.files import SUFFIXES, Listed, image_names, read_faces
+from nla.data.sources.layout import DOCS, require
+from nla.errors import DataError
+
+NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+SPLITS = ("train", "valid", "test")
+MOST_CLASSES = 127  # labels are int8
+
+
+class Folder:
+    """`root` holds the splits, each with one folder a class; train's folders are the classes."""
+
+    name = "folder"
+    votes: tuple[str, ...] = ()
+    known_counts: Mapping[str, tuple[int, ...]] = {}
+
+    def __init__(self, config: DataConfig, root: Path) -> None:
+        self._root = root
+        require(root, advice="Make it, with train/CLASS/*.jpg and test/CLASS/*.jpg in it.")
+        splits = _split_folders(root)
+        self.classes = tuple(sorted(folder.name for folder in _folders(splits["train"])))
+        self._found = Findings()
+        self._listed = list(self._list(splits))
+        self._check_classes(splits["train"])
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
+        """Batches in the order train, valid, test; class by class, by name."""
+        findings.problems += self._found.problems
+        findings.notes += self._found.notes
+        yield from read_faces(self._root, self._listed, findings)
+
+    def _list(self, splits: Mapping[str, Path]) -> Iterator[Listed]:
+        row = count()
+        for split, above in splits.items():
+            for folder in _folders(above):
+                place = folder.relative_to(self._root).as_posix()
+                if folder.name not in self.classes:
+                    what = f"train has no class {folder.name!r} (it has {', '.join(self.classes)})"
+                    self._found.problems.append(Problem(place, None, what))
+                    continue
+                names = image_names(folder)
+                if spare := {file.name for file in folder.iterdir() if not file.name.startswith(".")} - set(names):
+                    self._found.notes.append(
+                        f"files of {place} that are not used: {len(spare):,}, such as {min(spare)}"
+                    )
+                for name in names:
+                    yield Listed(next(row), split, f"{place}/{name}", self.classes.index(folder.name))
+
+    def _check_classes(self, train: Path) -> None:
+        filled = {item.label for item in self._listed if item.split == "train"}
+        empty = [name for label, name in enumerate(self.classes) if label not in filled]
+        if not self.classes:
+            raise DataError(f"{train} holds no folders: make one a class, with its images in it. {DOCS}")
+        if len(self.classes) > MOST_CLASSES:
+            raise DataError(f"{train} holds {len(self.classes)} classes: at most {MOST_CLASSES} are possible")
+        if empty:
+            kinds = ", ".join(SUFFIXES)
+            raise DataError(f"{train} has no image of {', '.join(empty)}: add some ({kinds}), or remove the folder")
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Split -> its folder. Raises DataError where train or test is missing, or a split has two folders."""
+    found: dict[str, list[Path]] = {split: [] for split in SPLITS}
+    for folder in _folders(root):
+        if split := NAMES.get(folder.name.lower()):
+            found[split].append(folder)
+    twice = [
+        f"{' and '.join(f.name for f in folders)} are both {split}" for split, folders in found.items() if folders[1:]
+    ]
+    if twice:
+        raise DataError(f"{root}: {'; '.join(twice)}: keep one folder a split")
+    missing = [root / split for split in ("train", "test") if not found[split]]
+    advice = "Train and test are both needed; a validation split is made from train where there is none."
+    require(*missing, advice=advice)
+    return {split: folders[0] for split, folders in found.items() if folders}
+
+
+def _folders(above: Path) -> list[Path]:
+    return sorted(path for path in above.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -1,0 +1,21 @@
+"""What a source's folder must hold, or an error that says where to get it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nla.errors import DataError
+
+DOCS = "docs/datasets.md shows the layout and says where to get the files."
+
+
+def require(*paths: Path, advice: str) -> None:
+    """Raises DataError naming every one of `paths` that is missing, with `advice` on what to put there."""
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise DataError("\n".join([*(f"{path} is missing" for path in missing), f"{advice} {DOCS}"]))
+
+
+def first_of(*paths: Path) -> Path:
+    """The first of `paths` that exists; the first of all where none does."""
+    return next((path for path in paths if path.exists()), paths[0])

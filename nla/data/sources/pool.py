@@ -1,0 +1,35 @@
+"""A few threads that work ahead, and hand over in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+THREADS = min(
+    8, os.cpu_count() or 1
+)  # reading, decoding and hashing leave Python's lock; beyond 8 the writer is slower
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """`work(item)` for each item, in the order of `items`; at most `ahead` + 1 results are held at once.
+
+    `items` is drawn in the caller's thread, `work` runs in the pool; an exception of either reaches the caller.
+    """
+    under_way: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for item in items:
+                under_way.append(pool.submit(work, item))
+                if len(under_way) > ahead:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()

@@ -1,0 +1,106 @@
+"""RAF-DB, basic expressions (Li et al., CVPR 2017): aligned faces, as published or sorted into folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+
+import pyarrow as pa
+
+from nla.config.data import DataConfig
+from nla.data.sources.base import Findings, Problem
+from nla.data.sources.files import Listed, image_names, read_faces
+from nla.data.sources.layout import first_of, require
+
+LIST = "EmoLabel/list_patition_label.txt"  # spelt so by its authors
+ALIGNED = "Image/aligned"
+SPLITS = ("train", "test")
+
+
+class RAFDB:
+    """`root` holds Image/aligned and EmoLabel, or else {train,test}/{1..7}, perhaps in a folder DATASET."""
+
+    name = "rafdb"
+    classes: tuple[str, ...] = (
+        "surprise",
+        "fear",
+        "disgust",
+        "happiness",
+        "sadness",
+        "anger",
+        "neutral",
+    )  # labels 1 to 7
+    votes: tuple[str, ...] = ()
+    known_counts: Mapping[str, tuple[int, ...]] = {
+        "train": (1290, 281, 717, 4772, 1982, 705, 2524),
+        "test": (329, 74, 160, 1185, 478, 162, 680),
+    }
+
+    def __init__(self, config: DataConfig, root: Path) -> None:
+        self._root = root
+        self._found = Findings()
+        sorted_into = first_of(root / "DATASET", root)
+        if not (root / LIST).exists() and (sorted_into / "train").exists():
+            require(sorted_into / "test", advice=f"Put both train and test into {sorted_into}.")
+            self._listed = list(self._by_folder(sorted_into))
+        else:
+            advice = f"Put EmoLabel, and Image/aligned out of aligned.zip, of RAF-DB's folder `basic` into {root}."
+            require(root / LIST, root / ALIGNED, advice=advice)
+            self._listed = list(self._by_list())
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
+        """Batches in the order of the list, or of the sorted names."""
+        findings.problems += self._found.problems
+        findings.warnings += self._found.warnings
+        findings.notes += self._found.notes
+        yield from read_faces(self._root, self._listed, findings)
+
+    def _by_list(self) -> Iterator[Listed]:
+        seen: set[str] = set()
+        with_flag = 0
+        lines = (self._root / LIST).read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, fields in enumerate((line.split() for line in lines), 1):
+            if wrong := _what_is_wrong(fields, self.classes, seen):
+                self._found.problems.append(Problem(LIST, number, wrong))
+            elif fields:
+                seen.add(fields[0])
+                with_flag += len(fields) == 3
+                path = f"{ALIGNED}/{Path(fields[0]).stem}_aligned.jpg"
+                yield Listed(number - 1, fields[0].split("_")[0], path, int(fields[1]) - 1)
+        if with_flag:
+            self._found.notes.append(f"lines of {LIST} with a third column, not used: {with_flag:,}")
+        listed = {f"{Path(name).stem}_aligned.jpg" for name in seen}
+        if spare := set(image_names(self._root / ALIGNED)) - listed:
+            self._found.warnings.append(
+                f"images of {ALIGNED} that are not listed: {len(spare):,}, such as {min(spare)}"
+            )
+
+    def _by_folder(self, above: Path) -> Iterator[Listed]:
+        labels = {str(label): label - 1 for label in range(1, len(self.classes) + 1)}
+        row = count()
+        for split in SPLITS:
+            for folder in sorted(folder for folder in (above / split).iterdir() if folder.is_dir()):
+                place = folder.relative_to(self._root).as_posix()
+                if folder.name not in labels:
+                    what = f"the folder's name is no label from 1 to {len(labels)}"
+                    self._found.problems.append(Problem(place, None, what))
+                    continue
+                for name in image_names(folder):
+                    yield Listed(next(row), split, f"{place}/{name}", labels[folder.name])
+
+
+def _what_is_wrong(fields: list[str], classes: tuple[str, ...], seen: set[str]) -> str | None:
+    """Of a line such as `train_00001.jpg 5`; a blank one is right."""
+    if not fields:
+        return None
+    if len(fields) not in (2, 3):
+        return f"{len(fields)} fields instead of a name and a label"
+    if fields[0].split("_")[0] not in SPLITS:
+        return f"the name {fields[0]!r} begins with neither train_ nor test_"
+    if fields[1] not in map(str, range(1, len(classes) + 1)):
+        return f"label {fields[1]} is not from 1 to {len(classes)}"
+    return f"{fields[0]} is listed twice" if fields[0] in seen else None

@@ -1,0 +1,210 @@
+"""Drawn faces whose true label posterior is known.
+
+A face blends two expressions: the muscles stand at (1 - m) of the one's prototype and m of the other's. People call it
+the other one with probability g(m) = 1 / (1 + exp(-STEEPNESS (m - 1/2))); the label and the ten votes are independent
+draws from that. So the posterior is that of the expression on the face, before pose, light, occlusion and blur make it
+harder to see: no classifier of the pixels does better on average than its argmax.
+
+The posterior is the same in every split, although train is unbalanced. A pair of classes {a, b} is drawn with a weight
+that is symmetric in a and b, and m from a density h with h(m) = h(1 - m). Then P(a, {a, b}, m) = weight h(m) (1 - g(m))
+whatever the weights are, and dividing by the sum over both labels leaves (1 - g(m)): the prior cancels. The split's
+class counts only choose the weights, so label and votes follow one law, and what is learned on train is right on test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nla.config.data import DataConfig
+from nla.data.images import encode_png, pixel_hash
+from nla.data.schema import FACES, SPLITS
+from nla.data.sources.base import Findings
+from nla.data.sources.synthetic_faces import draw_faces
+from nla.data.sources.synthetic_look import Look, Muscle
+
+CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+FERPLUS_TRAIN = (8740, 7287, 3149, 3014, 2100, 119, 532, 119)  # rows a class of FERPlus' training split, majority rule
+SMALLEST_CLASS = 20  # training rows at least, so that a small data set keeps every class
+ANNOTATORS = 10  # as FERPlus
+BATCH = 256  # faces drawn at once: about 100 MiB at the peak
+
+STEEPNESS = 10.0  # of g: a tenth from the middle is called rightly by 73 %
+AMBIGUOUS = 0.4  # part of the faces with m in the middle half
+CLEAR = 0.15  # the others have m below this, or above 1 minus this
+INTENSITY = (0.85, 1.15)  # of the whole expression
+TWITCH = 0.05  # standard deviation of each muscle beside the expression
+
+_LAYOUT, _FACES = 0, 1  # purposes of random streams
+
+# Muscles of each expression, after the emotion prototypes of Ekman & Friesen's FACS.
+_M = Muscle
+EXPRESSIONS: Mapping[str, Mapping[Muscle, float]] = {
+    "neutral": {},
+    "happiness": {_M.PULL: 1.0, _M.LID_TIGHT: 0.6, _M.JAW: 0.35},
+    "surprise": {_M.INNER_BROW: 1.0, _M.OUTER_BROW: 1.0, _M.EYE_OPEN: 0.8, _M.JAW: 1.0},
+    "sadness": {_M.INNER_BROW: 1.0, _M.FROWN: 0.3, _M.EYE_OPEN: -0.4, _M.DEPRESS: 1.0},
+    "anger": {_M.FROWN: 1.0, _M.EYE_OPEN: 0.3, _M.LID_TIGHT: 0.4, _M.PRESS: 1.0},
+    "disgust": {_M.NOSE_WRINKLE: 1.0, _M.UPPER_LIP: 1.0, _M.LID_TIGHT: 0.9, _M.FROWN: 0.5, _M.DEPRESS: 0.5},
+    "fear": {_M.INNER_BROW: 1.0, _M.FROWN: 0.3, _M.EYE_OPEN: 1.0, _M.STRETCH: 1.0, _M.JAW: 0.35, _M.DEPRESS: 0.2},
+    "contempt": {_M.SMIRK: 1.0, _M.EYE_OPEN: -0.3},
+}
+PROTOTYPES = np.array([[EXPRESSIONS[c].get(m, 0.0) for m in Muscle] for c in CLASSES])  # [C, M]
+
+# Which expressions blend: three ways to pair all eight, and how often each is taken. So every class has the same part
+# of ambiguous faces, and no blend passes near a third expression.
+PAIRINGS = (
+    (0.4, (("neutral", "sadness"), ("happiness", "contempt"), ("surprise", "fear"), ("anger", "disgust"))),
+    (0.3, (("neutral", "contempt"), ("happiness", "surprise"), ("sadness", "fear"), ("anger", "disgust"))),
+    (0.3, (("neutral", "happiness"), ("surprise", "fear"), ("sadness", "anger"), ("disgust", "contempt"))),
+)
+
+
+def _affinity() -> NDArray[np.float64]:
+    """[C, C] symmetric, rows sum to 1: how often a class blends with another in a balanced split."""
+    matrix = np.zeros((len(CLASSES), len(CLASSES)))
+    for part, pairs in PAIRINGS:
+        for one, other in pairs:
+            i, j = CLASSES.index(one), CLASSES.index(other)
+            matrix[i, j] += part
+            matrix[j, i] += part
+    return matrix
+
+
+AFFINITY = _affinity()
+
+
+def class_counts(split: str, rows: int) -> NDArray[np.int64]:
+    """Rows of each class: like FERPlus' in train, equal in valid and test; they sum to `rows`."""
+    if split != "train":
+        return _apportion(np.ones(len(CLASSES)), rows)
+    floor = min(SMALLEST_CLASS, rows // len(CLASSES))
+    counts = _apportion(np.array(FERPLUS_TRAIN, float), rows)
+    while (counts < floor).any():
+        is_small = counts <= floor
+        counts[is_small] = floor
+        counts[~is_small] = _apportion(np.array(FERPLUS_TRAIN, float)[~is_small], rows - floor * int(is_small.sum()))
+    return counts
+
+
+def _apportion(shares: NDArray[np.float64], rows: int) -> NDArray[np.int64]:
+    """`rows` in proportion to `shares` by the largest remainder."""
+    exact = shares / shares.sum() * rows
+    counts: NDArray[np.int64] = np.floor(exact).astype(np.int64)
+    rest = rows - int(counts.sum())
+    counts[np.argsort(counts - exact, kind="stable")[:rest]] += 1
+    return counts
+
+
+def called_other(position: NDArray[np.float64]) -> NDArray[np.float64]:
+    """g: probability that a face at `position` in [0, 1] between two expressions is called the second one."""
+    return 1 / (1 + np.exp(-STEEPNESS * (position - 0.5)))
+
+
+def draw_positions(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Positions m between label and partner, given the label: density 2 h(m) (1 - g(m)).
+
+    h is symmetric, so a draw from it counts from the one end or from the other: (1 - g) says which is the label's.
+    """
+    middle = rng.uniform(0.25, 0.75, count)
+    end = rng.uniform(0, CLEAR, count)
+    from_h = np.where(rng.random(count) < AMBIGUOUS, middle, np.where(rng.random(count) < 0.5, end, 1 - end))
+    return np.where(rng.random(count) < called_other(from_h), 1 - from_h, from_h)
+
+
+def draw_partners(label_N: NDArray[np.int64], counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """The other expression of each face. The pair {a, b} weighs min(n_a, n_b) AFFINITY[a, b], which is symmetric;
+    what is left of a larger class blends with nothing: its partner is the class itself."""
+    parts = np.minimum(counts[:, None], counts[None, :]) * AFFINITY / np.maximum(counts[:, None], 1)
+    parts[np.diag_indices_from(parts)] += 1 - parts.sum(1)
+    chosen: NDArray[np.int64] = (rng.random((len(label_N), 1)) > np.cumsum(parts, axis=1)[label_N, :-1]).sum(1)
+    return chosen
+
+
+class Synthetic:
+    """The source `synthetic`; nothing is read from `root`."""
+
+    name = "synthetic"
+    classes = CLASSES
+    votes = CLASSES
+    known_counts: Mapping[str, tuple[int, ...]] = {}
+
+    def __init__(self, config: DataConfig, root: Path) -> None:
+        del root
+        self._seed = config.synthetic.seed
+        self._rows = {split: int(getattr(config.synthetic, split)) for split in SPLITS}
+
+    def __len__(self) -> int:
+        return sum(self._rows.values())
+
+    def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
+        """Record batches of FACES, the splits one after the other. A batch depends on the seed and the counts alone."""
+        del findings
+        first_row = 0
+        for split, rows in self._rows.items():
+            counts = class_counts(split, rows)
+            stream = self._seed, SPLITS.index(split)
+            labels = np.random.default_rng((*stream, _LAYOUT)).permutation(np.repeat(np.arange(len(CLASSES)), counts))
+            for start in range(0, rows, BATCH):
+                rng = np.random.default_rng((*stream, _FACES, start))
+                yield _batch(labels[start : start + BATCH], counts, split, start, first_row + start, rng)
+            first_row += rows
+
+
+def _batch(
+    label_N: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    split: str,
+    number: int,
+    row: int,
+    rng: np.random.Generator,
+) -> pa.RecordBatch:
+    """Faces with these labels; `number` counts from 0 within the split, `row` within the source."""
+    size = len(label_N)
+    partner_N = draw_partners(label_N, counts, rng)
+    position_N = draw_positions(size, rng)
+    posterior_NC = true_posterior(label_N, partner_N, position_N)
+    pixels = draw_faces(muscles(label_N, partner_N, position_N, rng), Look.draw(size, rng), rng)
+    paths = [f"synthetic/{split}/{number + i:05d}.png" for i in range(size)]
+    columns = {
+        "row": np.arange(row, row + size),
+        "split": [split] * size,
+        "label": label_N.astype(np.int8),
+        "votes": list(rng.multinomial(ANNOTATORS, posterior_NC).astype(np.int16)),
+        "posterior": list(posterior_NC.astype(np.float32)),
+        "pixels": [pixel_hash(image) for image in pixels],
+        "image": [{"bytes": encode_png(i), "path": p} for i, p in zip(pixels, paths, strict=True)],
+    }
+    arrays = [pa.array(columns[f.name], f.type) for f in FACES]
+    return pa.RecordBatch.from_arrays(arrays, schema=FACES)
+
+
+def true_posterior(
+    first_N: NDArray[np.int64], second_N: NDArray[np.int64], position_N: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """P(class | face) [N, C] of faces at `position_N` between two expressions; 1 where both are the same."""
+    posterior_NC = np.zeros((len(first_N), len(CLASSES)))
+    rows, other = np.arange(len(first_N)), called_other(position_N)
+    posterior_NC[rows, first_N] += 1 - other
+    posterior_NC[rows, second_N] += other
+    return posterior_NC
+
+
+def muscles(
+    first_N: NDArray[np.int64],
+    second_N: NDArray[np.int64],
+    position_N: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Muscle activities [N, M]: the blend, its intensity, twitches, and which side smirks."""
+    blend: NDArray[np.float64] = PROTOTYPES[first_N] + position_N[:, None] * (
+        PROTOTYPES[second_N] - PROTOTYPES[first_N]
+    )
+    blend[:, Muscle.SMIRK] *= rng.choice([-1, 1], len(blend))
+    blend *= rng.uniform(*INTENSITY, (len(blend), 1))
+    blend += rng.normal(0, TWITCH, blend.shape)
+    return blend

@@ -1,0 +1,40 @@
+"""What NLA raises. Every message names the next action.
+
+NLAError
+├── ConfigError       params.yaml holds an unknown key or an ill-typed value
+├── DataError         a raw file, or a Parquet table, is not what it should be
+├── WeightsError      a checkpoint or model file does not fit
+├── TrainingError     training could not start or go on
+│   └── Diverged      the loss is no longer finite
+└── RegistryError     MLflow's store or registry refuses
+"""
+
+from __future__ import annotations
+
+
+class NLAError(Exception):
+    """Base of all errors that are the user's to mend; shown without a traceback."""
+
+
+class ConfigError(NLAError):
+    """params.yaml holds an unknown key or an ill-typed value."""
+
+
+class DataError(NLAError):
+    """A raw file, or a Parquet table, is not what it should be."""
+
+
+class WeightsError(NLAError):
+    """A checkpoint or model file does not fit the configured network."""
+
+
+class TrainingError(NLAError):
+    """Training could not start or go on."""
+
+
+class Diverged(TrainingError):
+    """The loss is no longer finite; raised with the epoch and step."""
+
+
+class RegistryError(NLAError):
+    """MLflow's store or registry refuses."""

@@ -1,0 +1,78 @@
+"""Accuracy and its kin from a confusion matrix.
+
+All functions but `confusion` take any leading dimensions, so that a thousand bootstrap resamples are one call,
+and matrices of several workers may be added before anything is divided.
+
+Legend: N samples, C classes; counts_CC[actual, predicted].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nla.errors import DataError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def confusion(label_N: ArrayLike, predicted_N: ArrayLike, classes: int) -> Ints:
+    """Counts [C, C] by (actual, predicted). Raises DataError for a label or prediction outside of 0..C-1."""
+    label, predicted = np.asarray(label_N, np.int64), np.asarray(predicted_N, np.int64)
+    if label.shape != predicted.shape or label.ndim != 1:
+        raise ValueError(f"labels {label.shape} and predictions {predicted.shape} must be two equally long rows")
+    both = np.concatenate([label, predicted])
+    if both.size and not 0 <= both.min() <= both.max() < classes:
+        raise DataError(f"labels run from {both.min()} to {both.max()}, {classes} classes allow 0 to {classes - 1}")
+    return np.bincount(label * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def support(counts_CC: np.ndarray) -> np.ndarray:
+    """Samples a class [..., C]."""
+    return np.asarray(counts_CC.sum(axis=-1))
+
+
+def accuracy(counts_CC: np.ndarray) -> Floats:
+    """Share of samples that are right [...]."""
+    return _ratio(_right(counts_CC).sum(axis=-1), counts_CC.sum(axis=(-2, -1)))
+
+
+def recall(counts_CC: np.ndarray) -> Floats:
+    """Share of each class's samples that are right [..., C]; 0 for a class without samples."""
+    return _ratio(_right(counts_CC), support(counts_CC))
+
+
+def precision(counts_CC: np.ndarray) -> Floats:
+    """Share of each class's predictions that are right [..., C]; 0 for a class that is never predicted."""
+    return _ratio(_right(counts_CC), counts_CC.sum(axis=-2))
+
+
+def f1(counts_CC: np.ndarray) -> Floats:
+    """Harmonic mean of recall and precision [..., C]; 0 for a class without samples and predictions."""
+    return _ratio(2 * _right(counts_CC), support(counts_CC) + counts_CC.sum(axis=-2))
+
+
+def mean_accuracy(counts_CC: np.ndarray) -> Floats:
+    """Class-balanced accuracy [...]: mean recall of the classes that have samples."""
+    return _mean_of_present(recall(counts_CC), counts_CC)
+
+
+def macro_f1(counts_CC: np.ndarray) -> Floats:
+    """Mean F1 [...] of the classes that have samples."""
+    return _mean_of_present(f1(counts_CC), counts_CC)
+
+
+def _right(counts_CC: np.ndarray) -> np.ndarray:
+    return np.diagonal(counts_CC, axis1=-2, axis2=-1)
+
+
+def _mean_of_present(value_C: Floats, counts_CC: np.ndarray) -> Floats:
+    present_C = support(counts_CC) > 0
+    return _ratio((value_C * present_C).sum(axis=-1), present_C.sum(axis=-1))
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> Floats:
+    part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
+    ratio: Floats = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+    return ratio

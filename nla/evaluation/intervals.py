@@ -1,0 +1,39 @@
+"""95 % intervals: percentile bootstrap of a confusion matrix, and Wilson's for one share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+PERCENTILES = (2.5, 97.5)
+Z = 1.959964  # of a 95 % interval
+
+
+def bootstrap(
+    counts_CC: np.ndarray, statistics: Mapping[str, Callable[[np.ndarray], np.ndarray]], resamples: int, seed: int
+) -> dict[str, tuple[float, float]]:
+    """(low, high) of each statistic; a statistic maps counts [R, C, C] to values [R].
+
+    Drawing N samples with replacement draws the cells of their confusion matrix multinomially, so that only
+    R x C x C numbers are drawn instead of R x N.
+    """
+    total = int(counts_CC.sum())
+    rng = np.random.default_rng(seed)
+    drawn_RK = rng.multinomial(total, counts_CC.ravel() / total, size=resamples)
+    drawn_RCC = drawn_RK.reshape(resamples, *counts_CC.shape)
+    return {name: _percentiles(statistic(drawn_RCC)) for name, statistic in statistics.items()}
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927); good for a handful of trials, of which there is at least one."""
+    share, weight = successes / trials, Z**2 / trials
+    middle = (share + weight / 2) / (1 + weight)
+    half = Z / (1 + weight) * np.sqrt(share * (1 - share) / trials + weight / (4 * trials))
+    low, high = max(float(middle - half), 0.0), min(float(middle + half), 1.0)
+    return min(low, share), max(high, share)  # rounding must not put the share outside where it is 0 or 1
+
+
+def _percentiles(value_R: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(value_R, PERCENTILES)
+    return float(low), float(high)

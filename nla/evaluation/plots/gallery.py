@@ -1,0 +1,71 @@
+"""The faces behind the numbers: where the model is in two minds, and where it is surely wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from nla.evaluation.plots.style import BLUE, INK, MUTED, VERMILLION, percent, short, styled
+from nla.evaluation.uncertainty import ambiguity
+
+COLUMNS = 8
+WIDTH, FACE, GAP = 9.0, 1.0, 0.08  # inches: of the sheet, of a face, between faces
+TOP, CAPTION = 0.75, 0.66  # inches: headline, the lines under a face
+LINE = 12  # points
+LONGEST = 11  # letters of a class name that fit under a face
+
+
+def most_ambiguous(p_NC: np.ndarray, count: int) -> NDArray[np.int64]:
+    """Indices of the `count` samples whose two largest probabilities are nearest, nearest first."""
+    return np.argsort(-ambiguity(p_NC), kind="stable")[:count]
+
+
+def most_wrong(p_NC: np.ndarray, label_N: np.ndarray, count: int) -> NDArray[np.int64]:
+    """Indices of at most `count` samples whose prediction is not the label, surest first."""
+    wrong = np.flatnonzero(p_NC.argmax(axis=1) != label_N)
+    return wrong[np.argsort(-p_NC[wrong].max(axis=1), kind="stable")[:count]]
+
+
+@styled
+def gallery(
+    images_NHWC: np.ndarray,
+    label_N: np.ndarray,
+    p_NC: np.ndarray,
+    classes: Sequence[str],
+    index: np.ndarray,
+    title: str,
+) -> Figure:
+    """Contact sheet of the samples `index` in their order: face, given label, prediction, runner-up.
+
+    images_NHWC are uint8, grey (one channel, or [N, H, W]) or RGB.
+    """
+    rows = max(-(-len(index) // COLUMNS), 1)
+    height = TOP + rows * (FACE + CAPTION)
+    figure = Figure(figsize=(WIDTH, height))
+    left = (WIDTH - COLUMNS * FACE - (COLUMNS - 1) * GAP) / 2
+    for place, n in enumerate(index):
+        x = left + place % COLUMNS * (FACE + GAP)
+        y = height - TOP - place // COLUMNS * (FACE + CAPTION) - FACE
+        axes = figure.add_axes((x / WIDTH, y / height, FACE / WIDTH, FACE / height))
+        _draw_face(axes, images_NHWC[n], int(label_N[n]), p_NC[n], classes)
+    figure.text(left / WIDTH, 1 - 0.2 / height, title, va="top", fontsize=12, fontweight="bold")
+    legend = "given label; under it the prediction, blue where right and orange where wrong; then the runner-up"
+    figure.text(left / WIDTH, 1 - 0.45 / height, legend, va="top", fontsize=9, color=MUTED)
+    return figure
+
+
+def _draw_face(axes: Axes, image: np.ndarray, label: int, p_C: np.ndarray, classes: Sequence[str]) -> None:
+    axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="lanczos")
+    axes.set_axis_off()
+    first, *second = np.argsort(-p_C, kind="stable")[:2]
+    lines = [(short(classes[label], LONGEST), INK)]
+    lines += [(f"{short(classes[first], LONGEST)} {percent(p_C[first], 0)}", BLUE if first == label else VERMILLION)]
+    lines += [(f"{short(classes[c], LONGEST)} {percent(p_C[c], 0)}", MUTED) for c in second]
+    below: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center", "va": "top"}
+    for line, (text, color) in enumerate(lines):
+        axes.annotate(text, (0.5, 0), (0, -3 - LINE * line), color=color, fontsize=8, **below)

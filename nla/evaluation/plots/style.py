@@ -1,0 +1,107 @@
+"""One look for all pictures: colours, type, headline, and the file they end in.
+
+Colours are Okabe and Ito's, which stay apart for colour-blind eyes; sequential maps grow darker, so that they also
+read in grey. Nothing here touches pyplot or leaves a changed rcParam behind.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+P = ParamSpec("P")
+
+INK, MUTED, FAINT, GRID = "#1f2933", "#66727f", "#9aa5b1", "#e4e7eb"
+BLUE, ORANGE, GREEN, VERMILLION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+BLUES = LinearSegmentedColormap.from_list(
+    "nla.blues", ["#f4f6f8", "#d6e6f2", "#8dbbdb", "#3c8dbf", "#0b5a8f", "#083a5e"]
+)
+SANDS = LinearSegmentedColormap.from_list("nla.sands", ["#fbfaf7", "#f4ecd8", "#ecd9a9", "#e6cb8b", "#d9b058"])
+
+DPI = 160  # 7.5 inches make 1200 pixels: sharp at a README's 830
+STYLE: dict[Any, Any] = {
+    "figure.facecolor": "white",
+    "figure.constrained_layout.h_pad": 0.14,
+    "figure.constrained_layout.w_pad": 0.14,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
+    "font.size": 10.0,
+    "text.color": INK,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "axes.labelpad": 6.0,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9.0,
+    "lines.linewidth": 2.0,
+    "lines.solid_capstyle": "round",
+}
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """`draw` under STYLE. Ticks are born at the first drawing and read the style then: so it is drawn once at once."""
+
+    @functools.wraps(draw)
+    def draw_styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with rc_context(STYLE):
+            figure = draw(*args, **kwargs)
+            figure.draw_without_rendering()
+        return figure
+
+    return draw_styled
+
+
+def headline(axes: Axes, title: str, subtitle: str, lift: float = 0) -> None:
+    """What is to be seen, in bold above the axes, and under it on what; `lift` points leave room for a legend."""
+    axes.set_title(title, fontsize=12, fontweight="bold", pad=26 + lift)
+    above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(subtitle, (0, 1), xytext=(0, 9 + lift), **above, color=MUTED, fontsize=9.5)
+
+
+def on_split(rows: int, split: str) -> str:
+    """Of what a picture is made, and that nobody tampered with the labels."""
+    return f"{rows:,} {split} faces, labels unaltered"
+
+
+def short(name: str, longest: int = 14) -> str:
+    """A class name that leaves room for the picture; folders may be called anything."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """0.8541 -> 85.4 %."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def percent_axis(axis: Axis) -> None:
+    """Label the ticks of an axis of shares as percent() writes them."""
+    axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """Save as PNG; the same figure gives the same bytes, and a half-written file never bears the name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.tmp")
+    with rc_context(STYLE):
+        figure.savefig(unfinished, format="png", dpi=DPI, metadata={"Software": None})
+    unfinished.replace(path)

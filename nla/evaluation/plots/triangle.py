@@ -1,0 +1,131 @@
+"""The paper's own picture: what a sample weighs, by where the network puts it.
+
+A sample stands at (p_GT, p_NN): the probability of its given label, and the largest one of the other classes. Both
+together are at most 1, so all samples lie in a triangle with the corners clean (1, 0) and noisy (0, 1); at
+p_GT = p_NN they are ambiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Polygon
+from numpy.typing import NDArray
+
+from nla.evaluation.plots.style import BLUE, INK, MUTED, SANDS, VERMILLION, percent, styled
+
+Weight = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+"""(p_gt [...], p_nn [...], progress) -> weight [...]."""
+
+Group = tuple[str, str, np.ndarray]
+"""(name, colour, members [N])."""
+
+MOST = 3000  # samples drawn; more only cover each other
+GRID = 400  # points a side of the weight's map
+
+
+@styled
+def weight_triangle(
+    weight: Weight,
+    early_N2: np.ndarray,
+    late_N2: np.ndarray,
+    is_flipped_N: np.ndarray | None = None,
+    *,
+    progress_early: float,
+    progress_late: float,
+    seed: int = 0,
+) -> Figure:
+    """The weight over the triangle with the training samples on it, early and late side by side.
+
+    `*_N2` are the (p_GT, p_NN) of the same N samples at two moments of training, `progress_*` in [0, 1] tell which;
+    where `is_flipped_N` is known, samples whose label was flipped on purpose have another colour. At most MOST
+    samples, drawn by `seed`, are shown; the mean weights are those of all.
+    """
+    figure = Figure(figsize=(10.0, 5.3))  # square panels are placed by hand
+    panels = [figure.add_axes((left, 0.115, 0.415, 0.783)) for left in (0.065, 0.505)]
+    p_gt, p_nn = _grid()
+    maps = [weight(p_gt, p_nn, progress) for progress in (progress_early, progress_late)]
+    scale = Normalize(0, max(float(map_GG[p_gt + p_nn <= 1].max()) for map_GG in maps) or 1.0)
+    groups = _groups(len(early_N2), is_flipped_N)
+    shown_N = _shown(len(early_N2), seed)
+    for axes, position_N2, progress, map_GG in zip(
+        panels, (early_N2, late_N2), (progress_early, progress_late), maps, strict=True
+    ):
+        image = _draw_weight(axes, map_GG, scale)
+        _draw_samples(axes, position_N2, weight(position_N2[:, 0], position_N2[:, 1], progress), groups, shown_N)
+        _annotate(axes)
+    for axes, moment, progress in zip(panels, ("Early", "Late"), (progress_early, progress_late), strict=True):
+        axes.set_title(f"{moment}: {percent(progress, 0)} of training", fontsize=12, fontweight="bold", pad=10)
+    panels[0].set_ylabel("$p_{NN}$, the largest of the other classes")
+    panels[1].set_yticklabels([])
+    bar = figure.add_axes((0.938, 0.115, 0.014, 0.74))
+    figure.colorbar(image, cax=bar)
+    bar.set_title("weight", fontsize=10, pad=8)
+    return figure
+
+
+def _grid() -> tuple[np.ndarray, np.ndarray]:
+    axis = np.linspace(0, 1, GRID)
+    p_gt, p_nn = np.meshgrid(axis, axis)
+    return p_gt, p_nn
+
+
+def _shown(samples: int, seed: int) -> NDArray[np.bool_]:
+    shown_N = np.zeros(samples, bool)
+    shown_N[np.random.default_rng(seed).permutation(samples)[:MOST]] = True
+    return shown_N
+
+
+def _groups(samples: int, is_flipped_N: np.ndarray | None) -> list[Group]:
+    """What is told apart; a group without members is left out."""
+    flipped_N = np.zeros(samples, bool) if is_flipped_N is None else np.asarray(is_flipped_N, bool)
+    groups = [("given label" if is_flipped_N is None else "kept label", BLUE, ~flipped_N)]
+    groups.append(("flipped label", VERMILLION, flipped_N))
+    return [group for group in groups if group[2].any()]
+
+
+def _draw_weight(axes: Axes, map_GG: np.ndarray, scale: Normalize) -> AxesImage:
+    triangle = Polygon([(0, 0), (1, 0), (0, 1)], closed=True, fill=False, edgecolor=MUTED, lw=1)
+    axes.add_patch(triangle)
+    image = axes.imshow(map_GG, extent=(0, 1, 0, 1), origin="lower", cmap=SANDS, norm=scale, interpolation="nearest")
+    image.set_clip_path(triangle)
+    levels = np.linspace(0, scale.vmax or 1.0, 9)[1:-1]
+    p_gt, p_nn = _grid()
+    for side in (p_gt >= p_nn, p_gt < p_nn):  # apart, for the weight may jump where the given label stops winning
+        crossed = levels[(levels > map_GG[side].min()) & (levels < map_GG[side].max())]
+        if crossed.size:
+            lines = axes.contour(p_gt, p_nn, np.where(side, map_GG, np.nan), crossed, colors="white", linewidths=0.9)
+            lines.set_clip_path(triangle)
+    return image
+
+
+def _draw_samples(
+    axes: Axes,
+    position_N2: np.ndarray,
+    weight_N: np.ndarray,
+    groups: list[Group],
+    shown_N: np.ndarray,
+) -> None:
+    for name, color, member_N in groups:
+        label = f"{name}: mean weight {weight_N[member_N].mean():.2f}"
+        dots: dict[str, Any] = {"s": 6, "linewidths": 0, "alpha": 0.5, "zorder": 3}
+        axes.scatter(*position_N2[member_N & shown_N].T, color=color, label=label, **dots)
+    legend = axes.legend(loc="upper right", handletextpad=0.1, borderaxespad=0, markerscale=2.5)
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)
+
+
+def _annotate(axes: Axes) -> None:
+    axes.plot([0, 0.5], [0, 0.5], color=INK, lw=1.2, ls=(0, (4, 3)), zorder=4)
+    ticks = np.linspace(0, 1, 6)
+    axes.set(xlim=(-0.02, 1.06), ylim=(-0.02, 1.06), xticks=ticks, yticks=ticks)
+    axes.set_xlabel("$p_{GT}$, probability of the given label")
+    for word, x, y in (("noisy", 0.035, 1.0), ("ambiguous", 0.53, 0.52), ("clean", 0.93, 0.12)):
+        axes.text(x, y, word, va="center", color=INK, fontweight="bold")

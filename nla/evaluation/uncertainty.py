@@ -1,0 +1,40 @@
+"""How sure a prediction is: entropy, ambiguity, and its place in the paper's triangle.
+
+Legend: N samples, C classes; p_NC probabilities.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+FLOOR = float(np.finfo(np.float32).tiny)  # what a float32 softmax rounds to 0 costs 87 nats, not infinitely many
+
+
+def log(p: np.ndarray) -> Floats:
+    """Natural logarithm, finite at 0."""
+    return np.log(np.maximum(np.asarray(p, np.float64), FLOOR))
+
+
+def entropy(p_NC: np.ndarray) -> Floats:
+    """Shannon entropy [N] in nats, 0 to log C."""
+    return np.asarray(-(p_NC * log(p_NC)).sum(axis=1))
+
+
+def ambiguity(p_NC: np.ndarray) -> Floats:
+    """1 - (largest - second largest probability) [N]: 0 is sure, 1 is a tie. One class alone is sure."""
+    if p_NC.shape[1] == 1:
+        return np.zeros(len(p_NC))
+    two_N2 = np.sort(np.asarray(p_NC, np.float64), axis=1)[:, -2:]
+    return 1 - (two_N2[:, 1] - two_N2[:, 0])
+
+
+def positions(p_NC: np.ndarray, label_N: np.ndarray) -> Floats:
+    """(p_GT, p_NN) [N, 2]: probability of the given label, and the largest one among the other classes."""
+    p = np.asarray(p_NC, np.float64)
+    rows = np.arange(len(p))
+    others = p.copy()
+    others[rows, label_N] = 0
+    return np.stack([p[rows, label_N], others.max(axis=1)], axis=1)

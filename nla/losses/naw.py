@@ -1,0 +1,96 @@
+"""Noise-aware Adaptive Weighting (NAW): ambiguous samples weigh more, noisy ones less.
+
+Lee et al., "Navigating Label Ambiguity for Facial Expression Recognition in the Wild", AAAI 2025, arXiv 2502.09993.
+
+A sample lies at (p_GT, p_NN), the probability of its given label and of its nearest rival. It is *true* where
+p_GT >= p_NN, else *false*. Its weight is a bivariate Gaussian around one mean for true and one for false samples:
+
+    w = exp(-d' S^-1 d / 2) / (2 pi sqrt(det S)),  d = (p_GT, p_NN) - mean,  S = [[a, b], [b, a]]
+    a = s^2 + (s/r)^2,  b = +-(s^2 - (s/r)^2)          s: major deviation, r: ratio of major to minor
+
+With +b the Gaussian stretches along p_GT = p_NN, with -b from clean to noisy. Training starts with b = 0 for true
+samples and goes to the full b by eps = 1 - exp(-slope * progress).
+
+Legend: N samples, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from nla.losses.targets import given_and_rival
+
+Variant = Literal["released", "paper"]
+
+
+@dataclass(frozen=True)
+class NawParameters:
+    """Hyperparameters of the weight; the defaults are those of the authors' released code."""
+
+    true_mean: tuple[float, float] = (0.50, 0.50)
+    true_deviation: float = 0.80
+    true_ratio: float = 2.0
+    true_sign: int = -1
+    """Of b for true samples. -1 keeps clean samples heavy; +1 makes them light, as the paper's text asks."""
+    false_mean: tuple[float, float] = (0.30, 0.15)
+    false_deviation: float = 0.91
+    false_ratio: float = 6.0
+    slope: float = 15.0
+    normalized: bool = False
+    """Peak of 1 instead of a density of integral 1, as in V-NAW (arXiv 2503.15970)."""
+    detach: bool = False
+    """No gradient through the weight."""
+
+
+PUBLISHED: dict[str, NawParameters] = {
+    "released": NawParameters(),
+    "paper": NawParameters(true_sign=+1, normalized=True, detach=True),
+}
+
+
+def naw_parameters(variant: Variant, **changes: Any) -> NawParameters:
+    """The variant's published values with those of `changes` that are not None."""
+    if variant not in PUBLISHED:
+        raise ValueError(f"unknown variant {variant!r}: valid are {', '.join(PUBLISHED)}")
+    return replace(PUBLISHED[variant], **{name: value for name, value in changes.items() if value is not None})
+
+
+def naw_weight(
+    logits: Tensor, target: Tensor, progress: float, variant: Variant = "released", **parameters: Any
+) -> Tensor:
+    """Weight of each sample, [N] float32, finite and >= 0.
+
+    Args:
+        logits: [N, C], of any floating type.
+        target: [N] class indices, or [N, C] distributions, of which the argmax is the given label.
+        progress: epoch / epochs, in [0, 1).
+        variant: "released" repeats the authors' code; "paper" does what their text says.
+        **parameters: any field of NawParameters in place of the variant's published value.
+    """
+    p_GT, p_NN = given_and_rival(logits, target)
+    return weight_at(p_GT, p_NN, progress, naw_parameters(variant, **parameters))
+
+
+def weight_at(p_GT: Tensor, p_NN: Tensor, progress: float, parameters: NawParameters) -> Tensor:
+    """The weight at given positions; the three tensors have one shape."""
+    of = parameters
+    epsilon = 1 - math.exp(-of.slope * progress)
+    true = _gaussian(p_GT, p_NN, of.true_mean, of.true_deviation, of.true_ratio, of.true_sign * epsilon, of.normalized)
+    false = _gaussian(p_GT, p_NN, of.false_mean, of.false_deviation, of.false_ratio, 1.0, of.normalized)
+    weight = torch.where(p_GT >= p_NN, true, false)
+    return weight.detach() if of.detach else weight
+
+
+def _gaussian(
+    x: Tensor, y: Tensor, mean: tuple[float, float], s: float, r: float, sign: float, normalized: bool
+) -> Tensor:
+    a, b = s**2 + (s / r) ** 2, sign * (s**2 - (s / r) ** 2)
+    along, across = a + b, a - b  # eigenvalues of S, of the eigenvectors (1, 1) and (1, -1) / sqrt 2
+    dx, dy = x - mean[0], y - mean[1]
+    peak = torch.exp(-((dx + dy) ** 2 / along + (dx - dy) ** 2 / across) / 4)  # d' S^-1 d / 2, d turned by 45 degrees
+    return peak if normalized else peak / (2 * math.pi * math.sqrt(along * across))

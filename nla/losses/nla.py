@@ -1,0 +1,91 @@
+"""The NLA loss: NAW-weighted cross-entropy and a tie between an image and its mirror.
+
+    L = lam * mean((1 + w) CE) + (1 - lam) * consistency                          arXiv 2502.09993
+
+Legend: N samples, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from nla.losses.consistency import bhattacharyya, jensen_shannon
+from nla.losses.naw import Variant, naw_parameters, weight_at
+from nla.losses.targets import cross_entropy, given_and_rival
+
+Consistency = Literal["jensen_shannon", "bhattacharyya", "none"]
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "jensen_shannon": jensen_shannon,
+    "bhattacharyya": bhattacharyya,
+}
+PUBLISHED_CONSISTENCY = {"released": ("bhattacharyya", "sum"), "paper": ("jensen_shannon", "mean")}
+PUBLISHED_LAM = 0.5
+
+
+class NLALoss(nn.Module):
+    """Loss for training on ambiguous, noisy and unbalanced labels.
+
+    Args:
+        variant: "released" repeats the authors' code, sum over the batch included; "paper" does what their text says,
+            and averages every term, so that the batch size does not change the objective.
+        lam: share of the classification term, in [0, 1]; published .5.
+        consistency: distance between the two views, or "none".
+        consistency_reduction: "mean" or "sum" over the (global) batch.
+        consistency_weight: factor of the consistency term; None is 1 - lam.
+        **parameters: any field of NawParameters in place of the variant's published value.
+
+    None stands for the variant's published value everywhere.
+
+        criterion = NLALoss("paper")
+        loss = criterion(model(x), model(x.flip(-1)), y, progress=epoch / epochs)
+    """
+
+    def __init__(
+        self,
+        variant: Variant = "released",
+        *,
+        lam: float | None = None,
+        consistency: Consistency | None = None,
+        consistency_reduction: Literal["mean", "sum"] | None = None,
+        consistency_weight: float | None = None,
+        **parameters: Any,
+    ) -> None:
+        super().__init__()
+        self.naw = naw_parameters(variant, **parameters)
+        published, reduction = PUBLISHED_CONSISTENCY[variant]
+        self.lam = PUBLISHED_LAM if lam is None else lam
+        self.consistency = consistency or published
+        self.reduction = consistency_reduction or reduction
+        self.consistency_weight = 1 - self.lam if consistency_weight is None else consistency_weight
+        if self.consistency not in (*DISTANCES, "none"):
+            raise ValueError(f"unknown consistency {self.consistency!r}: valid are {', '.join(DISTANCES)}, none")
+        if self.reduction not in ("mean", "sum"):
+            raise ValueError(f"unknown consistency_reduction {self.reduction!r}: valid are mean, sum")
+        self.two_views = self.consistency != "none"
+
+    def forward(
+        self, logits: Tensor, logits_flipped: Tensor | None, target: Tensor, progress: float, replicas: int = 1
+    ) -> Tensor:
+        """The loss, a float32 scalar.
+
+        Args:
+            logits: [N, C] of the images.
+            logits_flipped: [N, C] of their mirrors; None only with consistency "none".
+            target: [N] class indices, or [N, C] distributions.
+            progress: epoch / epochs, in [0, 1).
+            replicas: workers among which the batch is split. DDP averages their gradients, so a term that is summed
+                over the global batch is scaled by it.
+        """
+        w_N = weight_at(*given_and_rival(logits, target), progress, self.naw)
+        classification = ((1 + w_N) * cross_entropy(logits, target)).mean()
+        loss = self.lam * classification
+        if not self.two_views:
+            return loss
+        if logits_flipped is None:
+            raise ValueError(f"consistency {self.consistency!r} needs the logits of the mirrored images")
+        distance_N = DISTANCES[self.consistency](logits, logits_flipped)
+        distance = distance_N.mean() if self.reduction == "mean" else distance_N.sum() * replicas
+        return loss + self.consistency_weight * distance

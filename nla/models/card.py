@@ -1,0 +1,93 @@
+"""A trained model on disk: NAME.safetensors, the weights, and NAME.json, its card: all that is needed to use it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nla.errors import WeightsError
+from nla.models.classifier import Classifier
+
+FORMAT = 1
+
+
+def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Writes `weights` (.safetensors) and the card beside it (.json), each whole or not at all.
+
+    Args:
+        weights: such as models/model.safetensors.
+        state: the backbone's state dict.
+        card: Classifier.describe() and what else is known: classes, source, fingerprint, epoch ...
+    """
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    part = weights.with_suffix(".part")
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
+    text = json.dumps({"format": FORMAT, **card, "sha256": sha256(part)}, indent=2)
+    card_part = weights.with_suffix(".json.part")
+    card_part.write_text(text + "\n")
+    part.replace(weights)
+    card_part.replace(weights.with_suffix(".json"))
+
+
+def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
+    """The classifier, in eval mode on the CPU, and its card.
+
+    Raises WeightsError for missing files, a damaged file, or weights that do not fit the card's architecture.
+    """
+    card = read_card(weights)
+    model = Classifier.build(card)
+    load_state(model, read_tensors(weights), weights)
+    return model.eval(), card
+
+
+def read_card(weights: Path) -> dict[str, Any]:
+    """The card beside `weights`."""
+    path = weights.with_suffix(".json")
+    try:
+        card = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise WeightsError(f"{path} is missing: it is written by `dvc repro` beside {weights.name}") from None
+    except ValueError as error:
+        raise WeightsError(f"{path} is damaged ({error}): run `dvc repro -f train`") from None
+    if card.get("format") != FORMAT:
+        raise WeightsError(f"{path} has format {card.get('format')!r}, this version reads {FORMAT}")
+    return card
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A .safetensors file, or a WeightsError that says what is wrong with it."""
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise WeightsError(f"{path} is missing: run `dvc repro`") from None
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is damaged ({error}): run `dvc repro -f train`") from None
+
+
+def load_state(model: Classifier, state: Mapping[str, Tensor], origin: Path | str) -> None:
+    """Puts `state` into the backbone; raises WeightsError naming what does not fit."""
+    expected = model.backbone.state_dict()
+    wrong = [f"{name} is missing" for name in expected if name not in state]
+    wrong += [f"{name} is unknown" for name in state if name not in expected]
+    wrong += [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if wrong:
+        shown = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        raise WeightsError(f"{origin} is of another architecture than {model.architecture}: {shown}")
+    model.backbone.load_state_dict(dict(state))
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,98 @@
+"""The network with its pixels' normalisation: uint8 images in, logits out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nla.config.model import RESNETS, ModelConfig
+from nla.errors import WeightsError
+from nla.models.resnet import ResNet
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What the network takes: size in pixels, and mean and standard deviation a channel on the scale 0..1."""
+
+    size: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def color(self) -> Literal["grey", "rgb"]:
+        """The name of the channel layout, as `nla.data.images.fit` takes it."""
+        return "grey" if self.channels == 1 else "rgb"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that is needed to build the network; written beside the weights."""
+
+    name: str
+    width: int
+    stem: str
+    dropout: float
+    num_classes: int
+
+    @classmethod
+    def of(cls, config: ModelConfig, num_classes: int) -> Architecture:
+        return cls(config.name, config.width, config.stem, config.dropout, num_classes)
+
+
+class Classifier(nn.Module):
+    """uint8 [N, H, W, C] -> logits [N, num_classes]; the state dict is the backbone's alone."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, architecture: Architecture, image: ImageSpec) -> None:
+        super().__init__()
+        self.architecture, self.image = architecture, image
+        self.backbone = _backbone(architecture, image.channels)
+        # 255 folded in: (x / 255 - mean) / std = (x - 255 mean) / (255 std)
+        self.register_buffer("mean", torch.tensor(image.mean).view(1, -1, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(image.std).view(1, -1, 1, 1) * 255, persistent=False)
+
+    def normalise(self, images_NHWC: Tensor) -> Tensor:
+        """uint8 [N, H, W, C] -> float32 [N, C, H, W], in channels-last memory as it came."""
+        return (images_NHWC.permute(0, 3, 1, 2).float() - self.mean) / self.std
+
+    def forward(self, images_NHWC: Tensor, mirrored: bool = False, size: int | None = None) -> Tensor:
+        """Logits; with `mirrored`, those of the images and then those of their mirrors, [2 N, num_classes].
+
+        With `size`, images are shrunk to that side first. Both views go through the network as one batch,
+        which is faster than two passes, and lets BatchNorm see both.
+        """
+        x = self.normalise(images_NHWC)
+        if size not in (None, self.image.size):
+            x = F.interpolate(x, size=size, mode="bilinear", antialias=True)
+        return self.backbone(torch.cat([x, x.flip(-1)]) if mirrored else x)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able: what `Classifier.build` needs."""
+        return {"architecture": asdict(self.architecture), "image": asdict(self.image)}
+
+    @classmethod
+    def build(cls, description: dict[str, Any]) -> Classifier:
+        """The inverse of `describe`, with fresh weights."""
+        image = description["image"]
+        spec = ImageSpec(image["size"], image["channels"], tuple(image["mean"]), tuple(image["std"]))
+        return cls(Architecture(**description["architecture"]), spec)
+
+
+def _backbone(architecture: Architecture, channels: int) -> nn.Module:
+    of = architecture
+    if of.name in RESNETS:
+        return ResNet(of.name, of.num_classes, channels=channels, width=of.width, stem=of.stem, dropout=of.dropout)
+    try:
+        import timm
+    except ImportError as error:
+        raise WeightsError(f"model.name {of.name} needs timm ({error}): `pip install timm`") from None
+    return timm.create_model(
+        of.name.removeprefix("timm/"), num_classes=of.num_classes, in_chans=channels, drop_rate=of.dropout
+    )

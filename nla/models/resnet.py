@@ -1,0 +1,81 @@
+"""ResNet-18 and -34 with torchvision's key names, so that any checkpoint in that format fits.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
+Beyond the original: `width` channels in the first stage, and stems for images of 48 to 112 pixels.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+IMAGENET_WIDTH = 64
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut: x -> relu(f(x) + shortcut(x))."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or channels_in != channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(x)) + shortcut)
+
+
+def _stem(kind: str, channels_in: int, width: int) -> tuple[nn.Conv2d, nn.Module]:
+    """The first convolution, and the pooling behind it."""
+    if kind == "imagenet":  # 224 px -> 56
+        return nn.Conv2d(channels_in, width, 7, 2, padding=3, bias=False), nn.MaxPool2d(3, 2, padding=1)
+    stride = 2 if kind == "stride2" else 1  # 48 px -> 24, or 48
+    return nn.Conv2d(channels_in, width, 3, stride, padding=1, bias=False), nn.Identity()
+
+
+class ResNet(nn.Module):
+    """[N, channels, H, W] -> logits [N, num_classes]."""
+
+    def __init__(
+        self,
+        name: str,
+        num_classes: int,
+        *,
+        channels: int = 3,
+        width: int = 64,
+        stem: str = "imagenet",
+        dropout: float = 0,
+    ) -> None:
+        super().__init__()
+        self.conv1, self.maxpool = _stem(stem, channels, width)
+        self.bn1 = nn.BatchNorm2d(width)
+        incoming = width
+        for stage, depth in enumerate(BLOCKS[name]):
+            outgoing = width * 2**stage
+            strides = [1 if stage == 0 else 2] + [1] * (depth - 1)
+            blocks = [BasicBlock(incoming if i == 0 else outgoing, outgoing, s) for i, s in enumerate(strides)]
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+            incoming = outgoing
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(incoming, num_classes)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.dropout(x.mean(dim=(2, 3))))
+
+
+def _initialise(module: nn.Module) -> None:
+    """Kaiming for what a ReLU follows (He et al. 2015); the rest as PyTorch does."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,95 @@
+"""First weights from a local file of any common shape: what face-pretrained checkpoints come as.
+
+Understood: .safetensors, and .pth/.pt read with weights_only (no pickle is executed); a state dict at the top or under
+`state_dict`, `model_state_dict`, `model` or `net`; names with `module.`, `backbone.` or `model.` before them.
+The last linear layer is taken only where its shape fits.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nla.errors import WeightsError
+from nla.models.card import read_tensors, sha256
+from nla.models.classifier import Classifier
+
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
+PREFIXES = ("module.", "backbone.", "model.")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the first weights came from."""
+
+    path: str
+    sha256: str
+    skipped: tuple[str, ...]
+    """Tensors of the file that the network has no place for, and classifier layers that start afresh."""
+
+
+def start_from(model: Classifier, path: Path) -> Start:
+    """Loads the backbone's first weights from `path`.
+
+    A first convolution for colour is summed over its channels where the network takes grey images.
+    Raises WeightsError where the file is missing, unreadable, or lacks layers of the network.
+    """
+    if not path.is_file():
+        raise WeightsError(f"model.weights: {path} is missing: give a local file, or null to start from scratch")
+    found = _fit_channels(_strip(_unwrap(_read(path), path)), model)
+    expected = model.backbone.state_dict()
+    head = {name for name in expected if name.split(".")[0] in ("fc", "head", "classifier")}
+    fitting = {n: t for n, t in found.items() if n in expected and t.shape == expected[n].shape}
+    lacking = [
+        name
+        for name in expected
+        if name not in fitting and name not in head and not name.endswith("num_batches_tracked")
+    ]
+    if lacking:
+        raise WeightsError(
+            f"model.weights: {path} does not fit {model.architecture}: {len(lacking)} of {len(expected)} tensors are "
+            f"missing or of another shape, the first is {lacking[0]}: set model.name, width and stem to the file's"
+        )
+    model.backbone.load_state_dict({**expected, **fitting})
+    return Start(str(path), sha256(path), tuple(sorted(found.keys() - fitting.keys())))
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(
+            f"model.weights: {path} cannot be read safely ({reason}): re-save it as a state dict"
+        ) from None
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    for key in CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise WeightsError(f"model.weights: {path} holds no state dict (looked under {', '.join(CONTAINERS)})")
+    return tensors
+
+
+def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _fit_channels(tensors: dict[str, Tensor], model: Classifier) -> dict[str, Tensor]:
+    stem = tensors.get("conv1.weight")
+    if stem is not None and stem.ndim == 4 and stem.shape[1] == 3 and model.image.channels == 1:
+        return {**tensors, "conv1.weight": stem.sum(dim=1, keepdim=True)}
+    return tensors

@@ -1,0 +1,73 @@
+"""What a result depends on: the source files it was made by, and a fingerprint of parameters, data and code."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("nla", "pipelines")
+DIGITS = 16  # of the fingerprint: 64 bits name a run
+
+
+def imported_sources(entry: Path, root: Path) -> list[Path]:
+    """`entry` and every file of this project that it imports, directly or not, relative to `root`, sorted.
+
+    Read from the import statements, those inside functions too; `if TYPE_CHECKING:` blocks do not count.
+    """
+    seen: set[Path] = set()
+    waiting = [entry]
+    while waiting:
+        path = waiting.pop()
+        if path not in seen:
+            seen.add(path)
+            waiting += [file for name in _imports(root / path) for file in _files(name, root)]
+    return sorted(seen)
+
+
+def fingerprint(params: Mapping[str, Any], files: Iterable[Path], root: Path) -> str:
+    """Hash of JSON-able `params` and of the content and names of `files`."""
+    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode())
+    for path in sorted(files):
+        with (root / path).open("rb") as file:
+            digest.update(f"\n{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+    return digest.hexdigest()[:DIGITS]
+
+
+def git_commit(root: Path) -> str | None:
+    """The commit, with `-dirty` where tracked files differ from it; None outside git."""
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Dotted names that the file imports from this project."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        waiting += ast.iter_child_nodes(node)
+
+
+def _files(name: str, root: Path) -> Iterator[Path]:
+    """The files that importing the dotted `name` runs: the packages above it, and the module."""
+    parts = name.split(".")
+    if parts[0] not in PACKAGES:
+        return
+    for depth in range(1, len(parts) + 1):
+        stem = Path(*parts[:depth])
+        for candidate in (stem / "__init__.py", stem.with_suffix(".py")):
+            if (root / candidate).is_file():
+                yield candidate

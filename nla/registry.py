@@ -1,0 +1,223 @@
+"""The registry: one registered model a data set, and the alias `champion` for the best of its versions.
+
+A version becomes champion if there is none, or if it is right on more of the present validation images than the
+champion, evaluated on them now: the paired 95 % interval of the difference must lie above zero. That split may hold
+images that the champion was trained on, which can only keep it.
+
+Refused whatever the numbers: other classes, another source, and a champion that takes larger images than the present
+ones, or colour where they are grey: they lack what it was trained to see, so its result would say nothing. A champion
+that takes smaller or grey images gets them fitted, as every image that is served.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from nla.config.base import flatten
+from nla.config.register import RegisterConfig
+from nla.data.schema import read_info
+from nla.errors import NLAError, RegistryError
+from nla.evaluation.paired import paired_difference
+from nla.models.card import read_card, sha256
+from nla.quiet import hush
+from nla.serving.logged import log_served_model
+from nla.serving.predictor import WEIGHTS, Predictor
+from nla.tracking.store import REFUSALS, STANDS_FOR, alone, find_run, refusals, store_id
+from nla.tracking.tracker import MlflowTracker
+
+hush()  # MLflow starts its telemetry when it is imported
+
+from mlflow import MlflowClient, set_tracking_uri  # noqa: E402
+from mlflow.artifacts import download_artifacts  # noqa: E402
+from mlflow.entities.model_registry import ModelVersion  # noqa: E402
+
+CHAMPION = "champion"
+FINGERPRINT, SHA256 = "nla.fingerprint", "nla.weights_sha256"
+"""Tags of a version by which the same model is known again."""
+HEADLINES = [f"{split}.{metric}" for split in ("test", "valid") for metric in ("accuracy", "mean_accuracy")]
+"""Metrics that a version shows as tags; all of them are with its run and its logged model."""
+ROWS = 1024  # read at a time
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of the new version, and why."""
+
+    decision: str
+    """champion: it has the alias now; kept: the old champion stays; refused: they cannot be compared."""
+    reason: str
+    difference: float | None = None
+    """Accuracy on the present validation images, new minus champion, -1 to 1; None where not compared."""
+    low: float | None = None
+    high: float | None = None
+
+
+def register(
+    models: Path,
+    metrics: Mapping[str, Any],
+    run: Mapping[str, Any],
+    valid: Path,
+    config: RegisterConfig,
+    tracking_uri: str,
+) -> dict[str, Any]:
+    """Registers the model of `models` in the store that `configure` gave, and decides whether it becomes champion.
+
+    The same weights of the same fingerprint are not registered twice; the decision is made anew.
+
+    Args:
+        models: folder with model.safetensors and model.json.
+        metrics: of reports/metrics.json, nested: test.accuracy and so on.
+        run: of run.json; `mlflow_run_id`, `fingerprint`, `params` and `tags` are read. A run that this store does not
+            know, as after a fresh clone, is made anew from them.
+        valid: valid.parquet.
+
+    Returns the JSON-able record; its `reason` is a sentence for people.
+    Raises RegistryError where the store refuses, or the model does not belong to `valid`.
+    """
+    set_tracking_uri(tracking_uri)
+    client = MlflowClient(tracking_uri)
+    candidate = Predictor.load(models)
+    _check_data(candidate, valid)
+    name = f"{config.prefix}-{candidate.source}"
+    with refusals(tracking_uri), alone(tracking_uri):
+        version = _version(client, name, models, metrics, run, tracking_uri)
+        before = _champion(client, name)
+        verdict = _judge(client, candidate, version, before, valid, config)
+        if verdict.decision == CHAMPION:
+            client.set_registered_model_alias(name, CHAMPION, version.version)
+        reason = verdict.reason + _note(client, version, run)
+        client.update_model_version(name, version.version, reason)
+        return {
+            "name": name,
+            "version": int(version.version),
+            "run_id": version.run_id,
+            "champion_before": None if before is None else int(before.version),
+            "store": store_id(client),
+            **asdict(verdict),
+            "reason": reason,
+        }
+
+
+def _check_data(candidate: Predictor, valid: Path) -> None:
+    info = read_info(valid)
+    if (info.source, info.classes) != (candidate.source, candidate.classes):
+        raise RegistryError(
+            f"the model was trained on {candidate.source} ({', '.join(candidate.classes)}), but {valid} holds "
+            f"{info.source} ({', '.join(info.classes)}): run `dvc repro`"
+        )
+
+
+def _version(
+    client: MlflowClient, name: str, models: Path, metrics: Mapping[str, Any], run: Mapping[str, Any], uri: str
+) -> ModelVersion:
+    """The model's version in this store, made where it is missing."""
+    identity = {FINGERPRINT: run["fingerprint"], SHA256: sha256(models / WEIGHTS)}
+    for known in client.search_model_versions(f"name = '{name}'"):
+        if identity.items() <= known.tags.items():
+            return known
+    run_id = _run(models, metrics, run, uri)
+    logged = log_served_model(run_id, models)
+    numbers = flatten(metrics)
+    tags = {key: f"{numbers[key]:.4f}" for key in HEADLINES if key in numbers}
+    commit = client.get_run(run_id).data.tags.get("mlflow.source.git.commit", "unknown")
+    tags |= identity | {"nla.git_commit": commit}
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    return client.create_model_version(name, logged.model_uri, run_id, tags, model_id=logged.model_id)
+
+
+def _run(models: Path, metrics: Mapping[str, Any], run: Mapping[str, Any], uri: str) -> str:
+    """Id of the model's run in this store, made where it is missing, with all final metrics."""
+    tracker = MlflowTracker(uri, system_metrics=False)
+    run_id = tracker.start(run["fingerprint"], run["params"], run["tags"], run["mlflow_run_id"])
+    tracker.log_metrics(metrics, read_card(models / WEIGHTS)["epoch"])
+    tracker.finish()
+    return run_id
+
+
+def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
+    number = client.get_registered_model(name).aliases.get(CHAMPION)
+    return None if number is None else client.get_model_version(name, str(number))
+
+
+def _judge(
+    client: MlflowClient,
+    candidate: Predictor,
+    version: ModelVersion,
+    before: ModelVersion | None,
+    valid: Path,
+    config: RegisterConfig,
+) -> Verdict:
+    new = f"{version.name} version {version.version}"
+    if before is None:
+        return Verdict(CHAMPION, f"{new} is champion: there was none")
+    old = f"version {before.version}"
+    if before.version == version.version:
+        return Verdict(CHAMPION, f"{new} is champion already")
+    try:
+        champion = _load(before)
+    except (*REFUSALS, NLAError, OSError) as error:
+        return Verdict(
+            "refused", f"{new} is not compared: the champion, {old}, cannot be loaded ({error}). {_by_hand(version)}"
+        )
+    if obstacle := _obstacle(candidate, champion):
+        return Verdict("refused", f"{new} is not compared: the champion, {old}, {obstacle}. {_by_hand(version)}")
+    right_N, champion_right_N = _right(candidate, valid), _right(champion, valid)
+    difference, low, high = paired_difference(right_N, champion_right_N, config.bootstrap, config.seed)
+    numbers = (
+        f"{new} is right on {right_N.mean():.2%} of the {len(right_N):,} validation images and the champion, {old}, on "
+        f"{champion_right_N.mean():.2%}: a difference of {100 * difference:+.2f} points, 95 % interval "
+        f"{100 * low:+.2f} to {100 * high:+.2f}"
+    )
+    if low > 0:
+        return Verdict(CHAMPION, f"{numbers}; it is champion now", difference, low, high)
+    return Verdict("kept", f"{numbers}, not above zero; {old} stays champion", difference, low, high)
+
+
+def _note(client: MlflowClient, version: ModelVersion, run: Mapping[str, Any]) -> str:
+    """Says so where the version's run had to be made anew."""
+    of_version = find_run(client, version.run_id)
+    if of_version is None or of_version.data.tags.get(STANDS_FOR) != run["mlflow_run_id"]:
+        return ""
+    return f". This store lacks the run {run['mlflow_run_id']}: {version.run_id} repeats its params and final metrics"
+
+
+def _load(version: ModelVersion) -> Predictor:
+    """The version's weights under the present code; nothing that lies in the store is executed."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Predictor.load(Path(download_artifacts(f"{version.source}/artifacts", dst_path=folder)))
+
+
+def _obstacle(candidate: Predictor, champion: Predictor) -> str | None:
+    """Why the two cannot be compared on the candidate's images."""
+    if champion.source != candidate.source:
+        return f"was trained on {champion.source}"
+    if champion.classes != candidate.classes:
+        return f"knows the classes {', '.join(champion.classes)}, not {', '.join(candidate.classes)}"
+    present, wanted = candidate.model.image, champion.model.image
+    if wanted.size > present.size or wanted.channels > present.channels:
+        return f"takes {wanted.color} images of {wanted.size} pixels, the data hold {present.color} of {present.size}"
+    return None
+
+
+def _by_hand(version: ModelVersion) -> str:
+    return f"To prefer it nonetheless, give version {version.version} the alias {CHAMPION} in the MLflow UI"
+
+
+def _right(predictor: Predictor, valid: Path) -> np.ndarray:
+    """bool [N]: which validation images the model gets right."""
+    number = {name: c for c, name in enumerate(predictor.classes)}
+    right: list[bool] = []
+    for batch in pq.ParquetFile(valid).iter_batches(ROWS, columns=["label", "image"]):
+        images = [image["bytes"] for image in batch.column("image").to_pylist()]
+        labels = batch.column("label").to_pylist()
+        predicted = predictor.predict(images).label
+        right += [number[name] == label for name, label in zip(predicted, labels, strict=True)]
+    return np.array(right, bool)

@@ -1,0 +1,81 @@
+"""A trained model as an MLflow model: the script `pyfunc.py`, this package's code, weights and card. No pickle."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nla.data.images import encode_png
+from nla.models.card import read_card
+from nla.quiet import hush
+from nla.serving.predictor import WEIGHTS
+
+hush()  # MLflow starts its telemetry when it is imported
+
+import mlflow.pyfunc  # noqa: E402
+from mlflow.models import Model, ModelSignature  # noqa: E402
+from mlflow.models.model import ModelInfo  # noqa: E402
+from mlflow.types import ColSpec, DataType, Schema  # noqa: E402
+from mlflow.types.schema import Array  # noqa: E402
+
+SCRIPT = Path(__file__).with_name("pyfunc.py")
+PACKAGE = Path(__file__).parents[1]
+REQUIREMENTS = (
+    "mlflow",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pydantic",
+    "ruamel.yaml",
+    "safetensors",
+    "torch",
+)
+"""All that the predictor imports."""
+SIGNATURE = ModelSignature(
+    Schema([ColSpec(DataType.binary, "image")]),
+    Schema(
+        [
+            ColSpec(DataType.string, "label"),
+            ColSpec(Array(DataType.double), "probabilities"),
+            ColSpec(DataType.double, "ambiguity"),
+        ]
+    ),
+)
+
+
+def log_served_model(run_id: str, models: Path) -> ModelInfo:
+    """Logs model.safetensors and model.json of `models` into the run, in the store that `configure` set.
+
+    The run's metrics of the model's epoch are linked to the model. `model_uri` of the result loads it.
+    """
+    card = read_card(models / WEIGHTS)
+    experiment_id = mlflow.MlflowClient().get_run(run_id).info.experiment_id
+    mlflow.set_experiment(experiment_id=experiment_id)
+    logged: ModelInfo = Model.log(
+        None,
+        mlflow.pyfunc,
+        name="model",
+        run_id=run_id,
+        step=card["epoch"],
+        python_model=str(SCRIPT),
+        code_paths=[str(PACKAGE)],
+        artifacts={"weights": str(models / WEIGHTS), "card": str((models / WEIGHTS).with_suffix(".json"))},
+        signature=SIGNATURE,
+        input_example=_example(card["image"]["size"]),
+        pip_requirements=requirements(),
+        metadata={"classes": card["classes"], "source": card["source"]},
+    )
+    return logged
+
+
+def requirements() -> list[str]:
+    """What serving needs, pinned to what is installed; a build such as +cpu is left open."""
+    return [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]
+
+
+def _example(size: int) -> pd.DataFrame:
+    """One grey image."""
+    return pd.DataFrame({"image": [encode_png(np.full((size, size), 128, np.uint8))]})

@@ -1,0 +1,91 @@
+"""A trained model for use: encoded images or arrays in; label, probabilities and ambiguity out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nla.data.images import decode, fit
+from nla.errors import DataError
+from nla.evaluation.predict import predict
+from nla.models.card import load_model
+from nla.models.classifier import Classifier
+
+WEIGHTS = "model.safetensors"
+BATCH = 256
+"""Images decoded and classified at a time: any number of them takes no more memory."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model thinks of N images."""
+
+    label: tuple[str, ...]
+    """The most probable class of each."""
+    probabilities: np.ndarray
+    """float32 [N, C], in the order of Predictor.classes."""
+    ambiguity: np.ndarray
+    """float32 [N]: 1 - (p1 - p2), the two largest probabilities; 0 is certain, 1 a draw of two classes."""
+
+
+class Predictor:
+    """A classifier with the names of its classes."""
+
+    def __init__(self, model: Classifier, classes: Sequence[str], source: str) -> None:
+        self.model, self.classes, self.source = model, tuple(classes), source
+
+    @classmethod
+    def load(cls, path: Path | str) -> Predictor:
+        """From models/model.safetensors with its card beside it, or the folder of both; on a GPU where there is one.
+
+        Raises WeightsError where a file is missing, damaged, or does not fit its card.
+        """
+        path = Path(path)
+        model, card = load_model(path / WEIGHTS if path.is_dir() else path)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(model.to(device), card["classes"], card["source"])
+
+    def predict(self, images: Sequence[bytes] | np.ndarray) -> Prediction:
+        """Each image is brought to the model's size and colour; the mean of it and its mirror is what counts.
+
+        Args:
+            images: encoded images (PNG, JPEG, BMP, WebP), or uint8 pixels [N, H, W] grey or [N, H, W, 3] RGB.
+
+        Raises DataError naming the first image, counted from 0, that is none.
+        """
+        if isinstance(images, np.ndarray):
+            _check_pixels(images)
+        parts = [self._probabilities(images, start) for start in range(0, len(images), BATCH)]
+        p_NC = np.concatenate([np.empty((0, len(self.classes)), np.float32), *parts])
+        p2_N, p1_N = np.sort(p_NC, axis=1)[:, -2:].T
+        return Prediction(tuple(self.classes[c] for c in p_NC.argmax(1)), p_NC, 1 - (p1_N - p2_N))
+
+    def _probabilities(self, images: Sequence[bytes] | np.ndarray, start: int) -> np.ndarray:
+        spec = self.model.image
+        batch = images[start : start + BATCH]
+        fitted = [fit(_pixels(image, start + i), spec.size, spec.color) for i, image in enumerate(batch)]
+        images_NHWC = np.stack(fitted).reshape(len(fitted), spec.size, spec.size, spec.channels)
+        return predict(self.model, images_NHWC, batch_size=BATCH)
+
+
+def _pixels(image: bytes | np.ndarray, row: int) -> np.ndarray:
+    if isinstance(image, np.ndarray):
+        return image
+    if not isinstance(image, bytes | bytearray | memoryview):
+        raise DataError(f"image {row} is {type(image).__name__}, not bytes: give the content of an image file")
+    try:
+        return decode(bytes(image))
+    except DataError as error:
+        raise DataError(f"image {row}: {error}: give the content of a whole PNG, JPEG, BMP or WebP file") from None
+
+
+def _check_pixels(images: np.ndarray) -> None:
+    shape_fits = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
+    if images.dtype != np.uint8 or not shape_fits or 0 in images.shape[1:]:
+        raise DataError(
+            f"pixels are {images.dtype} {list(images.shape)}: give uint8 [N, H, W] grey or [N, H, W, 3] RGB, 0 to 255"
+        )

@@ -1,0 +1,39 @@
+"""The served model, as MLflow runs it: this script is stored with the model and executed when it is loaded.
+
+In: a table with the binary column `image` (encoded image files; JSON requests carry them as base64).
+Out: a table with `label`, `probabilities` (in the order of `classes` in the model's metadata) and `ambiguity`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from nla.serving.predictor import Predictor
+
+
+class ServedModel(PythonModel):
+    """Predictor behind MLflow's interface."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Loads the weights; the card lies beside them."""
+        self.predictor = Predictor.load(Path(context.artifacts["weights"]))
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """One row an image, with the index of the input."""
+        prediction = self.predictor.predict(model_input["image"].tolist())
+        columns = {
+            "label": list(prediction.label),
+            "probabilities": prediction.probabilities.tolist(),
+            "ambiguity": prediction.ambiguity.tolist(),
+        }
+        return pd.DataFrame(columns, index=model_input.index)
+
+
+set_model(ServedModel())

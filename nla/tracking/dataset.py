@@ -1,0 +1,47 @@
+"""A Parquet table of samples as an MLflow dataset: hash, rows and counts a class. No image is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from mlflow.data.dataset import Dataset
+from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
+
+from nla.data.schema import TableInfo
+from nla.paths import workspace
+
+
+class TableDataset(Dataset):
+    """Named SOURCE-STEM, such as synthetic-train; its source is the path from the workspace, the same everywhere."""
+
+    def __init__(self, path: Path, info: TableInfo) -> None:
+        with path.open("rb") as file:
+            self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        labels = pq.read_table(path, columns=["label"]).column("label").to_pylist()
+        counts = Counter(info.classes[label] for label in labels)
+        self._profile = {"num_rows": len(labels), "counts": dict(counts.most_common()), "sha256": self._sha256}
+        full = path.resolve()
+        shown = full.relative_to(workspace()) if full.is_relative_to(workspace()) else full
+        super().__init__(LocalArtifactDatasetSource(str(shown)), f"{info.source}-{path.stem}")
+
+    def _compute_digest(self) -> str:
+        return self._sha256[:MAX_DATASET_DIGEST_SIZE]
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        return self._profile
+
+    @property
+    def schema(self) -> Schema:
+        return Schema([ColSpec(DataType.binary, "image"), ColSpec(DataType.long, "label")])
+
+    def to_dict(self) -> dict[str, str]:
+        schema = json.dumps({"mlflow_colspec": self.schema.to_dict()})
+        return {**super().to_dict(), "profile": json.dumps(self._profile), "schema": schema}

@@ -1,0 +1,206 @@
+"""Who takes a run down: the driver holds one tracker, the workers none."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from mlflow.utils.validation import (
+    MAX_ENTITY_KEY_LENGTH,
+    MAX_PARAM_VAL_LENGTH,
+    MAX_PARAMS_TAGS_PER_BATCH,
+    MAX_TAG_VAL_LENGTH,
+)
+
+from nla.config.base import flatten
+from nla.data.schema import TableInfo
+from nla.tracking.dataset import TableDataset
+from nla.tracking.store import REFUSALS, STANDS_FOR, experiment, find_run, refusals
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+log = logging.getLogger(__name__)
+
+
+class Tracker(Protocol):
+    """Takes down what happens in one run."""
+
+    def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None) -> str:
+        """Opens a run, or goes on with `run_id` where the store has it. Gives the run's id, empty without a store."""
+        ...
+
+    def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
+        """Metrics of an epoch. What is known of it stays as it is; a store that is away is told with the next epoch."""
+        ...
+
+    def log_metrics(self, metrics: Mapping[str, Any], epoch: int) -> None:
+        """Final metrics of the model of that epoch, nested or not; what is no finite number is left out."""
+        ...
+
+    def log_dataset(self, path: Path, info: TableInfo, context: str) -> None:
+        """A table of samples by its hash, rows and counts a class; `context` is such as training."""
+        ...
+
+    def log_figure(self, figure: Figure, name: str) -> None:
+        """A picture under the artifact path `name`, such as plots/confusion.png."""
+        ...
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """A file, into the artifact folder `folder`."""
+        ...
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        """Closes the run."""
+        ...
+
+
+class NullTracker:
+    """Takes nothing down."""
+
+    def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None) -> str:
+        return ""
+
+    def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None: ...
+
+    def log_metrics(self, metrics: Mapping[str, Any], epoch: int) -> None: ...
+
+    def log_dataset(self, path: Path, info: TableInfo, context: str) -> None: ...
+
+    def log_figure(self, figure: Figure, name: str) -> None: ...
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None: ...
+
+    def finish(self, status: Status = "FINISHED") -> None: ...
+
+
+class MlflowTracker:
+    """Takes a run down in the store `uri`, as `configure` gave it. Raises RegistryError where the store refuses."""
+
+    def __init__(self, uri: str, *, system_metrics: bool = True) -> None:
+        self._uri = uri
+        self._client = MlflowClient(uri)
+        self._system_metrics = system_metrics
+        self._monitor: Any = None
+        self._run_id = ""
+        self._waiting: list[Metric] = []
+        self._steps: dict[str, set[int]] = {}
+
+    def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None) -> str:
+        with refusals(self._uri):
+            run = find_run(self._client, run_id)
+            if run is None:
+                origin = {STANDS_FOR: run_id} if run_id else {}
+                run = self._client.create_run(experiment(self._client).experiment_id, run_name=name, tags=origin)
+            else:
+                self._client.update_run(run.info.run_id, status="RUNNING")
+            self._run_id = str(run.info.run_id)
+            self._describe(params, tags, run)
+        if self._system_metrics:
+            self._monitor = _monitor(self._run_id, self._uri)
+            self._monitor.start()
+        return self._run_id
+
+    def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
+        self._waiting += _metrics(metrics, epoch)
+        try:
+            self._deliver()
+        except REFUSALS as error:
+            log.warning("MLflow cannot be told of epoch %d now, the next one tries again: %s", epoch, error)
+
+    def log_metrics(self, metrics: Mapping[str, Any], epoch: int) -> None:
+        numbers = {name: value for name, value in flatten(metrics).items() if _is_finite(value)}
+        with refusals(self._uri):
+            new = [metric for metric in _metrics(numbers, epoch) if self._value(metric.key, epoch) != metric.value]
+            self._client.log_batch(self._run_id, metrics=new)
+
+    def log_dataset(self, path: Path, info: TableInfo, context: str) -> None:
+        dataset = TableDataset(path, info)._to_mlflow_entity()
+        with refusals(self._uri):
+            self._client.log_inputs(self._run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])])
+
+    def log_figure(self, figure: Figure, name: str) -> None:
+        with refusals(self._uri):
+            self._client.log_figure(self._run_id, figure, name)
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        with refusals(self._uri):
+            self._client.log_artifact(self._run_id, str(path), folder)
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        if self._monitor is not None:
+            self._monitor.finish()
+        with refusals(self._uri):
+            self._deliver()
+            self._client.set_terminated(self._run_id, status)
+
+    def _describe(self, params: Mapping[str, Any], tags: Mapping[str, str], run: Run) -> None:
+        """Logs the params that the run lacks, and all tags."""
+        texts = {_key(name): _cut(_text(value), MAX_PARAM_VAL_LENGTH) for name, value in flatten(params).items()}
+        missing = [Param(name, text) for name, text in texts.items() if name not in run.data.params]
+        for start in range(0, len(missing), MAX_PARAMS_TAGS_PER_BATCH):
+            self._client.log_batch(self._run_id, params=missing[start : start + MAX_PARAMS_TAGS_PER_BATCH])
+        given = [RunTag(_key(name), _cut(value, MAX_TAG_VAL_LENGTH)) for name, value in tags.items()]
+        self._client.log_batch(self._run_id, tags=given)
+
+    def _deliver(self) -> None:
+        """Logs what waits and is not there yet: a resumed run has some of it, and so may a server that was away."""
+        try:
+            new = [metric for metric in self._waiting if metric.step not in self._known_steps(metric.key)]
+            self._client.log_batch(self._run_id, metrics=new)
+        except REFUSALS:
+            self._steps.clear()
+            raise
+        for metric in new:
+            self._known_steps(metric.key).add(metric.step)
+        self._waiting.clear()
+
+    def _known_steps(self, key: str) -> set[int]:
+        if key not in self._steps:
+            self._steps[key] = {metric.step for metric in self._client.get_metric_history(self._run_id, key)}
+        return self._steps[key]
+
+    def _value(self, key: str, step: int) -> float | None:
+        """The last value logged at that step."""
+        history = [metric for metric in self._client.get_metric_history(self._run_id, key) if metric.step == step]
+        return max(history, key=lambda metric: metric.timestamp).value if history else None
+
+
+def _monitor(run_id: str, uri: str) -> Any:
+    """CPU, memory, disk, network and GPU every ten seconds, its steps going on where the run's end."""
+    return SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=uri)  # type: ignore[no-untyped-call]
+
+
+def _metrics(values: Mapping[str, float], step: int) -> list[Metric]:
+    now = int(time.time() * 1000)
+    return [Metric(_key(name), float(value), now, step) for name, value in values.items()]
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _key(name: str) -> str:
+    """`name` with the characters that MLflow does not take, as in some class names, as underscores."""
+    return re.sub(r"[^/\w.\- ]", "_", name)[:MAX_ENTITY_KEY_LENGTH]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _cut(text: str, limit: int) -> str:
+    """`text`, or its beginning with a note of how long it was."""
+    note = f" ... ({len(text)} characters)"
+    return text if len(text) <= limit else text[: limit - len(note)] + note

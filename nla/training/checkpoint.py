@@ -1,0 +1,94 @@
+"""The state of a training after an epoch, as a folder of safetensors and one JSON file: all that a resume needs.
+
+state.json               epochs done, history, best epoch, fingerprint
+model.safetensors        weights being trained
+optimizer.safetensors    moments, named PARAMETER/KEY
+average.safetensors      EMA of the weights, where there is one
+last.safetensors         weights to keep from this epoch (the average where there is one)
+best.safetensors         weights of the best epoch on validation
+positions.safetensors    (p_GT, p_NN) of every training sample, early and late
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nla.errors import TrainingError
+from nla.models.card import read_tensors
+
+STATE = "state.json"
+
+
+@dataclass
+class Progress:
+    """What is counted while training goes on; JSON-able."""
+
+    fingerprint: str
+    epochs: int
+    """Planned."""
+    epochs_done: int = 0
+    best_epoch: int = -1
+    best_metric: float = -1.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One row an epoch: losses, validation metrics, rate, seconds."""
+    early_epoch: int = 0
+    """Epoch of the early positions."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What was chosen at the start: precision, first weights, workers."""
+
+
+def write_checkpoint(folder: Path, progress: Progress, tensors: dict[str, dict[str, Tensor]]) -> None:
+    """Writes `tensors` (file name -> name -> tensor), and state.json last: a folder without it is no checkpoint."""
+    for name, group in tensors.items():
+        save_file(
+            {key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}, folder / f"{name}.safetensors"
+        )
+    (folder / STATE).write_text(json.dumps(asdict(progress)))
+
+
+def read_progress(folder: Path) -> Progress:
+    """The counts of a checkpoint. Raises TrainingError where it is none."""
+    try:
+        return Progress(**json.loads((folder / STATE).read_text()))
+    except (FileNotFoundError, ValueError, TypeError) as error:
+        raise TrainingError(
+            f"{folder} holds no usable checkpoint ({error}): `dvc repro -f train` trains afresh"
+        ) from None
+
+
+def read_group(folder: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of one file of a checkpoint."""
+    return read_tensors(folder / f"{name}.safetensors")
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state by parameter name."""
+    return {
+        f"{name}/{key}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state[parameter].items()
+        if value is not None
+    }
+
+
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`."""
+    parameters = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        parameter_name, key = name.rsplit("/", 1)
+        parameter = parameters[parameter_name]
+        # A step counter stays in float32 on its own; moments live where, and as, their parameter does.
+        value = tensor.to(parameter.device) if tensor.ndim == 0 else tensor.to(parameter)
+        optimizer.state[parameter][key] = _strides_like(value, parameter)
+
+
+def _strides_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """`value` in the memory layout of `parameter`, so that a resumed step repeats the same arithmetic."""
+    return value if value.ndim == 0 else torch.empty_like(parameter).copy_(value)

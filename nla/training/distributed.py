@@ -1,0 +1,177 @@
+"""The training loop on Ray Train: 1..n workers on CPUs (gloo) or GPUs (nccl).
+
+Images lie once in the object store of each node, and every worker of the node maps the same memory.
+What the first worker tells travels to the driver, which shows and records it: the workers need no tracking store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pa_fs
+import ray
+import ray.train
+import torch
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+from nla.cluster import Cluster
+from nla.config.ray import RayConfig
+from nla.errors import NLAError, TrainingError
+from nla.training.job import Job
+from nla.training.loop import Split, train
+from nla.training.observer import Observer
+from nla.training.workers import Workers
+
+SAY_EVERY = 0.25  # seconds between two messages about steps
+LISTEN_EVERY = 0.25
+
+
+@contextlib.contextmanager
+def train_on(
+    cluster: Cluster, job: Job, split: Split, config: RayConfig, storage: str, observer: Observer
+) -> Iterator[Path]:
+    """Trains `job`, going on from its checkpoint in `storage`; gives the folder of the last checkpoint.
+
+    Args:
+        storage: folder or URL that all nodes see; the run in it is named by the job's fingerprint.
+
+    Raises the NLAError of the first worker that had one, else TrainingError with the place of the logs.
+    """
+    cpus, gpu = cluster.share(config)
+    mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
+    spec = {"job": job, "split": ray.put(split), "cpus": cpus, "mailbox": mailbox}
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config=spec,
+        scaling_config=ScalingConfig(config.num_workers, use_gpu=gpu, resources_per_worker={"CPU": cpus}),
+        run_config=RunConfig(
+            name=job.fingerprint,
+            storage_path=storage,
+            failure_config=FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    with _relay(mailbox, observer):
+        try:
+            result = trainer.fit()
+        except TrainingFailedError as error:
+            raise _reason(error, cluster) from None
+    if result.checkpoint is None:
+        raise TrainingError(f"Ray Train ended without a checkpoint: see {cluster.logs}")
+    with result.checkpoint.as_directory() as folder:
+        yield Path(folder)
+
+
+def forget(storage: str, name: str) -> None:
+    """Removes the checkpoints of the run `name` in `storage`, a folder or URL; Ray would go on from them."""
+    filesystem, path = (
+        (pa_fs.LocalFileSystem(), storage) if "://" not in storage else pa_fs.FileSystem.from_uri(storage)
+    )
+    folder = f"{path}/{name}"
+    if filesystem.get_file_info(folder).type == pa_fs.FileType.Directory:
+        for entry in filesystem.get_file_info(pa_fs.FileSelector(folder)):
+            if entry.type == pa_fs.FileType.Directory:
+                filesystem.delete_dir(entry.path)
+            elif entry.base_name != "lock":
+                filesystem.delete_file(entry.path)
+
+
+def _work(spec: dict[str, Any]) -> None:
+    """What each Ray worker runs."""
+    torch.set_num_threads(spec["cpus"])
+    observer = _Letters(spec["mailbox"])
+    train(spec["job"], ray.get(spec["split"]), Workers.joined(get_device()), _RayStore(), observer)
+
+
+class _RayStore:
+    """Checkpoints in Ray Train's storage."""
+
+    @contextlib.contextmanager
+    def latest(self) -> Iterator[Path | None]:
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            yield None
+            return
+        with checkpoint.as_directory() as folder:
+            yield Path(folder)
+
+    def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
+        if write is None:
+            ray.train.report(row)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder))
+            ray.train.report(row, checkpoint=Checkpoint.from_directory(folder))
+
+
+class _Mailbox:
+    """An actor that keeps what the first worker says until the driver fetches it."""
+
+    def __init__(self) -> None:
+        self.letters: list[tuple[str, tuple[Any, ...]]] = []
+
+    def put(self, kind: str, *content: Any) -> None:
+        self.letters.append((kind, content))
+
+    def fetch(self) -> list[tuple[str, tuple[Any, ...]]]:
+        letters, self.letters = self.letters, []
+        return letters
+
+
+class _Letters:
+    """An observer on a worker that writes to the mailbox and waits for nobody."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self.mailbox = mailbox
+        self.said = 0.0
+
+    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
+        now = time.monotonic()
+        if now - self.said >= SAY_EVERY or step == steps:
+            self.said = now
+            self.mailbox.put.remote("step", epoch, step, steps, images)
+
+    def epoch(self, row: dict[str, float]) -> None:
+        self.mailbox.put.remote("epoch", row)
+
+
+@contextlib.contextmanager
+def _relay(mailbox: Any, observer: Observer) -> Iterator[None]:
+    """Passes letters on to `observer` in a thread of the driver, the last ones before it leaves."""
+    done = threading.Event()
+
+    def deliver() -> None:
+        for kind, content in ray.get(mailbox.fetch.remote()):
+            getattr(observer, kind)(*content)
+
+    def listen() -> None:
+        while not done.wait(LISTEN_EVERY):
+            deliver()
+
+    thread = threading.Thread(target=listen, daemon=True, name="relay")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        deliver()
+
+
+def _reason(error: TrainingFailedError, cluster: Cluster) -> NLAError:
+    failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
+    ours = [failure for _, failure in sorted(failures.items()) if isinstance(failure, NLAError)]
+    if ours:
+        return ours[0]
+    logging.getLogger(__name__).debug("training failed", exc_info=error)
+    last = str(error).strip().splitlines()[-1]
+    return TrainingError(f"training failed: {last}\nThe full logs: {cluster.logs}")

@@ -1,0 +1,41 @@
+"""A finished training's checkpoint -> the files that outlive it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nla.models.card import save_model
+from nla.training.checkpoint import read_group, read_progress
+
+
+def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarray) -> None:
+    """Writes the two models and the positions of the training samples.
+
+    model.safetensors + .json    the epoch that validation chose
+    last.safetensors + .json     the last epoch
+    positions.parquet            (p_GT, p_NN) of every training row, early and late; `row` is that of faces.parquet
+
+    Args:
+        result: folder of the last checkpoint.
+        card: what the cards hold beside epoch and metrics.
+        row_N: row in `faces` of each training sample.
+    """
+    progress = read_progress(result)
+    for stem, group, epoch in (("model", "best", progress.best_epoch), ("last", "last", progress.epochs_done - 1)):
+        chosen = {"selected": group, "epoch": epoch, "metrics": progress.history[epoch], "facts": progress.facts}
+        save_model(models / f"{stem}.safetensors", read_group(result, group), {**card, **chosen})
+    positions = read_group(result, "positions")
+    columns: dict[str, Any] = {"row": row_N}
+    for time in ("early", "late"):
+        columns[f"{time}_p_GT"], columns[f"{time}_p_NN"] = positions[time].numpy().T
+    epochs = {"early_epoch": progress.early_epoch, "late_epoch": progress.epochs_done - 1, "epochs": progress.epochs}
+    table = pa.table(columns).replace_schema_metadata({key: str(value) for key, value in epochs.items()})
+    part = models / "positions.parquet.part"
+    pq.write_table(table, part)
+    part.replace(models / "positions.parquet")

@@ -1,0 +1,44 @@
+"""What is to be trained: all that a worker needs to know beside the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from nla.config.augment import AugmentConfig
+from nla.config.base import section
+from nla.config.loss import LossConfig
+from nla.config.model import ModelConfig
+from nla.config.train import TrainConfig
+from nla.models.classifier import Architecture, Classifier, ImageSpec
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training."""
+
+    model: ModelConfig
+    augment: AugmentConfig
+    loss: LossConfig
+    train: TrainConfig
+    num_classes: int
+    image: ImageSpec
+    fingerprint: str
+    """Hash of parameters, data and code; a checkpoint of another one is not gone on with."""
+    first_weights: Mapping[str, Tensor] | None = None
+    """State dict of the backbone to start from; None starts from scratch."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Recorded with the result."""
+
+    def build(self) -> Classifier:
+        """The network with PyTorch's random state as it is: seed before."""
+        return Classifier(Architecture.of(self.model, self.num_classes), self.image)
+
+
+def training_sections(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The checked sections that a training depends on, as keyword arguments of Job."""
+    kinds = {"model": ModelConfig, "augment": AugmentConfig, "loss": LossConfig, "train": TrainConfig}
+    return {name: section(kind, params) for name, kind in kinds.items()}

@@ -1,0 +1,105 @@
+"""One training step: forward on one or both views, loss, backward, update, average."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from nla.losses import build_loss
+from nla.losses.targets import given_and_rival
+from nla.models.classifier import Classifier
+from nla.training.job import Job
+from nla.training.optim import make_optimizer
+from nla.training.precision import use_bf16
+from nla.training.workers import Workers
+
+GROWN = 0.6
+"""Part of training by which images have their whole size."""
+MULTIPLE = 8
+"""Of sizes: three of the network's four halvings stay exact, and few sizes mean few shapes to plan for."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step shows, on the device: nothing here waits for it."""
+
+    loss: Tensor
+    """Scalar."""
+    positions_N2: Tensor
+    """(p_GT, p_NN) of each sample before the update."""
+
+
+class Learner:
+    """The network and all that changes with it in training."""
+
+    def __init__(self, job: Job, workers: Workers) -> None:
+        self.config, self.workers = job.train, workers
+        torch.manual_seed(job.train.seed)
+        self.model = job.build()
+        if job.first_weights is not None:
+            self.model.backbone.load_state_dict(job.first_weights)
+        layout = torch.channels_last if job.train.channels_last else torch.contiguous_format
+        self.model = self.model.to(workers.device).to(memory_format=layout)
+        self.loss = build_loss(job.loss.name, job.loss.model_dump(exclude={"name"}))
+        self.optimizer = make_optimizer(self.model, job.train)
+        self.average = _average(self.model, job.train.ema)
+        self.bf16 = use_bf16(job.train.precision, workers.device)
+        compiled = torch.compile(self.model) if job.train.compile else self.model
+        self.replica = workers.replicate(compiled)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Training mode, and a random state that depends on seed, epoch and worker alone: dropout survives a resume."""
+        torch.manual_seed(hash((self.config.seed, epoch, self.workers.rank)))
+        self.model.train()
+        if self.config.freeze_batchnorm:
+            for module in self.model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+
+    def step(self, images_NHWC: Tensor, target: Tensor, lr: float, progress: float) -> StepResult:
+        """One update.
+
+        Args:
+            images_NHWC: uint8, this worker's part of the global batch, on the device.
+            target: [N] class indices or [N, C] distributions, on the device.
+            lr: learning rate of this step.
+            progress: epoch / epochs.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        size = image_size(self.config.start_size, self.model.image.size, progress)
+        with torch.autocast(self.workers.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.replica(images_NHWC, mirrored=self.loss.two_views, size=size)
+        first, second = logits.float().chunk(2) if self.loss.two_views else (logits.float(), None)
+        loss = self.loss(first, second, target, progress, replicas=self.workers.size)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.config.grad_clip > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return StepResult(loss.detach(), torch.stack(given_and_rival(first.detach(), target), dim=1))
+
+    @property
+    def kept(self) -> Classifier:
+        """The network that is validated and kept: the average where there is one."""
+        return self.model if self.average is None else self.average.module
+
+
+def image_size(start: int | None, full: int, progress: float) -> int:
+    """Side in pixels at that progress: from `start` to `full` in steps of MULTIPLE.
+
+    Progressive resizing, as in EfficientNetV2 (Tan & Le 2021): small images cost less and teach the coarse shapes, and
+    the last epochs see what is measured.
+    """
+    if start is None or progress >= GROWN:
+        return full
+    return min(full, start + round((full - start) * progress / GROWN / MULTIPLE) * MULTIPLE)
+
+
+def _average(model: Classifier, decay: float) -> AveragedModel | None:
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay > 0 else None

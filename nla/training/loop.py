@@ -1,0 +1,205 @@
+"""The training loop of one worker. It knows nothing of Ray, MLflow and DVC.
+
+    train(job, Split(train, valid), Workers(device), FolderStore(folder), Silent())
+
+Going on after a stop: the state after each epoch is kept, and every random choice depends on (seed, epoch, sample)
+alone, so that an interrupted training ends with the same weights, bit for bit, as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nla.data.augment import make_augment
+from nla.data.loader import Samples, batches, steps_per_epoch
+from nla.errors import Diverged, TrainingError
+from nla.training.checkpoint import (
+    Progress,
+    optimizer_tensors,
+    read_group,
+    read_progress,
+    restore_optimizer,
+    write_checkpoint,
+)
+from nla.training.job import Job
+from nla.training.learner import Learner
+from nla.training.observer import Observer
+from nla.training.optim import learning_rate
+from nla.training.store import Store
+from nla.training.validate import validate
+from nla.training.workers import Workers
+
+EARLY = 8
+"""The early positions are those of the epoch after 1 / EARLY of training: past the first, which is noise."""
+
+
+class Split(NamedTuple):
+    """The two tables that training may see."""
+
+    train: Samples
+    valid: Samples
+
+
+class State(NamedTuple):
+    """All that a checkpoint holds."""
+
+    progress: Progress
+    learner: Learner
+    positions: dict[str, Tensor]
+    """`early` and `late`: (p_GT, p_NN) of every training sample, [N, 2]."""
+    best: dict[str, Tensor]
+    """Weights of the best epoch."""
+
+
+def train(job: Job, split: Split, workers: Workers, store: Store, observer: Observer) -> Progress:
+    """Trains to the last epoch, going on from the store's checkpoint where there is one.
+
+    Raises:
+        Diverged: the loss is no longer finite; the checkpoint of the epoch before stays.
+        TrainingError: the batch does not divide among the workers or is larger than the data, or the checkpoint is
+            another training's.
+    """
+    if workers.device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+    state = _start(job, split, workers)
+    with store.latest() as folder:
+        state = state if folder is None else _restore(state, folder)
+    while state.progress.epochs_done < job.train.epochs and not _stalled(job, state.progress):
+        row = _run_epoch(job, state, split, workers, observer)
+        state = _count(job, state, row)
+        store.save(_writer(state) if workers.first else None, row)
+        if workers.first:
+            observer.epoch(row)
+    return state.progress
+
+
+def _start(job: Job, split: Split, workers: Workers) -> State:
+    learner = Learner(job, workers)
+    facts = {**job.facts, "precision": "bf16" if learner.bf16 else "fp32", "workers": workers.size}
+    progress = Progress(job.fingerprint, job.train.epochs, early_epoch=job.train.epochs // EARLY, facts=facts)
+    positions = {name: torch.zeros(len(split.train), 2, device=workers.device) for name in ("early", "late")}
+    return State(progress, learner, positions, {})
+
+
+def _restore(state: State, folder: Path) -> State:
+    progress = read_progress(folder)
+    if progress.fingerprint != state.progress.fingerprint:
+        raise TrainingError(f"{folder} is of another training ({progress.fingerprint}): remove it and run again")
+    learner = state.learner
+    learner.model.load_state_dict(read_group(folder, "model"))
+    restore_optimizer(learner.model, learner.optimizer, read_group(folder, "optimizer"))
+    if learner.average is not None:
+        learner.average.load_state_dict(read_group(folder, "average"))
+    positions = {k: v.to(learner.workers.device) for k, v in read_group(folder, "positions").items()}
+    return State(progress, learner, positions, read_group(folder, "best"))
+
+
+def _run_epoch(job: Job, state: State, split: Split, workers: Workers, observer: Observer) -> dict[str, float]:
+    """Trains and validates one epoch; its row of the history."""
+    epoch, learner = state.progress.epochs_done, state.learner
+    steps = steps_per_epoch(len(split.train), job.train.batch_size)
+    started = time.perf_counter()
+    loss = _train_epoch(job, state, split.train, workers, observer, epoch)
+    trained = time.perf_counter()
+    workers.agree_on_buffers(learner.model)
+    metrics = validate(learner.kept, split.valid, workers, learner.bf16)
+    return {
+        "epoch": epoch,
+        "train_loss": loss,
+        **metrics,
+        "lr": learning_rate(job.train, (epoch + 1) * steps - 1, steps),
+        "images_per_second": steps * job.train.batch_size / (trained - started),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _train_epoch(job: Job, state: State, samples: Samples, workers: Workers, observer: Observer, epoch: int) -> float:
+    """Mean loss of the epoch over all workers; fills the epoch's positions."""
+    learner, config = state.learner, job.train
+    learner.start_epoch(epoch)
+    steps = steps_per_epoch(len(samples), config.batch_size)
+    losses: list[Tensor] = []
+    seen_N2 = torch.zeros_like(state.positions["late"])
+    for step, (images, target, index) in enumerate(_device_batches(job, samples, workers, epoch)):
+        lr = learning_rate(config, epoch * steps + step, steps)
+        result = learner.step(images, target, lr, epoch / config.epochs)
+        losses.append(result.loss)
+        seen_N2[index] = result.positions_N2
+        # Looking at a loss waits for the device: free on a CPU, once an epoch on a GPU.
+        if workers.device.type == "cpu":
+            _check_finite(losses[-1:], epoch, step)
+        if workers.first:
+            observer.step(epoch, step + 1, steps, config.batch_size)
+    _check_finite(losses, epoch, 0)
+    workers.total(seen_N2)
+    for name in ("early", "late") if epoch == state.progress.early_epoch else ("late",):
+        state.positions[name].copy_(seen_N2)
+    return float(workers.total(torch.stack(losses).mean()) / workers.size)
+
+
+def _device_batches(
+    job: Job, samples: Samples, workers: Workers, epoch: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    augment = make_augment(job.augment.recipe, fill=[255 * value for value in job.image.mean])
+    config = job.train
+    host = batches(
+        samples,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        epoch=epoch,
+        rank=workers.rank,
+        world_size=workers.size,
+        augment=augment,
+    )
+    for batch in host:
+        target = batch.label_B if batch.target_BC is None else batch.target_BC
+        arrays = (batch.images_BHWC, target, batch.index_B)
+        images, target, index = (torch.from_numpy(a).to(workers.device, non_blocking=True) for a in arrays)
+        yield images, target, index
+
+
+def _check_finite(losses: list[Tensor], epoch: int, first_step: int) -> None:
+    finite = torch.stack(losses).isfinite().tolist()
+    if not all(finite):
+        step = first_step + finite.index(False)
+        raise Diverged(
+            f"the loss is not finite at epoch {epoch}, step {step}: lower train.lr, set train.grad_clip, or set "
+            "train.precision to fp32; the checkpoint of the epoch before is kept"
+        )
+
+
+def _count(job: Job, state: State, row: dict[str, float]) -> State:
+    """The state after the epoch of `row`, its weights taken as the best where they are."""
+    progress = state.progress
+    progress.epochs_done = int(row["epoch"]) + 1
+    progress.history.append(row)
+    metric = row[f"valid_{job.train.select}"]
+    if metric <= progress.best_metric:
+        return state
+    progress.best_epoch, progress.best_metric = int(row["epoch"]), metric
+    best = {name: tensor.detach().cpu().clone() for name, tensor in state.learner.kept.backbone.state_dict().items()}
+    return state._replace(best=best)
+
+
+def _stalled(job: Job, progress: Progress) -> bool:
+    return 0 < job.train.patience <= progress.epochs_done - 1 - progress.best_epoch
+
+
+def _writer(state: State) -> Callable[[Path], None]:
+    learner = state.learner
+    tensors = {
+        "model": learner.model.state_dict(),
+        "optimizer": optimizer_tensors(learner.model, learner.optimizer),
+        "last": learner.kept.backbone.state_dict(),
+        "best": state.best,
+        "positions": state.positions,
+    }
+    if learner.average is not None:
+        tensors["average"] = learner.average.state_dict()
+    return lambda folder: write_checkpoint(folder, state.progress, tensors)

@@ -1,0 +1,17 @@
+"""Which number format the network computes in."""
+
+from __future__ import annotations
+
+import torch
+
+
+def use_bf16(precision: str, device: torch.device) -> bool:
+    """Whether to autocast to bfloat16: `bf16` yes, `fp32` no, `auto` where the device computes it in hardware."""
+    return precision == "bf16" or (precision == "auto" and _has_bf16(device))
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # AMX tiles or AVX512-BF16; without either, bfloat16 on a CPU is emulated and slower than float32.
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

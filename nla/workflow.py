@@ -1,0 +1,59 @@
+"""What a stage knows of the DVC command that started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import psutil
+
+POLL_SECONDS = 0.5
+GRACE_SECONDS = 10.0
+
+
+def forced() -> bool:
+    """Whether the stage runs under `dvc repro -f` or `dvc exp run -f`: DVC tells its stages nothing of it."""
+    dvc = _dvc_process()
+    return dvc is not None and _is_forced(dvc.cmdline())
+
+
+def end_with_dvc() -> None:
+    """Ends this process once the DVC that started it is gone.
+
+    DVC killed alone leaves its stage running; a second `dvc repro` would then wait for it. The stage gets SIGTERM and
+    some seconds to put things in order. Outside DVC nothing happens.
+    """
+    dvc = _dvc_process()
+    if dvc is not None:
+        threading.Thread(target=_watch, args=(dvc,), daemon=True, name="end-with-dvc").start()
+
+
+def _watch(dvc: psutil.Process) -> None:
+    while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os._exit(128 + signal.SIGTERM)
+
+
+def _dvc_process() -> psutil.Process | None:
+    """The nearest ancestor that is a DVC command, where DVC says that it runs a stage."""
+    if "DVC_STAGE" not in os.environ:
+        return None
+    return next((process for process in psutil.Process().parents() if _is_dvc(process)), None)
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    try:
+        words = [os.path.basename(word) for word in process.cmdline()[:3]]  # noqa: PTH119
+    except psutil.Error:
+        return False
+    return "dvc" in words
+
+
+def _is_forced(command: list[str]) -> bool:
+    """-f alone, in a cluster of short flags such as -sf, or --force."""
+    options = [word for word in command if word.startswith("-")]
+    return any(word == "--force" or (not word.startswith("--") and "f" in word[1:]) for word in options)

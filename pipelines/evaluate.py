@@ -1,0 +1,150 @@
+"""Stage `evaluate`: models/ and data/ -> reports/metrics.json, the tables of the DVC plots, and pictures.
+
+The test split is looked at here for the first time, and selects nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+
+from nla.config.base import read_params, section
+from nla.config.evaluate import EvaluateConfig
+from nla.console import run_stage, say
+from nla.data.loader import Annotations, Samples, load_annotations, load_samples
+from nla.errors import DataError
+from nla.evaluation import plots
+from nla.evaluation.calibration import reliability
+from nla.evaluation.counts import confusion
+from nla.evaluation.metrics import measure
+from nla.evaluation.predict import predict
+from nla.evaluation.tables import write_confusion, write_reliability
+from nla.evaluation.weight import position_weight
+from nla.models.card import load_model
+from nla.paths import project_root
+from nla.records import read_json, write_json
+from nla.tracking import MlflowTracker, configure
+
+DATA, MODELS, REPORTS = Path("data"), Path("models"), Path("reports")
+FACES = 24  # on a contact sheet
+PROTOCOL = "validation and test labels are clean; the checkpoint is chosen on validation; test selects nothing"
+
+
+def main() -> None:
+    """Measures both models on both splits, draws, and tells MLflow."""
+    config = section(EvaluateConfig, read_params())
+    splits = {name: load_split(name) for name in ("valid", "test")}
+    best, card = probabilities("model", splits, config)
+    last, _ = probabilities("last", splits, config)
+    metrics: dict[str, Any] = {"protocol": PROTOCOL, "epoch": card["epoch"] + 1}
+    metrics |= measured(best, splits, config)
+    metrics["last"] = measured(last, splits, config)
+    samples, _ = splits["test"]
+    write_confusion(REPORTS / "plots/confusion.csv", samples.label_N, best["test"].argmax(1), samples.classes)
+    write_reliability(REPORTS / "plots/reliability.csv", reliability(best["test"], samples.label_N, config.bins))
+    run = read_json(Path("run.json"))
+    figures = draw(samples, best["test"], metrics, run, config)
+    for name, figure in figures.items():
+        plots.write_png(figure, REPORTS / f"figures/{name}.png")
+    track(metrics, figures, run, card["epoch"])
+    write_json(REPORTS / "metrics.json", metrics)
+    say(headline(metrics["test"], card))
+
+
+def load_split(name: str) -> tuple[Samples, Annotations]:
+    """A split, and what is known beside its labels. Raises DataError where its labels are not clean."""
+    path = DATA / f"{name}.parquet"
+    annotations = load_annotations(path)
+    if annotations.is_flipped_N.any():
+        raise DataError(f"{path} has flipped labels: they would measure the wrong thing; run `dvc repro -f prepare`")
+    return load_samples(path), annotations
+
+
+def probabilities(
+    stem: str, splits: Mapping[str, tuple[Samples, Annotations]], config: EvaluateConfig
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """p_NC a split by the model `stem`, computed in the precision that it was trained in; and its card."""
+    model, card = load_model(MODELS / f"{stem}.safetensors")
+    bf16 = card["facts"]["precision"] == "bf16"
+    p = {
+        name: predict(model, samples.images_NHWC, mirror=config.mirror, bf16=bf16)
+        for name, (samples, _) in splits.items()
+    }
+    return p, card
+
+
+def measured(
+    p: Mapping[str, np.ndarray], splits: Mapping[str, tuple[Samples, Annotations]], config: EvaluateConfig
+) -> dict[str, Any]:
+    """The metrics of each split."""
+    return {
+        name: measure(p[name], of.label_N, of.classes, config, known.votes_NC, known.posterior_NC)
+        for name, (of, known) in splits.items()
+    }
+
+
+def draw(
+    samples: Samples, p_NC: np.ndarray, metrics: Mapping[str, Any], run: Mapping[str, Any], config: EvaluateConfig
+) -> dict[str, Figure]:
+    """The pictures by name."""
+    label_N, classes = samples.label_N, samples.classes
+    ambiguous, wrong = plots.most_ambiguous(p_NC, FACES), plots.most_wrong(p_NC, label_N, FACES)
+    images = samples.images_NHWC
+    return {
+        "confusion": plots.confusion_matrix(confusion(label_N, p_NC.argmax(1), len(classes)), classes),
+        "reliability": plots.reliability_diagram(reliability(p_NC, label_N, config.bins)),
+        "recall": plots.recall_bars(metrics["test"]["classes"]),
+        "curves": plots.training_curves(run["history"], metrics["epoch"] - 1),
+        "triangle": triangle(run, config.seed),
+        "ambiguous": plots.gallery(images, label_N, p_NC, classes, ambiguous, "The most ambiguous test faces"),
+        "wrong": plots.gallery(images, label_N, p_NC, classes, wrong, "Test faces that it gets wrong, surest first"),
+    }
+
+
+def triangle(run: Mapping[str, Any], seed: int) -> Figure:
+    """The weight over (p_GT, p_NN) with the training samples on it, early and late."""
+    table = pq.read_table(MODELS / "positions.parquet")
+    moments = {key.decode(): int(value) for key, value in table.schema.metadata.items()}
+    positions = {
+        time: np.stack([table[f"{time}_p_GT"].to_numpy(), table[f"{time}_p_NN"].to_numpy()], axis=1)
+        for time in ("early", "late")
+    }
+    is_flipped_N = load_annotations(DATA / "train.parquet").is_flipped_N
+    return plots.weight_triangle(
+        position_weight(run["params"]["loss"]),
+        positions["early"],
+        positions["late"],
+        is_flipped_N if is_flipped_N.any() else None,
+        progress_early=moments["early_epoch"] / moments["epochs"],
+        progress_late=moments["late_epoch"] / moments["epochs"],
+        seed=seed,
+    )
+
+
+def track(metrics: Mapping[str, Any], figures: Mapping[str, Figure], run: Mapping[str, Any], epoch: int) -> None:
+    """Metrics and pictures into the run that trained the model."""
+    tracker = MlflowTracker(configure(project_root()), system_metrics=False)
+    tracker.start(run["fingerprint"], run["params"], run["tags"], run["mlflow_run_id"])
+    tracker.log_metrics(metrics, epoch)
+    for name, figure in figures.items():
+        tracker.log_figure(figure, f"figures/{name}.png")
+    tracker.finish()
+
+
+def headline(test: Mapping[str, Any], card: Mapping[str, Any]) -> str:
+    """The result in a line, with the Bayes accuracy beside it where it is known."""
+    interval = f"95 % interval {test['accuracy_low']:.2%} to {test['accuracy_high']:.2%}"
+    means = f"mean {test['mean_accuracy']:.2%}, macro-F1 {test['macro_f1']:.4f}"
+    line = f"test accuracy {test['accuracy']:.2%} ({interval}), {means}; epoch {card['epoch'] + 1} by validation"
+    if "bayes_accuracy" not in test:
+        return line
+    return f"{line}\nBayes accuracy {test['bayes_accuracy']:.2%}: the model has {test['bayes_ratio']:.1%} of it"
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,27 @@
+"""Stage `ingest`: raw files, or drawn faces -> data/faces.parquet, every row with its original bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nla.config.base import read_params, section
+from nla.config.data import DataConfig
+from nla.console import bar, run_stage, say
+from nla.data.ingest import ingest
+from nla.data.sources import open_source
+from nla.records import write_json
+
+
+def main() -> None:
+    """Ingests the source of params.yaml."""
+    config = section(DataConfig, read_params())
+    source = open_source(config, Path(config.raw) / config.source)
+    with bar(f"ingest {config.source}", "faces") as progress:
+        report = ingest(source, Path("data/faces.parquet"), on_bad=config.on_bad, progress=progress)
+    write_json(Path("reports/ingest.json"), report)
+    for line in (*report["warnings"], *report["notes"]):
+        say(line)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,31 @@
+"""Stage `register`: models/, reports/metrics.json and run.json -> MLflow's registry; its record is this store's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nla.config.base import read_params, section
+from nla.config.register import RegisterConfig
+from nla.console import run_stage, say
+from nla.paths import project_root
+from nla.records import read_json, write_json
+from nla.registry import register
+from nla.tracking import configure
+
+
+def main() -> None:
+    """Registers the model, and says whether it is champion, and why."""
+    record = register(
+        Path("models"),
+        read_json(Path("reports/metrics.json")),
+        read_json(Path("run.json")),
+        Path("data/valid.parquet"),
+        section(RegisterConfig, read_params()),
+        configure(project_root()),
+    )
+    write_json(Path("reports/registered.json"), record)
+    say(record["reason"])
+
+
+if __name__ == "__main__":
+    run_stage(main)

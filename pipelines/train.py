@@ -1,0 +1,146 @@
+"""Stage `train`: data/{train,valid}.parquet and best.yaml -> models/, reports/plots/curves.csv, run.json.
+
+An interrupted training goes on from its last epoch; a finished one is handed over; `dvc repro -f` starts afresh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nla.cluster import connected
+from nla.config.base import merge, read_params, section
+from nla.config.ray import RayConfig
+from nla.console import run_stage, say
+from nla.data.loader import load_samples, steps_per_epoch
+from nla.data.schema import TableInfo, read_info
+from nla.data.statistics import pixel_statistics
+from nla.errors import NLAError
+from nla.models.card import sha256
+from nla.models.classifier import ImageSpec
+from nla.models.weights import start_from
+from nla.paths import project_root, workspace
+from nla.provenance import fingerprint, imported_sources
+from nla.records import write_json, write_rows
+from nla.runs import Run
+from nla.tracking import MlflowTracker, Status, Tracker, configure, run_tags
+from nla.training.bar import training_bar
+from nla.training.checkpoint import read_progress
+from nla.training.distributed import forget, train_on
+from nla.training.export import export
+from nla.training.job import Job, training_sections
+from nla.training.loop import Split
+from nla.training.observer import Both, Recorder
+from nla.tuning import read_best
+from nla.workflow import forced
+
+TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
+MODELS, CURVES, RUN = Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training and what is recorded with it."""
+
+    job: Job
+    split: Split
+    info: TableInfo
+    params: Mapping[str, Any]
+    """The sections that it depends on, as checked."""
+    tags: Mapping[str, str]
+
+
+def main() -> None:
+    """Trains, or hands over what was trained before."""
+    params = merge(read_params(), read_best(Path("best.yaml")))
+    ray = section(RayConfig, params)
+    root = project_root()
+    plan = make_plan(params, root)
+    run = Run(root, plan.job.fingerprint)
+    storage = ray.storage_path or str(run.folder.parent)
+    with run.lock(say):
+        uri = configure(root)
+        if forced():
+            forget(storage, run.fingerprint)
+            run.forget()
+        if run.finished:
+            say(f"{run.fingerprint} was trained before: its result is handed over (`dvc repro -f train` trains afresh)")
+        else:
+            train_tracked(plan, run, ray, storage, MlflowTracker(uri))
+        hand_over(plan, run, run.recall_tracking(uri))
+
+
+def make_plan(params: Mapping[str, Any], root: Path) -> Plan:
+    """Reads the data and says what will be trained."""
+    sections = training_sections(params)
+    info = read_info(TRAIN)
+    split = Split(load_samples(TRAIN), load_samples(VALID))
+    channels = split.train.images_NHWC.shape[3]
+    image = ImageSpec(split.train.images_NHWC.shape[1], channels, *pixel_statistics(split.train.images_NHWC))
+    checked = {name: config.model_dump(mode="json") for name, config in sections.items()}
+    data_hash = f"{sha256(TRAIN)[:16]}-{sha256(VALID)[:16]}"
+    start = sections["model"].weights
+    content = {**checked, "data": data_hash, "weights": sha256(root / start) if start else None}
+    here = workspace()
+    name = fingerprint(content, imported_sources(Path("pipelines/train.py"), here), here)
+    job = Job(**sections, num_classes=len(info.classes), image=image, fingerprint=name)
+    say(
+        f"train: {len(split.train):,} {info.source} faces of {len(info.classes)} classes, {job.train.epochs} epochs of "
+        f"{steps_per_epoch(len(split.train), job.train.batch_size)} steps of {job.train.batch_size} images; "
+        f"{job.model.name} of width {job.model.width}, loss {job.loss.name} ({job.loss.variant})"
+    )
+    return Plan(with_first_weights(job, root), split, info, checked, run_tags(root, name, data_hash))
+
+
+def with_first_weights(job: Job, root: Path) -> Job:
+    """The job with the weights of model.weights, and a line that says where training starts from."""
+    if job.model.weights is None:
+        say("NO PRETRAINED WEIGHTS: training starts FROM SCRATCH (model.weights is null)")
+        return replace(job, facts={"first_weights": None})
+    model = job.build()
+    start = start_from(model, root / job.model.weights)
+    say(f"first weights: {start.path}, sha256 {start.sha256}, not used: {', '.join(start.skipped) or 'nothing'}")
+    facts = {"first_weights": {"sha256": start.sha256, "skipped": list(start.skipped)}}
+    return replace(job, first_weights=model.backbone.state_dict(), facts=facts)
+
+
+def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, tracker: Tracker) -> None:
+    """Trains on Ray under the eyes of MLflow; the run is closed whatever happens."""
+    uri = configure(project_root())
+    run_id = tracker.start(run.fingerprint, plan.params, plan.tags, run.recall_tracking(uri))
+    run.remember_tracking(uri, run_id)
+    status: Status = "KILLED"
+    try:
+        for path, context in ((TRAIN, "training"), (VALID, "validation")):
+            tracker.log_dataset(path, read_info(path), context)
+        with connected(ray) as cluster, training_bar(plan.job.train.epochs) as bar:
+            say(f"MLflow run {run_id}; Ray's full logs: {cluster.logs}")
+            observer = Both(bar, Recorder(tracker.log_epoch))
+            with train_on(cluster, plan.job, plan.split, ray, storage, observer) as checkpoint:
+                run.keep(checkpoint)
+        status = "FINISHED"
+    except NLAError:
+        status = "FAILED"
+        raise
+    finally:
+        tracker.finish(status)
+
+
+def hand_over(plan: Plan, run: Run, run_id: str | None) -> None:
+    """Writes the outs of the stage from the result."""
+    description = plan.job.build().describe()
+    facts = {"source": plan.info.source, "classes": plan.info.classes, "data": plan.info.extra}
+    export(run.result, MODELS, {**description, **facts, "fingerprint": run.fingerprint}, plan.split.train.row_N)
+    progress = read_progress(run.result)
+    write_rows(CURVES, progress.history)
+    names = {"mlflow_run_id": run_id, "ray_run": run.fingerprint, "fingerprint": run.fingerprint}
+    known = {"params": plan.params, "tags": plan.tags, "facts": progress.facts, "history": progress.history}
+    write_json(RUN, {**names, **known})
+    best = progress.history[progress.best_epoch]
+    say(f"kept: epoch {progress.best_epoch + 1} with {best['valid_accuracy']:.2%} accuracy on validation")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,147 @@
+"""Any labelled image tree, from images that each test writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from nla.config.data import DataConfig
+from nla.data.images import encode_png
+from nla.data.schema import FACES
+from nla.data.sources import files, open_source
+from nla.data.sources.base import Findings
+from nla.errors import DataError
+
+CONFIG = DataConfig(source="folder")
+
+
+def tree(root: Path, *paths: str) -> Path:
+    for i, path in enumerate(paths):
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode_png(np.full((6, 6), i, np.uint8)))
+    return root
+
+
+def read(root: Path) -> tuple[pa.Table, Findings]:
+    findings = Findings()
+    batches = list(open_source(CONFIG, root).batches(findings))
+    return pa.Table.from_batches(batches, FACES), findings
+
+
+def test_splits_classes_and_order(tmp_path: Path) -> None:
+    tree(tmp_path, "train/sad/b.png", "train/sad/a.PNG", "train/glad/c.png", "valid/sad/d.png", "test/glad/e.png")
+    faces, findings = read(tmp_path)
+    assert findings == Findings()
+    assert open_source(CONFIG, tmp_path).classes == ("glad", "sad")
+    rows = zip(
+        *(faces[name].to_pylist() for name in ("row", "split", "label")),
+        [image["path"] for image in faces["image"].to_pylist()],
+        strict=True,
+    )
+    assert list(rows) == [
+        (0, "train", 0, "train/glad/c.png"),
+        (1, "train", 1, "train/sad/a.PNG"),
+        (2, "train", 1, "train/sad/b.png"),
+        (3, "valid", 1, "valid/sad/d.png"),
+        (4, "test", 0, "test/glad/e.png"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["val", "Validation", "VALID"])
+def test_names_of_the_validation_split(tmp_path: Path, name: str) -> None:
+    tree(tmp_path, "Train/sad/a.png", f"{name}/sad/b.png", "TEST/sad/c.png")
+    faces, _ = read(tmp_path)
+    assert faces["split"].to_pylist() == ["train", "valid", "test"]
+
+
+def test_validation_may_be_absent(tmp_path: Path) -> None:
+    faces, _ = read(tree(tmp_path, "train/sad/a.png", "test/sad/c.png"))
+    assert faces["split"].to_pylist() == ["train", "test"]
+
+
+def test_all_image_kinds_are_read_and_other_files_counted(tmp_path: Path) -> None:
+    tree(tmp_path, "test/sad/z.png", *(f"train/sad/a{suffix}" for suffix in (".jpg", ".JPEG", ".png", ".bmp", ".webp")))
+    (tmp_path / "train/sad/notes.txt").write_text("not an image")
+    (tmp_path / "train/sad/.hidden.png").write_text("not an image")
+    faces, findings = read(tmp_path)
+    assert len(faces) == 6 and findings.problems == []
+    assert findings.notes == ["files of train/sad that are not used: 1, such as notes.txt"]
+
+
+@pytest.mark.parametrize("missing", ["train", "test"])
+def test_train_and_test_are_needed(tmp_path: Path, missing: str) -> None:
+    tree(tmp_path, *(f"{split}/sad/a.png" for split in ("train", "valid", "test") if split != missing))
+    with pytest.raises(DataError, match=f"{tmp_path}/{missing} is missing\nTrain and test are both needed"):
+        open_source(CONFIG, tmp_path)
+
+
+def test_a_missing_root_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere is missing\nMake it"):
+        open_source(CONFIG, tmp_path / "nowhere")
+
+
+def test_two_folders_of_one_split_are_an_error(tmp_path: Path) -> None:
+    tree(tmp_path, "train/sad/a.png", "val/sad/b.png", "valid/sad/b.png", "test/sad/c.png")
+    with pytest.raises(DataError, match="val and valid are both valid: keep one"):
+        open_source(CONFIG, tmp_path)
+
+
+def test_an_empty_class_is_named(tmp_path: Path) -> None:
+    tree(tmp_path, "train/sad/a.png", "test/sad/c.png")
+    (tmp_path / "train/glad").mkdir()
+    with pytest.raises(DataError, match="train has no image of glad: add some"):
+        open_source(CONFIG, tmp_path)
+
+
+def test_train_without_classes_is_an_error(tmp_path: Path) -> None:
+    tree(tmp_path, "train/a.png", "test/sad/c.png")
+    with pytest.raises(DataError, match="train holds no folders"):
+        open_source(CONFIG, tmp_path)
+
+
+def test_more_classes_than_a_label_can_number(tmp_path: Path) -> None:
+    tree(tmp_path, "test/0/c.png", *(f"train/{name}/a.png" for name in range(128)))
+    with pytest.raises(DataError, match="at most 127"):
+        open_source(CONFIG, tmp_path)
+
+
+def test_a_class_that_train_lacks_is_a_problem(tmp_path: Path) -> None:
+    tree(tmp_path, "train/sad/a.png", "test/sad/c.png", "test/glad/d.png", "valid/mad/e.png")
+    faces, findings = read(tmp_path)
+    assert [str(problem) for problem in findings.problems] == [
+        "valid/mad: train has no class 'mad' (it has sad)",
+        "test/glad: train has no class 'glad' (it has sad)",
+    ]
+    assert len(faces) == 2
+
+
+def test_unreadable_images_are_named_and_the_others_go_on(tmp_path: Path) -> None:
+    tree(tmp_path, "test/sad/z.png", *(f"train/sad/{name}.png" for name in "abcd"))
+    cut = tmp_path / "train/sad/b.png"
+    cut.write_bytes(cut.read_bytes()[:-5])
+    (tmp_path / "train/sad/c.png").write_bytes(b"")
+    (tmp_path / "train/sad/d.png").unlink()
+    (tmp_path / "train/sad/d.png").mkdir()
+    faces, findings = read(tmp_path)
+    assert [str(problem) for problem in findings.problems] == [
+        "train/sad/b.png: the PNG is cut off",
+        "train/sad/c.png: the file is empty",
+        "train/sad/d.png: cannot be read: Is a directory",
+    ]
+    assert faces["row"].to_pylist() == [0, 4]
+
+
+def test_batches_are_bounded_in_rows_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree(tmp_path, "test/sad/z.png", *(f"train/sad/{number:02}.png" for number in range(20)))
+    whole, _ = read(tmp_path)
+    monkeypatch.setattr(files, "BATCH_ROWS", 8)
+    by_rows = list(open_source(CONFIG, tmp_path).batches(Findings()))
+    assert [len(batch) for batch in by_rows] == [8, 8, 5]
+    monkeypatch.setattr(files, "BATCH_BYTES", 3 * len(encode_png(np.zeros((6, 6), np.uint8))))
+    by_bytes = list(open_source(CONFIG, tmp_path).batches(Findings()))
+    assert [len(batch) for batch in by_bytes] == [3] * 7
+    assert pa.Table.from_batches(by_rows).equals(whole) and pa.Table.from_batches(by_bytes).equals(whole)

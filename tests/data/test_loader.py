@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nla.data.augment import make_augment
+from nla.data.images import encode_png
+from nla.data.loader import (
+    Batch,
+    Samples,
+    batches,
+    epoch_order,
+    load_annotations,
+    load_samples,
+    shard,
+    steps_per_epoch,
+)
+from nla.data.schema import SAMPLES, TableInfo, with_info
+from nla.errors import DataError, TrainingError
+
+CLASSES = ("calm", "glad", "sad")
+
+
+def samples_of(n: int) -> Samples:
+    """n samples whose images and labels tell their position; read-only, as they lie in shared memory."""
+    images_NHWC = np.random.default_rng(0).integers(0, 256, (n, 16, 16, 1), dtype=np.uint8)
+    images_NHWC.flags.writeable = False
+    return Samples(images_NHWC, np.arange(n) % 3, None, np.arange(n), CLASSES, "tiny")
+
+
+def seen(parts: Iterable[Batch]) -> list[int]:
+    return [int(i) for batch in parts for i in batch.index_B]
+
+
+def write_samples(path: Path, rows: list[dict[str, Any]], channels: int = 1, side: int = 16) -> list[np.ndarray]:
+    shape = (side, side) if channels == 1 else (side, side, channels)
+    pixels = [np.random.default_rng((2, i)).integers(0, 256, shape, dtype=np.uint8) for i in range(len(rows))]
+    filled = [
+        {"row": 10 * i, "is_flipped": False, "image": {"bytes": encode_png(image), "path": ""}} | row
+        for i, (row, image) in enumerate(zip(rows, pixels, strict=True))
+    ]
+    facts = {"image_size": side, "channels": channels}
+    schema = with_info(SAMPLES, TableInfo("tiny", CLASSES, CLASSES, facts))
+    pq.write_table(pa.Table.from_pylist(filled, schema=schema), path, row_group_size=300)
+    return pixels
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_samples_are_decoded_in_order(tmp_path: Path, channels: int) -> None:
+    rows = [{"label": i % 3, "clean_label": i % 3} for i in range(1000)]  # several row groups, and parts of them
+    pixels = write_samples(tmp_path / "train.parquet", rows, channels)
+    samples = load_samples(tmp_path / "train.parquet")
+    np.testing.assert_array_equal(samples.images_NHWC, np.stack(pixels).reshape(-1, 16, 16, channels))
+    assert samples.label_N.tolist() == [row["label"] for row in rows]
+    assert samples.row_N.tolist() == list(range(0, 10_000, 10))
+    assert samples.target_NC is None
+    assert (len(samples), samples.classes, samples.source) == (1000, CLASSES, "tiny")
+    assert (samples.label_N.dtype, samples.images_NHWC.dtype) == (np.int64, np.uint8)
+
+
+def test_a_row_without_target_learns_its_label(tmp_path: Path) -> None:
+    rows = [
+        {"label": 1, "clean_label": 1, "target": [0.2, 0.7, 0.1], "votes": [0.2, 0.7, 0.1]},
+        {"label": 2, "clean_label": 0, "is_flipped": True},
+    ]
+    write_samples(tmp_path / "train.parquet", rows)
+    target_NC = load_samples(tmp_path / "train.parquet").target_NC
+    assert target_NC is not None
+    np.testing.assert_allclose(target_NC, [[0.2, 0.7, 0.1], [0, 0, 1]], rtol=1e-6)
+    known = load_annotations(tmp_path / "train.parquet")
+    assert known.votes_NC is not None
+    np.testing.assert_allclose(known.votes_NC, [[0.2, 0.7, 0.1], [np.nan] * 3], rtol=1e-6)
+    assert known.posterior_NC is None
+    assert known.clean_label_N.tolist() == [1, 0]
+    assert known.is_flipped_N.tolist() == [False, True]
+
+
+def test_what_training_loads_holds_nothing_of_the_truth() -> None:
+    assert not {"votes_NC", "posterior_NC", "clean_label_N", "is_flipped_N"} & set(vars(samples_of(1)))
+
+
+def test_an_image_of_another_size_is_an_error(tmp_path: Path) -> None:
+    small = {"bytes": encode_png(np.zeros((8, 8), np.uint8)), "path": ""}
+    write_samples(tmp_path / "test.parquet", [{"label": 0, "clean_label": 0}, {"label": 0, "image": small}])
+    with pytest.raises(DataError, match=r"row 1: an image of \(8, 8\) in a table of 16x16x1"):
+        load_samples(tmp_path / "test.parquet")
+    with pytest.raises(DataError, match="missing: run `dvc repro`"):
+        load_samples(tmp_path / "nowhere.parquet")
+
+
+@settings(deadline=None)  # threads
+@given(st.integers(1, 60), st.integers(1, 4), st.integers(1, 5), st.integers(0, 3), st.integers(0, 3))
+def test_ranks_share_each_global_batch_and_no_index_comes_twice(
+    n: int, world_size: int, share: int, seed: int, epoch: int
+) -> None:
+    batch_size = world_size * share
+    if batch_size > n:
+        with pytest.raises(TrainingError, match=r"train\.batch_size"):
+            batches(samples_of(n), batch_size=batch_size, seed=seed, epoch=epoch)
+        return
+    samples, where = samples_of(n), {"batch_size": batch_size, "seed": seed, "epoch": epoch}
+    ranks = [list(batches(samples, **where, rank=r, world_size=world_size)) for r in range(world_size)]
+    together = [index for parts in zip(*ranks, strict=True) for index in seen(parts)]
+    assert together == seen(batches(samples, **where))
+    assert together == epoch_order(n, seed, epoch)[: n - n % batch_size].tolist()
+    assert len(set(together)) == len(together) == steps_per_epoch(n, batch_size) * batch_size
+
+
+def test_batches_hold_the_samples_of_their_indices() -> None:
+    samples = samples_of(50)
+    for batch in batches(samples, batch_size=10, seed=1, epoch=2):
+        np.testing.assert_array_equal(batch.images_BHWC, samples.images_NHWC[batch.index_B])
+        np.testing.assert_array_equal(batch.label_B, samples.label_N[batch.index_B])
+        assert batch.images_BHWC.flags.c_contiguous
+        assert batch.target_BC is None
+
+
+def test_targets_go_with_their_samples() -> None:
+    plain = samples_of(12)
+    target_NC = np.random.default_rng(0).dirichlet(np.ones(3), 12).astype(np.float32)
+    samples = Samples(plain.images_NHWC, plain.label_N, target_NC, plain.row_N, CLASSES, "tiny")
+    for batch in [*batches(samples, batch_size=4, seed=0, epoch=0), *shard(samples, batch_size=5)]:
+        np.testing.assert_array_equal(batch.target_BC, target_NC[batch.index_B])
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    orders = {tuple(epoch_order(30, seed, epoch)) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+    assert all(sorted(order) == list(range(30)) for order in orders)
+
+
+def images_by_index(samples: Samples, **where: Any) -> dict[int, bytes]:
+    parts = batches(samples, batch_size=8, seed=5, augment=make_augment("affine"), **where)
+    return {
+        int(i): image.tobytes() for batch in parts for i, image in zip(batch.index_B, batch.images_BHWC, strict=True)
+    }
+
+
+def test_an_augmented_image_does_not_depend_on_ranks_or_on_a_resume() -> None:
+    samples = samples_of(40)
+    alone = images_by_index(samples, epoch=1)
+    assert len(alone) == 40
+    for world_size in (2, 4, 8):
+        shared: dict[int, bytes] = {}
+        for rank in range(world_size):
+            shared |= images_by_index(samples, epoch=1, rank=rank, world_size=world_size)
+        assert shared == alone
+    resumed = images_by_index(samples, epoch=1, start_step=3)
+    assert resumed == {int(i): alone[int(i)] for i in epoch_order(40, 5, 1)[24:]}
+    next_epoch = images_by_index(samples, epoch=2)
+    assert sum(next_epoch[i] == alone[i] for i in alone) < 3
+    assert sum(alone[i] == samples.images_NHWC[i].tobytes() for i in alone) < 3
+
+
+def test_workers_that_do_not_divide_the_batch_are_an_error() -> None:
+    with pytest.raises(TrainingError, match="10 does not divide among 4 workers"):
+        batches(samples_of(20), batch_size=10, seed=0, epoch=0, world_size=4)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_evaluation_sees_every_sample_once_and_in_order(world_size: int) -> None:
+    samples = samples_of(20)
+    parts = [list(shard(samples, batch_size=3, rank=r, world_size=world_size)) for r in range(world_size)]
+    indices = [seen(part) for part in parts]
+    assert all(index == sorted(index) for index in indices)
+    assert sorted(chain(*indices)) == list(range(20))
+    for batch in chain(*parts):
+        np.testing.assert_array_equal(batch.images_BHWC, samples.images_NHWC[batch.index_B])
+
+
+def threads() -> int:
+    return sum(thread.name == "batches" for thread in threading.enumerate())
+
+
+def test_the_thread_ends_with_its_iterator() -> None:
+    parts = batches(samples_of(64), batch_size=2, seed=0, epoch=0)
+    next(parts)
+    assert threads() == 1
+    parts.close()
+    assert threads() == 0
+    parts = batches(samples_of(64), batch_size=2, seed=0, epoch=0)
+    next(parts)
+    del parts
+    gc.collect()
+    assert threads() == 0
+
+
+def test_few_batches_are_made_ahead() -> None:
+    calls = []
+
+    def slow(image: np.ndarray, seed: int) -> np.ndarray:
+        calls.append(seed)
+        return image
+
+    parts = batches(samples_of(64), batch_size=1, seed=0, epoch=0, augment=slow)
+    next(parts)
+    deadline = time.monotonic() + 5
+    while len(calls) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert 4 <= len(calls) <= 6
+    parts.close()
+
+
+def test_an_error_in_the_thread_is_raised_to_the_user() -> None:
+    def broken(image: np.ndarray, seed: int) -> np.ndarray:
+        raise ValueError("no such image")
+
+    with pytest.raises(ValueError, match="no such image"):
+        next(batches(samples_of(4), batch_size=2, seed=0, epoch=0, augment=broken))
+    assert threads() == 0

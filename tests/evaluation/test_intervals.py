@@ -1,0 +1,73 @@
+"""Do 95 % intervals hold the truth 95 % of the time?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from nla.evaluation import counts
+from nla.evaluation.intervals import bootstrap, wilson
+
+STATISTICS = {"accuracy": counts.accuracy, "mean_accuracy": counts.mean_accuracy, "macro_f1": counts.macro_f1}
+
+
+def test_matches_a_bootstrap_that_draws_rows() -> None:
+    rng = np.random.default_rng(0)
+    label = rng.choice(4, 400, p=[0.5, 0.3, 0.15, 0.05])
+    predicted = np.where(rng.random(400) < 0.7, label, rng.integers(0, 4, 400))
+    by_rows = np.array([by_hand(label[i], predicted[i]) for i in rng.integers(0, 400, (1000, 400))])
+    intervals = bootstrap(counts.confusion(label, predicted, 4), STATISTICS, 4000, seed=1)
+    # four standard errors of a 1000-fold bootstrap's percentiles where the spread is 0.03
+    np.testing.assert_allclose(list(intervals.values()), np.percentile(by_rows, [2.5, 97.5], axis=0).T, atol=0.012)
+
+
+def by_hand(label: np.ndarray, predicted: np.ndarray) -> tuple[float, float, float]:
+    recalls, f1s = [], []
+    for c in set(label.tolist()):
+        true_positive = ((label == c) & (predicted == c)).sum()
+        recall, precision = true_positive / (label == c).sum(), true_positive / max((predicted == c).sum(), 1)
+        recalls.append(recall)
+        f1s.append(2 * precision * recall / (precision + recall) if true_positive else 0)
+    return float((label == predicted).mean()), float(np.mean(recalls)), float(np.mean(f1s))
+
+
+def test_covers_the_truth() -> None:
+    truth_CC = np.array([[0.40, 0.08, 0.02], [0.05, 0.22, 0.03], [0.02, 0.04, 0.14]])
+    rng = np.random.default_rng(2)
+    hits = dict.fromkeys(STATISTICS, 0)
+    for seed in range(300):
+        sample = rng.multinomial(500, truth_CC.ravel()).reshape(3, 3)
+        intervals = bootstrap(sample, STATISTICS, 300, seed)
+        for name, (low, high) in intervals.items():
+            hits[name] += low <= STATISTICS[name](truth_CC) <= high
+    # 300 trials at 95 % vary by 3.8; the percentile interval is known to fall a little short
+    assert all(0.90 * 300 <= hit <= 0.99 * 300 for hit in hits.values()), hits
+
+
+def test_a_seed_is_repeated_and_another_differs() -> None:
+    counts_CC = np.array([[50, 10], [12, 28]])
+    assert bootstrap(counts_CC, STATISTICS, 200, 0) == bootstrap(counts_CC, STATISTICS, 200, 0)
+    assert bootstrap(counts_CC, STATISTICS, 200, 0) != bootstrap(counts_CC, STATISTICS, 200, 1)
+
+
+@pytest.mark.parametrize("counts_CC", [np.diag([5, 7, 0]), np.diag([0, 0, 1])])
+def test_all_right_leaves_no_doubt(counts_CC: np.ndarray) -> None:
+    assert set(bootstrap(counts_CC, STATISTICS, 100, 0).values()) == {(1.0, 1.0)}
+
+
+def test_empty_cells_are_never_drawn() -> None:
+    """Probabilities that do not sum to 1 exactly must not leak into the last, empty cell."""
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        counts_CC = rng.integers(1, 1000, (8, 8))
+        counts_CC[-1] = 0
+        assert bootstrap(counts_CC, {"last": lambda n: n[:, -1].sum(-1)}, 200, 0)["last"] == (0, 0)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (0, 16), (3, 16), (16, 16), (893, 1090), (396, 396)])
+def test_wilson_as_in_scipy(successes: int, trials: int) -> None:
+    expected = stats.binomtest(successes, trials).proportion_ci(method="wilson")
+    low, high = wilson(successes, trials)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert 0 <= low <= successes / trials <= high <= 1

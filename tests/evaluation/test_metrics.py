@@ -1,0 +1,171 @@
+"""The whole report of a split."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from nla.config.evaluate import EvaluateConfig
+from nla.errors import DataError, WeightsError
+from nla.evaluation.metrics import bayes_accuracy, measure
+
+CLASSES = ("neutral", "happiness", "surprise", "sadness")
+CONFIG = EvaluateConfig(bootstrap=200)
+
+
+def random_split(rows: int, seed: int, present: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    p_NC = rng.dirichlet(np.full(4, 0.5), rows).astype(np.float32)
+    return p_NC, rng.integers(0, present, rows)
+
+
+def leaves(report: Any) -> list[Any]:
+    if isinstance(report, dict):
+        return [leaf for value in report.values() for leaf in leaves(value)]
+    return [leaf for value in report for leaf in leaves(value)] if isinstance(report, list) else [report]
+
+
+def test_agrees_with_sklearn() -> None:
+    p_NC, label_N = random_split(500, 0)
+    report = measure(p_NC, label_N, CLASSES, CONFIG)
+    predicted = p_NC.argmax(1)
+    assert report["rows"] == 500
+    assert report["accuracy"] == pytest.approx(sk.accuracy_score(label_N, predicted))
+    assert report["mean_accuracy"] == pytest.approx(sk.balanced_accuracy_score(label_N, predicted))
+    assert report["macro_f1"] == pytest.approx(sk.f1_score(label_N, predicted, average="macro"))
+    p = p_NC.astype(np.float64)
+    assert report["nll"] == pytest.approx(sk.log_loss(label_N, p / p.sum(1, keepdims=True)))
+    for name, scores in sk.classification_report(label_N, predicted, target_names=CLASSES, output_dict=True).items():
+        if name in CLASSES:
+            row = report["classes"][name]
+            found = (row["precision"], row["recall"], row["f1"], row["support"])
+            assert found == pytest.approx(
+                (scores["precision"], scores["recall"], scores["f1-score"], scores["support"])
+            )
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 40), st.integers(0, 10**6), st.booleans())
+def test_is_json_finite_and_between_its_bounds(rows: int, seed: int, votes: bool) -> None:
+    p_NC, label_N = random_split(rows, seed)
+    report = measure(p_NC, label_N, CLASSES, CONFIG, votes_NC=p_NC if votes else None, posterior_NC=p_NC)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert {type(leaf) for leaf in leaves(report)} <= {float, int, str, type(None)}
+    for name in ("accuracy", "mean_accuracy", "macro_f1"):
+        assert 0 <= report[f"{name}_low"] <= report[f"{name}_high"] <= 1
+    assert ("votes" in report) == votes
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 40), st.integers(0, 10**6))
+def test_the_order_of_samples_is_nothing(rows: int, seed: int) -> None:
+    p_NC, label_N = random_split(rows, seed)
+    order = np.random.default_rng(seed).permutation(rows)
+    reports = [measure(p, n, CLASSES, CONFIG, p, p) for p, n in ((p_NC, label_N), (p_NC[order], label_N[order]))]
+    np.testing.assert_allclose(*(np.array(leaves(r | {"absent": []}), float) for r in reports), rtol=1e-6, atol=1e-9)
+
+
+def test_absent_classes_are_named_and_left_out_of_the_means() -> None:
+    p_NC, label_N = random_split(200, 3, present=2)
+    report = measure(p_NC, label_N, CLASSES, CONFIG)
+    assert report["absent"] == ["surprise", "sadness"]
+    assert list(report["classes"]) == ["neutral", "happiness"]
+    assert report["mean_accuracy"] == pytest.approx(np.mean([row["recall"] for row in report["classes"].values()]))
+    assert report["macro_f1"] == pytest.approx(np.mean([row["f1"] for row in report["classes"].values()]))
+
+
+def test_all_right_and_sure() -> None:
+    report = measure(np.eye(4)[[0, 1, 2, 3, 3]], np.array([0, 1, 2, 3, 3]), CLASSES, CONFIG)
+    assert (report["accuracy"], report["accuracy_low"], report["accuracy_high"]) == (1, 1, 1)
+    assert report["mean_accuracy"] == report["macro_f1"] == 1
+    assert report["nll"] == report["ece"] == 0
+
+
+def test_all_wrong_and_sure_is_finite() -> None:
+    report = measure(np.eye(4), np.array([1, 2, 3, 0]), CLASSES, CONFIG)
+    assert report["accuracy"] == report["macro_f1"] == report["classes"]["neutral"]["precision"] == 0
+    assert 87 < report["nll"] < 88
+
+
+def test_one_sample() -> None:
+    report = measure(np.array([[0.1, 0.7, 0.1, 0.1]]), np.array([1]), CLASSES, CONFIG)
+    assert report["accuracy"] == report["mean_accuracy"] == 1
+    assert report["ece"] == pytest.approx(0.3)
+
+
+def test_a_tie_goes_to_the_first_class() -> None:
+    report = measure(np.full((2, 4), 0.25), np.array([0, 3]), CLASSES, CONFIG)
+    assert report["classes"]["neutral"]["recall"] == 1
+    assert report["classes"]["sadness"]["recall"] == 0
+
+
+def test_bayes_is_what_the_posterior_reaches() -> None:
+    rng = np.random.default_rng(0)
+    posterior_NC = rng.dirichlet(np.full(4, 0.3), 5000)
+    label_N = (rng.random((5000, 1)) > posterior_NC.cumsum(1)).sum(1)
+    assert bayes_accuracy(posterior_NC, label_N) == pytest.approx(posterior_NC.max(1).mean(), abs=0.03)
+    report = measure(posterior_NC, label_N, CLASSES, CONFIG, posterior_NC=posterior_NC)
+    assert report["bayes_accuracy"] == report["accuracy"]
+    assert report["bayes_ratio"] == 1
+    other = measure(np.roll(posterior_NC, 1, axis=1), label_N, CLASSES, CONFIG, posterior_NC=posterior_NC)
+    assert other["bayes_ratio"] == pytest.approx(other["accuracy"] / report["accuracy"])
+
+
+def test_bayes_leaves_out_rows_without_posterior() -> None:
+    p_NC, label_N = random_split(60, 5)
+    posterior_NC = np.where(np.arange(60)[:, None] < 30, np.nan, p_NC)
+    report = measure(p_NC, label_N, CLASSES, CONFIG, posterior_NC=posterior_NC)
+    assert report["bayes_accuracy"] == pytest.approx((p_NC.argmax(1) == label_N)[30:].mean())
+    assert report["bayes_ratio"] == 1
+    assert "bayes_accuracy" not in measure(p_NC, label_N, CLASSES, CONFIG, posterior_NC=np.full((60, 4), np.nan))
+
+
+def test_no_ratio_to_a_bayes_accuracy_of_nothing() -> None:
+    report = measure(np.eye(4)[:1], np.array([0]), CLASSES, CONFIG, posterior_NC=np.eye(4)[1:2])
+    assert report["bayes_accuracy"] == 0
+    assert "bayes_ratio" not in report
+
+
+def test_seeded() -> None:
+    p_NC, label_N = random_split(300, 6)
+    assert measure(p_NC, label_N, CLASSES, CONFIG) == measure(p_NC, label_N, CLASSES, CONFIG)
+    other = measure(p_NC, label_N, CLASSES, CONFIG.model_copy(update={"seed": 1}))
+    assert other["mean_accuracy_low"] != measure(p_NC, label_N, CLASSES, CONFIG)["mean_accuracy_low"]
+
+
+def test_an_empty_split_is_an_error() -> None:
+    with pytest.raises(DataError, match="no rows"):
+        measure(np.empty((0, 4)), np.empty(0, int), CLASSES, CONFIG)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.5, 2.0])
+def test_what_are_no_probabilities_is_an_error(value: float) -> None:
+    p_NC, label_N = random_split(5, 7)
+    p_NC[2, 1] = value
+    with pytest.raises(WeightsError, match="no probabilities"):
+        measure(p_NC, label_N, CLASSES, CONFIG)
+
+
+def test_a_label_that_is_no_class_is_an_error() -> None:
+    p_NC, _ = random_split(2, 8)
+    with pytest.raises(DataError, match="4 classes allow 0 to 3"):
+        measure(p_NC, np.array([0, 4]), CLASSES, CONFIG)
+
+
+def test_other_classes_than_probabilities_are_an_error() -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        measure(*random_split(3, 9), CLASSES[:3], CONFIG)
+
+
+def test_a_thousand_resamples_of_four_thousand_rows_are_quick() -> None:
+    p_NC, label_N = random_split(4000, 10)
+    start = time.process_time()
+    measure(p_NC, label_N, CLASSES, EvaluateConfig(), p_NC, p_NC)
+    assert time.process_time() - start < 3

@@ -1,0 +1,138 @@
+"""Real stores and real models, small and quick to make, for the tests of tracking, serving and registry."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from nla.data.images import encode_png
+from nla.data.schema import SAMPLES, TableInfo, with_info
+from nla.models.card import save_model
+from nla.models.classifier import Architecture, Classifier, ImageSpec
+from nla.tracking import configure
+
+CLASSES = ("neutral", "happiness", "surprise")
+ROOT = Path(__file__).parents[1]
+
+
+@functools.cache
+def migrated() -> bytes:
+    """An SQLite store with MLflow's tables, which take seconds to make."""
+    from mlflow import MlflowClient
+
+    with tempfile.TemporaryDirectory() as folder:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        return Path(folder, "mlflow.db").read_bytes()
+
+
+def new_store(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URI of an empty store in `root`, which exists."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(name, raising=False)
+    (root / "mlflow.db").write_bytes(migrated())
+    return configure(root)
+
+
+def constant_model(
+    models: Path,
+    answer: int,
+    *,
+    classes: Sequence[str] = CLASSES,
+    source: str = "synthetic",
+    size: int = 16,
+    **card: object,
+) -> Path:
+    """A folder with a real, tiny network that gives class `answer` to every image."""
+    channels = 3 if card.pop("rgb", False) else 1
+    spec = ImageSpec(size, channels, (0.5,) * channels, (0.25,) * channels)
+    torch.manual_seed(answer)
+    model = Classifier(Architecture("resnet18", 4, "stride2", 0.0, len(classes)), spec)
+    with torch.no_grad():
+        model.backbone.fc.weight.zero_()
+        model.backbone.fc.bias.copy_(torch.nn.functional.one_hot(torch.tensor(answer), len(classes)) * 2.0)
+    facts = {"classes": list(classes), "source": source, "fingerprint": "f0", "epoch": 3, **card}
+    save_model(models / "model.safetensors", model.backbone.state_dict(), {**model.describe(), **facts})
+    return models
+
+
+def write_samples(path: Path, labels: Sequence[int], *, source: str = "synthetic", size: int = 16) -> Path:
+    """A samples table with those labels and random grey images."""
+    rng = np.random.default_rng((0, len(labels)))
+    images = rng.integers(0, 256, (len(labels), size, size), np.uint8)
+    table = {
+        "row": range(len(labels)),
+        "label": labels,
+        "clean_label": labels,
+        "is_flipped": [False] * len(labels),
+        **{name: [None] * len(labels) for name in ("target", "votes", "posterior")},
+        "image": [{"bytes": encode_png(image), "path": f"{i}.png"} for i, image in enumerate(images)],
+    }
+    pq.write_table(pa.table(table, with_info(SAMPLES, TableInfo(source, CLASSES))), path)
+    return path
+
+
+def run_python(code: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """A fresh process that sees neither this one's MLflow settings nor pytest; the project is importable."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "PYTEST", "DVC", "RAY"))
+    }
+    kept |= {"PYTHONPATH": str(ROOT), **env}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env=kept, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@contextlib.contextmanager
+def mlflow_server(root: Path, port: int) -> Iterator[str]:
+    """`mlflow server` over a store in `root`, which outlives it."""
+    database = root / "server.db"
+    if not database.exists():
+        database.write_bytes(migrated())
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(root / "artifacts")]
+    env = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    env.pop("MLFLOW_TRACKING_URI", None)
+    with (root / "server.log").open("a") as log:
+        server = subprocess.Popen(command, cwd=root, env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/health", server, root / "server.log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end and server.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"no MLflow server: {log.read_text()}")

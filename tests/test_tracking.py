@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow_parts import CLASSES, ROOT, free_port, mlflow_server, new_store, run_python, write_samples
+
+from nla.data.schema import read_info
+from nla.errors import RegistryError
+from nla.paths import project_root, workspace
+from nla.tracking import MlflowTracker, NullTracker, Tracker, configure, run_tags
+from nla.tracking.store import alone, experiment, find_run, refusals, store_id
+
+
+@pytest.fixture
+def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    return new_store(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def client(uri: str) -> MlflowClient:
+    return MlflowClient(uri)
+
+
+def tracker(uri: str) -> MlflowTracker:
+    return MlflowTracker(uri, system_metrics=False)
+
+
+def steps(client: MlflowClient, run_id: str, key: str) -> list[int]:
+    return [metric.step for metric in client.get_metric_history(run_id, key)]
+
+
+class TestStore:
+    def test_default_is_absolute_below_the_root(self, uri: str, client: MlflowClient, tmp_path: Path) -> None:
+        assert uri == f"sqlite:///{tmp_path}/mlflow.db"
+        assert experiment(client).artifact_location == (tmp_path / "mlruns").as_uri()
+        assert os.environ["MLFLOW_TRACKING_URI"] == uri
+
+    def test_relative_sqlite_path_is_taken_from_the_root(
+        self, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+        assert configure(tmp_path) == uri
+        assert list((tmp_path / "elsewhere").iterdir()) == []
+
+    def test_dvc_copies_write_into_the_project(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "project").mkdir()
+        (tmp_path / "copy").mkdir()
+        monkeypatch.chdir(tmp_path / "copy")
+        monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+        assert (project_root(), workspace()) == (tmp_path / "project", tmp_path / "copy")
+        monkeypatch.delenv("DVC_ROOT")
+        assert project_root() == tmp_path / "copy"
+
+    def test_store_keeps_its_id(self, uri: str, client: MlflowClient, tmp_path: Path) -> None:
+        first = store_id(client)
+        configure(tmp_path)
+        assert store_id(client) == first
+        assert len(first) == 32
+
+    def test_file_store_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", str(tmp_path / "mlruns"))
+        with pytest.raises(RegistryError, match=r"refuses(?s:.*)Check MLFLOW_TRACKING_URI"):
+            configure(tmp_path)
+
+    def test_passwords_are_not_shown(self) -> None:
+        uri = "postgresql://me:secret@host/db"
+        with pytest.raises(RegistryError) as caught, refusals(uri):
+            raise MlflowException(f"no connection to {uri}")
+        assert "secret" not in str(caught.value)
+        assert "postgresql://host/db" in str(caught.value)
+
+    def test_deleted_experiment_says_how_to_restore_it(self, client: MlflowClient, tmp_path: Path) -> None:
+        number = experiment(client).experiment_id
+        client.delete_experiment(number)
+        with pytest.raises(RegistryError, match=f"mlflow experiments restore -x {number}"):
+            configure(tmp_path)
+
+    def test_one_process_at_a_time(self, uri: str) -> None:
+        code = f"""
+from nla.tracking.store import alone
+print("ready", flush=True)
+with alone({uri!r}):
+    print("in", flush=True)
+"""
+        with alone(uri):
+            other = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+            assert other.stdout is not None
+            assert other.stdout.readline() == "ready\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                other.wait(0.5)
+        assert other.communicate(timeout=30)[0] == "in\n"
+
+    @pytest.mark.slow
+    def test_parallel_processes_make_one_store(self, tmp_path: Path) -> None:
+        code = """
+from pathlib import Path
+from nla.tracking import MlflowTracker, configure
+tracker = MlflowTracker(configure(Path.cwd()), system_metrics=False)
+tracker.start("one", {}, {})
+for epoch in range(5):
+    tracker.log_epoch({"loss": epoch}, epoch)
+tracker.finish()
+"""
+        env = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")} | {"PYTHONPATH": str(ROOT)}
+        started = [
+            subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+            for _ in range(3)
+        ]
+        said = [process.communicate(timeout=120)[1] for process in started]
+        assert [process.returncode for process in started] == [0, 0, 0], said
+        assert said == ["", "", ""]
+        client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+        runs = client.search_runs([client.get_experiment_by_name("nla").experiment_id])
+        assert [steps(client, run.info.run_id, "loss") for run in runs] == [[0, 1, 2, 3, 4]] * 3
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+class TestRun:
+    def test_params_and_tags(self, uri: str, client: MlflowClient) -> None:
+        params = {"train": {"lr": 1e-3, "ema": None}, "data": {"mapping": {"Wut (stark)": "x"}, "long": "é" * 7000}}
+        params["many"] = {f"k{i}": i for i in range(150)}
+        run_id = tracker(uri).start("first", params, {"nla.fingerprint": "abc", "note": "n" * 9000})
+        data = client.get_run(run_id).data
+        assert len(data.params) == 154
+        assert data.params["train.lr"] == "0.001"
+        assert data.params["train.ema"] == "null"
+        assert data.params["data.mapping.Wut _stark_"] == "x"
+        assert len(data.params["data.long"]) == 6000
+        assert data.params["data.long"].endswith("é ... (7000 characters)")
+        assert data.tags["nla.fingerprint"] == "abc"
+        assert len(data.tags["note"]) == 8000
+        assert data.tags["mlflow.runName"] == "first"
+
+    @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+    def test_status(self, uri: str, client: MlflowClient, status: str) -> None:
+        run = tracker(uri)
+        run_id = run.start("x", {}, {})
+        assert client.get_run(run_id).info.status == "RUNNING"
+        run.finish(status)  # type: ignore[arg-type]
+        assert client.get_run(run_id).info.status == status
+
+    def test_resume_after_sigkill_has_no_doubled_steps(self, uri: str, client: MlflowClient, tmp_path: Path) -> None:
+        code = f"""
+import os, signal
+from nla.tracking import MlflowTracker
+tracker = MlflowTracker({uri!r}, system_metrics=False)
+print(tracker.start("x", {{"train": {{"lr": 1}}}}, {{}}), flush=True)
+for epoch in range(3):
+    tracker.log_epoch({{"loss": 9 - epoch, "accuracy": 0.5}}, epoch)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+        killed = run_python(code, tmp_path)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        run_id = killed.stdout.strip()
+        assert client.get_run(run_id).info.status == "RUNNING"
+
+        resumed = tracker(uri)
+        assert resumed.start("x", {"train": {"lr": 1, "new": 2}}, {"t": "2"}, run_id) == run_id
+        for epoch in range(1, 5):
+            resumed.log_epoch({"loss": 100 + epoch, "accuracy": 0.7}, epoch)
+        resumed.finish()
+        assert steps(client, run_id, "loss") == [0, 1, 2, 3, 4]
+        assert [m.value for m in client.get_metric_history(run_id, "loss")] == [9, 8, 7, 103, 104]
+        run = client.get_run(run_id)
+        assert run.info.status == "FINISHED"
+        assert run.data.params == {"train.lr": "1", "train.new": "2"}
+        assert len(client.search_runs([run.info.experiment_id])) == 1
+
+    def test_resume_with_another_param_keeps_the_first(self, uri: str, client: MlflowClient) -> None:
+        run_id = tracker(uri).start("x", {"lr": 1}, {})
+        tracker(uri).start("x", {"lr": 2}, {}, run_id)
+        assert client.get_run(run_id).data.params == {"lr": "1"}
+
+    @pytest.mark.parametrize("fate", ["unknown", "deleted"])
+    def test_run_that_is_not_there_is_stood_for(self, uri: str, client: MlflowClient, fate: str) -> None:
+        missing = "0" * 32
+        if fate == "deleted":
+            missing = tracker(uri).start("x", {}, {})
+            client.delete_run(missing)
+        assert find_run(client, missing) is None
+        stand_in = tracker(uri).start("x", {}, {}, missing)
+        assert stand_in != missing
+        assert tracker(uri).start("x", {}, {}, missing) == stand_in
+
+    def test_final_metrics(self, uri: str, client: MlflowClient) -> None:
+        run = tracker(uri)
+        run_id = run.start("x", {}, {})
+        metrics = {"test": {"accuracy": 0.5, "n": 3, "absent": ["fear"], "nll": float("nan"), "ok": True, "no": None}}
+        run.log_metrics(metrics, 7)
+        run.log_metrics(metrics, 7)
+        assert client.get_run(run_id).data.metrics == {"test.accuracy": 0.5, "test.n": 3.0}
+        assert steps(client, run_id, "test.accuracy") == [7]
+        time.sleep(0.002)  # MLflow's clock counts milliseconds
+        run.log_metrics({"test": {"accuracy": 0.25}}, 7)
+        run.log_metrics({"test": {"accuracy": 0.25}}, 7)
+        assert client.get_run(run_id).data.metrics["test.accuracy"] == 0.25
+        assert steps(client, run_id, "test.accuracy") == [7, 7]
+
+    def test_epochs_wait_for_a_store_that_is_away(
+        self, uri: str, client: MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        run = tracker(uri)
+        run_id = run.start("x", {}, {})
+        run.log_epoch({"loss": 0}, 0)
+        database = sqlite3.connect(tmp_path / "mlflow.db")
+        database.execute("ALTER TABLE metrics RENAME TO hidden")
+        run.log_epoch({"loss": 1}, 1)
+        assert "cannot be told of epoch 1" in caplog.text
+        with pytest.raises(RegistryError):
+            run.log_metrics({"a": 1}, 1)
+        database.execute("ALTER TABLE hidden RENAME TO metrics")
+        database.close()
+        run.log_epoch({"loss": 2}, 2)
+        assert steps(client, run_id, "loss") == [0, 1, 2]
+
+    def test_dataset(self, uri: str, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "data").mkdir()
+        path = write_samples(Path("data/train.parquet"), [0, 1, 1, 1, 2])
+        run = tracker(uri)
+        run_id = run.start("x", {}, {})
+        run.log_dataset(path, read_info(path), "training")
+        run.log_dataset(path.absolute(), read_info(path), "training")
+        (logged,) = client.get_run(run_id).inputs.dataset_inputs
+        digest = subprocess.check_output(["sha256sum", path], text=True).split()[0]
+        assert logged.dataset.name == "synthetic-train"
+        assert logged.dataset.digest == digest[:36]
+        assert json.loads(logged.dataset.source) == {"uri": "data/train.parquet"}
+        profile = {"num_rows": 5, "counts": {"happiness": 3, "neutral": 1, "surprise": 1}, "sha256": digest}
+        assert json.loads(logged.dataset.profile) == profile
+        assert [c["name"] for c in json.loads(logged.dataset.schema)["mlflow_colspec"]] == ["image", "label"]
+        assert [(tag.key, tag.value) for tag in logged.tags] == [("mlflow.data.context", "training")]
+
+    def test_figures_and_files(self, uri: str, client: MlflowClient, tmp_path: Path) -> None:
+        figure = Figure()
+        figure.subplots().plot([0, 1])
+        (tmp_path / "curves.csv").write_text("epoch\n0\n")
+        run = tracker(uri)
+        run_id = run.start("x", {}, {})
+        run.log_figure(figure, "plots/curves.png")
+        run.log_artifact(tmp_path / "curves.csv", "tables")
+        folder = tmp_path / "mlruns" / run_id / "artifacts"
+        assert (folder / "plots/curves.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / "tables/curves.csv").read_text() == "epoch\n0\n"
+
+    def test_system_metrics_go_on_after_a_resume(
+        self, uri: str, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+        run_id, counts = None, []
+        for _ in range(2):
+            run = MlflowTracker(uri)
+            run_id = run.start("x", {}, {}, run_id)
+            time.sleep(1)
+            run.finish()
+            counts.append(len(steps(client, run_id, "system/cpu_utilization_percentage")))
+        logged = steps(client, run_id, "system/cpu_utilization_percentage")
+        assert 0 < counts[0] < counts[1]
+        assert logged == list(range(len(logged)))
+
+    def test_tags_link_to_code_and_experiment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def git(*words: str) -> str:
+            who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+            return subprocess.check_output(["git", "-C", tmp_path, *who, *words], text=True).strip()
+
+        for name, value in {"DVC_STAGE": "train", "DVC_EXP_NAME": "puffy-mole", "DVC_EXP_BASELINE_REV": "b0"}.items():
+            monkeypatch.setenv(name, value)
+        assert "mlflow.source.git.commit" not in run_tags(tmp_path, "f", "d")
+        git("init", "-q")
+        (tmp_path / "a").write_text("1")
+        git("add", "a")
+        git("commit", "-qm", "a")
+        commit = git("rev-parse", "HEAD")
+        expected = {
+            "nla.fingerprint": "f",
+            "nla.data": "d",
+            "nla.git_dirty": "false",
+            "mlflow.source.git.commit": commit,
+            "mlflow.source.name": "train",
+            "dvc.stage": "train",
+            "dvc.exp_name": "puffy-mole",
+            "dvc.exp_baseline": "b0",
+        }
+        assert run_tags(tmp_path, "f", "d") == expected
+        (tmp_path / "a").write_text("2")
+        assert run_tags(tmp_path, "f", "d") == expected | {"nla.git_dirty": "true"}
+
+
+def test_nothing_can_be_told_from_mlflow(tmp_path: Path) -> None:
+    methods = [name for name in vars(Tracker) if not name.startswith("_")]
+    assert methods
+    for name in methods:
+        wanted = inspect.signature(getattr(Tracker, name))
+        assert inspect.signature(getattr(NullTracker, name)) == wanted
+        assert inspect.signature(getattr(MlflowTracker, name)) == wanted
+    nothing = NullTracker()
+    path = write_samples(tmp_path / "train.parquet", [0, 1])
+    assert nothing.start("x", {}, {}, "run") == ""
+    nothing.log_epoch({"loss": 1}, 0)
+    nothing.log_metrics({}, 0)
+    nothing.log_dataset(path, read_info(path), "training")
+    nothing.log_figure(Figure(), "a.png")
+    nothing.log_artifact(path)
+    nothing.finish("FAILED")
+
+
+@pytest.mark.slow
+def test_server_that_goes_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    port = free_port()
+    path = write_samples(tmp_path / "train.parquet", [0, 1, 2])
+    with mlflow_server(tmp_path, port) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert configure(tmp_path) == uri
+        run = tracker(uri)
+        run_id = run.start("x", {"a": 1}, {})
+        run.log_dataset(path, read_info(path), "training")
+        run.log_artifact(path, "tables")
+        run.log_epoch({"loss": 0}, 0)
+    run.log_epoch({"loss": 1}, 1)
+    with pytest.raises(RegistryError, match="that its server runs"):
+        run.finish()
+    with mlflow_server(tmp_path, port):
+        run.log_epoch({"loss": 2}, 2)
+        run.finish()
+        client = MlflowClient(uri)
+        assert steps(client, run_id, "loss") == [0, 1, 2]
+        assert client.get_run(run_id).info.status == "FINISHED"
+        assert [item.path for item in client.list_artifacts(run_id, "tables")] == ["tables/train.parquet"]
+    assert not (tmp_path / "mlflow.db").exists()
+    assert CLASSES[0] in read_info(path).classes
