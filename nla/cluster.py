@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import ray
 
@@ -48,7 +49,7 @@ def connected(config: RayConfig) -> Iterator[Cluster]:
         yield _cluster()
         return
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    local = {"dashboard_host": "127.0.0.1", "include_dashboard": True} if address == "local" else {}
+    local: dict[str, Any] = {"dashboard_host": "127.0.0.1", "include_dashboard": True} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except ConnectionError as error:
@@ -60,6 +61,6 @@ def connected(config: RayConfig) -> Iterator[Cluster]:
 
 
 def _cluster() -> Cluster:
-    resources = ray.cluster_resources()
-    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    logs = Path(cast(Any, ray._private.worker._global_node).get_logs_dir_path())
     return Cluster(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)), logs)

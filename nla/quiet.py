@@ -13,6 +13,7 @@ DEFAULTS = {
     "NO_ALBUMENTATIONS_UPDATE": "1",  # asks PyPI for a newer version at each import
     "DVC_NO_ANALYTICS": "1",  # of DVC commands that this process starts
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # Alembic's too: one line for each of some hundred migrations of a new store
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 

@@ -192,7 +192,8 @@ def _note(client: MlflowClient, version: ModelVersion, run: Mapping[str, Any]) -
 def _load(version: ModelVersion) -> Predictor:
     """The version's weights under the present code; nothing that lies in the store is executed."""
     with tempfile.TemporaryDirectory() as folder:
-        return Predictor.load(Path(download_artifacts(f"{version.source}/artifacts", dst_path=folder)))
+        artifacts = f"models:/{version.name}/{version.version}/artifacts"
+        return Predictor.load(Path(download_artifacts(artifacts, dst_path=folder)))
 
 
 def _obstacle(candidate: Predictor, champion: Predictor) -> str | None:

@@ -41,17 +41,16 @@ def main() -> None:
     splits = {name: load_split(name) for name in ("valid", "test")}
     best, card = probabilities("model", splits, config)
     last, _ = probabilities("last", splits, config)
-    metrics: dict[str, Any] = {"protocol": PROTOCOL, "epoch": card["epoch"] + 1}
+    metrics: dict[str, Any] = {"protocol": PROTOCOL, "epoch": card["epoch"]}
     metrics |= measured(best, splits, config)
     metrics["last"] = measured(last, splits, config)
     samples, _ = splits["test"]
     write_confusion(REPORTS / "plots/confusion.csv", samples.label_N, best["test"].argmax(1), samples.classes)
     write_reliability(REPORTS / "plots/reliability.csv", reliability(best["test"], samples.label_N, config.bins))
     run = read_json(Path("run.json"))
-    figures = draw(samples, best["test"], metrics, run, config)
-    for name, figure in figures.items():
+    for name, figure in draw(samples, best["test"], metrics, run, config).items():
         plots.write_png(figure, REPORTS / f"figures/{name}.png")
-    track(metrics, figures, run, card["epoch"])
+    track(metrics, run, card["epoch"])
     write_json(REPORTS / "metrics.json", metrics)
     say(headline(metrics["test"], card))
 
@@ -99,7 +98,7 @@ def draw(
         "confusion": plots.confusion_matrix(confusion(label_N, p_NC.argmax(1), len(classes)), classes),
         "reliability": plots.reliability_diagram(reliability(p_NC, label_N, config.bins)),
         "recall": plots.recall_bars(metrics["test"]["classes"]),
-        "curves": plots.training_curves(run["history"], metrics["epoch"] - 1),
+        "curves": plots.training_curves(run["history"], metrics["epoch"]),
         "triangle": triangle(run, config.seed),
         "ambiguous": plots.gallery(images, label_N, p_NC, classes, ambiguous, "The most ambiguous test faces"),
         "wrong": plots.gallery(images, label_N, p_NC, classes, wrong, "Test faces that it gets wrong, surest first"),
@@ -126,13 +125,13 @@ def triangle(run: Mapping[str, Any], seed: int) -> Figure:
     )
 
 
-def track(metrics: Mapping[str, Any], figures: Mapping[str, Figure], run: Mapping[str, Any], epoch: int) -> None:
+def track(metrics: Mapping[str, Any], run: Mapping[str, Any], epoch: int) -> None:
     """Metrics and pictures into the run that trained the model."""
     tracker = MlflowTracker(configure(project_root()), system_metrics=False)
     tracker.start(run["fingerprint"], run["params"], run["tags"], run["mlflow_run_id"])
     tracker.log_metrics(metrics, epoch)
-    for name, figure in figures.items():
-        tracker.log_figure(figure, f"figures/{name}.png")
+    for path in sorted((REPORTS / "figures").glob("*.png")):
+        tracker.log_artifact(path, "figures")
     tracker.finish()
 
 
@@ -140,7 +139,7 @@ def headline(test: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     """The result in a line, with the Bayes accuracy beside it where it is known."""
     interval = f"95 % interval {test['accuracy_low']:.2%} to {test['accuracy_high']:.2%}"
     means = f"mean {test['mean_accuracy']:.2%}, macro-F1 {test['macro_f1']:.4f}"
-    line = f"test accuracy {test['accuracy']:.2%} ({interval}), {means}; epoch {card['epoch'] + 1} by validation"
+    line = f"test accuracy {test['accuracy']:.2%} ({interval}), {means}; epoch {card['epoch']} by validation"
     if "bayes_accuracy" not in test:
         return line
     return f"{line}\nBayes accuracy {test['bayes_accuracy']:.2%}: the model has {test['bayes_ratio']:.1%} of it"

@@ -138,8 +138,8 @@ def hand_over(plan: Plan, run: Run, run_id: str | None) -> None:
     names = {"mlflow_run_id": run_id, "ray_run": run.fingerprint, "fingerprint": run.fingerprint}
     known = {"params": plan.params, "tags": plan.tags, "facts": progress.facts, "history": progress.history}
     write_json(RUN, {**names, **known})
-    best = progress.history[progress.best_epoch]
-    say(f"kept: epoch {progress.best_epoch + 1} with {best['valid_accuracy']:.2%} accuracy on validation")
+    best = progress.history[progress.best_epoch - 1]
+    say(f"kept: epoch {progress.best_epoch} with {best['valid_accuracy']:.2%} accuracy on validation")
 
 
 if __name__ == "__main__":

@@ -88,14 +88,15 @@ def write_samples(path: Path, labels: Sequence[int], *, source: str = "synthetic
 
 
 def run_python(code: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """A fresh process that sees neither this one's MLflow settings nor pytest; the project is importable."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "PYTEST", "DVC", "RAY"))
-    }
-    kept |= {"PYTHONPATH": str(ROOT), **env}
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, env=kept, capture_output=True, text=True, timeout=120, check=False
-    )
+    """A fresh process that sees neither this one's settings nor pytest; the project is importable."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=cwd, env=clean_env() | env, capture_output=True, text=True, timeout=120)
+
+
+def clean_env() -> dict[str, str]:
+    """The environment of a user who has set nothing."""
+    ours = ("MLFLOW", "PYTEST", "DVC", "RAY", "NO_ALBUMENTATIONS")
+    return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | {"PYTHONPATH": str(ROOT)}
 
 
 @contextlib.contextmanager
@@ -106,8 +107,7 @@ def mlflow_server(root: Path, port: int) -> Iterator[str]:
         database.write_bytes(migrated())
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(root / "artifacts")]
-    env = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    env.pop("MLFLOW_TRACKING_URI", None)
+    env = clean_env() | {"MLFLOW_DISABLE_TELEMETRY": "true"}
     with (root / "server.log").open("a") as log:
         server = subprocess.Popen(command, cwd=root, env=env, stdout=log, stderr=log, start_new_session=True)
     try:

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow_parts import CLASSES, ROOT, free_port, mlflow_server, new_store, run_python, write_samples
+from mlflow_parts import ROOT, clean_env, free_port, mlflow_server, new_store, run_python, write_samples
 
 from nla.data.schema import read_info
 from nla.errors import RegistryError
@@ -115,9 +115,10 @@ for epoch in range(5):
     tracker.log_epoch({"loss": epoch}, epoch)
 tracker.finish()
 """
-        env = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")} | {"PYTHONPATH": str(ROOT)}
         started = [
-            subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, "-c", code], cwd=tmp_path, env=clean_env(), stderr=subprocess.PIPE, text=True
+            )
             for _ in range(3)
         ]
         said = [process.communicate(timeout=120)[1] for process in started]
@@ -334,6 +335,7 @@ def test_server_that_goes_and_comes_back(tmp_path: Path, monkeypatch: pytest.Mon
     run.log_epoch({"loss": 1}, 1)
     with pytest.raises(RegistryError, match="that its server runs"):
         run.finish()
+    run.finish("FAILED")
     with mlflow_server(tmp_path, port):
         run.log_epoch({"loss": 2}, 2)
         run.finish()
@@ -342,4 +344,3 @@ def test_server_that_goes_and_comes_back(tmp_path: Path, monkeypatch: pytest.Mon
         assert client.get_run(run_id).info.status == "FINISHED"
         assert [item.path for item in client.list_artifacts(run_id, "tables")] == ["tables/train.parquet"]
     assert not (tmp_path / "mlflow.db").exists()
-    assert CLASSES[0] in read_info(path).classes

@@ -13,7 +13,8 @@ import numpy as np
 from nla.errors import DataError
 
 # `decode` says what is wrong; OpenCV would say it once more, without the file's name.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+_set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4, OpenCV 5
+_set_log_level(0)
 
 Pixels = np.ndarray
 """uint8, [H, W] or [H, W, 3]."""

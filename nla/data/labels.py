@@ -57,7 +57,8 @@ def label_faces(
     - `majority`, as FERPlus was published: counts of 1 are outliers and become 0; a face is kept if its largest count
       is over half of what remains, no-class votes included, and belongs to an emotion.
     - `argmax`, `votes`: the emotion with most votes, the first one on ties. Faces without image name or without a vote
-      for an emotion are left out. (`votes` differs in its training target alone, the shares of the votes.)
+      for an emotion are left out. (`votes` has their shares as the target, and is
+      for training alone: see nla.data.plan.)
 
     contempt=False: its votes are taken away before the rule counts, as if nobody had been offered that class, and faces
     that the source itself labels contempt are left out. Raises DataError for a label outside the classes.

@@ -1,0 +1,1 @@
+"""The network, its first weights, and what is kept of it."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-IMAGENET_WIDTH = 64
+STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 class BasicBlock(nn.Module):
@@ -59,11 +59,12 @@ class ResNet(nn.Module):
         self.conv1, self.maxpool = _stem(stem, channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         incoming = width
-        for stage, depth in enumerate(BLOCKS[name]):
-            outgoing = width * 2**stage
-            strides = [1 if stage == 0 else 2] + [1] * (depth - 1)
-            blocks = [BasicBlock(incoming if i == 0 else outgoing, outgoing, s) for i, s in enumerate(strides)]
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+        for i, (stage, depth) in enumerate(zip(STAGES, BLOCKS[name], strict=True)):
+            outgoing = width * 2**i
+            strides = [1 if i == 0 else 2] + [1] * (depth - 1)
+            channels_in = [incoming] + [outgoing] * (depth - 1)
+            blocks = [BasicBlock(c, outgoing, s) for c, s in zip(channels_in, strides, strict=True)]
+            self.add_module(stage, nn.Sequential(*blocks))
             incoming = outgoing
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(incoming, num_classes)
@@ -71,7 +72,8 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for stage in STAGES:
+            x = self.get_submodule(stage)(x)
         return self.fc(self.dropout(x.mean(dim=(2, 3))))
 
 

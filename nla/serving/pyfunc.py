@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+from nla.errors import DataError
 from nla.serving.predictor import Predictor
 
 
@@ -26,8 +28,14 @@ class ServedModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """One row an image, with the index of the input."""
-        prediction = self.predictor.predict(model_input["image"].tolist())
+        """One row an image, with the index of the input.
+
+        Raises MlflowException, for the server the status 400, naming the first image, from 0, that is none.
+        """
+        try:
+            prediction = self.predictor.predict(model_input["image"].tolist())
+        except DataError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
         columns = {
             "label": list(prediction.label),
             "probabilities": prediction.probabilities.tolist(),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from mlflow.data.dataset import Dataset
-from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # made at import
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 

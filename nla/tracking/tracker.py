@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -24,6 +25,7 @@ from mlflow.utils.validation import (
 
 from nla.config.base import flatten
 from nla.data.schema import TableInfo
+from nla.errors import RegistryError
 from nla.tracking.dataset import TableDataset
 from nla.tracking.store import REFUSALS, STANDS_FOR, experiment, find_run, refusals
 
@@ -62,7 +64,7 @@ class Tracker(Protocol):
         ...
 
     def finish(self, status: Status = "FINISHED") -> None:
-        """Closes the run."""
+        """Closes the run. A run that failed stays open where the store refuses: why it failed is to be heard."""
         ...
 
 
@@ -141,7 +143,8 @@ class MlflowTracker:
     def finish(self, status: Status = "FINISHED") -> None:
         if self._monitor is not None:
             self._monitor.finish()
-        with refusals(self._uri):
+        forgiving = contextlib.nullcontext() if status == "FINISHED" else contextlib.suppress(RegistryError)
+        with forgiving, refusals(self._uri):
             self._deliver()
             self._client.set_terminated(self._run_id, status)
 

@@ -1,0 +1,1 @@
+"""The training loop, alone or on Ray Train."""

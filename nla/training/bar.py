@@ -21,7 +21,7 @@ class BarObserver:
     def epoch(self, row: dict[str, float]) -> None:
         """Says how the epoch went."""
         say(
-            f"epoch {int(row['epoch']) + 1:3d}/{self.epochs}  loss {row['train_loss']:.4f}  "
+            f"epoch {int(row['epoch']):3d}/{self.epochs}  loss {row['train_loss']:.4f}  "
             f"valid accuracy {row['valid_accuracy']:.2%}, mean {row['valid_mean_accuracy']:.2%}  "
             f"{row['images_per_second']:,.0f} images/s"
         )

@@ -34,12 +34,13 @@ class Progress:
     epochs: int
     """Planned."""
     epochs_done: int = 0
-    best_epoch: int = -1
+    best_epoch: int = 0
+    """Counted from 1, as all epochs that are shown."""
     best_metric: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
     """One row an epoch: losses, validation metrics, rate, seconds."""
     early_epoch: int = 0
-    """Epoch of the early positions."""
+    """Whole epochs before that of the early positions."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What was chosen at the start: precision, first weights, workers."""
 

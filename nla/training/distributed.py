@@ -52,7 +52,7 @@ def train_on(
     trainer = TorchTrainer(
         _work,
         train_loop_config=spec,
-        scaling_config=ScalingConfig(config.num_workers, use_gpu=gpu, resources_per_worker={"CPU": cpus}),
+        scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu=gpu, resources_per_worker={"CPU": cpus}),
         run_config=RunConfig(
             name=job.fingerprint,
             storage_path=storage,

@@ -27,8 +27,8 @@ def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarra
         row_N: row in `faces` of each training sample.
     """
     progress = read_progress(result)
-    for stem, group, epoch in (("model", "best", progress.best_epoch), ("last", "last", progress.epochs_done - 1)):
-        chosen = {"selected": group, "epoch": epoch, "metrics": progress.history[epoch], "facts": progress.facts}
+    for stem, group, epoch in (("model", "best", progress.best_epoch), ("last", "last", progress.epochs_done)):
+        chosen = {"selected": group, "epoch": epoch, "metrics": progress.history[epoch - 1], "facts": progress.facts}
         save_model(models / f"{stem}.safetensors", read_group(result, group), {**card, **chosen})
     positions = read_group(result, "positions")
     columns: dict[str, Any] = {"row": row_N}

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from nla.config.augment import AugmentConfig
-from nla.config.base import section
+from nla.config.base import Section, section
 from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
 from nla.config.train import TrainConfig
@@ -40,5 +40,10 @@ class Job:
 
 def training_sections(params: Mapping[str, Any]) -> dict[str, Any]:
     """The checked sections that a training depends on, as keyword arguments of Job."""
-    kinds = {"model": ModelConfig, "augment": AugmentConfig, "loss": LossConfig, "train": TrainConfig}
+    kinds: dict[str, type[Section]] = {
+        "model": ModelConfig,
+        "augment": AugmentConfig,
+        "loss": LossConfig,
+        "train": TrainConfig,
+    }
     return {name: section(kind, params) for name, kind in kinds.items()}

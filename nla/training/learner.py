@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from nla.training.optim import make_optimizer
 from nla.training.precision import use_bf16
 from nla.training.workers import Workers
 
-GROWN = 0.6
+GROWN = 0.8
 """Part of training by which images have their whole size."""
 MULTIPLE = 8
 """Of sizes: three of the network's four halvings stay exact, and few sizes mean few shapes to plan for."""
@@ -42,13 +43,14 @@ class Learner:
         if job.first_weights is not None:
             self.model.backbone.load_state_dict(job.first_weights)
         layout = torch.channels_last if job.train.channels_last else torch.contiguous_format
-        self.model = self.model.to(workers.device).to(memory_format=layout)
+        self.model = self.model.to(device=workers.device, memory_format=layout)  # type: ignore[call-overload]
         self.loss = build_loss(job.loss.name, job.loss.model_dump(exclude={"name"}))
         self.optimizer = make_optimizer(self.model, job.train)
         self.average = _average(self.model, job.train.ema)
         self.bf16 = use_bf16(job.train.precision, workers.device)
-        compiled = torch.compile(self.model) if job.train.compile else self.model
-        self.replica = workers.replicate(compiled)
+        self.replica = workers.replicate(self.model)
+        if job.train.compile:
+            self.replica.compile()
 
     def start_epoch(self, epoch: int) -> None:
         """Training mode, and a random state that depends on seed, epoch and worker alone: dropout survives a resume."""
@@ -76,7 +78,7 @@ class Learner:
         first, second = logits.float().chunk(2) if self.loss.two_views else (logits.float(), None)
         loss = self.loss(first, second, target, progress, replicas=self.workers.size)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if self.config.grad_clip > 0:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.optimizer.step()
@@ -87,7 +89,7 @@ class Learner:
     @property
     def kept(self) -> Classifier:
         """The network that is validated and kept: the average where there is one."""
-        return self.model if self.average is None else self.average.module
+        return self.model if self.average is None else cast(Classifier, self.average.module)
 
 
 def image_size(start: int | None, full: int, progress: float) -> int:
@@ -102,4 +104,6 @@ def image_size(start: int | None, full: int, progress: float) -> int:
 
 
 def _average(model: Classifier, decay: float) -> AveragedModel | None:
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay > 0 else None
+    if decay == 0:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]

@@ -110,7 +110,7 @@ def _run_epoch(job: Job, state: State, split: Split, workers: Workers, observer:
     workers.agree_on_buffers(learner.model)
     metrics = validate(learner.kept, split.valid, workers, learner.bf16)
     return {
-        "epoch": epoch,
+        "epoch": epoch + 1,
         "train_loss": loss,
         **metrics,
         "lr": learning_rate(job.train, (epoch + 1) * steps - 1, steps),
@@ -160,8 +160,8 @@ def _device_batches(
     for batch in host:
         target = batch.label_B if batch.target_BC is None else batch.target_BC
         arrays = (batch.images_BHWC, target, batch.index_B)
-        images, target, index = (torch.from_numpy(a).to(workers.device, non_blocking=True) for a in arrays)
-        yield images, target, index
+        on_device = [torch.from_numpy(array).to(workers.device, non_blocking=True) for array in arrays]
+        yield on_device[0], on_device[1], on_device[2]
 
 
 def _check_finite(losses: list[Tensor], epoch: int, first_step: int) -> None:
@@ -169,15 +169,15 @@ def _check_finite(losses: list[Tensor], epoch: int, first_step: int) -> None:
     if not all(finite):
         step = first_step + finite.index(False)
         raise Diverged(
-            f"the loss is not finite at epoch {epoch}, step {step}: lower train.lr, set train.grad_clip, or set "
-            "train.precision to fp32; the checkpoint of the epoch before is kept"
+            f"the loss is not finite at epoch {epoch + 1}, step {step + 1}: lower train.lr, set train.grad_clip, or take "
+            "train.precision fp32; the checkpoint of the epoch before is kept"
         )
 
 
 def _count(job: Job, state: State, row: dict[str, float]) -> State:
     """The state after the epoch of `row`, its weights taken as the best where they are."""
     progress = state.progress
-    progress.epochs_done = int(row["epoch"]) + 1
+    progress.epochs_done = int(row["epoch"])
     progress.history.append(row)
     metric = row[f"valid_{job.train.select}"]
     if metric <= progress.best_metric:
@@ -188,7 +188,7 @@ def _count(job: Job, state: State, row: dict[str, float]) -> State:
 
 
 def _stalled(job: Job, progress: Progress) -> bool:
-    return 0 < job.train.patience <= progress.epochs_done - 1 - progress.best_epoch
+    return 0 < job.train.patience <= progress.epochs_done - progress.best_epoch
 
 
 def _writer(state: State) -> Callable[[Path], None]:

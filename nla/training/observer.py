@@ -10,11 +10,11 @@ class Observer(Protocol):
     """Told by the first worker alone."""
 
     def step(self, epoch: int, step: int, steps: int, images: int) -> None:
-        """A step is done: `step` of `steps` of the epoch, with `images` images over all workers."""
+        """A step is done: `step` of `steps` of an epoch counted from 0, with `images` images over all workers."""
         ...
 
     def epoch(self, row: dict[str, float]) -> None:
-        """An epoch is done; `row` holds its number, losses, validation metrics, rate and seconds."""
+        """An epoch is done; `row` holds its number from 1, losses, validation metrics, rate and seconds."""
         ...
 
 

@@ -59,7 +59,7 @@ def read(root: Path) -> tuple[pa.Table, Findings]:
 
 
 def test_the_npy_layout(tmp_path: Path) -> None:
-    npy_layout(tmp_path, {10: "7", 2: "0", 1: 3}, {5: np.array([1]), 4: "2"})
+    npy_layout(tmp_path, {10: "7", 2: b"0", 1: 3.0}, {5: np.array([1]), 4: "2"})
     faces, findings = read(tmp_path)
     assert findings.problems == [] and findings.notes == [TEST_NOTE]
     assert [image["path"] for image in faces["image"].to_pylist()] == [
@@ -144,19 +144,22 @@ def test_a_label_out_of_range_is_named(tmp_path: Path, layout: str, label: Any) 
 
 
 def test_bad_annotations_are_named(tmp_path: Path) -> None:
-    npy_layout(tmp_path, dict.fromkeys(range(6), 1), {0: 1})
+    npy_layout(tmp_path, dict.fromkeys(range(8), 1), {0: 1})
     folder = tmp_path / "train_set/annotations"
     (folder / "0_exp.npy").unlink()
     (folder / "1_exp.npy").write_bytes(b"")
     (folder / "2_exp.npy").write_bytes(b"rubbish")
     np.save(folder / "3_exp.npy", np.array([1, 2]))
     np.save(folder / "4_exp.npy", np.array({"a": 1}, object), allow_pickle=True)
+    np.save(folder / "5_exp.npy", np.array((1, 2), "i4,i4"))
+    with (folder / "6_exp.npy").open("wb") as file:
+        np.savez(file, 1)
     faces, findings = read(tmp_path)
     assert [str(problem) for problem in findings.problems] == [
         "train_set/annotations/0_exp.npy: is missing, though 0.jpg is there",
-        *(f"train_set/annotations/{number}_exp.npy: holds no single whole number" for number in range(1, 5)),
+        *(f"train_set/annotations/{number}_exp.npy: holds no single whole number" for number in range(1, 7)),
     ]
-    assert faces["row"].to_pylist() == [5, 6]
+    assert faces["row"].to_pylist() == [7, 8]
 
 
 def test_bad_rows_and_images_of_the_lists_are_named_at_once(tmp_path: Path) -> None:

@@ -243,7 +243,9 @@ def test_a_lost_row_is_an_error_though_problems_are_forgiven(tmp_path: Path, whi
         ingest(open_source(CONFIG, files.write(tmp_path)), tmp_path / "faces.parquet", on_bad="quarantine")
 
 
-def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [16_000, csv_rows.BLOCK])
+def test_blank_lines_are_no_rows(tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_rows.read_rows, "__defaults__", (None, block))
     files = Files()
     SPOILT["word"][1](files, 5)
     files.faces[2] += "\n\n"

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nla.config.data import DataConfig
+from nla.config.data import DataConfig, SourceName
 from nla.data import ingest as ingest_module
 from nla.data.images import encode_png, pixel_hash
 from nla.data.ingest import ingest
 from nla.data.schema import FACES, TableInfo, read_info
-from nla.data.sources import open_source
-from nla.data.sources.base import Findings, Problem, Source
+from nla.data.sources import SOURCES, open_source
+from nla.data.sources.base import Findings, Problem
 from nla.data.sources.batch import face_batch
 from nla.errors import DataError
 
@@ -210,13 +210,9 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_a_stub_is_a_source_and_so_is_every_real_one(tmp_path: Path) -> None:
-    members = {name for name in dir(Source) if not name.startswith("_")} | set(Source.__annotations__) | {"__len__"}
-    for split in ("train", "test"):
-        (tmp_path / split / "sad").mkdir(parents=True)
-        (tmp_path / split / "sad/a.png").write_bytes(encode_png(np.zeros((6, 6), np.uint8)))
-    source = open_source(DataConfig(source="folder"), tmp_path)
-    assert all(hasattr(each, member) for each in (source, Stub(ROWS)) for member in members)
+def test_every_name_of_the_configuration_has_a_source() -> None:
+    assert set(SOURCES) == set(get_args(SourceName))
+    assert {name: source.name for name, source in SOURCES.items()} == {name: name for name in SOURCES}
 
 
 def test_a_folder_of_images_all_the_way(tmp_path: Path) -> None:

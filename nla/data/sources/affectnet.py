@@ -36,16 +36,8 @@ class AffectNet:
     """`root` holds train_set and val_set, or else training.csv, validation.csv and the images they name."""
 
     name = "affectnet"
-    classes: tuple[str, ...] = (
-        "neutral",
-        "happiness",
-        "sadness",
-        "surprise",
-        "fear",
-        "disgust",
-        "anger",
-        "contempt",
-    )  # labels 0 to 7
+    classes: tuple[str, ...] = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+    """Labels 0 to 7."""
     votes: tuple[str, ...] = ()
     known_counts: Mapping[str, tuple[int, ...]] = {
         "train": (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750),
@@ -86,7 +78,7 @@ class AffectNet:
             label = _read_label(self._root / path)
         except FileNotFoundError:
             return Problem(path.as_posix(), None, f"is missing, though {image.name} is there")
-        except (ValueError, EOFError, OSError):
+        except (ValueError, TypeError, OSError):
             return Problem(path.as_posix(), None, "holds no single whole number")
         return self._decide(replace(item, label=label))
 
@@ -117,8 +109,9 @@ class AffectNet:
 
 
 def _read_label(path: Path) -> int:
-    """One number, or one string of digits. Raises ValueError, EOFError or OSError for anything else."""
-    number = float(np.load(path, allow_pickle=False).reshape(1)[0])
+    """One number, or one string of digits. Raises ValueError, TypeError or OSError for anything else."""
+    with path.open("rb") as file:
+        number = float(np.lib.format.read_array(file, allow_pickle=False).reshape(1)[0])
     if not number.is_integer():
         raise ValueError(number)
     return int(number)

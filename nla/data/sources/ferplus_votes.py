@@ -69,7 +69,7 @@ def known_oddities(votes: Votes) -> Iterator[str]:
     if repeated:
         yield f"image names that occur more than once, kept: {len(repeated)} ({', '.join(repeated[:4])})"
     if incomplete := np.count_nonzero(votes.is_good_R & (votes.votes_RV.sum(axis=1) != VOTERS)):
-        yield f"rows with other than {VOTERS} votes, kept: {incomplete} (line {NINE_VOTES_LINE})"
+        yield f"rows with {VOTERS - 1} votes, kept: {incomplete} (line {NINE_VOTES_LINE})"
     if STRAY_NAME in votes.name_R[votes.line_R == STRAY_LINE]:
         yield f"line {STRAY_LINE} (row {STRAY_LINE - 2}) gives a nearly white image the votes of {STRAY_NAME}, kept"
 
@@ -81,7 +81,7 @@ def _fill(votes: Votes, rows: Rows) -> Iterator[tuple[int, str]]:
     counts_NV = np.stack([_counts(*pair) for pair in zip(texts_VN, is_count_NV.T, strict=True)], axis=1)
     usage_N = rows.columns["Usage"].to_numpy(zero_copy_only=False)
     sum_N = counts_NV.sum(axis=1)
-    is_complete_N = (sum_N == VOTERS) | ((rows.line_N == NINE_VOTES_LINE) & (sum_N > 0))
+    is_complete_N = (sum_N == VOTERS) | ((rows.line_N == NINE_VOTES_LINE) & (sum_N == VOTERS - 1))
     good_N = is_count_NV.all(axis=1) & np.isin(usage_N, list(SPLITS)) & is_complete_N
     for i in np.flatnonzero(~good_N):
         texts = [text_N[i].as_py() for text_N in texts_VN]

@@ -22,15 +22,8 @@ class RAFDB:
     """`root` holds Image/aligned and EmoLabel, or else {train,test}/{1..7}, perhaps in a folder DATASET."""
 
     name = "rafdb"
-    classes: tuple[str, ...] = (
-        "surprise",
-        "fear",
-        "disgust",
-        "happiness",
-        "sadness",
-        "anger",
-        "neutral",
-    )  # labels 1 to 7
+    classes: tuple[str, ...] = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
+    """Labels 1 to 7."""
     votes: tuple[str, ...] = ()
     known_counts: Mapping[str, tuple[int, ...]] = {
         "train": (1290, 281, 717, 4772, 1982, 705, 2524),

@@ -138,7 +138,8 @@ def _brows(s: _Scene) -> None:
     u = s.across - look.eye_distance + 0.05 * m[Muscle.FROWN]
     along = np.clip(u / look.brow_width, -1.2, 1.2)  # -1 at the inner end
     inner, outer = (1 - along) * 0.5, (1 + along) * 0.5
-    lift = m[Muscle.INNER_BROW] * inner + m[Muscle.OUTER_BROW] * outer
+    doubt = 0.7 * np.maximum(s.side * m[Muscle.SMIRK], 0)  # the brow above a smirk goes up with it
+    lift = m[Muscle.INNER_BROW] * inner + (m[Muscle.OUTER_BROW] + doubt) * outer
     lower = m[Muscle.FROWN] * (0.3 + 0.9 * inner)
     curve = look.eye_height - look.brow_gap - 0.13 * lift + 0.11 * lower + look.brow_arch * along * along
     line = np.abs(s.v - curve) - look.brow_thickness * (1.15 - 0.35 * along)
@@ -172,7 +173,7 @@ def _mouth(s: _Scene) -> None:
     t2 = (s.u / (look.mouth_width * wide)) ** 2
     bow = np.maximum(1 - t2, 0)
     corner = np.minimum(t2, 1.2)
-    curve = (0.14 * m[Muscle.DEPRESS] - 0.17 * pull) * (corner - 0.4) - 0.17 * np.maximum(smirk, 0) * corner
+    curve = (0.14 * m[Muscle.DEPRESS] - 0.17 * pull) * (corner - 0.4) - 0.2 * np.maximum(smirk, 0) * corner
     middle = look.mouth_height + curve
     top = middle - (0.09 * m[Muscle.UPPER_LIP] + 0.05 * jaw) * bow
     bottom = middle + (0.27 * jaw + 0.03 * m[Muscle.UPPER_LIP]) * bow

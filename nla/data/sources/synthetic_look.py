@@ -23,7 +23,7 @@ class Muscle(IntEnum):
     NOSE_WRINKLE = 5  # AU9
     UPPER_LIP = 6  # AU10, raised
     PULL = 7  # AU12, both lip corners up
-    SMIRK = 8  # AU12 and AU14 on one side: positive is the image's right
+    SMIRK = 8  # AU12, AU14 and AU2 on one side: positive is the image's right
     DEPRESS = 9  # AU15, lip corners down
     STRETCH = 10  # AU20, mouth drawn wide
     PRESS = 11  # AU24

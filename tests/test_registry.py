@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.pyfunc import load_model
+from mlflow_parts import CLASSES, constant_model, free_port, mlflow_server, new_store, write_samples
+
+from nla.config.register import RegisterConfig
+from nla.errors import RegistryError
+from nla.registry import register
+from nla.tracking import MlflowTracker, configure
+
+NAME = "nla-synthetic"
+METRICS = {"protocol": "p", "test": {"accuracy": 0.61234, "mean_accuracy": 0.5, "nll": 1.0}, "valid": {"accuracy": 0.7}}
+LABELS = [0] * 120 + [1] * 60 + [2] * 20
+"""A model that always says 0 is right on 60 %, 1 on 30 %, 2 on 10 %."""
+
+
+class Bench:
+    """A project with a store: trains nothing, registers anything."""
+
+    def __init__(self, root: Path, uri: str) -> None:
+        self.root, self.uri, self.client = root, uri, MlflowClient(uri)
+        self.valid = write_samples(root / "valid.parquet", LABELS)
+        self.count = 0
+
+    def run(self, fingerprint: str = "f0") -> dict[str, Any]:
+        """run.json of a training that this store knows."""
+        tracker = MlflowTracker(self.uri, system_metrics=False)
+        params, tags = {"train": {"lr": 0.1}}, {"nla.fingerprint": fingerprint, "mlflow.source.git.commit": "c0ffee"}
+        run_id = tracker.start(fingerprint, params, tags)
+        tracker.log_epoch({"train_loss": 1.0}, 3)
+        tracker.finish()
+        return {"mlflow_run_id": run_id, "fingerprint": fingerprint, "params": params, "tags": tags}
+
+    def models(self, answer: int, **card: Any) -> Path:
+        """A new folder with a model of that answer."""
+        self.count += 1
+        return constant_model(self.root / f"models-{self.count}", answer, **card)
+
+    def register(self, models: Path, run: dict[str, Any] | None = None) -> dict[str, Any]:
+        record = register(models, METRICS, run or self.run(), self.valid, RegisterConfig(), self.uri)
+        assert json.loads(json.dumps(record)) == record
+        return record
+
+    def champion(self) -> int:
+        return int(self.client.get_registered_model(NAME).aliases["champion"])
+
+    def versions(self) -> list[int]:
+        return sorted(int(version.version) for version in self.client.search_model_versions(f"name = '{NAME}'"))
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(tmp_path, new_store(tmp_path, monkeypatch))
+
+
+def test_the_first_is_champion(bench: Bench) -> None:
+    run = bench.run()
+    record = bench.register(bench.models(1), run)
+    assert (record["name"], record["version"], record["decision"]) == (NAME, 1, "champion")
+    assert (record["champion_before"], record["difference"]) == (None, None)
+    assert record["reason"] == "nla-synthetic version 1 is champion: there was none"
+    assert record["run_id"] == run["mlflow_run_id"]
+    assert str(bench.root) not in json.dumps(record)
+    version = bench.client.get_model_version_by_alias(NAME, "champion")
+    assert version.description == record["reason"]
+    assert version.tags["test.accuracy"] == "0.6123"
+    assert version.tags["valid.accuracy"] == "0.7000"
+    assert version.tags["nla.fingerprint"] == "f0"
+    assert version.tags["nla.git_commit"] == "c0ffee"
+    logged = bench.client.get_logged_model(version.source.removeprefix("models:/"))
+    metrics = {metric.key: metric.value for metric in logged.metrics}
+    assert (metrics["train_loss"], metrics["test.accuracy"], metrics["test.nll"]) == (1.0, 0.61234, 1.0)
+    assert logged.source_run_id == run["mlflow_run_id"]
+
+
+def test_a_better_one_becomes_champion(bench: Bench) -> None:
+    bench.register(bench.models(1))
+    record = bench.register(bench.models(0))
+    assert (record["decision"], record["champion_before"], bench.champion()) == ("champion", 1, 2)
+    assert record["difference"] == pytest.approx(0.3)
+    assert 0 < record["low"] < 0.3 < record["high"] < 0.5
+    assert "right on 60.00% of the 200 validation images" in record["reason"]
+    assert "version 1, on 30.00%" in record["reason"]
+    assert "it is champion now" in record["reason"]
+
+
+@pytest.mark.parametrize("labels", [[0] * 104 + [1] * 96, [0] * 96 + [1] * 104, [2] * 200])
+def test_the_champion_stays_unless_the_interval_is_above_zero(bench: Bench, labels: list[int]) -> None:
+    bench.register(bench.models(1))
+    write_samples(bench.valid, labels)
+    record = bench.register(bench.models(0))
+    assert (record["decision"], record["version"], bench.champion()) == ("kept", 2, 1)
+    assert record["low"] <= 0
+    assert record["difference"] == pytest.approx((labels.count(0) - labels.count(1)) / 200)
+    assert "version 1 stays champion" in record["reason"]
+
+
+def test_the_present_validation_data_decide(bench: Bench) -> None:
+    bench.register(bench.models(0))
+    challenger, run = bench.models(1), bench.run()
+    assert bench.register(challenger, run)["decision"] == "kept"
+    write_samples(bench.valid, [1] * 150 + [0] * 50)
+    record = bench.register(challenger, run)
+    assert (record["decision"], record["version"], bench.champion()) == ("champion", 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        ({"classes": CLASSES[::-1]}, "knows the classes surprise, happiness, neutral"),
+        ({"classes": (*CLASSES, "fear")}, "knows the classes neutral, happiness, surprise, fear"),
+        ({"size": 24}, "takes grey images of 24 pixels, the data hold grey of 16"),
+        ({"rgb": True}, "takes rgb images of 16 pixels, the data hold grey of 16"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(bench: Bench, before: dict[str, Any], reason: str) -> None:
+    classes = before.get("classes", CLASSES)
+    good = bench.valid.read_bytes()
+    if classes != CLASSES:
+        import mlflow_parts
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mlflow_parts, "CLASSES", classes)
+            write_samples(bench.valid, LABELS)
+    bench.register(bench.models(2, **before))
+    bench.valid.write_bytes(good)
+    record = bench.register(bench.models(0))
+    assert (record["decision"], record["version"], bench.champion()) == ("refused", 2, 1)
+    assert record["difference"] is None
+    assert reason in record["reason"]
+    assert "give version 2 the alias champion" in record["reason"]
+
+
+def test_a_champion_of_another_source_is_refused(bench: Bench) -> None:
+    """Someone has set the alias by hand on a model of another data set."""
+    bench.register(bench.models(2))
+    folder = bench.models(1, source="folder")
+    other = write_samples(bench.root / "other.parquet", LABELS, source="folder")
+    register(folder, METRICS, bench.run(), other, RegisterConfig(), bench.uri)
+    source = bench.client.get_model_version("nla-folder", "1").source
+    wrong = bench.client.create_model_version(NAME, source)
+    bench.client.set_registered_model_alias(NAME, "champion", wrong.version)
+    record = bench.register(bench.models(0))
+    assert record["decision"] == "refused"
+    assert "was trained on folder" in record["reason"]
+
+
+def test_a_champion_that_takes_smaller_images_is_compared(bench: Bench) -> None:
+    write_samples(bench.valid, LABELS, size=24)
+    bench.register(bench.models(1, size=16))
+    record = bench.register(bench.models(0, size=24, rgb=True))
+    assert (record["decision"], bench.champion()) == ("champion", 2)
+    assert record["difference"] == pytest.approx(0.3)
+
+
+def test_a_champion_whose_files_are_gone_is_refused(bench: Bench) -> None:
+    bench.register(bench.models(1))
+    shutil.rmtree(bench.root / "mlruns")
+    record = bench.register(bench.models(0))
+    assert (record["decision"], bench.champion()) == ("refused", 1)
+    assert "cannot be loaded" in record["reason"]
+
+
+def test_the_same_model_is_registered_once(bench: Bench) -> None:
+    models, run = bench.models(0), bench.run()
+    first = bench.register(models, run)
+    again = bench.register(models, run)
+    assert bench.versions() == [1]
+    assert (again["version"], again["decision"], again["champion_before"]) == (1, "champion", 1)
+    assert again["store"] == first["store"]
+    assert "champion already" in again["reason"]
+    assert len(list((bench.root / "mlruns/models").iterdir())) == 1
+    bench.register(bench.models(1), run)
+    bench.register(models, bench.run("f1"))
+    assert bench.versions() == [1, 2, 3]
+
+
+def test_a_run_of_another_store_is_made_anew(bench: Bench) -> None:
+    run = bench.run() | {"mlflow_run_id": "0" * 32}
+    record = bench.register(bench.models(0), run)
+    assert record["run_id"] != run["mlflow_run_id"]
+    assert f"This store lacks the run {'0' * 32}: {record['run_id']} repeats its params and" in record["reason"]
+    stand_in = bench.client.get_run(record["run_id"])
+    assert stand_in.info.status == "FINISHED"
+    assert stand_in.data.params == {"train.lr": "0.1"}
+    assert stand_in.data.metrics == {
+        "test.accuracy": 0.61234,
+        "test.mean_accuracy": 0.5,
+        "test.nll": 1.0,
+        "valid.accuracy": 0.7,
+    }
+    assert stand_in.data.tags["mlflow.source.git.commit"] == "c0ffee"
+    assert bench.register(bench.models(1), run)["run_id"] == record["run_id"]
+
+
+def test_model_and_validation_data_belong_together(bench: Bench) -> None:
+    with pytest.raises(RegistryError, match=r"trained on folder (.*)holds synthetic (.*)run `dvc repro`"):
+        bench.register(bench.models(0, source="folder"))
+    assert bench.client.search_registered_models() == []
+
+
+def test_bad_name_is_one_clear_error(bench: Bench) -> None:
+    with pytest.raises(RegistryError, match="refuses"):
+        register(bench.models(0), METRICS, bench.run(), bench.valid, RegisterConfig(prefix="a/b"), bench.uri)
+
+
+@pytest.mark.slow
+def test_on_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mlflow_server(tmp_path, free_port()) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        bench = Bench(tmp_path, configure(tmp_path))
+        bench.register(bench.models(1))
+        record = bench.register(bench.models(0))
+        assert (record["decision"], bench.champion()) == ("champion", 2)
+        assert record["difference"] == pytest.approx(0.3)
+        assert load_model(f"models:/{NAME}@champion").metadata.metadata["classes"] == list(CLASSES)
+    assert not (tmp_path / "mlruns").exists()

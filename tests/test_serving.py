@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import ast
+import json
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import cv2
+import mlflow.pyfunc
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.scoring_server import InvocationsResponse, invocations
+from mlflow_parts import CLASSES, ROOT, constant_model, new_store, run_python
+
+from nla.data.images import encode_png
+from nla.errors import DataError, WeightsError
+from nla.models.card import load_model, save_model
+from nla.models.classifier import Architecture, Classifier, ImageSpec
+from nla.serving import Predictor
+from nla.serving.logged import REQUIREMENTS, log_served_model, requirements
+from nla.serving.predictor import BATCH
+from nla.tracking import MlflowTracker
+
+
+def random_model(folder: Path, channels: int = 1, size: int = 16) -> Path:
+    """A model whose answers depend on the image."""
+    torch.manual_seed(0)
+    spec = ImageSpec(size, channels, (0.5,) * channels, (0.25,) * channels)
+    model = Classifier(Architecture("resnet18", 4, "stride1", 0.0, 3), spec)
+    with torch.no_grad():
+        model.backbone.fc.weight.mul_(20)
+    card = {**model.describe(), "classes": CLASSES, "source": "synthetic", "fingerprint": "f0", "epoch": 0}
+    save_model(folder / "model.safetensors", model.backbone.state_dict(), card)
+    return folder
+
+
+def faces(n: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(n).integers(0, 256, (n, *shape), np.uint8)
+
+
+class TestPredictor:
+    def test_against_the_network_itself(self, tmp_path: Path) -> None:
+        images = faces(5, 16, 16)
+        prediction = Predictor.load(random_model(tmp_path)).predict(images)
+        model, _ = load_model(tmp_path / "model.safetensors")
+        with torch.inference_mode():
+            views = [torch.from_numpy(x.copy()).reshape(5, 16, 16, 1) for x in (images, images[:, :, ::-1])]
+            expected = sum(torch.softmax(model(view), 1) for view in views).numpy() / 2
+        np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-5)
+        for label, p, ambiguity in zip(prediction.label, expected.tolist(), prediction.ambiguity, strict=True):
+            first, second, _ = sorted(p, reverse=True)
+            assert label == CLASSES[p.index(first)]
+            assert ambiguity == pytest.approx(1 - first + second, abs=1e-5)
+        assert len(set(prediction.label)) > 1
+
+    def test_encoded_images_are_as_good_as_pixels(self, tmp_path: Path) -> None:
+        predictor = Predictor.load(random_model(tmp_path) / "model.safetensors")
+        images = faces(3, 16, 16)
+        one, other = predictor.predict(images), predictor.predict([encode_png(image) for image in images])
+        assert one.label == other.label
+        np.testing.assert_array_equal(one.probabilities, other.probabilities)
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("shape", [(16, 16), (40, 30), (9, 9, 3), (16, 16, 3)])
+    def test_any_size_and_colour_is_fitted(self, tmp_path: Path, channels: int, shape: tuple[int, ...]) -> None:
+        prediction = Predictor.load(random_model(tmp_path, channels)).predict(faces(4, *shape))
+        np.testing.assert_allclose(prediction.probabilities.sum(1), 1, atol=1e-5)
+        assert ((prediction.ambiguity >= 0) & (prediction.ambiguity <= 1)).all()
+
+    def test_more_images_than_a_batch_keep_their_order(self, tmp_path: Path) -> None:
+        predictor = Predictor.load(random_model(tmp_path))
+        images = faces(BATCH + 3, 16, 16)
+        whole = predictor.predict(images)
+        tail = predictor.predict(images[-5:])
+        assert len(whole.label) == BATCH + 3
+        np.testing.assert_allclose(whole.probabilities[-5:], tail.probabilities, atol=1e-5)
+
+    @pytest.mark.parametrize("nothing", [[], np.empty((0, 16, 16), np.uint8)])
+    def test_no_images(self, tmp_path: Path, nothing: list[bytes] | np.ndarray) -> None:
+        prediction = Predictor.load(random_model(tmp_path)).predict(nothing)
+        assert (prediction.label, prediction.probabilities.shape, prediction.ambiguity.shape) == ((), (0, 3), (0,))
+
+    def test_certain_and_undecided(self, tmp_path: Path) -> None:
+        predictor = Predictor.load(constant_model(tmp_path, 1))
+        with torch.no_grad():
+            predictor.model.backbone.fc.bias.copy_(torch.tensor([-50.0, 50, -50]))
+        certain = predictor.predict(faces(1, 16, 16))
+        assert certain.label == ("happiness",)
+        assert certain.ambiguity == pytest.approx(0, abs=1e-6)
+        with torch.no_grad():
+            predictor.model.backbone.fc.bias.copy_(torch.tensor([3.0, 3, -50]))
+        assert predictor.predict(faces(1, 16, 16)).ambiguity == pytest.approx(1, abs=1e-6)
+
+    def test_bad_images_are_named(self, tmp_path: Path) -> None:
+        predictor = Predictor.load(random_model(tmp_path))
+        good = encode_png(faces(1, 16, 16)[0])
+        with pytest.raises(DataError, match="image 2: the PNG is cut off"):
+            predictor.predict([good, good, good[:-20]])
+        with pytest.raises(DataError, match=f"image {BATCH + 1}: the file is empty"):
+            predictor.predict([good] * (BATCH + 1) + [b""])
+        with pytest.raises(DataError, match="image 1 is str, not bytes"):
+            predictor.predict([good, "face.png"])  # type: ignore[list-item]
+
+    @pytest.mark.parametrize(
+        "images", [faces(2, 16, 16).astype(np.float32), faces(2, 16), faces(2, 16, 16, 4), faces(2, 0, 16)]
+    )
+    def test_bad_arrays_say_what_is_wanted(self, tmp_path: Path, images: np.ndarray) -> None:
+        with pytest.raises(DataError, match=r"give uint8 \[N, H, W\]"):
+            Predictor.load(random_model(tmp_path)).predict(images)
+
+    def test_missing_files(self, tmp_path: Path) -> None:
+        random_model(tmp_path)
+        (tmp_path / "model.json").unlink()
+        with pytest.raises(WeightsError, match=r"model\.json is missing"):
+            Predictor.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """(folder with store and models, URI of the store, URI of the logged model)."""
+    root = tmp_path_factory.mktemp("served")
+    with pytest.MonkeyPatch.context() as patch:
+        uri = new_store(root, patch)
+        tracker = MlflowTracker(uri, system_metrics=False)
+        run_id = tracker.start("x", {"train": {"lr": 1}}, {})
+        tracker.log_epoch({"train_loss": 2.0}, 0)
+        tracker.log_epoch({"train_loss": 1.0}, 3)
+        tracker.log_metrics({"test": {"accuracy": 0.5}}, 3)
+        tracker.finish()
+        info = log_served_model(run_id, constant_model(root / "models", 2))
+    return root, uri, info.model_uri
+
+
+class TestServedModel:
+    def test_nothing_is_pickled(self, served: tuple[Path, str, str]) -> None:
+        files = [path for path in (served[0] / "mlruns").rglob("*") if path.is_file()]
+        assert {path.name for path in files} >= {"pyfunc.py", "model.safetensors", "model.json", "MLmodel"}
+        assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".pyc", ".bin")]
+        assert not [path for path in files if path.read_bytes()[:1] == b"\x80"]  # how every binary pickle begins
+
+    def test_metrics_of_its_epoch_are_with_it(self, served: tuple[Path, str, str]) -> None:
+        client = mlflow.MlflowClient(served[1])
+        logged = client.get_logged_model(served[2].removeprefix("models:/"))
+        assert {metric.key: metric.value for metric in logged.metrics} == {"train_loss": 1.0, "test.accuracy": 0.5}
+        assert logged.params == {"train.lr": "1"}
+
+    def test_signature_is_enforced(self, served: tuple[Path, str, str]) -> None:
+        model = mlflow.pyfunc.load_model(served[2])
+        assert model.metadata.metadata == {"classes": list(CLASSES), "source": "synthetic"}
+        assert [(c.name, c.type.name) for c in model.metadata.signature.inputs.inputs] == [("image", "binary")]
+        with pytest.raises(MlflowException, match="missing inputs"):
+            model.predict(pd.DataFrame({"face": [b"x"]}))
+        with pytest.raises(MlflowException, match="Incompatible input types"):
+            model.predict(pd.DataFrame({"image": [1.5]}))
+
+    def test_table_in_table_out(self, served: tuple[Path, str, str]) -> None:
+        model = mlflow.pyfunc.load_model(served[2])
+        images = [encode_png(image) for image in faces(3, 20, 20)]
+        _, jpeg = cv2.imencode(".jpg", faces(1, 30, 30, 3)[0])
+        out = model.predict(pd.DataFrame({"image": [*images, jpeg.tobytes()]}, index=[4, 5, 6, 7]))
+        assert list(out.columns) == ["label", "probabilities", "ambiguity"]
+        assert list(out.index) == [4, 5, 6, 7]
+        assert list(out["label"]) == ["surprise"] * 4
+        p = [1 / (2 + np.e**2)] * 2 + [np.e**2 / (2 + np.e**2)]  # softmax of (0, 0, 2)
+        np.testing.assert_allclose(np.stack(list(out["probabilities"])), [p] * 4, rtol=1e-5)
+        np.testing.assert_allclose(out["ambiguity"], 1 - (p[2] - p[0]), rtol=1e-5)
+        with pytest.raises(MlflowException, match="image 1: "):
+            model.predict(pd.DataFrame({"image": [images[0], b"no image"]}))
+
+    def test_json_requests_carry_base64(self, served: tuple[Path, str, str]) -> None:
+        """By the function that MLflow's server calls for each request."""
+        model = mlflow.pyfunc.load_model(served[2])
+
+        def ask(data: str) -> InvocationsResponse:
+            return invocations(data, "application/json", model, model.metadata.get_input_schema())
+
+        (example,) = (served[0] / "mlruns").rglob("serving_input_example.json")
+        answer = ask(example.read_text())
+        assert answer.status == 200
+        (row,) = json.loads(answer.response)["predictions"]
+        assert row["label"] == "surprise"
+        assert sum(row["probabilities"]) == pytest.approx(1)
+        with pytest.raises(MlflowException, match="image 0: the file is damaged or no image") as caught:
+            ask(json.dumps({"dataframe_split": {"columns": ["image"], "data": [["bm8gaW1hZ2U="]]}}))
+        assert caught.value.get_http_status_code() == 400
+
+    @pytest.mark.slow
+    def test_loads_in_a_fresh_process_elsewhere(self, served: tuple[Path, str, str], tmp_path: Path) -> None:
+        root, store, uri = served
+        code = f"""
+import json, sys
+import mlflow.pyfunc, pandas as pd
+model = mlflow.pyfunc.load_model({uri!r})
+image = bytes.fromhex({encode_png(faces(1, 16, 16)[0]).hex()!r})
+out = model.predict(pd.DataFrame({{"image": [image]}}))
+ours = [m.__file__ for name, m in sys.modules.items() if name.split(".")[0] == "nla"]
+print(json.dumps({{"label": list(out["label"]), "files": ours}}))
+"""
+        done = run_python(code, tmp_path, MLFLOW_TRACKING_URI=store, PYTHONPATH="")
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert said["label"] == ["surprise"]
+        assert said["files"]
+        assert all(Path(path).is_relative_to(root / "mlruns") for path in said["files"])
+        assert list(tmp_path.iterdir()) == []
+        assert third_party(said["files"]) <= set(REQUIREMENTS)
+
+    def test_requirements_are_pinned_without_the_build(self) -> None:
+        assert f"torch=={torch.__version__.split('+')[0]}" in requirements()
+        assert all(line.count("==") == 1 and "+" not in line for line in requirements())
+
+
+def third_party(files: list[str]) -> set[str]:
+    """Installed distributions that the files import, read from their import statements."""
+    nodes = [node for file in files for node in ast.walk(ast.parse(Path(file).read_text()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    owners = packages_distributions()
+    found = {owner for name in names for owner in owners.get(name.split(".")[0], [])}
+    return found - {"nla"}
+
+
+def test_using_a_model_needs_no_mlflow(tmp_path: Path) -> None:
+    code = "import sys, nla; from nla.serving import Predictor; from nla import Predictor as P; assert P is Predictor\n"
+    code += "print({'mlflow', 'ray', 'albumentations', 'matplotlib'} & set(sys.modules))"
+    done = run_python(code, tmp_path)
+    assert done.stdout == "set()\n", done.stderr
+    assert (ROOT / "nla").is_dir()
