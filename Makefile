@@ -1,11 +1,11 @@
-# make setup | repro | test | ui | lint | clean
+# make setup | repro | test | ui | lint | lock | clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: setup repro test lint ui clean
+.PHONY: setup repro test lint ui lock clean
 .DEFAULT_GOAL := repro
 
 setup: $(VENV)/.ready
@@ -16,6 +16,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@# `dvc exp run` commits each experiment: without an identity of yours it takes this one, in this clone alone.
+	@git config user.name >/dev/null || git config --local user.name "NLA user"
+	@git config user.email >/dev/null || git config --local user.email "nla@localhost"
 	@touch $@
 
 repro: setup          ## from raw faces to a registered model
@@ -31,6 +34,10 @@ lint: setup
 
 ui: setup             ## MLflow over the local store, on this machine alone
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $${PORT:-5000}
+
+lock: setup           ## requirements.lock from what is installed
+	{ echo "# Every version that is tested together: make lock"; pip freeze --exclude-editable --all \
+		| sed -e 's/^\(torch==[0-9.]*\)+cpu/\1/' -e '/^pip==/d'; } > requirements.lock
 
 clean:                ## what can be made again; data/raw, mlflow.db and mlruns stay
 	rm -rf .runs .logs data/*.parquet models reports/figures reports/plots

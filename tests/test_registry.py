@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.pyfunc import load_model
-from mlflow_parts import CLASSES, constant_model, free_port, mlflow_server, new_store, write_samples
+from mlflow_parts import CLASSES, constant_model, new_store, write_samples
 
 from nla.config.register import RegisterConfig
 from nla.errors import RegistryError
 from nla.registry import register
-from nla.tracking import MlflowTracker, configure
+from nla.tracking import MlflowTracker
 
 NAME = "nla-synthetic"
 METRICS = {"protocol": "p", "test": {"accuracy": 0.61234, "mean_accuracy": 0.5, "nll": 1.0}, "valid": {"accuracy": 0.7}}
@@ -209,16 +208,3 @@ def test_model_and_validation_data_belong_together(bench: Bench) -> None:
 def test_bad_name_is_one_clear_error(bench: Bench) -> None:
     with pytest.raises(RegistryError, match="refuses"):
         register(bench.models(0), METRICS, bench.run(), bench.valid, RegisterConfig(prefix="a/b"), bench.uri)
-
-
-@pytest.mark.slow
-def test_on_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with mlflow_server(tmp_path, free_port()) as uri:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        bench = Bench(tmp_path, configure(tmp_path))
-        bench.register(bench.models(1))
-        record = bench.register(bench.models(0))
-        assert (record["decision"], bench.champion()) == ("champion", 2)
-        assert record["difference"] == pytest.approx(0.3)
-        assert load_model(f"models:/{NAME}@champion").metadata.metadata["classes"] == list(CLASSES)
-    assert not (tmp_path / "mlruns").exists()

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow_parts import ROOT, clean_env, free_port, mlflow_server, new_store, run_python, write_samples
+from mlflow_parts import ROOT, clean_env, new_store, run_python, write_samples
 
 from nla.data.schema import read_info
 from nla.errors import RegistryError
@@ -317,30 +317,3 @@ def test_nothing_can_be_told_from_mlflow(tmp_path: Path) -> None:
     nothing.log_figure(Figure(), "a.png")
     nothing.log_artifact(path)
     nothing.finish("FAILED")
-
-
-@pytest.mark.slow
-def test_server_that_goes_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    port = free_port()
-    path = write_samples(tmp_path / "train.parquet", [0, 1, 2])
-    with mlflow_server(tmp_path, port) as uri:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        assert configure(tmp_path) == uri
-        run = tracker(uri)
-        run_id = run.start("x", {"a": 1}, {})
-        run.log_dataset(path, read_info(path), "training")
-        run.log_artifact(path, "tables")
-        run.log_epoch({"loss": 0}, 0)
-    run.log_epoch({"loss": 1}, 1)
-    with pytest.raises(RegistryError, match="that its server runs"):
-        run.finish()
-    run.finish("FAILED")
-    with mlflow_server(tmp_path, port):
-        run.log_epoch({"loss": 2}, 2)
-        run.finish()
-        client = MlflowClient(uri)
-        assert steps(client, run_id, "loss") == [0, 1, 2]
-        assert client.get_run(run_id).info.status == "FINISHED"
-        assert [item.path for item in client.list_artifacts(run_id, "tables")] == ["tables/train.parquet"]
-    assert not (tmp_path / "mlflow.db").exists()

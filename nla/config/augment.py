@@ -12,5 +12,5 @@ class AugmentConfig(Section):
 
     NAME: ClassVar[str] = "augment"
 
-    recipe: Literal["none", "flip", "affine", "released"] = "affine"
-    """flip: mirrored half of the time; affine: flip, shift, scale, turn, light, erasing; released: as NLA's code."""
+    recipe: Literal["none", "flip", "affine", "strong", "released"] = "affine"
+    """flip: mirrored half of the time; affine: flip, shift, scale, turn; strong: light and erasing too; released: as NLA's code."""

@@ -122,9 +122,13 @@ def _flip(fill: Fill) -> list[A.BasicTransform]:
 
 def _affine(fill: Fill) -> list[A.BasicTransform]:
     """Ranges of usual use for aligned 48x48 faces: a face stays in the frame and keeps its expression."""
+    return [A.HorizontalFlip(p=0.5), Warp(zoom=0.15, degrees=12, shift=0.08)]
+
+
+def _strong(fill: Fill) -> list[A.BasicTransform]:
+    """affine, light and erasing: for long trainings, which would learn the training faces by heart."""
     return [
-        A.HorizontalFlip(p=0.5),
-        Warp(zoom=0.15, degrees=12, shift=0.08),
+        *_affine(fill),
         A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
         A.Erasing(scale=(0.02, 0.2), ratio=(0.5, 1.5), fill=fill, p=0.25),
     ]
@@ -146,5 +150,6 @@ _RECIPES: dict[str, Callable[[Fill], list[A.BasicTransform]]] = {
     "none": _none,
     "flip": _flip,
     "affine": _affine,
+    "strong": _strong,
     "released": _released,
 }

@@ -63,11 +63,13 @@ def refusals(uri: str) -> Iterator[None]:
     try:
         yield
     except REFUSALS as error:
-        shown = re.sub(r"//[^/@]*@", "//", uri)
-        reason = str(error).replace(uri, shown)
-        raise RegistryError(
-            f"the MLflow store {shown} refuses: {reason}\nCheck MLFLOW_TRACKING_URI, and that its server runs"
-        ) from None
+        reason = f"the MLflow store {_shown(uri)} refuses: {explain(error, uri)}"
+        raise RegistryError(f"{reason}\nCheck MLFLOW_TRACKING_URI, and that its server runs") from None
+
+
+def explain(error: Exception, uri: str) -> str:
+    """What a store said, without passwords; of a server that does not answer, the cause at the end alone."""
+    return str(error).replace(uri, _shown(uri)).split("(Caused by ")[-1]
 
 
 def store_id(client: MlflowClient) -> str:
@@ -114,6 +116,10 @@ def run_tags(root: Path, fingerprint: str, data_hash: str) -> dict[str, str]:
         "dvc.exp_baseline": os.environ.get("DVC_EXP_BASELINE_REV"),
     }
     return {name: value for name, value in tags.items() if value}
+
+
+def _shown(uri: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def _database(uri: str, root: Path) -> Path | None:

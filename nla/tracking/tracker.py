@@ -27,7 +27,7 @@ from nla.config.base import flatten
 from nla.data.schema import TableInfo
 from nla.errors import RegistryError
 from nla.tracking.dataset import TableDataset
-from nla.tracking.store import REFUSALS, STANDS_FOR, experiment, find_run, refusals
+from nla.tracking.store import REFUSALS, STANDS_FOR, experiment, explain, find_run, refusals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,7 +119,8 @@ class MlflowTracker:
         try:
             self._deliver()
         except REFUSALS as error:
-            log.warning("MLflow cannot be told of epoch %d now, the next one tries again: %s", epoch, error)
+            reason = explain(error, self._uri)
+            log.warning("MLflow cannot be told of epoch %d now, the next one tries again: %s", epoch, reason)
 
     def log_metrics(self, metrics: Mapping[str, Any], epoch: int) -> None:
         numbers = {name: value for name, value in flatten(metrics).items() if _is_finite(value)}

@@ -7,7 +7,7 @@ import pytest
 from nla.data.augment import Warp, make_augment
 from nla.errors import ConfigError
 
-RECIPES = ("none", "flip", "affine", "released")
+RECIPES = ("none", "flip", "affine", "strong", "released")
 
 
 def picture(channels: int = 1, side: int = 48) -> np.ndarray:
@@ -92,7 +92,7 @@ def test_warp_of_a_dot_lands_where_geometry_says() -> None:
 
 
 def test_an_unknown_recipe_is_an_error_that_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="unknown recipe 'mixup': valid are none, flip, affine, released"):
+    with pytest.raises(ConfigError, match="unknown recipe 'mixup': valid are none, flip, affine, strong, released"):
         make_augment("mixup")
 
 

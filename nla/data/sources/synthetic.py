@@ -49,9 +49,9 @@ EXPRESSIONS: Mapping[str, Mapping[Muscle, float]] = {
     "surprise": {_M.INNER_BROW: 1.0, _M.OUTER_BROW: 1.0, _M.EYE_OPEN: 0.8, _M.JAW: 1.0},
     "sadness": {_M.INNER_BROW: 1.0, _M.FROWN: 0.3, _M.EYE_OPEN: -0.4, _M.DEPRESS: 1.0},
     "anger": {_M.FROWN: 1.0, _M.EYE_OPEN: 0.3, _M.LID_TIGHT: 0.4, _M.PRESS: 1.0},
-    "disgust": {_M.NOSE_WRINKLE: 1.0, _M.UPPER_LIP: 1.0, _M.LID_TIGHT: 0.9, _M.FROWN: 0.3, _M.DEPRESS: 0.5},
+    "disgust": {_M.NOSE_WRINKLE: 1.0, _M.UPPER_LIP: 1.0, _M.LID_TIGHT: 0.9, _M.JAW: 0.2, _M.DEPRESS: 0.5},
     "fear": {_M.INNER_BROW: 1.0, _M.FROWN: 0.3, _M.EYE_OPEN: 1.0, _M.STRETCH: 1.0, _M.JAW: 0.35, _M.DEPRESS: 0.2},
-    "contempt": {_M.SMIRK: 1.0, _M.EYE_OPEN: -0.4},
+    "contempt": {_M.SMIRK: 1.0, _M.EYE_OPEN: -0.7},
 }
 PROTOTYPES = np.array([[EXPRESSIONS[c].get(m, 0.0) for m in Muscle] for c in CLASSES])  # [C, M]
 

@@ -138,7 +138,7 @@ def _brows(s: _Scene) -> None:
     u = s.across - look.eye_distance + 0.05 * m[Muscle.FROWN]
     along = np.clip(u / look.brow_width, -1.2, 1.2)  # -1 at the inner end
     inner, outer = (1 - along) * 0.5, (1 + along) * 0.5
-    doubt = 0.7 * np.maximum(s.side * m[Muscle.SMIRK], 0)  # the brow above a smirk goes up with it
+    doubt = 1.2 * np.maximum(s.side * m[Muscle.SMIRK], 0)  # the brow above a smirk goes up with it
     lift = m[Muscle.INNER_BROW] * inner + (m[Muscle.OUTER_BROW] + doubt) * outer
     lower = m[Muscle.FROWN] * (0.3 + 0.9 * inner)
     curve = look.eye_height - look.brow_gap - 0.13 * lift + 0.11 * lower + look.brow_arch * along * along
@@ -157,7 +157,7 @@ def _wrinkles(s: _Scene) -> None:
     wrinkle = m[Muscle.NOSE_WRINKLE]
     for height in (-0.02, 0.06):
         line = np.abs(s.v - look.eye_height - height - 0.5 * s.across) - 0.01
-        s.shade(_inside(line) * _inside(s.across - 0.1, 0.06), 0.4 * wrinkle)
+        s.shade(_inside(line) * _inside(s.across - 0.1, 0.06), 0.55 * wrinkle)
     smile = m[Muscle.PULL] + np.maximum(s.side * m[Muscle.SMIRK], 0)
     fold = np.clip(0.8 * smile + 0.9 * m[Muscle.UPPER_LIP], 0, 1.2)
     fall = s.v - look.nose_length
@@ -169,11 +169,11 @@ def _mouth(s: _Scene) -> None:
     look, m = s.look, s.muscle
     smirk = s.side * m[Muscle.SMIRK]
     pull, jaw, press = m[Muscle.PULL], m[Muscle.JAW], m[Muscle.PRESS]
-    wide = 1 + 0.25 * (pull + np.maximum(smirk, 0)) + 0.3 * m[Muscle.STRETCH] - 0.12 * press - 0.22 * jaw * (1 - pull)
+    wide = 1 + 0.25 * pull + 0.4 * np.maximum(smirk, 0) + 0.3 * m[Muscle.STRETCH] - 0.12 * press - 0.22 * jaw * (1 - pull)
     t2 = (s.u / (look.mouth_width * wide)) ** 2
     bow = np.maximum(1 - t2, 0)
     corner = np.minimum(t2, 1.2)
-    curve = (0.14 * m[Muscle.DEPRESS] - 0.17 * pull) * (corner - 0.4) - 0.2 * np.maximum(smirk, 0) * corner
+    curve = (0.14 * m[Muscle.DEPRESS] - 0.17 * pull) * (corner - 0.4) - 0.26 * np.maximum(smirk, 0) * corner
     middle = look.mouth_height + curve
     top = middle - (0.09 * m[Muscle.UPPER_LIP] + 0.05 * jaw) * bow
     bottom = middle + (0.27 * jaw + 0.03 * m[Muscle.UPPER_LIP]) * bow

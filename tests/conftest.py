@@ -1,0 +1,93 @@
+"""What tests of several folders share: the real FERPlus, a few learnable samples, one Ray for the session."""
+
+from __future__ import annotations
+
+from nla.quiet import hush
+
+hush()  # before any library that phones home is imported
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from nla.data.loader import Samples
+
+if TYPE_CHECKING:
+    from nla.cluster import Cluster
+
+ROOT = Path(__file__).parents[1]
+FERPLUS_FILES = ("fer2013.csv", "fer2013new.csv")
+UNPACK = ROOT.parent / "shared/data/ferplus/unpack"
+
+# A busy machine is no failure, and a failure is the same on every machine.
+hypothesis.settings.register_profile("nla", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("nla")
+
+MakeSamples = Callable[..., Samples]
+
+
+@pytest.fixture(scope="session")
+def ferplus_dir() -> Path:
+    """A folder with the two CSV files of the real FERPlus: NLA_FERPLUS, or unpacked once for all sessions."""
+    if given := os.environ.get("NLA_FERPLUS"):
+        missing = [name for name in FERPLUS_FILES if not Path(given, name).is_file()]
+        if missing:
+            pytest.fail(f"NLA_FERPLUS={given} lacks {', '.join(missing)}")
+        return Path(given)
+    if not UNPACK.is_file():
+        pytest.skip(f"needs the real FERPlus: set NLA_FERPLUS to a folder with {' and '.join(FERPLUS_FILES)}")
+    folder = Path(tempfile.gettempdir(), "nla-ferplus")
+    with FileLock(f"{folder}.lock"):
+        if not all((folder / name).is_file() for name in FERPLUS_FILES):
+            subprocess.run([sys.executable, UNPACK, folder], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_samples() -> MakeSamples:
+    """tiny_samples(n, seed=0, size=16, classes=3): grey images with a bright bar whose height is their class."""
+
+    def make(n: int, seed: int = 0, size: int = 16, classes: int = 3) -> Samples:
+        rng = np.random.default_rng(seed)
+        label_N = rng.integers(0, classes, n)
+        images_NHWC = rng.integers(0, 100, (n, size, size, 1), dtype=np.uint8)
+        band = size // classes
+        for image, label in zip(images_NHWC, label_N, strict=True):
+            image[label * band : (label + 1) * band] += 100
+        return Samples(images_NHWC, label_N, None, np.arange(n), tuple("abcdefgh"[:classes]), "tiny")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Cluster]:
+    """A Ray of two CPUs for the session, started as nla.cluster starts one."""
+    import ray
+
+    from nla.cluster import connected
+    from nla.config.ray import RayConfig
+
+    os.environ.pop("RAY_ADDRESS", None)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    try:
+        with connected(RayConfig()) as cluster:
+            yield cluster
+    finally:
+        ray.shutdown()

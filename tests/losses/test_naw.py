@@ -1,0 +1,147 @@
+"""The weight: published check values, an independent re-derivation, and what must hold for any input."""
+
+from __future__ import annotations
+
+import loss_reference as reference
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nla.losses.naw import PUBLISHED, naw_parameters, naw_weight, weight_at
+
+END, START = 0.99999, 0.0  # eps = 1 - exp(-15) = 1 - 3e-7, and eps = 0
+CLASSES = 8
+
+
+def logits_at(p_GT: float, p_NN: float) -> torch.Tensor:
+    """[1, 8] logits with the given label 0 at p_GT and its nearest rival 1 at p_NN; the others share the rest."""
+    rest = max(1 - p_GT - p_NN, 0) / (CLASSES - 2)
+    return torch.tensor([[p_GT, p_NN, *[rest] * (CLASSES - 2)]]).clamp(min=1e-30).log()
+
+
+@pytest.mark.parametrize(
+    ("p_GT", "p_NN", "progress", "expected"),
+    [
+        (1.0, 0.0, END, 0.205),
+        (0.6, 0.3, END, 0.242),
+        (0.5, 0.5, END, 0.249),
+        (0.45, 0.50, END, 0.447),
+        (0.3, 0.5, END, 0.291),
+        (0.2, 0.6, END, 0.109),
+        (0.1, 0.8, END, 0.011),
+        (0.02, 0.95, END, 0.001),
+        (1.0, 0.0, START, 0.146),
+        (0.5, 0.5, START, 0.199),
+    ],
+)
+def test_values_of_the_released_code(p_GT: float, p_NN: float, progress: float, expected: float) -> None:
+    w = naw_weight(logits_at(p_GT, p_NN), torch.tensor([0]), progress)
+    assert w.item() == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("p_GT", "p_NN", "expected"),
+    [(1.0, 0.0, 0.458), (0.6, 0.3, 0.930), (0.5, 0.5, 1.0), (0.45, 0.50, 0.775), (0.1, 0.8, 0.019)],
+)
+def test_values_of_the_papers_text(p_GT: float, p_NN: float, expected: float) -> None:
+    w = naw_weight(logits_at(p_GT, p_NN), torch.tensor([0]), END, "paper")
+    assert w.item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_released_weight_jumps_where_false_begins() -> None:
+    at = torch.tensor([0.5, 0.499999]), torch.tensor([0.5, 0.500001])
+    assert weight_at(*at, END, PUBLISHED["released"]).tolist() == pytest.approx([0.249, 0.487], abs=1e-3)
+
+
+def test_clean_samples_get_heavier_as_released_and_lighter_as_written() -> None:
+    def clean_to_ambiguous(progress: float, variant: str) -> float:
+        clean, ambiguous = (naw_weight(logits_at(*at), torch.tensor([0]), progress, variant) for at in [(1, 0), (0.5, 0.5)])
+        return float(clean / ambiguous)
+
+    assert clean_to_ambiguous(START, "released") == pytest.approx(0.73, abs=5e-3)
+    assert clean_to_ambiguous(END, "released") == pytest.approx(0.82, abs=5e-3)
+    assert clean_to_ambiguous(END, "paper") == pytest.approx(0.46, abs=5e-3)
+
+
+def random_batch(seed: int, n: int = 64, scale: float = 3) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(0, scale, (n, CLASSES)), rng.integers(0, CLASSES, n)
+
+
+@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize("progress", [0.0, 0.03, 0.5, 0.98])
+def test_against_matrices_written_out(variant: str, progress: float) -> None:
+    logits_NC, given_N = random_batch(1, 256)
+    expected = reference.weights(logits_NC, given_N, progress, variant)
+    w_N = naw_weight(torch.from_numpy(logits_NC), torch.from_numpy(given_N), progress, variant)
+    assert len({*np.array([reference.position(z, g) for z, g in zip(logits_NC, given_N, strict=True)]).argmax(1)}) == 2
+    np.testing.assert_allclose(w_N, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_every_parameter_reaches_the_weight() -> None:
+    true, false = reference.Gaussian.of((0.6, 0.2), 0.7, 3, +1), reference.Gaussian.of((0.1, 0.25), 0.5, 4, +1)
+    changes = {"true_mean": (0.6, 0.2), "true_deviation": 0.7, "true_ratio": 3, "true_sign": 1, "normalized": True}
+    changes |= {"false_mean": (0.1, 0.25), "false_deviation": 0.5, "false_ratio": 4, "slope": 2}
+    for p_GT, p_NN in [(0.7, 0.2), (0.2, 0.7)]:
+        expected = reference.weight(p_GT, p_NN, 1 - np.exp(-2 * 0.3), true, false, normalized=True)
+        w = naw_weight(logits_at(p_GT, p_NN), torch.tensor([0]), 0.3, **changes)
+        assert w.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_normalised_with_the_covariances_of_the_video_method() -> None:
+    """V-NAW (arXiv 2503.15970) gives its matrices as numbers: true .75 / -.5 eps, false .85 / .80, peak 1."""
+    true, false = reference.Gaussian((0.5, 0.5), 0.75, -0.5), reference.Gaussian((0.30, 0.15), 0.85, 0.80)
+    ours = {"true_deviation": 0.625**0.5, "true_ratio": 5**0.5, "false_deviation": 0.825**0.5, "false_ratio": 33**0.5}
+    for p_GT, p_NN in [(0.9, 0.05), (0.5, 0.5), (0.4, 0.5), (0.1, 0.8)]:
+        expected = reference.weight(p_GT, p_NN, 1 - np.exp(-15 * 0.1), true, false, normalized=True)
+        w = naw_weight(logits_at(p_GT, p_NN), torch.tensor([0]), 0.1, "released", normalized=True, **ours)
+        assert w.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5])
+def test_a_density_integrates_to_one_and_a_normalised_weight_peaks_at_one(progress: float) -> None:
+    axis = torch.linspace(-6, 6, 1201)
+    x, y = torch.meshgrid(axis, axis, indexing="ij")
+    # With both branches alike there is one Gaussian over the whole plane.
+    alike = {"false_mean": (0.5, 0.5), "true_mean": (0.5, 0.5), "true_sign": 1, "slope": 1e9 if progress else 0}
+    alike |= {"false_deviation": 0.8, "false_ratio": 2.0}
+    density = weight_at(x, y, progress, naw_parameters("released", **alike))
+    true_only = torch.where(x >= y, density, torch.zeros(()))
+    assert 2 * float(true_only.double().sum()) * 0.01**2 == pytest.approx(1, abs=0.02)  # the diagonal counts twice
+    peaked = weight_at(x, y, progress, naw_parameters("released", normalized=True, **alike))
+    assert peaked.max().item() == pytest.approx(1)
+
+
+@given(st.integers(0, 2**32), st.sampled_from(["released", "paper"]), st.floats(0, 0.999))
+def test_a_weight_does_not_depend_on_the_rest_of_the_batch(seed: int, variant: str, progress: float) -> None:
+    logits_NC, given_N = random_batch(seed, 9)
+    logits, target = torch.from_numpy(logits_NC).float(), torch.from_numpy(given_N)
+    together = naw_weight(logits, target, progress, variant)
+    alone = torch.cat([naw_weight(logits[i : i + 1], target[i : i + 1], progress, variant) for i in range(9)])
+    torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [0.0, 1e4, 6e4])
+def test_extreme_and_equal_logits_give_finite_weights(variant: str, dtype: torch.dtype, size: float) -> None:
+    logits = (torch.tensor([[1, -1, 0], [-1, 1, 0], [1, 1, 1], [0, 0, -1]]) * size).to(dtype)
+    w_N = naw_weight(logits, torch.tensor([0, 0, 0, 0]), 0.5, variant)
+    assert w_N.dtype == torch.float32
+    assert w_N.isfinite().all() and (w_N >= 0).all()
+
+
+def test_only_the_released_weight_carries_a_gradient() -> None:
+    logits, target = torch.randn(4, 3, generator=torch.manual_seed(0)).requires_grad_(), torch.tensor([0, 1, 2, 0])
+    assert naw_weight(logits, target, 0.5, "released").requires_grad
+    assert not naw_weight(logits, target, 0.5, "paper").requires_grad
+    assert naw_weight(logits, target, 0.5, "paper", detach=False).requires_grad
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown variant 'papre': valid are released, paper"):
+        naw_weight(torch.zeros(1, 3), torch.tensor([0]), 0, "papre")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="true_maen"):
+        naw_weight(torch.zeros(1, 3), torch.tensor([0]), 0, true_maen=(0, 0))

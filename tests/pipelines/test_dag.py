@@ -1,0 +1,129 @@
+"""dvc.yaml says the truth: about code, parameters and outs. Nothing is run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_project import PIPELINE, ROOT, Project, leaves, stage_outs
+
+from nla.config.base import SECTIONS, read_params
+from nla.provenance import imported_sources
+
+STAGES: dict[str, dict[str, Any]] = PIPELINE["stages"]
+README = ROOT / "README.md"
+PROMISED = {
+    "data/faces.parquet",
+    "data/train.parquet",
+    "data/valid.parquet",
+    "data/test.parquet",
+    "best.yaml",
+    "models/model.safetensors",
+    "models/model.json",
+    "reports/metrics.json",
+    "run.json",
+}
+
+
+def is_code(dep: str) -> bool:
+    return dep.split("/")[0] in ("nla", "pipelines")
+
+
+def files_of(dep: str) -> set[Path]:
+    """The code that a dependency covers: a folder means all that is below it."""
+    path = ROOT / dep
+    found = path.rglob("*.py") if path.is_dir() else [path]
+    return {file.relative_to(ROOT) for file in found}
+
+
+def all_outs() -> list[str]:
+    return [out for name in STAGES for out in stage_outs(name)]
+
+
+def test_stages_have_the_order_of_the_data() -> None:
+    assert list(STAGES) == ["ingest", "prepare", "tune", "train", "evaluate", "register"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_code_deps_are_what_the_stage_imports(stage: str) -> None:
+    listed = [dep for dep in STAGES[stage]["deps"] if is_code(dep)]
+    covered = set().union(*map(files_of, listed))
+    assert covered == set(imported_sources(Path(f"pipelines/{stage}.py"), ROOT))
+    assert len(listed) == len(set(listed))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_stage_runs_the_script_of_its_name(stage: str) -> None:
+    assert STAGES[stage]["cmd"] == f"python -m pipelines.{stage}"
+
+
+def test_other_deps_are_raw_files_or_outs_of_earlier_stages() -> None:
+    before: set[str] = set()
+    for name, stage in STAGES.items():
+        for dep in stage["deps"]:
+            made_before = dep in before or any(out.startswith(f"{dep}/") for out in before)
+            assert is_code(dep) or made_before or dep == "${data.raw}/${data.source}", (name, dep)
+        before |= set(stage_outs(name))
+
+
+def test_a_plot_never_retrains_and_training_sees_no_test_image() -> None:
+    train = STAGES["train"]["deps"]
+    assert not [dep for dep in train if "plots" in dep or "metrics" in dep or "test" in dep or dep == "data"]
+
+
+def test_every_parameter_makes_some_stage_stale_and_the_cluster_none() -> None:
+    params = read_params(ROOT / "params.yaml")
+    assert tuple(params) and set(params) == set(SECTIONS)
+    listed = {param for stage in STAGES.values() for param in stage["params"]}
+    known = {leaf for section in SECTIONS for leaf in leaves(params[section], section)}
+    covers = {param: {leaf for leaf in known if leaf == param or leaf.startswith(f"{param}.")} for param in listed}
+    assert not [param for param, covered in covers.items() if not covered], "a param that params.yaml lacks"
+    of_no_stage = known - set().union(*covers.values())
+    assert {leaf.split(".")[0] for leaf in of_no_stage} == {"ray"}
+    assert not [param for param in listed if param.split(".")[0] == "ray"]
+
+
+def test_no_out_is_made_twice_and_the_promised_ones_are_made() -> None:
+    outs = all_outs()
+    assert len(outs) == len(set(outs))
+    assert set(outs) >= PROMISED
+
+
+def test_git_ignores_the_outs_that_the_cache_holds_and_no_record() -> None:
+    ignored = {line.lstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
+    for stage in STAGES.values():
+        for out in [*stage["outs"], *stage.get("metrics", [])]:
+            name, settings = next(iter(out.items())) if isinstance(out, dict) else (out, {})
+            is_ignored = any(Path(name).match(line) or name.startswith(line) for line in ignored if line)
+            store_only = name == "reports/registered.json"
+            assert is_ignored == (settings.get("cache", True) or store_only), name
+
+
+def test_plots_and_artifacts_are_outs() -> None:
+    outs = set(all_outs())
+    for plot in PIPELINE["plots"]:
+        name, content = next(iter(plot.items())) if isinstance(plot, dict) else (plot, None)
+        assert set(content["y"] if content else [name]) <= outs
+    assert {artifact["path"] for artifact in PIPELINE["artifacts"].values()} <= outs
+
+
+@pytest.mark.skipif(not README.exists(), reason="no README")
+def test_paths_of_the_readme_are_outs() -> None:
+    named = set(re.findall(r"\b(?:data|models|reports)/[\w/]+\.(?:parquet|safetensors|json|csv)\b", README.read_text()))
+    outs = set(all_outs())
+    assert not [name for name in named if name not in outs and not name.startswith("data/raw/")]
+
+
+def test_the_readme_shows_the_graph_of_dvc(tmp_path: Path) -> None:
+    blocks = re.findall(r"```mermaid\n(.*?)```", README.read_text() if README.exists() else "", re.DOTALL)
+    if not blocks:
+        pytest.skip("the README has no graph")
+    shown = Project.make(tmp_path / "project").dvc("dag", "--mermaid")
+    assert words(shown) in {words(block) for block in blocks}
+
+
+def words(text: str) -> str:
+    """Without the layout."""
+    return " ".join(text.split())

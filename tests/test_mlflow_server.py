@@ -1,0 +1,63 @@
+"""Tracking and registry once against a real server, which goes away in between and comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.pyfunc import load_model
+from mlflow_parts import CLASSES, constant_model, free_port, mlflow_server, write_samples
+
+from nla.config.register import RegisterConfig
+from nla.data.schema import read_info
+from nla.errors import RegistryError
+from nla.registry import register
+from nla.tracking import MlflowTracker, configure
+
+
+@pytest.mark.slow
+def test_on_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    port = free_port()
+    with mlflow_server(tmp_path, port) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert configure(tmp_path) == uri
+        tracker = MlflowTracker(uri, system_metrics=False)
+        run_id = tracker.start("x", {"a": 1}, {})
+        tracker.log_epoch({"loss": 0}, 0)
+    tracker.log_epoch({"loss": 1}, 1)
+    with pytest.raises(RegistryError, match="that its server runs"):
+        tracker.finish()
+    tracker.finish("FAILED")
+
+    with mlflow_server(tmp_path, port):
+        track_on(tracker, MlflowClient(uri), run_id, tmp_path)
+        promote(MlflowClient(uri), run_id, tmp_path)
+    assert not (tmp_path / "mlflow.db").exists()
+    assert not (tmp_path / "mlruns").exists()
+
+
+def track_on(tracker: MlflowTracker, client: MlflowClient, run_id: str, folder: Path) -> None:
+    path = write_samples(folder / "train.parquet", [0, 1, 2])
+    tracker.log_epoch({"loss": 2}, 2)
+    tracker.log_dataset(path, read_info(path), "training")
+    tracker.log_artifact(path, "tables")
+    tracker.finish()
+    run = client.get_run(run_id)
+    assert [metric.step for metric in client.get_metric_history(run_id, "loss")] == [0, 1, 2]
+    assert run.info.status == "FINISHED"
+    assert run.inputs.dataset_inputs[0].dataset.name == "synthetic-train"
+    assert [item.path for item in client.list_artifacts(run_id, "tables")] == ["tables/train.parquet"]
+
+
+def promote(client: MlflowClient, run_id: str, folder: Path) -> None:
+    valid = write_samples(folder / "valid.parquet", [0] * 140 + [1] * 60)
+    run = {"mlflow_run_id": run_id, "fingerprint": "f0", "params": {}, "tags": {}}
+    for answer in (1, 0):
+        models = constant_model(folder / f"models-{answer}", answer)
+        record = register(models, {"test": {"accuracy": 0.5}}, run, valid, RegisterConfig(), client.tracking_uri)
+    assert (record["decision"], record["version"], record["champion_before"]) == ("champion", 2, 1)
+    assert record["difference"] == pytest.approx(0.4)
+    champion = load_model("models:/nla-synthetic@champion")
+    assert champion.metadata.metadata["classes"] == list(CLASSES)
