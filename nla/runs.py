@@ -71,12 +71,12 @@ class Run:
                 shutil.rmtree(path)
 
     def recall_tracking(self, uri: str) -> str | None:
-        """The id of the MLflow run of this training in the store `uri`, if it has one."""
+        """The id of this training's MLflow run in the store `uri`, else in another one: `uri` may get its double."""
         try:
             known = json.loads(self._tracking.read_text())
         except (FileNotFoundError, ValueError):
             return None
-        return known.get(uri)
+        return known.get(uri) or next(iter(known.values()), None)
 
     def remember_tracking(self, uri: str, run_id: str) -> None:
         """Keeps the id of the MLflow run."""

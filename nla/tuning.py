@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from nla.config.tune import TuneConfig
 from nla.errors import ConfigError
@@ -24,6 +25,11 @@ def search(config: TuneConfig, out: Path) -> None:
 def read_best(path: Path) -> dict[str, Any]:
     """What `search` wrote, to be merged over params.yaml."""
     try:
-        return YAML(typ="safe", pure=True).load(path) or {}
+        best = YAML(typ="safe", pure=True).load(path) or {}
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing: run `dvc repro`") from None
+    except YAMLError:
+        best = None
+    if not isinstance(best, dict):
+        raise ConfigError(f"{path} is damaged: remove it and run `dvc repro`")
+    return best

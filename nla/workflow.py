@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -11,6 +12,7 @@ import psutil
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 10.0
+TAKE_VALUES = "CSjmn"  # short options of `dvc exp run` whose value may follow at once
 
 
 def forced() -> bool:
@@ -31,11 +33,18 @@ def end_with_dvc() -> None:
 
 
 def _watch(dvc: psutil.Process) -> None:
-    while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+    while _lives(dvc):
         time.sleep(POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
     os._exit(128 + signal.SIGTERM)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it went between the two questions
+        return False
 
 
 def _dvc_process() -> psutil.Process | None:
@@ -54,6 +63,6 @@ def _is_dvc(process: psutil.Process) -> bool:
 
 
 def _is_forced(command: list[str]) -> bool:
-    """-f alone, in a cluster of short flags such as -sf, or --force."""
-    options = [word for word in command if word.startswith("-")]
-    return any(word == "--force" or (not word.startswith("--") and "f" in word[1:]) for word in options)
+    """-f alone, in a cluster such as -sf, or --force; an f in a value, as in -Sdata.source=ferplus, does not count."""
+    clusters = [re.split(f"[{TAKE_VALUES}]", word[1:])[0] for word in command if re.match("-[^-]", word)]
+    return "--force" in command or any("f" in flags for flags in clusters)

@@ -20,7 +20,7 @@ from nla.data.statistics import pixel_statistics
 from nla.errors import NLAError
 from nla.models.card import sha256
 from nla.models.classifier import ImageSpec
-from nla.models.weights import start_from
+from nla.models.weights import existing, start_from
 from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
 from nla.records import write_json, write_rows
@@ -82,7 +82,7 @@ def make_plan(params: Mapping[str, Any], root: Path) -> Plan:
     checked = {name: config.model_dump(mode="json") for name, config in sections.items()}
     data_hash = f"{sha256(TRAIN)[:16]}-{sha256(VALID)[:16]}"
     start = sections["model"].weights
-    content = {**checked, "data": data_hash, "weights": sha256(root / start) if start else None}
+    content = {**checked, "data": data_hash, "weights": sha256(existing(root / start)) if start else None}
     here = workspace()
     name = fingerprint(content, imported_sources(Path("pipelines/train.py"), here), here)
     job = Job(**sections, num_classes=len(info.classes), image=image, fingerprint=name)

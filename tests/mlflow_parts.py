@@ -100,16 +100,15 @@ def clean_env() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def mlflow_server(root: Path, port: int) -> Iterator[str]:
-    """`mlflow server` over a store in `root`, which outlives it."""
-    database = root / "server.db"
-    if not database.exists():
-        database.write_bytes(migrated())
+def mlflow_server(root: Path) -> Iterator[str]:
+    """URI of `mlflow server` over a store in `root`."""
+    database, port = root / "server.db", _free_port()
+    database.write_bytes(migrated())
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(root / "artifacts")]
     # its job queue, for judging language models, would start a dozen more processes
     env = clean_env() | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (root / "server.log").open("a") as log:
+    with (root / "server.log").open("w") as log:
         server = subprocess.Popen(command, cwd=root, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
         _wait_for(f"http://127.0.0.1:{port}/health", server, root / "server.log")
@@ -119,7 +118,7 @@ def mlflow_server(root: Path, port: int) -> Iterator[str]:
         server.wait()
 
 
-def free_port() -> int:
+def _free_port() -> int:
     """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

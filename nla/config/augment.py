@@ -13,4 +13,5 @@ class AugmentConfig(Section):
     NAME: ClassVar[str] = "augment"
 
     recipe: Literal["none", "flip", "affine", "strong", "released"] = "affine"
-    """flip: mirrored half of the time; affine: flip, shift, scale, turn; strong: light and erasing too; released: as NLA's code."""
+    """flip: mirrored half of the time; affine: flip, shift, scale, turn; strong: light and erasing too; released: as in
+    NLA's public code."""

@@ -41,14 +41,15 @@ def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
         raise ConfigError(f"{path} must hold a mapping of sections: {', '.join(SECTIONS)}")
     for name in params:
         if name not in SECTIONS:
-            raise ConfigError(f"{path}: unknown section '{name}'{_nearest(name, SECTIONS)}")
+            raise ConfigError(f"{path}: unknown section '{name}'{_nearest(str(name), SECTIONS)}")
     return params
 
 
 def section(cls: type[S], params: Mapping[str, Any]) -> S:
     """The section `cls` of `params`, checked. Raises ConfigError naming every wrong key at once."""
     try:
-        return cls.model_validate(params.get(cls.NAME) or {})
+        found = params.get(cls.NAME)
+        return cls.model_validate({} if found is None else found)
     except ValidationError as error:
         lines = [_explain(cls, problem) for problem in error.errors()]
         raise ConfigError("params.yaml:\n" + "\n".join(f"  {line}" for line in lines)) from None

@@ -25,9 +25,10 @@ MID_GREY = 127.5
 def make_augment(recipe: str, *, fill: float | Sequence[float] = MID_GREY) -> Callable[[np.ndarray, int], np.ndarray]:
     """augment(image_HWC uint8, seed >= 0) -> uint8 of the same shape, the same in every process and on any thread.
 
-    none: the image itself. flip: mirrored half of the time. affine: flip, zoom, shift, turn, light and erasing.
-    released: pixel noise, flip and erasing, as NLA's public code has it. `fill` is the grey or RGB value (0..255) in
-    place of what is erased; the public code takes its data set's mean. Raises ConfigError for an unknown recipe.
+    none: the image itself. flip: mirrored half of the time. affine: flip, zoom, shift and turn. strong: light and
+    erasing too. released: pixel noise, flip and erasing, as NLA's public code has it. `fill` is the grey or RGB value
+    (0..255) in place of what is erased; the public code takes its data set's mean. Raises ConfigError for an unknown
+    recipe.
     """
     if recipe not in _RECIPES:
         raise ConfigError(f"augment.recipe: unknown recipe {recipe!r}: valid are {', '.join(_RECIPES)}")

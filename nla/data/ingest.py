@@ -43,16 +43,16 @@ def ingest(
     to SHOWN, and where train or test come out empty.
     """
     findings, census = Findings(), Census(source.classes)
-    partial = out.with_name(f"{out.name}.partial")
+    part = out.with_name(f"{out.name}.part")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _write(_watched(source, findings, census, progress), partial, with_info(FACES, _info(source)))
+        _write(_watched(source, findings, census, progress), part, with_info(FACES, _info(source)))
         _check(source, census, findings, on_bad)
-        partial.replace(out)
+        part.replace(out)
     except DataError as error:
         raise DataError("\n".join([str(error), *_lines(findings.problems)])) from None
     finally:
-        partial.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
     return _report(source, census, findings)
 
 

@@ -39,11 +39,14 @@ def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, An
 def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
     """The classifier, in eval mode on the CPU, and its card.
 
-    Raises WeightsError for missing files, a damaged file, or weights that do not fit the card's architecture.
+    Raises WeightsError for missing files, damaged files or of two trainings, or weights that do not fit the card's
+    architecture.
     """
-    card = read_card(weights)
+    card, state = read_card(weights), read_tensors(weights)
+    if card["sha256"] != sha256(weights):
+        raise WeightsError(f"{weights} is damaged (it has not the sha256 of its card): run `dvc repro -f train`")
     model = Classifier.build(card)
-    load_state(model, read_tensors(weights), weights)
+    load_state(model, state, weights)
     return model.eval(), card
 
 

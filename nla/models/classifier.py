@@ -89,10 +89,12 @@ def _backbone(architecture: Architecture, channels: int) -> nn.Module:
     of = architecture
     if of.name in RESNETS:
         return ResNet(of.name, of.num_classes, channels=channels, width=of.width, stem=of.stem, dropout=of.dropout)
+    name = of.name.removeprefix("timm/")
     try:
         import timm
+
+        return timm.create_model(name, num_classes=of.num_classes, in_chans=channels, drop_rate=of.dropout)
     except ImportError as error:
         raise WeightsError(f"model.name {of.name} needs timm ({error}): `pip install timm`") from None
-    return timm.create_model(
-        of.name.removeprefix("timm/"), num_classes=of.num_classes, in_chans=channels, drop_rate=of.dropout
-    )
+    except RuntimeError as error:  # a name that timm does not know; or a torchvision that does not fit this torch
+        raise WeightsError(f"model.name {of.name}: timm cannot build it ({error}): see timm.list_models()") from None

@@ -7,7 +7,6 @@ The last linear layer is taken only where its shape fits.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +39,7 @@ def start_from(model: Classifier, path: Path) -> Start:
     A first convolution for colour is summed over its channels where the network takes grey images.
     Raises WeightsError where the file is missing, unreadable, or lacks layers of the network.
     """
-    if not path.is_file():
-        raise WeightsError(f"model.weights: {path} is missing: give a local file, or null to start from scratch")
-    found = _fit_channels(_strip(_unwrap(_read(path), path)), model)
+    found = _fit_channels(_strip(_unwrap(_read(existing(path)), path)), model)
     expected = model.backbone.state_dict()
     head = {name for name in expected if name.split(".")[0] in ("fc", "head", "classifier")}
     fitting = {n: t for n, t in found.items() if n in expected and t.shape == expected[n].shape}
@@ -60,13 +57,20 @@ def start_from(model: Classifier, path: Path) -> Start:
     return Start(str(path), sha256(path), tuple(sorted(found.keys() - fitting.keys())))
 
 
+def existing(path: Path) -> Path:
+    """`path` itself. Raises WeightsError where it is no file."""
+    if not path.is_file():
+        raise WeightsError(f"model.weights: {path} is missing: give a local file, or null to start from scratch")
+    return path
+
+
 def _read(path: Path) -> Mapping[str, Any]:
     if path.suffix == ".safetensors":
         return read_tensors(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # torch.load lets out whatever its unpickler met: IndexError, KeyError, struct.error ...
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise WeightsError(
             f"model.weights: {path} cannot be read safely ({reason}): re-save it as a state dict"
         ) from None

@@ -19,7 +19,8 @@ def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarra
 
     model.safetensors + .json    the epoch that validation chose
     last.safetensors + .json     the last epoch
-    positions.parquet            (p_GT, p_NN) of every training row, early and late; `row` is that of faces.parquet
+    positions.parquet            (p_GT, p_NN) of every training row, early and late, NaN where no batch held it yet;
+                                 `row` is that of faces.parquet
 
     Args:
         result: folder of the last checkpoint.

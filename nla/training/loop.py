@@ -52,7 +52,7 @@ class State(NamedTuple):
     progress: Progress
     learner: Learner
     positions: dict[str, Tensor]
-    """`early` and `late`: (p_GT, p_NN) of every training sample, [N, 2]."""
+    """`early` and `late`: (p_GT, p_NN) of every training sample, [N, 2]; NaN of one that no batch has held yet."""
     best: dict[str, Tensor]
     """Weights of the best epoch."""
 
@@ -83,7 +83,7 @@ def _start(job: Job, split: Split, workers: Workers) -> State:
     learner = Learner(job, workers)
     facts = {**job.facts, "precision": "bf16" if learner.bf16 else "fp32", "workers": workers.size}
     progress = Progress(job.fingerprint, job.train.epochs, early_epoch=job.train.epochs // EARLY, facts=facts)
-    positions = {name: torch.zeros(len(split.train), 2, device=workers.device) for name in ("early", "late")}
+    positions = {name: torch.full((len(split.train), 2), torch.nan, device=workers.device) for name in ("early", "late")}
     return State(progress, learner, positions, {})
 
 
@@ -107,7 +107,8 @@ def _run_epoch(job: Job, state: State, split: Split, workers: Workers, observer:
     started = time.perf_counter()
     loss = _train_epoch(job, state, split.train, workers, observer, epoch)
     trained = time.perf_counter()
-    workers.agree_on_buffers(learner.model)
+    for model in dict.fromkeys((learner.model, learner.kept)):
+        workers.agree_on_buffers(model.backbone)
     metrics = validate(learner.kept, split.valid, workers, learner.bf16)
     return {
         "epoch": epoch + 1,
@@ -138,8 +139,10 @@ def _train_epoch(job: Job, state: State, samples: Samples, workers: Workers, obs
             observer.step(epoch, step + 1, steps, config.batch_size)
     _check_finite(losses, epoch, 0)
     workers.total(seen_N2)
-    for name in ("early", "late") if epoch == state.progress.early_epoch else ("late",):
-        state.positions[name].copy_(seen_N2)
+    late = state.positions["late"]
+    late.copy_(torch.where(seen_N2.any(dim=1, keepdim=True), seen_N2, late))  # a sample left out stays where it was
+    if epoch == state.progress.early_epoch:
+        state.positions["early"].copy_(late)
     return float(workers.total(torch.stack(losses).mean()) / workers.size)
 
 
@@ -169,8 +172,8 @@ def _check_finite(losses: list[Tensor], epoch: int, first_step: int) -> None:
     if not all(finite):
         step = first_step + finite.index(False)
         raise Diverged(
-            f"the loss is not finite at epoch {epoch + 1}, step {step + 1}: lower train.lr, set train.grad_clip, or take "
-            "train.precision fp32; the checkpoint of the epoch before is kept"
+            f"the loss is not finite at epoch {epoch + 1}, step {step + 1}: lower train.lr, set train.grad_clip, or "
+            "take train.precision fp32; the checkpoint of the epoch before is kept"
         )
 
 

@@ -31,11 +31,11 @@ class Workers:
         return self.rank == 0
 
     def replicate(self, model: nn.Module) -> nn.Module:
-        """`model` with gradients averaged over the group."""
+        """`model` with gradients averaged over the group; buffers stay each worker's own until `agree_on_buffers`."""
         if self.size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+        return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True, forward_sync_buffers=False)
 
     def total(self, tensor: Tensor) -> Tensor:
         """`tensor` summed over the group, in place."""

@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
-from tiny_project import Project
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A project after its first `dvc repro`, committed."""
-
-    project: Project
-    printed: str
-    """By that `dvc repro`."""
+from tiny_project import Finished, Project
 
 
 @pytest.fixture(scope="session")

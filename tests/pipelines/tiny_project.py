@@ -226,6 +226,15 @@ class Project:
         return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A project after its first `dvc repro`, committed."""
+
+    project: Project
+    printed: str
+    """By that `dvc repro`."""
+
+
 DVC = Path(sys.executable).with_name("dvc")
 PIPELINE: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 

@@ -169,7 +169,9 @@ def _mouth(s: _Scene) -> None:
     look, m = s.look, s.muscle
     smirk = s.side * m[Muscle.SMIRK]
     pull, jaw, press = m[Muscle.PULL], m[Muscle.JAW], m[Muscle.PRESS]
-    wide = 1 + 0.25 * pull + 0.4 * np.maximum(smirk, 0) + 0.3 * m[Muscle.STRETCH] - 0.12 * press - 0.22 * jaw * (1 - pull)
+    wide = (
+        1 + 0.25 * pull + 0.4 * np.maximum(smirk, 0) + 0.3 * m[Muscle.STRETCH] - 0.12 * press - 0.22 * jaw * (1 - pull)
+    )
     t2 = (s.u / (look.mouth_width * wide)) ** 2
     bow = np.maximum(1 - t2, 0)
     corner = np.minimum(t2, 1.2)

@@ -113,7 +113,7 @@ def _draw_samples(
     shown_N: np.ndarray,
 ) -> None:
     for name, color, member_N in groups:
-        label = f"{name}: mean weight {weight_N[member_N].mean():.2f}"
+        label = f"{name}: mean weight {np.nanmean(weight_N[member_N]):.2f}"  # NaN: a sample not seen yet
         dots: dict[str, Any] = {"s": 6, "linewidths": 0, "alpha": 0.5, "zorder": 3}
         axes.scatter(*position_N2[member_N & shown_N].T, color=color, label=label, **dots)
     legend = axes.legend(loc="upper right", handletextpad=0.1, borderaxespad=0, markerscale=2.5)

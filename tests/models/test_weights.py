@@ -1,0 +1,176 @@
+"""First weights from files of every common shape, and files that are none."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from nla.errors import WeightsError
+from nla.models.classifier import Architecture, Classifier, ImageSpec
+from nla.models.weights import start_from
+
+State = dict[str, torch.Tensor]
+
+
+def classifier(*, width: int = 4, classes: int = 3, channels: int = 3, seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
+    image = ImageSpec(16, channels, (0.5,) * channels, (0.25,) * channels)
+    return Classifier(Architecture("resnet18", width, "stride2", 0.0, classes), image).eval()
+
+
+def pretrained(**changes: Any) -> State:
+    return classifier(seed=1, **changes).backbone.state_dict()
+
+
+def renamed(state: State, prefix: str) -> State:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+SHAPES: dict[str, Callable[[State], Any]] = {
+    "plain": lambda state: state,
+    "DataParallel under state_dict": lambda state: {"epoch": 3, "state_dict": renamed(state, "module.")},
+    "model_state_dict": lambda state: {"model_state_dict": state, "optimizer": {"lr": 0.1}},
+    "model": lambda state: {"model": renamed(state, "backbone.")},
+    "net, two prefixes": lambda state: {"net": renamed(state, "module.model.")},
+    "nested": lambda state: {"state_dict": {"model_state_dict": state}},
+    "half precision": lambda state: {n: t.half() if t.is_floating_point() else t for n, t in state.items()},
+    "without counters": lambda state: {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_pth_file_of_any_shape(tmp_path: Path, shape: str) -> None:
+    state, path = pretrained(), tmp_path / "face.pth"
+    torch.save(SHAPES[shape](state), path)
+    model = classifier()
+    start = start_from(model, path)
+    assert start.skipped == ()
+    assert start.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    tolerance = 1e-3 if shape == "half precision" else 0
+    for name, tensor in model.backbone.state_dict().items():
+        torch.testing.assert_close(tensor, state[name], rtol=tolerance, atol=tolerance)
+
+
+def test_a_legacy_pth_file(tmp_path: Path) -> None:
+    """Files from before PyTorch 1.6, as the MS-Celeb weights in use are."""
+    torch.save({"state_dict": pretrained()}, tmp_path / "face.pth", _use_new_zipfile_serialization=False)
+    model = classifier()
+    start_from(model, tmp_path / "face.pth")
+    torch.testing.assert_close(model.backbone.state_dict()["conv1.weight"], pretrained()["conv1.weight"])
+
+
+def test_a_safetensors_file(tmp_path: Path) -> None:
+    state = renamed(pretrained(), "module.")
+    save_file(state, tmp_path / "face.safetensors")
+    model = classifier()
+    assert start_from(model, tmp_path / "face.safetensors").skipped == ()
+    torch.testing.assert_close(model.backbone.state_dict(), pretrained(), rtol=0, atol=0)
+
+
+def test_a_classifier_of_other_classes_starts_afresh(tmp_path: Path) -> None:
+    torch.save({**pretrained(classes=1000), "extra.weight": torch.zeros(2)}, tmp_path / "face.pth")
+    model = classifier()
+    fresh = model.backbone.state_dict()["fc.weight"].clone()
+    assert start_from(model, tmp_path / "face.pth").skipped == ("extra.weight", "fc.bias", "fc.weight")
+    after = model.backbone.state_dict()
+    torch.testing.assert_close(after["fc.weight"], fresh, rtol=0, atol=0)
+    torch.testing.assert_close(after["layer4.1.conv2.weight"], pretrained()["layer4.1.conv2.weight"], rtol=0, atol=0)
+
+
+def test_a_colour_stem_sees_grey_as_its_three_channels(tmp_path: Path) -> None:
+    torch.save(pretrained(), tmp_path / "face.pth")
+    grey, colour = classifier(channels=1), classifier()
+    start_from(grey, tmp_path / "face.pth")
+    start_from(colour, tmp_path / "face.pth")
+    x = torch.randint(0, 256, (2, 16, 16, 1), dtype=torch.uint8, generator=torch.manual_seed(0))
+    torch.testing.assert_close(grey(x), colour(x.expand(-1, -1, -1, 3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [({"width": 8}, "conv1.weight"), ({"channels": 1}, "conv1.weight")],
+)
+def test_another_architecture_names_the_first_tensor(tmp_path: Path, changes: dict[str, int], first: str) -> None:
+    torch.save(pretrained(**changes), tmp_path / "face.pth")
+    model = classifier()
+    before = model.backbone.state_dict()["conv1.weight"].clone()
+    with pytest.raises(WeightsError, match=rf"does not fit.*the first is {re.escape(first)}: set model\.name"):
+        start_from(model, tmp_path / "face.pth")
+    torch.testing.assert_close(model.backbone.state_dict()["conv1.weight"], before, rtol=0, atol=0)
+
+
+def test_a_layer_that_lacks_is_named(tmp_path: Path) -> None:
+    state = pretrained()
+    del state["layer3.0.bn2.running_var"]
+    torch.save(state, tmp_path / "face.pth")
+    with pytest.raises(WeightsError, match=r"1 of 122 tensors .* the first is layer3\.0\.bn2\.running_var"):
+        start_from(classifier(), tmp_path / "face.pth")
+
+
+class Malicious:
+    """Makes a folder when unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_a_malicious_pickle_is_not_executed(tmp_path: Path, save: Callable[[Any, Path], None]) -> None:
+    save({"state_dict": Malicious(tmp_path / "pwned")}, tmp_path / "face.pth")
+    with pytest.raises(WeightsError, match="cannot be read safely"):
+        start_from(classifier(), tmp_path / "face.pth")
+    assert not (tmp_path / "pwned").exists()
+    with (tmp_path / "face.pth").open("rb") as file:  # it would have been
+        torch.load(file, weights_only=False) if save is torch.save else pickle.load(file)
+    assert (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("kind", ["face.pth", "legacy.pth", "face.safetensors"])
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.999])
+def test_a_file_that_is_cut_off(tmp_path: Path, kind: str, kept: float) -> None:
+    path = tmp_path / kind
+    if path.suffix == ".pth":
+        torch.save(pretrained(), path, _use_new_zipfile_serialization=kind != "legacy.pth")
+    else:
+        save_file(pretrained(), path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    with pytest.raises(WeightsError, match=rf"{kind} (cannot be read|is damaged)"):
+        start_from(classifier(), path)
+
+
+@given(st.binary(max_size=64))
+@example(b"")
+@example(b"\x80\x02.")  # ends with an empty stack
+@example(b"\x80\x02h\x01.")  # a memo that was never put
+@example(b"\x80\x02K\x01s.")
+def test_bytes_of_any_kind_are_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("bytes") / "face.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"model\.weights: "):
+        start_from(classifier(), path)
+
+
+@pytest.mark.parametrize("content", [{"epoch": 3}, torch.zeros(3), [1, 2], {}])
+def test_no_state_dict(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "face.pth")
+    with pytest.raises(WeightsError, match="holds no state dict"):
+        start_from(classifier(), tmp_path / "face.pth")
+
+
+def test_a_missing_file_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"face\.pth is missing: give a local file, or null"):
+        start_from(classifier(), tmp_path / "face.pth")

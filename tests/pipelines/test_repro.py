@@ -1,0 +1,309 @@
+"""The whole way: `dvc repro` once on a tiny set, and what DVC and MLflow show of it afterwards."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from tiny_project import PIPELINE, TINY, Finished, Project, stage_outs, user_environment
+
+from nla.config.base import flatten
+from nla.serving import Predictor
+
+pytestmark = pytest.mark.slow
+EPOCHS = TINY["train"]["epochs"]
+UP_TO_DATE = "Data and pipelines are up to date."
+CURVES = ("train_loss", "valid_accuracy", "valid_mean_accuracy", "valid_nll", "lr", "images_per_second")
+FIGURES = ("ambiguous", "confusion", "curves", "reliability", "recall", "triangle", "wrong")
+PREDICT = """
+import json, sys
+import mlflow, pandas as pd
+images = [open(path, "rb").read() for path in sys.argv[1:]]
+model = mlflow.pyfunc.load_model("models:/nla-synthetic@champion")
+print(model.predict(pd.DataFrame({"image": images})).to_json(orient="list"))
+"""
+
+
+@pytest.fixture(scope="module")
+def project(finished: Finished) -> Project:
+    return finished.project
+
+
+@pytest.fixture(scope="module")
+def client(project: Project) -> MlflowClient:
+    return MlflowClient(project.store)
+
+
+@pytest.fixture(scope="module")
+def run(project: Project, client: MlflowClient) -> Run:
+    return client.get_run(project.read_json("run.json")["mlflow_run_id"])
+
+
+def runs_of(project: Project) -> list[Run]:
+    client = MlflowClient(project.store)
+    found = client.get_experiment_by_name("nla")
+    assert found is not None
+    return list(client.search_runs([found.experiment_id]))
+
+
+def steps(client: MlflowClient, run: Run, key: str) -> list[int]:
+    return sorted(metric.step for metric in client.get_metric_history(run.info.run_id, key))
+
+
+def test_every_stage_ran_once_and_said_what_counts(finished: Finished) -> None:
+    printed = finished.printed
+    assert [line for line in printed.splitlines() if line.startswith("Running stage")] == [
+        f"Running stage '{name}':" for name in ("train", "evaluate", "register")
+    ]
+    for name in ("ingest", "prepare", "tune"):
+        assert f"Stage '{name}' didn't change, skipping" in printed
+    assert "training starts FROM SCRATCH" in printed
+    assert all(f"epoch {epoch:3d}/{EPOCHS}  loss " in printed for epoch in range(1, EPOCHS + 1))
+    assert "test accuracy " in printed and "Bayes accuracy " in printed
+    assert "nla-synthetic version 1 is champion: there was none" in printed
+
+
+def test_it_is_quiet(finished: Finished) -> None:
+    noise = ("Traceback", "Warning", "WARNING", "INFO", "alembic", "usage statistics", "(pid=", "deprecated")
+    assert not [line for line in finished.printed.splitlines() if any(word in line for word in noise)]
+
+
+def test_all_outs_are_there_and_git_sees_nothing_else(finished: Finished, prepared: Project) -> None:
+    project = finished.project
+    assert not [out for name in PIPELINE["stages"] for out in stage_outs(name) if not (project / out).exists()]
+    assert not project.unfinished()
+    assert project.git("status", "--porcelain") == ""
+    new = set(project.git("diff", "--name-only", "HEAD~1").splitlines())
+    assert new == {"dvc.lock", "best.yaml", *(f"reports/{name}.json" for name in ("ingest", "metrics", "prepare"))}
+
+
+def test_metrics_have_the_promised_names(project: Project) -> None:
+    metrics = project.read_json("reports/metrics.json")
+    for split in ("test", "valid"):
+        for name in ("accuracy", "mean_accuracy", "macro_f1", "nll", "ece"):
+            assert 0 <= metrics[split][name] < 10
+            assert 0 <= metrics["last"][split][name] < 10
+    assert 0.7 < metrics["test"]["bayes_accuracy"] <= 1
+    assert metrics["test"]["bayes_ratio"] == pytest.approx(
+        metrics["test"]["accuracy"] / metrics["test"]["bayes_accuracy"]
+    )
+    assert "labels are clean" in metrics["protocol"]
+
+
+def test_metrics_are_those_of_the_model_on_disk(project: Project) -> None:
+    """Another way to the same number: the Predictor on the encoded images of the test table."""
+    table = pq.read_table(project / "data/test.parquet")
+    classes = Predictor.load(project / "models").classes
+    found = Predictor.load(project / "models").predict([image["bytes"] for image in table["image"].to_pylist()])
+    labels = [classes[label] for label in table["label"].to_pylist()]
+    right = np.mean([a == b for a, b in zip(found.label, labels, strict=True)])
+    assert right == pytest.approx(project.read_json("reports/metrics.json")["test"]["accuracy"], abs=1.5 / len(labels))
+
+
+def test_run_json_names_the_run_and_the_fingerprint(project: Project, run: Run) -> None:
+    record = project.read_json("run.json")
+    assert run.info.run_id == record["mlflow_run_id"]
+    assert run.data.tags["nla.fingerprint"] == record["fingerprint"] == record["ray_run"]
+    assert project.read_json("models/model.json")["fingerprint"] == record["fingerprint"]
+    assert [path.name for path in (project / ".runs").iterdir()] == [record["fingerprint"]]
+    assert record["params"]["train"]["epochs"] == EPOCHS
+
+
+def test_the_one_run_is_finished_with_curves_params_and_tags(project: Project, client: MlflowClient, run: Run) -> None:
+    assert [found.info.run_id for found in runs_of(project)] == [run.info.run_id]
+    assert run.info.status == "FINISHED"
+    for key in CURVES:
+        assert steps(client, run, key) == list(range(1, EPOCHS + 1)), key
+    params = {name: json.dumps(value) for name, value in flatten(project.params).items()}
+    assert run.data.params["train.lr"] == params["train.lr"]
+    assert run.data.params["loss.variant"] == project.params["loss"]["variant"]
+    assert {name.split(".")[0] for name in run.data.params} == {"model", "augment", "loss", "train"}
+    assert run.data.tags["mlflow.source.git.commit"] == project.git("rev-parse", "HEAD~1")
+    assert run.data.tags["nla.git_dirty"] == "false"
+    assert run.data.tags["dvc.stage"] == "train"
+    assert len(run.data.tags["nla.data"]) == 33
+
+
+def test_the_run_has_datasets_final_metrics_system_metrics_and_figures(
+    project: Project, client: MlflowClient, run: Run
+) -> None:
+    contexts = {item.tags[0].value: item.dataset for item in run.inputs.dataset_inputs}
+    assert set(contexts) == {"training", "validation"}
+    profile = json.loads(contexts["training"].profile)
+    assert profile["num_rows"] == TINY["data"]["synthetic"]["train"]
+    assert profile["sha256"] == project.sha256("data/train.parquet")[0]
+    metrics = project.read_json("reports/metrics.json")
+    assert run.data.metrics["test.accuracy"] == metrics["test"]["accuracy"]
+    assert steps(client, run, "test.accuracy") == [metrics["epoch"]]
+    assert {file.path for file in client.list_artifacts(run.info.run_id, "figures")} == {
+        f"figures/{name}.png" for name in FIGURES
+    }
+    for name in FIGURES:
+        assert (project / f"reports/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_model_is_champion_and_predicts_from_bytes(project: Project, client: MlflowClient, tmp_path: Path) -> None:
+    version = client.get_model_version_by_alias("nla-synthetic", "champion")
+    assert int(version.version) == project.read_json("reports/registered.json")["version"] == 1
+    assert version.tags["nla.weights_sha256"] == project.sha256("models/model.safetensors")[0]
+    files = []
+    for i, image in enumerate(pq.read_table(project / "data/test.parquet")["image"].slice(0, 3).to_pylist()):
+        files.append(tmp_path / f"{i}.png")
+        files[-1].write_bytes(image["bytes"])
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT, *map(str, files)],
+        cwd=tmp_path,
+        env=user_environment() | {"MLFLOW_TRACKING_URI": project.store},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    served = json.loads(done.stdout.splitlines()[-1])
+    expected = Predictor.load(project / "models").predict([file.read_bytes() for file in files])
+    assert served["label"] == list(expected.label)
+    np.testing.assert_allclose(served["probabilities"], expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(served["ambiguity"], expected.ambiguity, atol=1e-5)
+
+
+def test_nothing_is_pickled(project: Project) -> None:
+    """Neither by name nor by content: a pickle starts with its protocol, and a zip file may hold one."""
+    kept = [path for folder in ("models", "reports", "mlruns") for path in (project / folder).rglob("*")]
+    files = [path for path in kept if path.is_file()]
+    assert any(path.suffix == ".safetensors" for path in files if "mlruns" in path.parts)
+    assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".joblib")]
+    assert not [path for path in files if path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK")]
+
+
+def test_a_second_repro_does_nothing(project: Project) -> None:
+    before = Counter(found.info.run_id for found in runs_of(project))
+    printed = project.dvc("repro")
+    assert UP_TO_DATE in printed and "Running stage" not in printed
+    assert Counter(found.info.run_id for found in runs_of(project)) == before
+    assert UP_TO_DATE in project.dvc("status")
+
+
+def test_dvc_shows_and_compares(finished: Finished, tmp_path: Path) -> None:
+    project = finished.project
+    shown = json.loads(project.dvc("metrics", "show", "--json"))
+    assert shown[""]["data"]["reports/metrics.json"]["data"] == project.read_json("reports/metrics.json")
+    compared = json.loads(project.dvc("metrics", "diff", "--json", "HEAD~1", "HEAD"))
+    assert compared["diff"]["reports/metrics.json"]["test.accuracy"]["old"] is None
+    for command in (["show"], ["diff", "HEAD~1"]):
+        folder = tmp_path / command[0]
+        project.dvc("plots", *command, "--out", str(folder))
+        page = (folder / "index.html").read_text()
+        assert page.count("vegaEmbed(") == 4, "one for each table plot of dvc.yaml"
+        assert sum(f"{name}.png" in page for name in FIGURES) == len(FIGURES)
+
+
+def test_what_was_trained_is_handed_over(finished: Finished, tmp_path: Path) -> None:
+    """No cache, no outs, no lock file: the same outs again, byte for byte, and nobody trains or measures anew."""
+    project = finished.project.copy(tmp_path / "project")
+    outs = [out for out in stage_outs("train") if out != "reports/plots/curves.csv"]
+    before, runs = project.sha256(*outs), len(runs_of(project))
+    lock = project / "dvc.lock"
+    lock.write_text(without_stage(lock.read_text(), "train"))
+    subprocess.run(["rm", "-rf", "models", "run.json", "reports/plots", ".dvc/cache"], cwd=project.root, check=True)
+    printed = project.dvc("repro", "train")
+    assert "was trained before: its result is handed over" in printed and "epoch " not in printed.split("kept:")[0]
+    assert project.sha256(*outs) == before
+    assert len(runs_of(project)) == runs
+
+
+def without_stage(lock: str, stage: str) -> str:
+    """dvc.lock without the entry of a stage."""
+    lines = lock.splitlines(keepends=True)
+    start = lines.index(f"  {stage}:\n")
+    end = next(i for i in range(start + 1, len(lines)) if not lines[i].startswith("   "))
+    return "".join(lines[:start] + lines[end:])
+
+
+class TestExperiments:
+    """`dvc exp run`, where it stands, apart and from the queue, each with the project's own MLflow store."""
+
+    @pytest.fixture(scope="class")
+    def lab(self, prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+        """Prepared and committed; each experiment trains two epochs."""
+        lab = prepared.copy(tmp_path_factory.mktemp("lab") / "project")
+        lab.set({"train": {"epochs": 2}})
+        lab.commit("two epochs")
+        return lab
+
+    def of(self, lab: Project, experiment: str) -> Run:
+        """The MLflow run of a DVC experiment."""
+        found = [run for run in runs_of(lab) if run.data.tags.get("dvc.exp_name") == experiment]
+        assert len(found) == 1
+        return found[0]
+
+    def test_here(self, lab: Project) -> None:
+        lab.dvc("exp", "run", "--set-param", "train.lr=0.001", "--name", "slower", "train")
+        run = self.of(lab, "slower")
+        assert run.info.status == "FINISHED"
+        assert run.data.params["train.lr"] == "0.001"
+        assert run.data.tags["dvc.exp_baseline"] == lab.git("rev-parse", "HEAD")
+        assert run.data.tags["nla.fingerprint"] == lab.read_json("run.json")["fingerprint"]
+        assert "slower" in lab.dvc("exp", "show", "--csv")
+
+    def test_forced_it_trains_afresh(self, lab: Project) -> None:
+        before, record = len(runs_of(lab)), lab.read_json("run.json")
+        weights = lab.sha256("models/model.safetensors", "models/last.safetensors")
+        lab.dvc("repro", "--force", "--single-item", "train")
+        again = lab.read_json("run.json")
+        assert again["fingerprint"] == record["fingerprint"] and again["mlflow_run_id"] != record["mlflow_run_id"]
+        assert len(runs_of(lab)) == before + 1
+        assert lab.sha256("models/model.safetensors", "models/last.safetensors") == weights
+
+    def test_apart(self, lab: Project) -> None:
+        here = lab.sha256("models/model.safetensors", "run.json", "params.yaml")
+        lab.dvc("exp", "run", "--temp", "--set-param", "train.seed=7", "--name", "apart")
+        run = self.of(lab, "apart")
+        assert run.info.status == "FINISHED" and run.data.params["train.seed"] == "7"
+        assert run.data.tags["nla.fingerprint"] != lab.read_json("run.json")["fingerprint"]
+        assert "test.accuracy" in run.data.metrics
+        assert lab.sha256("models/model.safetensors", "run.json", "params.yaml") == here
+        version = MlflowClient(lab.store).get_model_version_by_alias("nla-synthetic", "champion")
+        assert version.run_id == run.info.run_id
+        assert [path.name for path in lab.root.iterdir() if path.suffix == ".db"] == ["mlflow.db"]
+        shown = json.loads(lab.dvc("exp", "show", "--json"))
+        assert "apart" in json.dumps(shown)
+
+    def test_from_the_queue(self, lab: Project) -> None:
+        """What the experiment `apart` trained is found in the run cache: only its measuring is new."""
+        lab.dvc("exp", "run", "--queue", "--set-param", "train.seed=7", "--set-param", "evaluate.bins=5", "--name", "q")
+        before = len(runs_of(lab))
+        lab.dvc("queue", "start")
+        state = wait_for_queue(lab)
+        assert state == "Success", lab.try_dvc("queue", "logs", "q").text
+        assert len(runs_of(lab)) == before
+        measured: dict[str, Any] = json.loads(lab.git("show", f"{experiment_commit(lab, 'q')}:reports/metrics.json"))
+        assert measured["test"]["accuracy"] == self.of(lab, "apart").data.metrics["test.accuracy"]
+
+
+def wait_for_queue(project: Project, seconds: float = 120) -> str:
+    """The state in which the only task of the queue ends."""
+    import time
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        last = project.dvc("queue", "status").splitlines()
+        states = [word for line in last for word in ("Success", "Failed") if word in line.split()]
+        if states:
+            return states[0]
+        time.sleep(1)
+    return "no end in sight"
+
+
+def experiment_commit(project: Project, name: str) -> str:
+    """The commit of a DVC experiment."""
+    refs = project.git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps")
+    return next(line.split()[1] for line in refs.splitlines() if line.split()[0].endswith(f"/{name}"))

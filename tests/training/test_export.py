@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from conftest import MakeSamples
+from safetensors.torch import load_file
+from training_parts import ALONE, checkpoint_of, make_job
+
+from nla.models.card import load_model
+from nla.training.export import export
+from nla.training.loop import Split, train
+from nla.training.observer import Silent
+from nla.training.store import FolderStore
+
+
+def test_both_models_and_the_positions_outlive_training(tmp_path: Path, tiny_samples: MakeSamples) -> None:
+    job, split = make_job(epochs=4, lr=0.1), Split(tiny_samples(40), tiny_samples(30, seed=1))
+    progress = train(job, split, ALONE, FolderStore(tmp_path / "run"), Silent())
+    result, models, row_N = checkpoint_of(tmp_path / "run"), tmp_path / "models", np.arange(40) * 3
+    card = {**job.build().describe(), "classes": ["a", "b", "c"], "fingerprint": "tiny"}
+    models.mkdir()
+    export(result, models, card, row_N)
+    names = ["last.json", "last.safetensors", "model.json", "model.safetensors", "positions.parquet"]
+    assert sorted(path.name for path in models.iterdir()) == names
+    for stem, group, epoch in (("model", "best", progress.best_epoch), ("last", "last", 4)):
+        model, known = load_model(models / f"{stem}.safetensors")
+        torch.testing.assert_close(model.backbone.state_dict(), load_file(result / f"{group}.safetensors"), rtol=0, atol=0)
+        assert (known["selected"], known["epoch"], known["fingerprint"]) == (group, epoch, "tiny")
+        assert known["metrics"] == json.loads((result / "state.json").read_text())["history"][epoch - 1]
+        assert known["facts"]["precision"] == "fp32"
+    table, positions = pq.read_table(models / "positions.parquet"), load_file(result / "positions.safetensors")
+    assert table["row"].to_pylist() == row_N.tolist()
+    for time in ("early", "late"):
+        columns = np.stack([table[f"{time}_p_GT"].to_numpy(), table[f"{time}_p_NN"].to_numpy()], 1)
+        np.testing.assert_array_equal(columns, positions[time].numpy())
+    moments = {key.decode(): int(value) for key, value in table.schema.metadata.items()}
+    assert moments == {"early_epoch": 0, "late_epoch": 3, "epochs": 4}

@@ -1,0 +1,166 @@
+"""One step against plain PyTorch, and what changes it: views, clipping, averaging, frozen statistics, sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from training_parts import ALONE, CLASSES, CPU, make_job
+
+from nla.losses import NLALoss
+from nla.training.learner import GROWN, Learner, image_size
+from nla.training.workers import Workers
+
+
+def data(n: int = 8, size: int = 16) -> tuple[Tensor, Tensor]:
+    generator = torch.manual_seed(7)
+    images = torch.randint(0, 256, (n, size, size, 1), dtype=torch.uint8, generator=generator)
+    return images, torch.randint(0, CLASSES, (n,), generator=generator)
+
+
+def weights(learner: Learner) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in learner.model.parameters()]
+
+
+def learner_of(**job: Any) -> Learner:
+    learner = Learner(make_job(**job), ALONE)
+    learner.start_epoch(0)
+    return learner
+
+
+def test_a_step_is_plain_sgd_on_the_loss_of_both_views() -> None:
+    images, target = data()
+    learner = learner_of(loss={"name": "nla", "variant": "released"}, momentum=0.0)
+    twin = learner_of(loss={"name": "nla", "variant": "released"}, momentum=0.0).model
+    result = learner.step(images, target, lr=0.01, progress=0.1)
+    x = (images.float() / 255 - 0.4) / 0.25
+    both = twin.backbone(torch.cat([x, x.flip(2)]).permute(0, 3, 1, 2))
+    loss = NLALoss("released")(both[:8], both[8:], target, 0.1)
+    loss.backward()
+    torch.testing.assert_close(result.loss, loss.detach())
+    for mine, parameter in zip(weights(learner), twin.parameters(), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(mine, (parameter - 0.01 * parameter.grad).detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_positions_are_those_before_the_update() -> None:
+    images, target = data()
+    learner = learner_of(freeze_batchnorm=True)
+    p_NC = learner.model(images).softmax(1).detach()
+    result = learner.step(images, target, lr=10.0, progress=0)
+    given_N = p_NC[range(8), target]
+    rival_N = torch.stack([max(p for c, p in enumerate(row) if c != label) for row, label in zip(p_NC, target, strict=True)])
+    torch.testing.assert_close(result.positions_N2, torch.stack([given_N, rival_N], 1), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "views"),
+    [({"name": "ce"}, 1), ({"name": "nla"}, 2), ({"name": "nla", "consistency": "none"}, 1)],
+)
+def test_the_mirror_is_computed_only_where_it_is_looked_at(loss: dict[str, str], views: int) -> None:
+    learner, seen = learner_of(loss=loss), []
+    learner.model.backbone.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    learner.step(*data(), lr=0.01, progress=0)
+    assert seen == [8 * views]
+
+
+def test_the_gradient_is_clipped_to_its_norm() -> None:
+    learner = learner_of(grad_clip=1e-3, momentum=0.0)
+    before = weights(learner)
+    learner.step(*data(), lr=1.0, progress=0)
+    moved = sum(float((a - b).double().square().sum()) for a, b in zip(weights(learner), before, strict=True)) ** 0.5
+    assert moved == pytest.approx(1e-3, rel=0.01)
+
+
+def test_the_average_follows_the_weights() -> None:
+    learner = learner_of(ema=0.75)
+    expected: list[Tensor] = []
+    for step in range(3):
+        learner.step(*data(), lr=0.05, progress=0)
+        now = weights(learner)
+        expected = now if step == 0 else [0.75 * a + 0.25 * b for a, b in zip(expected, now, strict=True)]
+    kept = [parameter.detach() for parameter in learner.kept.parameters()]
+    torch.testing.assert_close(kept, expected)
+    assert not torch.equal(kept[0], weights(learner)[0])
+    assert learner_of().kept is not learner.kept and isinstance(learner.kept, type(learner.model))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_running_statistics_stay_where_they_are_frozen(frozen: bool) -> None:
+    learner = learner_of(freeze_batchnorm=frozen)
+    before = {name: buffer.clone() for name, buffer in learner.model.backbone.named_buffers()}
+    learner.step(*data(), lr=0.01, progress=0)
+    same = [torch.equal(buffer, before[name]) for name, buffer in learner.model.backbone.named_buffers()]
+    assert all(same) if frozen else not any(same)
+    assert all(parameter.grad is not None for parameter in learner.model.parameters())
+
+
+def test_a_frozen_model_is_frozen_again_after_validation() -> None:
+    learner = learner_of(freeze_batchnorm=True)
+    learner.model.train()
+    learner.start_epoch(1)
+    modes = {type(module).__name__: module.training for module in learner.model.modules()}
+    assert modes["Conv2d"] and not modes["BatchNorm2d"]
+
+
+def test_randomness_depends_on_seed_epoch_and_worker_alone() -> None:
+    def draw(seed: int, epoch: int, rank: int) -> float:
+        learner = Learner(make_job(seed=seed), Workers(CPU))
+        learner.workers = Workers(CPU, rank, 3)
+        torch.rand(rank + epoch)  # what happened before does not matter
+        learner.start_epoch(epoch)
+        return torch.rand(()).item()
+
+    places = [(seed, epoch, rank) for seed in (0, 1) for epoch in (0, 1, 2) for rank in (0, 1, 2)]
+    assert [draw(*place) for place in places] == [draw(*place) for place in places]
+    assert len({draw(*place) for place in places}) == len(places)
+
+
+def test_the_seed_chooses_the_first_weights() -> None:
+    first, again, other = (weights(Learner(make_job(seed=seed), ALONE)) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+
+
+def test_bf16_leaves_weights_and_loss_in_float32() -> None:
+    learner, seen = learner_of(precision="bf16"), []
+    learner.model.backbone.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    result = learner.step(*data(), lr=0.01, progress=0)
+    assert seen == [torch.bfloat16]
+    assert result.loss.dtype == torch.float32 and result.loss.isfinite()
+    assert {parameter.dtype for parameter in learner.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_memory_layout(channels_last: bool) -> None:
+    weight = Learner(make_job(channels_last=channels_last), ALONE).model.get_parameter("backbone.layer1.0.conv1.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+
+
+sides = st.integers(16, 512)
+
+
+@given(sides, sides, st.lists(st.floats(0, 0.999), min_size=2, max_size=8))
+def test_sizes_grow_to_the_whole_in_steps_of_eight(start: int, full: int, progresses: list[float]) -> None:
+    sizes = [image_size(start, full, progress) for progress in sorted(progresses)]
+    assert sizes == sorted(sizes)
+    assert all(min(start, full) <= size <= full and (size == full or (size - start) % 8 == 0) for size in sizes)
+    assert image_size(start, full, 0) == min(start, full)
+    assert image_size(start, full, GROWN) == image_size(None, full, 0) == full
+
+
+def test_sizes_as_used() -> None:
+    """32 to 48 pixels over ten epochs: half of the way after two fifths of training, all of it after four."""
+    assert [image_size(32, 48, epoch / 10) for epoch in range(10)] == [32, 32, 32, 40, 40, 40, 48, 48, 48, 48]
+
+
+def test_a_step_sees_the_size_of_its_progress() -> None:
+    learner, seen = learner_of(size=32, start_size=16), []
+    learner.model.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[-1]))
+    for progress in (0, 0.4, 0.9):
+        learner.step(*data(size=32), lr=0.01, progress=progress)
+    assert seen == [16, 24, 32]

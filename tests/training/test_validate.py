@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import MakeSamples
+from training_parts import ALONE, make_job
+
+from nla.models.classifier import Classifier
+from nla.training.validate import validate
+
+
+def model(seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
+    return make_job().build()
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_metrics_sample_by_sample(tiny_samples: MakeSamples, bf16: bool) -> None:
+    samples, net = tiny_samples(37), model()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        p_NC = net.eval()(torch.from_numpy(samples.images_NHWC)).double().softmax(1).numpy()
+    hit_N = p_NC.argmax(1) == samples.label_N
+    recalls = [hit_N[samples.label_N == c].mean() for c in range(3)]
+    expected = {
+        "valid_accuracy": hit_N.mean(),
+        "valid_mean_accuracy": np.mean(recalls),
+        "valid_nll": -np.mean([np.log(p[label]) for p, label in zip(p_NC, samples.label_N, strict=True)]),
+    }
+    assert validate(net, samples, ALONE, bf16) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_class_without_rows_is_no_part_of_the_mean(tiny_samples: MakeSamples) -> None:
+    samples = tiny_samples(40)
+    few = replace(samples, label_N=samples.label_N.clip(max=1))
+    metrics, net = validate(model(), few, ALONE, False), model()
+    with torch.inference_mode():
+        hit_N = net.eval()(torch.from_numpy(few.images_NHWC)).argmax(1).numpy() == few.label_N
+    assert metrics["valid_mean_accuracy"] == pytest.approx(np.mean([hit_N[few.label_N == c].mean() for c in (0, 1)]))
+
+
+def test_an_impossible_label_costs_a_finite_amount(tiny_samples: MakeSamples) -> None:
+    net, samples = model(), tiny_samples(8)
+    torch.nn.init.zeros_(net.get_parameter("backbone.fc.weight"))
+    with torch.no_grad():
+        net.get_parameter("backbone.fc.bias").copy_(torch.tensor([1e4, 0.0, 0.0]))
+    wrong = replace(samples, label_N=np.ones(8, np.int64))
+    assert validate(net, wrong, ALONE, False)["valid_nll"] == pytest.approx(-np.log(1e-12), rel=1e-5)
+
+
+def test_the_mode_of_the_model_stays(tiny_samples: MakeSamples) -> None:
+    net = model().train()
+    validate(net, tiny_samples(8), ALONE, False)
+    assert net.training

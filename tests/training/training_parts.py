@@ -1,0 +1,98 @@
+"""Small jobs and watchers for the tests of training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from nla.config.augment import AugmentConfig
+from nla.config.loss import LossConfig
+from nla.config.model import ModelConfig
+from nla.config.train import TrainConfig
+from nla.models.classifier import ImageSpec
+from nla.training.checkpoint import STATE
+from nla.training.job import Job
+from nla.training.observer import Silent
+from nla.training.workers import Workers
+
+CPU = torch.device("cpu")
+ALONE = Workers(CPU)
+CLASSES = 3
+
+
+def make_job(
+    *,
+    size: int = 16,
+    fingerprint: str = "tiny",
+    recipe: str = "none",
+    loss: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
+    **train: Any,
+) -> Job:
+    """A job on `tiny_samples`: a ResNet-18 of width 4 in float32, cross-entropy and constant SGD but for what is given."""
+    plain = {"epochs": 3, "batch_size": 16, "optimizer": "sgd", "lr": 0.05, "weight_decay": 0.0, "precision": "fp32"}
+    return Job(
+        model=ModelConfig(**{"width": 4} | (model or {})),
+        augment=AugmentConfig(recipe=recipe),
+        loss=LossConfig(**{"name": "ce"} | (loss or {})),
+        train=TrainConfig(**plain | {"schedule": "constant"} | train),
+        num_classes=CLASSES,
+        image=ImageSpec(size, 1, (0.4,), (0.25,)),
+        fingerprint=fingerprint,
+    )
+
+
+class Watch(Silent):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int, int, int]] = []
+        self.rows: list[dict[str, float]] = []
+
+    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
+        self.steps.append((epoch, step, steps, images))
+
+    def epoch(self, row: dict[str, float]) -> None:
+        self.rows.append(row)
+
+
+class Stop(Exception):
+    """Somebody pulled the plug."""
+
+
+class StopAt(Silent):
+    """Stops the training after an epoch, or at a step of an epoch counted from 0."""
+
+    def __init__(self, epoch: int, step: int | None = None) -> None:
+        self.at = (epoch, step)
+
+    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
+        if (epoch, step) == self.at:
+            raise Stop
+
+    def epoch(self, row: dict[str, float]) -> None:
+        if (row["epoch"], None) == self.at:
+            raise Stop
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """The one checkpoint in a FolderStore's folder."""
+    (found,) = folder.glob("epoch-*")
+    return found
+
+
+def content(folder: Path) -> dict[str, Any]:
+    """All that a checkpoint holds but for the time that it took, to be compared bit for bit."""
+    state = json.loads((folder / STATE).read_text())
+    for row in state["history"]:
+        del row["seconds"], row["images_per_second"]
+    tensors = {
+        f"{path.stem}/{name}": (tuple(tensor.shape), tensor.dtype, tensor.numpy().tobytes())
+        for path in sorted(folder.glob("*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
+    return {**state, **tensors}

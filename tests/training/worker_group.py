@@ -1,0 +1,88 @@
+"""Workers joined by torch.distributed over gloo, in processes of this machine; what a test asks of each of them.
+
+The processes are forked from a server that has imported the loop once and has started no thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from nla.data.loader import Samples
+from nla.models.classifier import Classifier
+from nla.training.job import Job
+from nla.training.loop import Split, train
+from nla.training.observer import Silent
+from nla.training.store import FolderStore
+from nla.training.validate import validate
+from nla.training.workers import Workers
+
+
+@functools.cache
+def pool() -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return ProcessPoolExecutor(3, mp_context=context)
+
+
+def together(size: int, task: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What `task(workers, *arguments)` gives on each of `size` workers; raises what the first of them raised."""
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = str(Path(folder, "store"))
+        members = [pool().submit(member, rank, size, meeting, task, arguments) for rank in range(size)]
+        return [future.result(timeout=120) for future in members]
+
+
+def member(rank: int, size: int, meeting: str, task: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    torch.set_num_threads(1)
+    with joined(rank, size, meeting) as workers:
+        return task(workers, *arguments)
+
+
+@contextlib.contextmanager
+def joined(rank: int, size: int, meeting: str) -> Iterator[Workers]:
+    dist.init_process_group("gloo", store=dist.FileStore(meeting, size), rank=rank, world_size=size)
+    try:
+        yield Workers.joined(torch.device("cpu"))
+    finally:
+        dist.destroy_process_group()
+
+
+def train_into(workers: Workers, job: Job, split: Split, folder: Path) -> list[dict[str, float]]:
+    """Trains; the first worker keeps its checkpoints in `folder`."""
+    return train(job, split, workers, FolderStore(folder), Silent()).history
+
+
+def measure(workers: Workers, job: Job, samples: Samples) -> dict[str, float]:
+    """Validates a model of the job's seed."""
+    torch.manual_seed(job.train.seed)
+    return validate(job.build(), samples, workers, False)
+
+
+def total_of_ranks(workers: Workers) -> tuple[int, int, bool, float]:
+    """Who this is, and the sum of 10 ** rank over all."""
+    return workers.rank, workers.size, workers.first, float(workers.total(torch.tensor(10.0**workers.rank)))
+
+
+def agreed(workers: Workers) -> dict[str, torch.Tensor]:
+    """Buffers of a BatchNorm after each worker has set its own to its rank."""
+    norm = torch.nn.BatchNorm2d(2)
+    for buffer in norm.buffers():
+        buffer.fill_(workers.rank)
+    workers.agree_on_buffers(norm)
+    return {name: buffer.numpy() for name, buffer in norm.named_buffers()}
+
+
+def is_replicated(workers: Workers, job: Job) -> str:
+    """The class that a model is wrapped in."""
+    model: Classifier = job.build()
+    return type(workers.replicate(model)).__name__
