@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ def forced() -> bool:
     return dvc is not None and _is_forced(dvc.cmdline())
 
 
+@functools.cache  # one watch is enough
 def end_with_dvc() -> None:
     """Ends this process once the DVC that started it is gone.
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from nla.quiet import hush
-
-hush()  # before any library that phones home is imported
-
 import logging
 import os
 import subprocess
@@ -21,9 +17,12 @@ import pytest
 from filelock import FileLock
 
 from nla.data.loader import Samples
+from nla.quiet import hush
 
 if TYPE_CHECKING:
     from nla.cluster import Cluster
+
+hush()  # before a test imports a library that phones home
 
 ROOT = Path(__file__).parents[1]
 FERPLUS_FILES = ("fer2013.csv", "fer2013new.csv")
@@ -32,8 +31,6 @@ UNPACK = ROOT.parent / "shared/data/ferplus/unpack"
 # A busy machine is no failure, and a failure is the same on every machine.
 hypothesis.settings.register_profile("nla", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("nla")
-
-MakeSamples = Callable[..., Samples]
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +51,7 @@ def ferplus_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_samples() -> MakeSamples:
+def tiny_samples() -> Callable[..., Samples]:
     """tiny_samples(n, seed=0, size=16, classes=3): grey images with a bright bar whose height is their class."""
 
     def make(n: int, seed: int = 0, size: int = 16, classes: int = 3) -> Samples:

@@ -83,7 +83,8 @@ def _start(job: Job, split: Split, workers: Workers) -> State:
     learner = Learner(job, workers)
     facts = {**job.facts, "precision": "bf16" if learner.bf16 else "fp32", "workers": workers.size}
     progress = Progress(job.fingerprint, job.train.epochs, early_epoch=job.train.epochs // EARLY, facts=facts)
-    positions = {name: torch.full((len(split.train), 2), torch.nan, device=workers.device) for name in ("early", "late")}
+    unseen_N2 = torch.full((len(split.train), 2), torch.nan, device=workers.device)
+    positions = {name: unseen_N2.clone() for name in ("early", "late")}
     return State(progress, learner, positions, {})
 
 

@@ -12,7 +12,9 @@ from hypothesis.extra import numpy as hnp
 
 from nla.losses.consistency import bhattacharyya, jensen_shannon
 
-pairs = hnp.arrays(np.float32, st.tuples(st.just(2), st.integers(1, 4), st.integers(2, 8)), elements=st.floats(-12, 12, width=32))
+pairs = hnp.arrays(
+    np.float32, st.tuples(st.just(2), st.integers(1, 4), st.integers(2, 8)), elements=st.floats(-12, 12, width=32)
+)
 
 
 @given(pairs)

@@ -57,7 +57,9 @@ def test_the_released_weight_jumps_where_false_begins() -> None:
 
 def test_clean_samples_get_heavier_as_released_and_lighter_as_written() -> None:
     def clean_to_ambiguous(progress: float, variant: str) -> float:
-        clean, ambiguous = (naw_weight(logits_at(*at), torch.tensor([0]), progress, variant) for at in [(1, 0), (0.5, 0.5)])
+        clean, ambiguous = (
+            naw_weight(logits_at(*at), torch.tensor([0]), progress, variant) for at in [(1, 0), (0.5, 0.5)]
+        )
         return float(clean / ambiguous)
 
     assert clean_to_ambiguous(START, "released") == pytest.approx(0.73, abs=5e-3)

@@ -16,7 +16,9 @@ VARIANTS = ["released", "paper"]
 PROGRESS = 0.1  # eps = .78: the schedule is in mid-way
 
 
-def batch(seed: int, n: int = 6, classes: int = 4, soft: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch(
+    seed: int, n: int = 6, classes: int = 4, soft: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits of two views, float64 [n, classes], and targets."""
     rng = np.random.default_rng(seed)
     views = torch.from_numpy(rng.normal(0, 2, (2, n, classes)))
@@ -82,7 +84,9 @@ def test_the_order_of_the_batch_does_not_matter(seed: int, variant: str, progres
     z, flipped, target = batch(seed, 9, soft=soft)
     order = torch.randperm(9, generator=torch.manual_seed(seed % 1000))
     loss = NLALoss(variant)
-    torch.testing.assert_close(loss(z[order], flipped[order], target[order], progress), loss(z, flipped, target, progress))
+    torch.testing.assert_close(
+        loss(z[order], flipped[order], target[order], progress), loss(z, flipped, target, progress)
+    )
 
 
 @given(st.integers(0, 2**32), st.sampled_from(VARIANTS))
@@ -134,7 +138,7 @@ def test_without_consistency_the_second_view_is_not_needed() -> None:
 
 
 def test_cross_entropy_is_pytorchs() -> None:
-    z, flipped, target = batch(7)
+    z, _, target = batch(7)
     loss = build_loss("ce", {"variant": "paper", "lam": None})
     assert isinstance(loss, CrossEntropyLoss) and not loss.two_views
     torch.testing.assert_close(loss(z, None, target, 0), torch.nn.functional.cross_entropy(z.float(), target))
@@ -142,5 +146,5 @@ def test_cross_entropy_is_pytorchs() -> None:
 
 @pytest.mark.parametrize("wrong", [{"consistency": "js"}, {"consistency_reduction": "median"}, {"variant": "other"}])
 def test_unknown_choices_are_refused(wrong: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="unknown .*: valid are "):
+    with pytest.raises(ValueError, match=r"unknown .*: valid are "):
         NLALoss(**wrong)  # type: ignore[arg-type]

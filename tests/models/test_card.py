@@ -77,7 +77,9 @@ def test_a_card_of_another_format(saved: Path) -> None:
 def test_weights_of_another_architecture_name_what_does_not_fit(saved: Path) -> None:
     wide = classifier(width=8)
     save_model(saved, classifier().backbone.state_dict(), wide.describe())
-    with pytest.raises(WeightsError, match=r"another architecture.*conv1\.weight is \(4, 1, 3, 3\), not \(8, 1, 3, 3\)"):
+    with pytest.raises(
+        WeightsError, match=r"another architecture.*conv1\.weight is \(4, 1, 3, 3\), not \(8, 1, 3, 3\)"
+    ):
         load_model(saved)
     state = classifier().backbone.state_dict()
     state["conv9.weight"] = state.pop("conv1.weight")

@@ -77,12 +77,13 @@ TIMM = Architecture("timm/resnet10t", 4, "stride2", 0.0, 3)
         ("raise ImportError('no timm')", "pip install timm"),
         # What torchvision raises beside a build of torch that it was not made for.
         ("raise RuntimeError('operator torchvision::nms does not exist')", "operator torchvision::nms"),
-        ("def create_model(name, **options): raise RuntimeError(f'Unknown model ({name})')", r"Unknown model \(resnet10t"),
+        (
+            "def create_model(name, **options): raise RuntimeError(f'Unknown model ({name})')",
+            r"Unknown model \(resnet10t",
+        ),
     ],
 )
-def test_trouble_with_timm_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, message: str
-) -> None:
+def test_trouble_with_timm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, message: str) -> None:
     (tmp_path / "timm.py").write_text(module + "\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "timm", raising=False)

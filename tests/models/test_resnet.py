@@ -17,7 +17,7 @@ def test_the_published_size(name: str, expected: int) -> None:
 
 
 def test_torchvisions_key_names() -> None:
-    """Derived from torchvision's layout: a stem, four stages, a shortcut convolution where the shape changes, a head."""
+    """Derived from its layout: a stem, four stages, a shortcut convolution where the shape changes, a head."""
 
     def norm(name: str) -> list[str]:
         return [f"{name}.{key}" for key in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]

@@ -79,13 +79,13 @@ def test_a_safetensors_file(tmp_path: Path) -> None:
 
 
 def test_a_classifier_of_other_classes_starts_afresh(tmp_path: Path) -> None:
-    torch.save({**pretrained(classes=1000), "extra.weight": torch.zeros(2)}, tmp_path / "face.pth")
-    model = classifier()
+    state, model = pretrained(classes=1000), classifier()
+    torch.save({**state, "extra.weight": torch.zeros(2)}, tmp_path / "face.pth")
     fresh = model.backbone.state_dict()["fc.weight"].clone()
     assert start_from(model, tmp_path / "face.pth").skipped == ("extra.weight", "fc.bias", "fc.weight")
     after = model.backbone.state_dict()
     torch.testing.assert_close(after["fc.weight"], fresh, rtol=0, atol=0)
-    torch.testing.assert_close(after["layer4.1.conv2.weight"], pretrained()["layer4.1.conv2.weight"], rtol=0, atol=0)
+    torch.testing.assert_close(after["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"], rtol=0, atol=0)
 
 
 def test_a_colour_stem_sees_grey_as_its_three_channels(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -136,9 +137,10 @@ def test_the_one_run_is_finished_with_curves_params_and_tags(project: Project, c
 def test_the_run_has_datasets_final_metrics_system_metrics_and_figures(
     project: Project, client: MlflowClient, run: Run
 ) -> None:
+    assert run.inputs is not None
     contexts = {item.tags[0].value: item.dataset for item in run.inputs.dataset_inputs}
     assert set(contexts) == {"training", "validation"}
-    profile = json.loads(contexts["training"].profile)
+    profile = json.loads(contexts["training"].profile or "")
     assert profile["num_rows"] == TINY["data"]["synthetic"]["train"]
     assert profile["sha256"] == project.sha256("data/train.parquet")[0]
     metrics = project.read_json("reports/metrics.json")
@@ -291,8 +293,6 @@ class TestExperiments:
 
 def wait_for_queue(project: Project, seconds: float = 120) -> str:
     """The state in which the only task of the queue ends."""
-    import time
-
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         last = project.dvc("queue", "status").splitlines()

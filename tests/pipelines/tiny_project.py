@@ -35,7 +35,7 @@ PARTS = (
     ".dvcignore",
     ".gitignore",
 )
-TINY = {
+TINY: dict[str, dict[str, Any]] = {
     "data": {"synthetic": {"train": 200, "valid": 104, "test": 104}, "image_size": 32},
     "model": {"width": 8},
     "train": {"epochs": 6, "batch_size": 32, "start_size": 16},
@@ -221,7 +221,7 @@ class Project:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=600,
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
 

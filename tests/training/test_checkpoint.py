@@ -39,15 +39,19 @@ def test_the_state_is_written_last(tmp_path: Path) -> None:
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_checkpoint(tmp_path, Progress("f", 1), {"a": {"w": torch.zeros(1)}, "b": {"w": torch.zeros(1).as_subclass(Breaks)}})
+        write_checkpoint(
+            tmp_path, Progress("f", 1), {"a": {"w": torch.zeros(1)}, "b": {"w": torch.zeros(1).as_subclass(Breaks)}}
+        )
     assert (tmp_path / "a.safetensors").exists() and not (tmp_path / STATE).exists()
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"fingerprint": "f"}', '{"fingerprint": "f", "epochs": 1, "x": 2}'])
+@pytest.mark.parametrize(
+    "text", [None, "", "{", "[]", '{"fingerprint": "f"}', '{"fingerprint": "f", "epochs": 1, "x": 2}']
+)
 def test_what_is_no_checkpoint_is_told(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / STATE).write_text(text)
-    with pytest.raises(TrainingError, match="holds no usable checkpoint .*dvc repro -f train"):
+    with pytest.raises(TrainingError, match=r"holds no usable checkpoint .*dvc repro -f train"):
         read_progress(tmp_path)
 
 

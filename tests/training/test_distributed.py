@@ -8,9 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from conftest import MakeSamples
 from safetensors.torch import load_file
-from training_parts import ALONE, Watch, checkpoint_of, make_job
+from training_parts import ALONE, MakeSamples, Watch, checkpoint_of, make_job
 
 from nla.cluster import Cluster
 from nla.config.ray import RayConfig
@@ -35,7 +34,9 @@ class KillsAWorker(Watch):
     def epoch(self, row: dict[str, float]) -> None:
         super().epoch(row)
         if self.killed is None:
-            self.killed = next(p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline()))
+            self.killed = next(
+                p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())
+            )
             self.killed.kill()
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from conftest import MakeSamples
 from safetensors.torch import load_file
-from training_parts import ALONE, checkpoint_of, make_job
+from training_parts import ALONE, MakeSamples, checkpoint_of, make_job
 
 from nla.models.card import load_model
 from nla.training.export import export
@@ -28,7 +27,9 @@ def test_both_models_and_the_positions_outlive_training(tmp_path: Path, tiny_sam
     assert sorted(path.name for path in models.iterdir()) == names
     for stem, group, epoch in (("model", "best", progress.best_epoch), ("last", "last", 4)):
         model, known = load_model(models / f"{stem}.safetensors")
-        torch.testing.assert_close(model.backbone.state_dict(), load_file(result / f"{group}.safetensors"), rtol=0, atol=0)
+        torch.testing.assert_close(
+            model.backbone.state_dict(), load_file(result / f"{group}.safetensors"), rtol=0, atol=0
+        )
         assert (known["selected"], known["epoch"], known["fingerprint"]) == (group, epoch, "tiny")
         assert known["metrics"] == json.loads((result / "state.json").read_text())["history"][epoch - 1]
         assert known["facts"]["precision"] == "fp32"

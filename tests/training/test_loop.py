@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import MakeSamples
 from safetensors.torch import load_file
-from training_parts import ALONE, CLASSES, Stop, StopAt, Watch, checkpoint_of, content, make_job
+from training_parts import ALONE, CLASSES, MakeSamples, Stop, StopAt, Watch, checkpoint_of, content, make_job
 
 from nla.data.loader import Samples, epoch_order
 from nla.errors import Diverged, TrainingError
@@ -163,7 +162,9 @@ def test_observers_hear_of_every_step_and_epoch(tmp_path: Path, split: Split) ->
     watch = Watch()
     job = make_job(epochs=2, schedule="cosine")
     progress = run(job, split, tmp_path, watch)
-    assert watch.steps == [(epoch, step, 3, 16) for epoch in (0, 1) for step in (1, 2, 3)]  # 56 samples: 3 batches of 16
+    assert watch.steps == [
+        (epoch, step, 3, 16) for epoch in (0, 1) for step in (1, 2, 3)
+    ]  # 56 samples: 3 batches of 16
     assert watch.rows == progress.history
     assert [row["epoch"] for row in watch.rows] == [1, 2]
     assert [row["lr"] for row in watch.rows] == [learning_rate(job.train, step, 3) for step in (2, 5)]

@@ -44,7 +44,10 @@ def test_rates_are_pytorchs(schedule: str, make: Callable[[torch.optim.Optimizer
 
 
 @given(
-    st.sampled_from(["one_cycle", "cosine", "exponential", "constant"]), st.integers(1, 40), st.integers(1, 40), st.data()
+    st.sampled_from(["one_cycle", "cosine", "exponential", "constant"]),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.data(),
 )
 def test_any_step_has_a_rate_up_to_the_peak(schedule: str, epochs: int, steps: int, data: st.DataObject) -> None:
     config = TrainConfig(schedule=schedule, lr=LR, epochs=epochs)
@@ -60,7 +63,9 @@ def test_the_optimiser_by_its_name(name: str, kind: type[torch.optim.Optimizer])
 
 
 def test_only_matrices_and_kernels_decay() -> None:
-    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(2, 2))
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(2, 2)
+    )
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = make_optimizer(model, TrainConfig(optimizer="sgd", lr=0.1, weight_decay=0.5, momentum=0.0))
     for parameter in model.parameters():

@@ -16,7 +16,9 @@ def test_what_is_asked_for_is_taken() -> None:
     assert use_bf16("fp32", CPU) is False
 
 
-@pytest.mark.skipif(not CPUINFO.exists(), reason="asks the kernel for the CPU's features, which this system does not tell")
+@pytest.mark.skipif(
+    not CPUINFO.exists(), reason="asks the kernel for the CPU's features, which this system does not tell"
+)
 def test_auto_follows_the_cpu() -> None:
     """Against what the kernel says of the processor."""
     words = next((line.split() for line in CPUINFO.read_text().splitlines() if line.startswith("flags")), [])

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import MakeSamples
-from training_parts import ALONE, make_job
+from training_parts import ALONE, MakeSamples, make_job
 
 from nla.models.classifier import Classifier
 from nla.training.validate import validate

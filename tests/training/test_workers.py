@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 import worker_group
-from conftest import MakeSamples
 from safetensors.torch import load_file
-from training_parts import ALONE, CPU, checkpoint_of, content, make_job
+from training_parts import ALONE, CPU, MakeSamples, checkpoint_of, content, make_job
 from worker_group import together
 
 from nla.data.loader import epoch_order

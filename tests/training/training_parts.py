@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from nla.config.augment import AugmentConfig
 from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
 from nla.config.train import TrainConfig
+from nla.data.loader import Samples
 from nla.models.classifier import ImageSpec
 from nla.training.checkpoint import STATE
 from nla.training.job import Job
@@ -22,6 +24,8 @@ from nla.training.workers import Workers
 CPU = torch.device("cpu")
 ALONE = Workers(CPU)
 CLASSES = 3
+MakeSamples = Callable[..., Samples]
+"""The fixture `tiny_samples`."""
 
 
 def make_job(
@@ -33,7 +37,7 @@ def make_job(
     model: dict[str, Any] | None = None,
     **train: Any,
 ) -> Job:
-    """A job on `tiny_samples`: a ResNet-18 of width 4 in float32, cross-entropy and constant SGD but for what is given."""
+    """A job on `tiny_samples`: ResNet-18 of width 4 in float32, cross-entropy, SGD, but for what is given."""
     plain = {"epochs": 3, "batch_size": 16, "optimizer": "sgd", "lr": 0.05, "weight_decay": 0.0, "precision": "fp32"}
     return Job(
         model=ModelConfig(**{"width": 4} | (model or {})),

@@ -1,0 +1,171 @@
+"""params.yaml and its sections: what is wrong is named, with the nearest that would be right."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+import nla.config
+from nla.config.base import SECTIONS, Section, flatten, merge, read_params, section
+from nla.config.data import DataConfig
+from nla.config.loss import LossConfig
+from nla.config.model import ModelConfig
+from nla.config.train import TrainConfig
+from nla.errors import ConfigError
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+
+
+def written(folder: Path, text: str) -> dict[str, Any]:
+    (folder / "params.yaml").write_text(text)
+    return read_params(folder / "params.yaml")
+
+
+def sections() -> dict[str, type[Section]]:
+    """Every section class of nla.config by its name."""
+    for module in pkgutil.iter_modules(nla.config.__path__, "nla.config."):
+        importlib.import_module(module.name)
+    return {cls.NAME: cls for cls in Section.__subclasses__() if "NAME" in vars(cls)}
+
+
+def fields(cls: type[BaseModel], prefix: str) -> Iterator[str]:
+    """Dotted names of all fields, those of sections inside too."""
+    for name, field in cls.model_fields.items():
+        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        inner = next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
+        yield from fields(inner, f"{prefix}.{name}") if inner else [f"{prefix}.{name}"]
+
+
+def test_the_projects_params_hold_every_field_and_no_other() -> None:
+    """No default differs silently: each value in use stands in the file."""
+    params = read_params(PARAMS)
+    assert tuple(params) == SECTIONS and set(sections()) == set(SECTIONS)
+    expected = [name for section_name in SECTIONS for name in fields(sections()[section_name], section_name)]
+    params["data"]["noise"]["mapping"] = None  # a map is a value, not a section
+    assert sorted(flatten(params)) == sorted(expected)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_the_projects_params_load(name: str) -> None:
+    params = read_params(PARAMS)
+    loaded = section(sections()[name], params)
+    assert loaded.model_dump(mode="json") == params[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trian: {}", r"unknown section 'trian': did you mean 'train'\?"),
+        ("1: {}", "unknown section '1': valid are data, model, "),
+        ("- train", "must hold a mapping of sections: data, model, "),
+        ("", "must hold a mapping"),
+        ("train: {lr: ", "is no valid YAML"),
+        ("train: {}\ntrain: {}", "is no valid YAML.*duplicate"),
+    ],
+)
+def test_a_file_that_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"(?s)params\.yaml.*{message}"):
+        written(tmp_path, text)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"params\.yaml is missing: run from the project's root"):
+        read_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("cls", "content", "message"),
+    [
+        (TrainConfig, {"epoch": 3}, r"unknown key 'train\.epoch': did you mean 'epochs'\?"),
+        (TrainConfig, {"zzz": 3}, r"unknown key 'train\.zzz': valid are seed, epochs, batch_size"),
+        (DataConfig, {"noise": {"rat": 0.3}}, r"unknown key 'data\.noise\.rat': did you mean 'rate'\?"),
+        (DataConfig, {"synthetic": {"trains": 500}}, r"unknown key 'data\.synthetic\.trains': did you mean 'train'\?"),
+        (TrainConfig, {"epochs": "ten"}, r"train\.epochs: Input should be a valid integer \(got 'ten'\)"),
+        (TrainConfig, {"epochs": 2.5}, r"train\.epochs: .*integer.* \(got 2\.5\)"),
+        (TrainConfig, {"epochs": True}, r"train\.epochs: .*integer.* \(got True\)"),
+        (TrainConfig, {"lr": "1e-4"}, r"train\.lr: Input should be a valid number \(got '1e-4'\)"),
+        (TrainConfig, {"lr": -1}, r"train\.lr: Input should be greater than 0 \(got -1\)"),
+        (TrainConfig, {"channels_last": "yes"}, r"train\.channels_last: .*boolean \(got 'yes'\)"),
+        (TrainConfig, {"optimizer": "lion"}, r"train\.optimizer: .*'adam', 'adamw' or 'sgd' \(got 'lion'\)"),
+        (ModelConfig, {"name": "resnet9"}, r"model\.name: unknown network: valid are resnet18, resnet34 and timm/NAME"),
+        (ModelConfig, {"stem": "stride3"}, r"model\.stem: unknown stem: valid are imagenet, stride2, stride1"),
+        (LossConfig, {"true_mean": [0.5]}, r"loss\.true_mean.* \(got "),
+        (LossConfig, {"true_sign": 0}, r"loss\.true_sign: Input should be -1 or 1 \(got 0\)"),
+        (DataConfig, {"imbalance_factor": 0.5}, r"data\.imbalance_factor: .*greater than or equal to 1"),
+        (DataConfig, {"noise": {"rate": 1.0}}, r"data\.noise\.rate: Input should be less than 1"),
+        (DataConfig, {"noise": {"kind": "asymmetric", "rate": 0.3}}, r"data\.noise: asymmetric noise needs .*mapping"),
+        (DataConfig, {"noise": 5}, r"data\.noise: .*NoiseConfig \(got 5\)"),
+        (TrainConfig, 5, r"train: .*TrainConfig \(got 5\)"),
+        (TrainConfig, [], r"train: .*TrainConfig \(got \[\]\)"),
+    ],
+)
+def test_a_value_that_is_wrong(cls: type[Section], content: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"params\.yaml:\n  {message}"):
+        section(cls, {cls.NAME: content})
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    content = {"epochs": 0, "lr": "fast", "optimiser": "sgd", "precision": "fp8"}
+    with pytest.raises(ConfigError) as error:
+        section(TrainConfig, {"train": content})
+    lines = str(error.value).splitlines()[1:]
+    assert len(lines) == 4
+    for word in ("train.epochs", "train.lr", "did you mean 'optimizer'?", "train.precision"):
+        assert sum(word in line for line in lines) == 1
+
+
+def test_numbers_are_numbers_as_dvc_reads_them(tmp_path: Path) -> None:
+    params = written(tmp_path, "train: {lr: 1e-4, weight_decay: 0, epochs: 12}\nloss: {true_mean: [0.5, 1]}\n")
+    assert isinstance(params["train"]["lr"], float)
+    config = section(TrainConfig, params)
+    assert (config.lr, config.weight_decay, config.epochs) == (1e-4, 0.0, 12)
+    assert section(LossConfig, params).true_mean == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("params", [{}, {"train": None}, {"train": {}}])
+def test_what_is_not_given_has_its_default(params: dict[str, Any]) -> None:
+    assert section(TrainConfig, params) == TrainConfig()
+
+
+def test_sections_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        TrainConfig().epochs = 3
+
+
+nested = st.recursive(
+    st.none() | st.integers(),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, min_size=1, max_size=3),
+    max_leaves=8,
+)
+dicts = st.dictionaries(st.sampled_from("abc"), nested, max_size=3)
+
+
+def leaves(params: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    if not isinstance(params, dict):
+        return {path: params}
+    return {k: v for key, value in params.items() for k, v in leaves(value, (*path, key)).items()}
+
+
+@given(dicts)
+def test_flat_names_are_paths(params: dict[str, Any]) -> None:
+    assert flatten(params) == {".".join(path): value for path, value in leaves(params).items()}
+
+
+@given(dicts, dicts)
+def test_merging_lays_changes_over(params: dict[str, Any], changes: dict[str, Any]) -> None:
+    before = repr((params, changes))
+    after = leaves(merge(params, changes))
+    assert repr((params, changes)) == before
+    wanted = leaves(changes)
+    assert wanted.items() <= after.items()
+    for path, value in leaves(params).items():
+        covered = any(path[: len(other)] == other or other[: len(path)] == path for other in wanted)
+        assert covered or after[path] == value

@@ -1,0 +1,118 @@
+"""What others may import, what importing costs, and who may import what."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow_parts import run_python
+
+import nla
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "ray", "mlflow", "matplotlib", "albumentations", "sklearn", "pyarrow", "cv2")
+
+
+def test_public_names() -> None:
+    from nla import NLALoss, Predictor, naw_weight
+    from nla.losses import NLALoss as Loss
+    from nla.losses.naw import naw_weight as weight
+    from nla.serving.predictor import Predictor as Served
+
+    assert (NLALoss, naw_weight, Predictor) == (Loss, weight, Served)
+    assert set(nla.__all__) == {"NLALoss", "Predictor", "naw_weight"}
+    assert all(getattr(nla, name) for name in nla.__all__)
+
+
+def test_other_names_are_no_attributes() -> None:
+    with pytest.raises(AttributeError, match="module 'nla' has no attribute 'NLALos'"):
+        nla.NLALos  # noqa: B018
+
+
+def test_the_version_is_the_packages() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert nla.__version__ == project["version"]
+    assert (ROOT / "nla/py.typed").exists()
+
+
+def loaded_by(statement: str, folder: Path) -> set[str]:
+    """Those of HEAVY that a fresh process has loaded after `statement`."""
+    done = run_python(f"{statement}\nimport sys\nprint(*[name for name in {HEAVY} if name in sys.modules])", folder)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statement", "allowed"),
+    [
+        ("import nla", set()),
+        ("import nla.config.base, nla.config.train, nla.provenance, nla.runs, nla.console, nla.tuning", set()),
+        ("import pipelines.ingest", {"pyarrow", "cv2"}),
+        ("import pipelines.prepare", {"pyarrow", "cv2", "sklearn"}),
+        ("import pipelines.tune", set()),
+        ("from nla import NLALoss, naw_weight", {"torch"}),
+    ],
+)
+def test_light_things_load_nothing_heavy(tmp_path: Path, statement: str, allowed: set[str]) -> None:
+    assert loaded_by(statement, tmp_path) <= allowed
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names of all modules that the file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def users_of(package: str) -> set[str]:
+    """Files under nla/ that import it."""
+    files = sorted((ROOT / "nla").rglob("*.py"))
+    return {str(f.relative_to(ROOT / "nla")) for f in files if package in {name.split(".")[0] for name in imports(f)}}
+
+
+@pytest.mark.parametrize(
+    ("package", "places"),
+    [
+        ("ray", ("training/distributed.py", "tuning.py", "cluster.py")),
+        ("mlflow", ("tracking/", "registry.py", "serving/")),
+        ("matplotlib", ("evaluation/plots/", "tracking/")),  # tracking names the type of a picture
+        ("albumentations", ("data/augment.py",)),
+        ("pandas", ("serving/",)),
+    ],
+)
+def test_a_heavy_library_has_its_place(package: str, places: tuple[str, ...]) -> None:
+    assert {file for file in users_of(package) if not file.startswith(places)} == set()
+
+
+def test_losses_import_nothing_but_torch() -> None:
+    for file in (ROOT / "nla/losses").glob("*.py"):
+        for name in imports(file):
+            assert name.split(".")[0] in {"torch", *sys.stdlib_module_names} or name.startswith("nla.losses"), file
+
+
+LAYERS = ["config", "data", "losses", "models", "evaluation", "training"]
+MAY_USE = {
+    "config": set(),
+    "data": {"config"},
+    "losses": set(),
+    "models": {"config"},
+    "evaluation": {"config", "data", "losses", "models"},
+    "training": {"config", "data", "losses", "models", "evaluation"},
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_no_layer_imports_from_above(layer: str) -> None:
+    for file in (ROOT / "nla" / layer).rglob("*.py"):
+        for name in imports(file):
+            parts = name.split(".")
+            if parts[0] == "nla" and len(parts) > 1 and parts[1] in LAYERS:
+                assert parts[1] in MAY_USE[layer] | {layer}, f"{file} imports {name}"
+            assert parts[:2] not in (["nla", "tracking"], ["nla", "registry"], ["nla", "serving"]), file
+            assert parts[0] != "pipelines", file
