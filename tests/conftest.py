@@ -33,6 +33,13 @@ hypothesis.settings.register_profile("nla", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("nla")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """The networks here are so small that a second thread of PyTorch's costs time: tenfold on a busy machine."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def ferplus_dir() -> Path:
     """A folder with the two CSV files of the real FERPlus: NLA_FERPLUS, or unpacked once for all sessions."""

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from nla.data.images import encode_png
 from nla.data.schema import SAMPLES, TableInfo, with_info
@@ -34,8 +35,6 @@ ROOT = Path(__file__).parents[1]
 @functools.cache
 def migrated() -> bytes:
     """An SQLite store with MLflow's tables, which take seconds to make."""
-    from mlflow import MlflowClient
-
     with tempfile.TemporaryDirectory() as folder:
         MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
         return Path(folder, "mlflow.db").read_bytes()
@@ -56,22 +55,24 @@ def constant_model(
     classes: Sequence[str] = CLASSES,
     source: str = "synthetic",
     size: int = 16,
-    **card: object,
+    rgb: bool = False,
 ) -> Path:
     """A folder with a real, tiny network that gives class `answer` to every image."""
-    channels = 3 if card.pop("rgb", False) else 1
+    channels = 3 if rgb else 1
     spec = ImageSpec(size, channels, (0.5,) * channels, (0.25,) * channels)
     torch.manual_seed(answer)
     model = Classifier(Architecture("resnet18", 4, "stride2", 0.0, len(classes)), spec)
     with torch.no_grad():
         model.backbone.fc.weight.zero_()
         model.backbone.fc.bias.copy_(torch.nn.functional.one_hot(torch.tensor(answer), len(classes)) * 2.0)
-    facts = {"classes": list(classes), "source": source, "fingerprint": "f0", "epoch": 3, **card}
+    facts = {"classes": list(classes), "source": source, "fingerprint": "f0", "epoch": 3}
     save_model(models / "model.safetensors", model.backbone.state_dict(), {**model.describe(), **facts})
     return models
 
 
-def write_samples(path: Path, labels: Sequence[int], *, source: str = "synthetic", size: int = 16) -> Path:
+def write_samples(
+    path: Path, labels: Sequence[int], *, classes: Sequence[str] = CLASSES, source: str = "synthetic", size: int = 16
+) -> Path:
     """A samples table with those labels and random grey images."""
     rng = np.random.default_rng((0, len(labels)))
     images = rng.integers(0, 256, (len(labels), size, size), np.uint8)
@@ -83,7 +84,7 @@ def write_samples(path: Path, labels: Sequence[int], *, source: str = "synthetic
         **{name: [None] * len(labels) for name in ("target", "votes", "posterior")},
         "image": [{"bytes": encode_png(image), "path": f"{i}.png"} for i, image in enumerate(images)],
     }
-    pq.write_table(pa.table(table, with_info(SAMPLES, TableInfo(source, CLASSES))), path)
+    pq.write_table(pa.table(table, with_info(SAMPLES, TableInfo(source, tuple(classes)))), path)
     return path
 
 
