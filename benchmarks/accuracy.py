@@ -100,35 +100,36 @@ def write_record(name: str, record: dict[str, Any]) -> None:
 
 
 def tables() -> str:
-    """docs/results.md."""
+    """docs/results.md: a section for what has records."""
     records = {path.stem: json.loads(path.read_text()) for path in RECORDS.glob("*.json")}
-    parts = ["# Results", "", INTRODUCTION, "", "## From scratch, clean labels", "", REFERENCE_TEXT, ""]
-    parts += table({"CE on the votes": records.get("reference")})
-    parts += ["", "## Losses side by side", "", LOSSES_TEXT, ""]
+    sections = [("From scratch, clean labels", REFERENCE_TEXT, {"CE on the votes": "reference"})]
     for rate in (0, 30):
-        parts += [f"### {rate} % symmetric noise in train", ""]
-        parts += [*table({name: records.get(f"{name}-{rate}") for name in LOSSES}), ""]
-    parts += ["## One worker and two", "", WORKERS_TEXT, ""]
-    parts += table({f"{n} workers": records.get(f"workers-{n}") for n in (1, 2)})
-    return "\n".join(parts)
+        names = {name: f"{name}-{rate}" for name in LOSSES}
+        sections.append((f"Losses side by side, {rate} % symmetric noise in train", LOSSES_TEXT, names))
+    sections.append(("One worker and two", WORKERS_TEXT, {f"{n} workers": f"workers-{n}" for n in (1, 2)}))
+    parts = ["# Results", "", INTRODUCTION]
+    for title, text, names in sections:
+        rows = {name: records[stem] for name, stem in names.items() if stem in records}
+        parts += ["", f"## {title}", "", text, "", *table(rows)] if rows else []
+    return "\n".join(parts) + "\n"
 
 
-def table(rows: dict[str, dict[str, Any] | None]) -> list[str]:
+def table(rows: dict[str, dict[str, Any]]) -> list[str]:
     """Markdown, with the conditions of the first record under it."""
     head = (
         "| loss | test accuracy | 95 % interval | mean accuracy | macro-F1 | NLL | ECE | last epoch | epoch | minutes |"
     )
     lines = [head, "|---" * (head.count("|") - 1) + "|"]
-    known = {name: record for name, record in rows.items() if record}
-    lines += [_row(name, record) for name, record in known.items()]
-    for name, record in known.items():
+    lines += [_row(name, record) for name, record in rows.items()]
+    for name, record in rows.items():
         lines += ["", f"{name}: `{record['command']}`"]
-    for record in list(known.values())[:1]:
+    for record in list(rows.values())[:1]:
         of, versions = record["machine"], ", ".join(f"{k} {v}" for k, v in record["versions"].items())
         hardware = (
             f"{of['cores']} cores of {of['cpu']} ({', '.join(of['instructions'])}), {record['facts']['precision']}"
         )
         lines += ["", f"{hardware}; {versions}; Python {of['python']}; seed {record['seed']}, n = 1 training a row."]
+        lines += ["", record["note"]] if "note" in record else []
     return lines
 
 

@@ -223,10 +223,12 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert "cannot be told of epoch 1" in caplog.text
         with pytest.raises(RegistryError):
             run.log_metrics({"a": 1}, 1)
+        run.log_epoch({"loss": 2}, 2)
         database.execute("ALTER TABLE hidden RENAME TO metrics")
         database.close()
-        run.log_epoch({"loss": 2}, 2)
-        assert steps(client, run_id, "loss") == [0, 1, 2]
+        client.log_metric(run_id, "loss", 1, step=1)  # had been taken down, only the answer was lost
+        run.log_epoch({"loss": 3}, 3)
+        assert sorted(steps(client, run_id, "loss")) == [0, 1, 2, 3]
 
     def test_dataset(self, uri: str, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
