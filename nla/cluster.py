@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import ray
 
 from nla.config.ray import RayConfig
 from nla.errors import TrainingError
+
+KNOCK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,21 @@ def connected(config: RayConfig) -> Iterator[Cluster]:
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     local: dict[str, Any] = {"dashboard_host": "127.0.0.1", "include_dashboard": True} if address == "local" else {}
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except ConnectionError as error:
+    except OSError as error:  # ConnectionError among them
         raise TrainingError(f"no Ray cluster at {address} ({error}): start one with `ray start --head`") from None
     try:
         yield _cluster()
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError where nobody listens at HOST:PORT, for which Ray would wait some minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def _cluster() -> Cluster:

@@ -85,25 +85,26 @@ def make_plan(params: Mapping[str, Any], root: Path) -> Plan:
     content = {**checked, "data": data_hash, "weights": sha256(existing(root / start)) if start else None}
     here = workspace()
     name = fingerprint(content, imported_sources(Path("pipelines/train.py"), here), here)
-    job = Job(**sections, num_classes=len(info.classes), image=image, fingerprint=name)
+    tags = run_tags(root, name, data_hash)
+    job = Job(**sections, num_classes=len(info.classes), image=image, fingerprint=name, facts={"tags": tags})
     say(
         f"train: {len(split.train):,} {info.source} faces of {len(info.classes)} classes, {job.train.epochs} epochs of "
         f"{steps_per_epoch(len(split.train), job.train.batch_size)} steps of {job.train.batch_size} images; "
         f"{job.model.name} of width {job.model.width}, loss {job.loss.name} ({job.loss.variant})"
     )
-    return Plan(with_first_weights(job, root), split, info, checked, run_tags(root, name, data_hash))
+    return Plan(with_first_weights(job, root), split, info, checked, tags)
 
 
 def with_first_weights(job: Job, root: Path) -> Job:
     """The job with the weights of model.weights, and a line that says where training starts from."""
     if job.model.weights is None:
         say("NO PRETRAINED WEIGHTS: training starts FROM SCRATCH (model.weights is null)")
-        return replace(job, facts={"first_weights": None})
+        return replace(job, facts={**job.facts, "first_weights": None})
     model = job.build()
     start = start_from(model, root / job.model.weights)
     say(f"first weights: {start.path}, sha256 {start.sha256}, not used: {', '.join(start.skipped) or 'nothing'}")
-    facts = {"first_weights": {"sha256": start.sha256, "skipped": list(start.skipped)}}
-    return replace(job, first_weights=model.backbone.state_dict(), facts=facts)
+    first = {"sha256": start.sha256, "skipped": list(start.skipped)}
+    return replace(job, first_weights=model.backbone.state_dict(), facts={**job.facts, "first_weights": first})
 
 
 def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, tracker: Tracker) -> None:
@@ -129,14 +130,15 @@ def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, tracker: T
 
 
 def hand_over(plan: Plan, run: Run, run_id: str | None) -> None:
-    """Writes the outs of the stage from the result."""
+    """Writes the outs of the stage from the result, with the tags of the training that made it."""
     description = plan.job.build().describe()
     facts = {"source": plan.info.source, "classes": plan.info.classes, "data": plan.info.extra}
     export(run.result, MODELS, {**description, **facts, "fingerprint": run.fingerprint}, plan.split.train.row_N)
     progress = read_progress(run.result)
     write_rows(CURVES, progress.history)
     names = {"mlflow_run_id": run_id, "ray_run": run.fingerprint, "fingerprint": run.fingerprint}
-    known = {"params": plan.params, "tags": plan.tags, "facts": progress.facts, "history": progress.history}
+    chosen = dict(progress.facts)
+    known = {"params": plan.params, "tags": chosen.pop("tags"), "facts": chosen, "history": progress.history}
     write_json(RUN, {**names, **known})
     best = progress.history[progress.best_epoch - 1]
     say(f"kept: epoch {progress.best_epoch} with {best['valid_accuracy']:.2%} accuracy on validation")

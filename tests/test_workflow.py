@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -17,23 +17,24 @@ from nla import workflow
 
 ROOT = Path(__file__).parents[1]
 DVC = """
-import os, subprocess, sys
+import os, subprocess
 os.environ["DVC_STAGE"] = "train"
-subprocess.run(["/bin/sh", "-c", os.environ["STAGE"] + "; exit $?"])  # not the last command: the shell stays between
+subprocess.run(["/bin/sh", "-c", os.environ["STAGE"] + "; exit $?"])  # not its last command: the shell stays between
 """
 STAGE = """
 import os, signal, sys, time
-sys.path.insert(0, os.environ["ROOT"])
 from nla import workflow
 workflow.GRACE_SECONDS = 0.5
 if "deaf" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-if "orphan" in sys.argv:
+if "by hand" in sys.argv:
     del os.environ["DVC_STAGE"]
 workflow.end_with_dvc()
 print(os.getpid(), workflow.forced(), flush=True)
 time.sleep(120)
 """
+
+Start = Callable[..., tuple[subprocess.Popen[str], psutil.Process, bool]]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,6 @@ time.sleep(120)
         ("dvc exp run -n half-f -C data/raw/ferplus --temp", False),
         ("dvc exp run -nfast -Cdata/raw/ferplus", False),
         ("dvc exp run -qf -Sdata.source=ferplus", True),
-        ("dvc exp run --name -f", True),  # argparse refuses it; nothing to tell apart
     ],
 )
 def test_what_was_asked_for_on_the_command_line(line: str, expected: bool) -> None:
@@ -63,32 +63,35 @@ def test_what_was_asked_for_on_the_command_line(line: str, expected: bool) -> No
 
 
 @pytest.fixture
-def dvc(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Starts nothing yet: see `start`."""
-    started: list[subprocess.Popen[str]] = []
-    yield started  # type: ignore[misc]
-    for process in started:
-        for child in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
-            child.kill()
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+def start(tmp_path: Path) -> Iterator[Start]:
+    """start(name, *options, stage=""): a process called `name`, the stage that it runs, whether that feels forced."""
+    parents: list[subprocess.Popen[str]] = []
+    stages: list[psutil.Process] = []
 
+    def run(name: str, *options: str, stage: str = "") -> tuple[subprocess.Popen[str], psutil.Process, bool]:
+        (tmp_path / name).write_text(DVC)
+        (tmp_path / "stage.py").write_text(STAGE)
+        command = shlex.join([sys.executable, str(tmp_path / "stage.py"), stage])
+        environment = {k: v for k, v in os.environ.items() if k != "DVC_STAGE"} | {"STAGE": command}
+        environment["PYTHONPATH"] = str(ROOT)
+        parent = subprocess.Popen(
+            [sys.executable, str(tmp_path / name), "repro", *options],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        parents.append(parent)
+        assert parent.stdout is not None
+        pid, forced = parent.stdout.readline().split()
+        stages.append(psutil.Process(int(pid)))
+        return parent, stages[-1], forced == "True"
 
-def start(
-    started: list[subprocess.Popen[str]], folder: Path, name: str, *options: str, stage: str = ""
-) -> tuple[psutil.Process, str]:
-    """A process called `name` that runs a stage through a shell; the stage, and whether it thinks that it is forced."""
-    (folder / name).write_text(DVC)
-    (folder / "stage.py").write_text(STAGE)
-    environment = os.environ | {"STAGE": f"{sys.executable} {folder / 'stage.py'} {stage}", "ROOT": str(ROOT)}
-    environment.pop("DVC_STAGE", None)
-    command = [sys.executable, str(folder / name), "repro", *options]
-    started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    assert started[-1].stdout is not None
-    pid, forced = started[-1].stdout.readline().split()
-    return psutil.Process(int(pid)), forced
+    yield run
+    for process in (*parents, *stages):
+        if process.poll() is None if isinstance(process, subprocess.Popen) else process.is_running():
+            process.kill()
+    for parent in parents:
+        parent.communicate()
 
 
 def ends(process: psutil.Process, seconds: float) -> bool:
@@ -102,23 +105,20 @@ def ends(process: psutil.Process, seconds: float) -> bool:
 
 
 @pytest.mark.parametrize("stage", ["", "deaf"])
-def test_a_stage_ends_with_its_dvc(tmp_path: Path, dvc: list[subprocess.Popen[str]], stage: str) -> None:
-    process, _ = start(dvc, tmp_path, "dvc", stage=stage)
+def test_a_stage_ends_with_its_dvc(start: Start, stage: str) -> None:
+    dvc, process, _ = start("dvc", stage=stage)
     assert not ends(process, 1.0)
-    dvc[0].kill()
+    dvc.kill()
     assert ends(process, 10)
 
 
-@pytest.mark.parametrize(("name", "stage"), [("dvc", "orphan"), ("make", "")])
-def test_outside_of_dvc_nothing_ends(tmp_path: Path, dvc: list[subprocess.Popen[str]], name: str, stage: str) -> None:
-    process, forced = start(dvc, tmp_path, name, "-f", stage=stage)
-    assert forced == "False"
-    dvc[0].kill()
-    try:
-        assert not ends(process, 2.0)
-    finally:
-        process.kill()
+@pytest.mark.parametrize(("parent", "stage"), [("dvc", "by hand"), ("make", "")])
+def test_outside_of_dvc_nothing_ends(start: Start, parent: str, stage: str) -> None:
+    other, process, forced = start(parent, "-f", stage=stage)
+    assert not forced
+    other.kill()
+    assert not ends(process, 2.0)
 
 
-def test_a_stage_knows_that_it_is_forced(tmp_path: Path, dvc: list[subprocess.Popen[str]]) -> None:
-    assert [start(dvc, tmp_path, "dvc", *options)[1] for options in (["-sf"], ["train"])] == ["True", "False"]
+def test_a_stage_knows_that_it_is_forced(start: Start) -> None:
+    assert [start("dvc", *options)[2] for options in (["-sf"], ["train"])] == [True, False]

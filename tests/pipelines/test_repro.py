@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ import json, sys
 import mlflow, pandas as pd
 images = [open(path, "rb").read() for path in sys.argv[1:]]
 model = mlflow.pyfunc.load_model("models:/nla-synthetic@champion")
-print(model.predict(pd.DataFrame({"image": images})).to_json(orient="list"))
+print(json.dumps(model.predict(pd.DataFrame({"image": images})).to_dict("list")))
 """
 
 
@@ -196,7 +197,7 @@ def test_a_second_repro_does_nothing(project: Project) -> None:
 
 def test_dvc_shows_and_compares(finished: Finished, tmp_path: Path) -> None:
     project = finished.project
-    shown = json.loads(project.dvc("metrics", "show", "--json"))
+    shown = json.loads(project.dvc("metrics", "show", "--json", "--precision", "17"))
     assert shown[""]["data"]["reports/metrics.json"]["data"] == project.read_json("reports/metrics.json")
     compared = json.loads(project.dvc("metrics", "diff", "--json", "HEAD~1", "HEAD"))
     assert compared["diff"]["reports/metrics.json"]["test.accuracy"]["old"] is None
@@ -209,16 +210,23 @@ def test_dvc_shows_and_compares(finished: Finished, tmp_path: Path) -> None:
 
 
 def test_what_was_trained_is_handed_over(finished: Finished, tmp_path: Path) -> None:
-    """No cache, no outs, no lock file: the same outs again, byte for byte, and nobody trains or measures anew."""
+    """No cache, no outs, nothing in dvc.lock: the same outs again, byte for byte, and nobody trains or measures anew.
+
+    The project lies in another folder, and at another commit, than when it was trained.
+    """
     project = finished.project.copy(tmp_path / "project")
-    outs = [out for out in stage_outs("train") if out != "reports/plots/curves.csv"]
+    outs = stage_outs("train")
     before, runs = project.sha256(*outs), len(runs_of(project))
     lock = project / "dvc.lock"
     lock.write_text(without_stage(lock.read_text(), "train"))
-    subprocess.run(["rm", "-rf", "models", "run.json", "reports/plots", ".dvc/cache"], cwd=project.root, check=True)
-    printed = project.dvc("repro", "train")
-    assert "was trained before: its result is handed over" in printed and "epoch " not in printed.split("kept:")[0]
+    for gone in (".dvc/cache", "models"):
+        shutil.rmtree(project / gone)
+    for out in ("run.json", "reports/plots/curves.csv"):
+        (project / out).unlink()
+    printed = project.dvc("repro")
+    assert "was trained before: its result is handed over" in printed and "epoch  " not in printed
     assert project.sha256(*outs) == before
+    assert [line for line in printed.splitlines() if line.startswith("Running")] == ["Running stage 'train':"]
     assert len(runs_of(project)) == runs
 
 
@@ -230,65 +238,64 @@ def without_stage(lock: str, stage: str) -> str:
     return "".join(lines[:start] + lines[end:])
 
 
-class TestExperiments:
-    """`dvc exp run`, where it stands, apart and from the queue, each with the project's own MLflow store."""
+@pytest.fixture(scope="module")
+def lab(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project for experiments, of two epochs each; they share the project's own MLflow store."""
+    lab = prepared.copy(tmp_path_factory.mktemp("lab") / "project")
+    lab.set({"train": {"epochs": 2}})
+    lab.commit("two epochs")
+    return lab
 
-    @pytest.fixture(scope="class")
-    def lab(self, prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-        """Prepared and committed; each experiment trains two epochs."""
-        lab = prepared.copy(tmp_path_factory.mktemp("lab") / "project")
-        lab.set({"train": {"epochs": 2}})
-        lab.commit("two epochs")
-        return lab
 
-    def of(self, lab: Project, experiment: str) -> Run:
-        """The MLflow run of a DVC experiment."""
-        found = [run for run in runs_of(lab) if run.data.tags.get("dvc.exp_name") == experiment]
-        assert len(found) == 1
-        return found[0]
+def run_of(lab: Project, experiment: str) -> Run:
+    """The MLflow run of a DVC experiment."""
+    found = [run for run in runs_of(lab) if run.data.tags.get("dvc.exp_name") == experiment]
+    assert len(found) == 1
+    return found[0]
 
-    def test_here(self, lab: Project) -> None:
-        lab.dvc("exp", "run", "--set-param", "train.lr=0.001", "--name", "slower", "train")
-        run = self.of(lab, "slower")
-        assert run.info.status == "FINISHED"
-        assert run.data.params["train.lr"] == "0.001"
-        assert run.data.tags["dvc.exp_baseline"] == lab.git("rev-parse", "HEAD")
-        assert run.data.tags["nla.fingerprint"] == lab.read_json("run.json")["fingerprint"]
-        assert "slower" in lab.dvc("exp", "show", "--csv")
 
-    def test_forced_it_trains_afresh(self, lab: Project) -> None:
-        before, record = len(runs_of(lab)), lab.read_json("run.json")
-        weights = lab.sha256("models/model.safetensors", "models/last.safetensors")
-        lab.dvc("repro", "--force", "--single-item", "train")
-        again = lab.read_json("run.json")
-        assert again["fingerprint"] == record["fingerprint"] and again["mlflow_run_id"] != record["mlflow_run_id"]
-        assert len(runs_of(lab)) == before + 1
-        assert lab.sha256("models/model.safetensors", "models/last.safetensors") == weights
+def test_an_experiment_here(lab: Project) -> None:
+    lab.dvc("exp", "run", "--set-param", "train.lr=0.001", "--name", "slower", "train")
+    run = run_of(lab, "slower")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.lr"] == "0.001"
+    assert run.data.tags["dvc.exp_baseline"] == lab.git("rev-parse", "HEAD")
+    assert run.data.tags["nla.fingerprint"] == lab.read_json("run.json")["fingerprint"]
+    assert "slower" in lab.dvc("exp", "show", "--csv")
 
-    def test_apart(self, lab: Project) -> None:
-        here = lab.sha256("models/model.safetensors", "run.json", "params.yaml")
-        lab.dvc("exp", "run", "--temp", "--set-param", "train.seed=7", "--name", "apart")
-        run = self.of(lab, "apart")
-        assert run.info.status == "FINISHED" and run.data.params["train.seed"] == "7"
-        assert run.data.tags["nla.fingerprint"] != lab.read_json("run.json")["fingerprint"]
-        assert "test.accuracy" in run.data.metrics
-        assert lab.sha256("models/model.safetensors", "run.json", "params.yaml") == here
-        version = MlflowClient(lab.store).get_model_version_by_alias("nla-synthetic", "champion")
-        assert version.run_id == run.info.run_id
-        assert [path.name for path in lab.root.iterdir() if path.suffix == ".db"] == ["mlflow.db"]
-        shown = json.loads(lab.dvc("exp", "show", "--json"))
-        assert "apart" in json.dumps(shown)
 
-    def test_from_the_queue(self, lab: Project) -> None:
-        """What the experiment `apart` trained is found in the run cache: only its measuring is new."""
-        lab.dvc("exp", "run", "--queue", "--set-param", "train.seed=7", "--set-param", "evaluate.bins=5", "--name", "q")
-        before = len(runs_of(lab))
-        lab.dvc("queue", "start")
-        state = wait_for_queue(lab)
-        assert state == "Success", lab.try_dvc("queue", "logs", "q").text
-        assert len(runs_of(lab)) == before
-        measured: dict[str, Any] = json.loads(lab.git("show", f"{experiment_commit(lab, 'q')}:reports/metrics.json"))
-        assert measured["test"]["accuracy"] == self.of(lab, "apart").data.metrics["test.accuracy"]
+def test_forced_it_trains_afresh(lab: Project) -> None:
+    before, record = len(runs_of(lab)), lab.read_json("run.json")
+    weights = lab.sha256("models/model.safetensors", "models/last.safetensors")
+    lab.dvc("repro", "--force", "--single-item", "train")
+    again = lab.read_json("run.json")
+    assert again["fingerprint"] == record["fingerprint"] and again["mlflow_run_id"] != record["mlflow_run_id"]
+    assert len(runs_of(lab)) == before + 1
+    assert lab.sha256("models/model.safetensors", "models/last.safetensors") == weights
+
+
+def test_an_experiment_apart(lab: Project) -> None:
+    here = lab.sha256("models/model.safetensors", "run.json", "params.yaml")
+    lab.dvc("exp", "run", "--temp", "--set-param", "train.seed=7", "--name", "apart")
+    run = run_of(lab, "apart")
+    assert run.info.status == "FINISHED" and run.data.params["train.seed"] == "7"
+    assert run.data.tags["nla.fingerprint"] != lab.read_json("run.json")["fingerprint"]
+    assert "test.accuracy" in run.data.metrics
+    assert lab.sha256("models/model.safetensors", "run.json", "params.yaml") == here
+    version = MlflowClient(lab.store).get_model_version_by_alias("nla-synthetic", "champion")
+    assert version.run_id == run.info.run_id
+    assert metrics_of(lab, "apart")["test"]["accuracy"] == run.data.metrics["test.accuracy"]
+
+
+def test_an_experiment_from_the_queue(lab: Project) -> None:
+    """What the experiment `apart` trained is there already: only its measuring is new."""
+    before = len(runs_of(lab))
+    lab.dvc("exp", "run", "--queue", "--set-param", "train.seed=7", "--set-param", "evaluate.bins=5", "--name", "later")
+    lab.dvc("queue", "start")
+    assert wait_for_queue(lab) == "Success", lab.try_dvc("queue", "logs", "later").text
+    assert len(runs_of(lab)) == before
+    assert metrics_of(lab, "later")["test"]["accuracy"] == run_of(lab, "apart").data.metrics["test.accuracy"]
+    assert metrics_of(lab, "later")["test"]["ece"] != metrics_of(lab, "apart")["test"]["ece"]
 
 
 def wait_for_queue(project: Project, seconds: float = 120) -> str:
@@ -303,7 +310,8 @@ def wait_for_queue(project: Project, seconds: float = 120) -> str:
     return "no end in sight"
 
 
-def experiment_commit(project: Project, name: str) -> str:
-    """The commit of a DVC experiment."""
-    refs = project.git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps")
-    return next(line.split()[1] for line in refs.splitlines() if line.split()[0].endswith(f"/{name}"))
+def metrics_of(project: Project, experiment: str) -> dict[str, Any]:
+    """reports/metrics.json as the experiment left it."""
+    refs = project.git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
+    ref = next(ref for ref in refs if ref.endswith(f"/{experiment}"))
+    return json.loads(project.git("show", f"{ref}:reports/metrics.json"))
