@@ -118,8 +118,10 @@ def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, tracker: T
             tracker.log_dataset(path, read_info(path), context)
         with connected(ray) as cluster, training_bar(plan.job.train.epochs) as bar:
             say(f"MLflow run {run_id}; Ray's full logs: {cluster.logs}")
-            observer = Both(bar, Recorder(tracker.log_epoch))
-            with train_on(cluster, plan.job, plan.split, ray, storage, observer) as checkpoint:
+            recorder = Recorder(tracker.log_epoch)
+            with train_on(cluster, plan.job, plan.split, ray, storage, Both(bar, recorder)) as checkpoint:
+                for row in read_progress(checkpoint).history:  # some ended in a process killed before it told of them
+                    recorder.epoch(row)
                 run.keep(checkpoint)
         status = "FINISHED"
     except NLAError:

@@ -43,10 +43,10 @@ def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
     architecture.
     """
     card, state = read_card(weights), read_tensors(weights)
-    if card["sha256"] != sha256(weights):
-        raise WeightsError(f"{weights} is damaged (it has not the sha256 of its card): run `dvc repro -f train`")
     model = Classifier.build(card)
     load_state(model, state, weights)
+    if card["sha256"] != sha256(weights):
+        raise WeightsError(f"{weights} is damaged (it has not the sha256 of its card): run `dvc repro -f train`")
     return model.eval(), card
 
 

@@ -1,0 +1,205 @@
+"""README and docs say what is true: their Python runs, their commands exist, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mlflow_parts import CLASSES, constant_model, new_store, write_samples
+from ruamel.yaml import YAML
+
+from nla.config.augment import AugmentConfig
+from nla.config.base import flatten, merge, read_params, section
+from nla.config.data import DataConfig
+from nla.config.evaluate import EvaluateConfig
+from nla.config.loss import LossConfig
+from nla.config.model import ModelConfig
+from nla.config.ray import RayConfig
+from nla.config.register import RegisterConfig
+from nla.config.train import TrainConfig
+from nla.config.tune import TuneConfig
+from nla.data.images import encode_png
+from nla.losses.naw import Variant, naw_parameters, weight_at
+from nla.losses.nla import NLALoss
+
+ROOT = Path(__file__).parents[1]
+README, LOSS = ROOT / "README.md", ROOT / "docs/loss.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+SECTIONS = (
+    AugmentConfig,
+    DataConfig,
+    EvaluateConfig,
+    LossConfig,
+    ModelConfig,
+    RayConfig,
+    RegisterConfig,
+    TrainConfig,
+    TuneConfig,
+)
+
+
+def python_blocks(page: Path) -> list[str]:
+    """The fenced Python of a page, in its order."""
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def block(page: Path, word: str) -> str:
+    """The one block that has `word` in it."""
+    (found,) = (code for code in python_blocks(page) if word in code)
+    return found
+
+
+def commands(page: Path) -> list[str]:
+    """Lines of indented blocks, those that end in a backslash joined, and one-line code in the text."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE).replace("\\\n", " ")
+    return re.findall(r"^ {4,}(\S.*)$", text, re.MULTILINE) + re.findall(r"`([^`]+)`", text)
+
+
+def settings(command: str) -> list[str]:
+    """The values of -S in a command."""
+    words = shlex.split(command.split(" #")[0])
+    return [value for flag, value in itertools.pairwise(words) if flag == "-S"]
+
+
+SETTING = [
+    pytest.param(command, id=f"{page.name}: {command[:60]}")
+    for page in PAGES
+    for command in dict.fromkeys(commands(page))
+    if command.startswith(("dvc exp run", "-S")) and " -S " in f" {command}"
+]
+
+
+def test_the_loss_in_your_own_loop() -> None:
+    torch.manual_seed(0)
+    images, labels = torch.randn(8, 1, 6, 6), torch.randint(0, 3, (8,))
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    names: dict[str, Any] = {"model": model, "optimizer": optimizer, "loader": [(images, labels)] * 4, "epochs": 5}
+
+    def loss() -> float:
+        return float(NLALoss("paper")(model(images), model(images.flip(-1)), labels, 0.0))
+
+    before = loss()
+    exec(block(README, "NLALoss"), names)
+    assert loss() < 0.9 * before
+
+
+def test_the_loop_of_the_loss_page_is_whole() -> None:
+    names: dict[str, Any] = {}
+    exec(block(LOSS, "naw_weight"), names)
+    assert names["epoch"] == 4
+    assert names["weights"].shape == (64,)
+    assert 0 <= names["weights"].min() <= names["weights"].max() <= 1
+
+
+@pytest.mark.slow
+def test_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its files, and by the registry."""
+    from nla.registry import register
+
+    uri = new_store(tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    models = constant_model(tmp_path / "models", 1)
+    valid = write_samples(tmp_path / "valid.parquet", [0, 1, 2])
+    Path("face.png").write_bytes(encode_png(np.full((20, 20), 128, np.uint8)))
+    run = {"mlflow_run_id": "", "fingerprint": "f0", "params": {}, "tags": {}}
+    register(models, {"test": {"accuracy": 0.5}}, run, valid, RegisterConfig(), uri)
+    names: dict[str, Any] = {}
+    for word in ("Predictor", "champion"):
+        exec(block(README, word), names)
+        assert CLASSES[1] in capsys.readouterr().out
+    assert names["prediction"].label == (CLASSES[1],)
+    assert list(names["champion"].predict(names["pd"].DataFrame({"image": [names["face"]]}))["label"]) == [CLASSES[1]]
+
+
+def test_no_block_is_left_out() -> None:
+    """Every block is run by a test above."""
+    assert len(python_blocks(README)) == 3
+    assert {page.name for page in PAGES if python_blocks(page)} == {"README.md", "loss.md"}
+
+
+@pytest.mark.parametrize("command", SETTING)
+def test_parameters_of_commands_are_valid(command: str) -> None:
+    given = settings(command)
+    assert given
+    params = read_params(ROOT / "params.yaml")
+    known = flatten(params).keys() | {"data.noise.mapping"}
+    for text in given:
+        key, value = text.removeprefix("+").split("=", 1)
+        assert (key in known) != text.startswith("+")
+        change: Any = YAML(typ="safe", pure=True).load(value)
+        for name in reversed(key.split(".")):
+            change = {name: change}
+        params = merge(params, change)
+    for kind in SECTIONS:
+        section(kind, params)
+
+
+def test_commands_with_parameters_are_found() -> None:
+    assert len(SETTING) >= 8
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def anchors(page: Path) -> set[str]:
+    """Ids of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_targets_of_make_exist(page: Path) -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = [re.match(r"make (?:[A-Z]+=\S+ )?(\w+)", command) for command in commands(page)]
+    assert {match[1] for match in named if match} <= targets
+
+
+def test_values_of_the_loss_page() -> None:
+    rows = re.findall(r"^\| (released|paper) \| ([01]) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", LOSS.read_text(), re.M)
+    assert len(rows) == 15
+    for variant, eps, *numbers in rows:
+        p_GT, p_NN, expected = map(float, numbers)
+        assert weight(variant, p_GT, p_NN, float(eps)) == pytest.approx(expected, abs=6e-4)
+
+
+def weight(variant: Variant, p_GT: float, p_NN: float, progress: float) -> float:
+    """At progress 1, which training never reaches, eps is 1 to seven digits."""
+    return float(weight_at(torch.tensor(p_GT), torch.tensor(p_NN), progress, naw_parameters(variant)))
+
+
+def test_defaults_of_the_loss_page() -> None:
+    """Each row of its table of arguments, against the loss itself."""
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| [^|]+ \| ([^|]+) \| ([^|]+) \|$", LOSS.read_text(), re.MULTILINE)
+    told = {name: cells for names, *cells in rows for name in re.findall(r"`(\w+)`", names)}
+    assert told.keys() == LossConfig.model_fields.keys() - {"name", "variant"}
+    for column, variant in enumerate(("released", "paper")):
+        loss = NLALoss(variant)  # type: ignore[arg-type]
+        actual = vars(loss.naw) | {"lam": loss.lam, "consistency": loss.consistency}
+        actual |= {"consistency_reduction": loss.reduction}
+        for name in actual:
+            assert_told(told[name], column, name, actual[name])
+
+
+def assert_told(cells: list[str], column: int, name: str, actual: object) -> None:
+    text = cells[0] if cells[column] == "same" else cells[column]
+    values = ast.literal_eval("[" + re.sub(r"`(\w+)`", r"'\1'", text) + "]")
+    paired = name.startswith(("true_", "false_")) and len(values) == 2
+    value = values[1 if paired and name.startswith("false_") else 0]
+    assert json.loads(json.dumps(value)) == json.loads(json.dumps(actual)), name
