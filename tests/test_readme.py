@@ -85,7 +85,7 @@ def test_the_loss_in_your_own_loop() -> None:
     names: dict[str, Any] = {"model": model, "optimizer": optimizer, "loader": [(images, labels)] * 4, "epochs": 5}
 
     def loss() -> float:
-        return float(NLALoss("paper")(model(images), model(images.flip(-1)), labels, 0.0))
+        return NLALoss("paper")(model(images), model(images.flip(-1)), labels, 0.0).item()
 
     before = loss()
     exec(block(README, "NLALoss"), names)
