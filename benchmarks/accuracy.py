@@ -33,10 +33,9 @@ REFERENCE = {
     "data.label_rule": "votes",
     "loss.name": "ce",
     "model.width": 32,
-    "train.start_size": 32,
     "train.epochs": 9,
 }
-SHORT = {**FERPLUS, "model.width": 16, "train.start_size": 32, "train.epochs": 6}
+SHORT = {**FERPLUS, "model.width": 16, "train.epochs": 6}
 LOSSES: dict[str, dict[str, Any]] = {
     "ce": {"loss.name": "ce"},
     "released": {"loss.name": "nla", "loss.variant": "released"},

@@ -14,7 +14,7 @@ SourceName = Literal["synthetic", "ferplus", "rafdb", "affectnet", "folder"]
 class SyntheticConfig(Section):
     """How many faces the `synthetic` source draws, and from which seed."""
 
-    train: Annotated[int, Field(ge=100)] = 8000
+    train: Annotated[int, Field(ge=100)] = 12000
     valid: Annotated[int, Field(ge=100)] = 4000
     test: Annotated[int, Field(ge=100)] = 4000
     seed: Annotated[int, Field(ge=0)] = 0

@@ -33,8 +33,6 @@ class TrainConfig(Section):
     """Decay a step of the averaged weights that are validated and kept; 0 is off."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the device computes it in hardware."""
-    start_size: Annotated[int, Field(ge=16)] | None = None
-    """Side in pixels that the first epochs see; it grows to data.image_size by 4/5 of training. null: always whole."""
     channels_last: bool = True
     compile: bool = False
     freeze_batchnorm: bool = False

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nla.config.model import RESNETS, ModelConfig
@@ -62,15 +61,12 @@ class Classifier(nn.Module):
         """uint8 [N, H, W, C] -> float32 [N, C, H, W], in channels-last memory as it came."""
         return (images_NHWC.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
-    def forward(self, images_NHWC: Tensor, mirrored: bool = False, size: int | None = None) -> Tensor:
+    def forward(self, images_NHWC: Tensor, mirrored: bool = False) -> Tensor:
         """Logits; with `mirrored`, those of the images and then those of their mirrors, [2 N, num_classes].
 
-        With `size`, images are shrunk to that side first. Both views go through the network as one batch,
-        which is faster than two passes, and lets BatchNorm see both.
+        Both views go through the network as one batch, which is faster than two passes, and lets BatchNorm see both.
         """
         x = self.normalise(images_NHWC)
-        if size not in (None, self.image.size):
-            x = F.interpolate(x, size=size, mode="bilinear", antialias=True)
         return self.backbone(torch.cat([x, x.flip(-1)]) if mirrored else x)
 
     def describe(self) -> dict[str, Any]:

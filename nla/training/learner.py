@@ -17,12 +17,6 @@ from nla.training.optim import make_optimizer
 from nla.training.precision import use_bf16
 from nla.training.workers import Workers
 
-GROWN = 0.8
-"""Part of training by which images have their whole size."""
-MULTIPLE = 8
-"""Of sizes: three of the network's four halvings stay exact, and few sizes mean few shapes to plan for."""
-
-
 @dataclass(frozen=True)
 class StepResult:
     """What a step shows, on the device: nothing here waits for it."""
@@ -72,9 +66,8 @@ class Learner:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        size = image_size(self.config.start_size, self.model.image.size, progress)
         with torch.autocast(self.workers.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.replica(images_NHWC, mirrored=self.loss.two_views, size=size)
+            logits = self.replica(images_NHWC, mirrored=self.loss.two_views)
         first, second = logits.float().chunk(2) if self.loss.two_views else (logits.float(), None)
         loss = self.loss(first, second, target, progress, replicas=self.workers.size)
         self.optimizer.zero_grad(set_to_none=True)
@@ -90,17 +83,6 @@ class Learner:
     def kept(self) -> Classifier:
         """The network that is validated and kept: the average where there is one."""
         return self.model if self.average is None else cast(Classifier, self.average.module)
-
-
-def image_size(start: int | None, full: int, progress: float) -> int:
-    """Side in pixels at that progress: from `start` to `full` in steps of MULTIPLE.
-
-    Progressive resizing, as in EfficientNetV2 (Tan & Le 2021): small images cost less and teach the coarse shapes, and
-    the last epochs see what is measured.
-    """
-    if start is None or progress >= GROWN:
-        return full
-    return min(full, start + round((full - start) * progress / GROWN / MULTIPLE) * MULTIPLE)
 
 
 def _average(model: Classifier, decay: float) -> AveragedModel | None:

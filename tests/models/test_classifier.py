@@ -36,19 +36,6 @@ def test_mirrors_follow_the_images() -> None:
     assert not torch.allclose(both[:4], both[4:])
 
 
-def test_a_smaller_size_is_what_the_network_sees() -> None:
-    model, seen = Classifier(TINY, COLOUR).eval(), []
-    model.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[-1]))
-    for size in (None, 16, 8):
-        assert model(images(), size=size).shape == (4, 3)
-    assert seen == [16, 16, 8]
-    flat = torch.full((1, 16, 16, 3), 90, dtype=torch.uint8)  # shrinking a plain image leaves its value
-    shrunk: list[torch.Tensor] = []
-    model.backbone.register_forward_pre_hook(lambda _, args: shrunk.append(args[0]))
-    model(flat, size=8)
-    torch.testing.assert_close(shrunk[0], model.normalise(flat)[:, :, :8, :8])
-
-
 def test_the_state_is_the_backbones_alone() -> None:
     model = Classifier(TINY, COLOUR)
     assert set(model.state_dict()) == {f"backbone.{name}" for name in model.backbone.state_dict()}

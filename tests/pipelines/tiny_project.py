@@ -38,7 +38,7 @@ PARTS = (
 TINY: dict[str, dict[str, Any]] = {
     "data": {"synthetic": {"train": 200, "valid": 104, "test": 104}, "image_size": 32},
     "model": {"width": 8},
-    "train": {"epochs": 6, "batch_size": 32, "start_size": 16},
+    "train": {"epochs": 6, "batch_size": 32},
     "evaluate": {"bootstrap": 100},
     "register": {"bootstrap": 100},
 }

@@ -1,4 +1,4 @@
-"""One step against plain PyTorch, and what changes it: views, clipping, averaging, frozen statistics, sizes."""
+"""One step against plain PyTorch, and what changes it: views, clipping, averaging, frozen statistics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from training_parts import ALONE, CLASSES, CPU, make_job
 
 from nla.losses import NLALoss
-from nla.training.learner import GROWN, Learner, image_size
+from nla.training.learner import Learner
 from nla.training.workers import Workers
 
 
@@ -141,28 +141,3 @@ def test_bf16_leaves_weights_and_loss_in_float32() -> None:
 def test_memory_layout(channels_last: bool) -> None:
     weight = Learner(make_job(channels_last=channels_last), ALONE).model.get_parameter("backbone.layer1.0.conv1.weight")
     assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
-
-
-sides = st.integers(16, 512)
-
-
-@given(sides, sides, st.lists(st.floats(0, 0.999), min_size=2, max_size=8))
-def test_sizes_grow_to_the_whole_in_steps_of_eight(start: int, full: int, progresses: list[float]) -> None:
-    sizes = [image_size(start, full, progress) for progress in sorted(progresses)]
-    assert sizes == sorted(sizes)
-    assert all(min(start, full) <= size <= full and (size == full or (size - start) % 8 == 0) for size in sizes)
-    assert image_size(start, full, 0) == min(start, full)
-    assert image_size(start, full, GROWN) == image_size(None, full, 0) == full
-
-
-def test_sizes_as_used() -> None:
-    """The project's own: 32 to 48 pixels over eight epochs, the last three of which see what is measured."""
-    assert [image_size(32, 48, epoch / 8) for epoch in range(8)] == [32, 32, 40, 40, 40, 48, 48, 48]
-
-
-def test_a_step_sees_the_size_of_its_progress() -> None:
-    learner, seen = learner_of(size=32, start_size=16), []
-    learner.model.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[-1]))
-    for progress in (0, 0.4, 0.9):
-        learner.step(*data(size=32), lr=0.01, progress=progress)
-    assert seen == [16, 24, 32]

@@ -35,11 +35,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "cosine",
         "weight_decay": 1e-3,
     },
-    "paper, adamw, one cycle, growing images": {
+    "paper, adamw, one cycle": {
         "loss": {"name": "nla", "variant": "paper"},
         "recipe": "released",
-        "size": 32,
-        "start_size": 16,
         "optimizer": "adamw",
         "schedule": "one_cycle",
         "lr": 1e-2,

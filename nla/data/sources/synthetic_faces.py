@@ -18,7 +18,7 @@ from nla.data.sources.synthetic_look import Array, Look, Muscle
 SIDE = 48  # pixels, as FER2013
 EDGE = 2.2 / SIDE  # width of a soft edge: a bit more than a pixel, which is 2 / SIDE
 
-GLASSES, STRAND, HAND = 0.12, 0.1, 0.12  # parts of the faces that have them
+GLASSES, STRAND, HAND = 0.12, 0.1, 0.06  # parts of the faces that have them
 AT_ONCE = 32  # faces whose pixel arrays, of 300 kB each, stay in the processor's cache
 WHOLE, UPPER, LOWER = slice(None), slice(0, 34), slice(22, None)  # lines that eyes and mouth reach in any pose
 

@@ -42,8 +42,8 @@ class Look:
     shift_x: Annotated[Array, -0.07, 0.07]
     shift_y: Annotated[Array, -0.07, 0.07]
     scale: Annotated[Array, 0.95, 1.2]
-    turn: Annotated[Array, -0.2, 0.2]  # in the image plane, radians
-    yaw: Annotated[Array, -0.2, 0.2]
+    turn: Annotated[Array, -0.17, 0.17]  # in the image plane, radians
+    yaw: Annotated[Array, -0.17, 0.17]
     pitch: Annotated[Array, -0.08, 0.08]
     # identity
     face_width: Annotated[Array, 0.66, 0.8]
@@ -71,12 +71,12 @@ class Look:
     lip_tone: Annotated[Array, 0.55, 0.8]  # of the skin's
     # light and camera
     background: Annotated[Array, 0.1, 0.9]
-    light_x: Annotated[Array, -0.35, 0.35]
+    light_x: Annotated[Array, -0.3, 0.3]
     light_y: Annotated[Array, -0.25, 0.25]
-    contrast: Annotated[Array, 0.7, 1.15]
+    contrast: Annotated[Array, 0.8, 1.15]
     brightness: Annotated[Array, -0.1, 0.1]
-    blur: Annotated[Array, 0.2, 0.9]  # standard deviation, pixels
-    noise: Annotated[Array, 0.005, 0.035]
+    blur: Annotated[Array, 0.2, 0.6]  # standard deviation, pixels
+    noise: Annotated[Array, 0.005, 0.02]
     # what is in front: a number below the part of faces that have it
     glasses: Annotated[Array, 0.0, 1.0]
     strand: Annotated[Array, 0.0, 1.0]
