@@ -21,10 +21,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
+from nla.config.base import flatten
+
 ROOT = Path(__file__).parents[1]
 RECORDS, RESULTS = ROOT / "benchmarks/records", ROOT / "docs/results.md"
-COLUMNS = ["loss", "test accuracy", "95 % interval", "mean accuracy", "macro-F1", "NLL", "ECE", "last epoch"]
-COLUMNS += ["epoch", "minutes"]
 PACKAGES = ("torch", "ray", "mlflow", "dvc", "albumentations", "pyarrow")
 
 FERPLUS = {"data.source": "ferplus"}
@@ -32,10 +34,10 @@ REFERENCE = {
     **FERPLUS,
     "data.label_rule": "votes",
     "loss.name": "ce",
-    "model.width": 32,
-    "train.epochs": 9,
+    "model.width": 16,
+    "train.epochs": 20,
 }
-SHORT = {**FERPLUS, "model.width": 16, "train.epochs": 6}
+SHORT = {**FERPLUS, "model.width": 16, "train.epochs": 4}
 LOSSES: dict[str, dict[str, Any]] = {
     "ce": {"loss.name": "ce"},
     "released": {"loss.name": "nla", "loss.variant": "released"},
@@ -59,19 +61,17 @@ def main(what: str) -> None:
         return
     for name, changes in RUNS[what].items():
         # The number of workers is no stage's parameter: DVC sees no change, and must be told to train.
-        again = ["-f", "-s", "train", "evaluate"] if what == "workers" else []
-        write_record(name, run(changes, again))
+        write_record(name, run(changes, ["-f"] if what == "workers" else []))
 
 
 def run(changes: dict[str, Any], again: list[str]) -> dict[str, Any]:
     """One `dvc exp run`, and what is to be known of it."""
-    settings = [word for key, value in changes.items() for word in ("-S", f"{key}={value}")]
-    command = ["dvc", "exp", "run", *settings, *again]
-    subprocess.run(command, cwd=ROOT, check=True)
+    command = ["dvc", "exp", "run", *again]
+    subprocess.run([*command, *settings(committed() | changes)], cwd=ROOT, check=True)
     metrics = json.loads((ROOT / "reports/metrics.json").read_text())
     trained = json.loads((ROOT / "run.json").read_text())
     return {
-        "command": shlex.join(command),
+        "command": shlex.join([*command, *settings(changes)]),
         "seed": trained["params"]["train"]["seed"],
         "epochs": len(trained["history"]),
         "training_seconds": sum(row["seconds"] for row in trained["history"]),
@@ -82,6 +82,18 @@ def run(changes: dict[str, Any], again: list[str]) -> dict[str, Any]:
         "machine": machine(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
+
+
+def settings(changes: dict[str, Any]) -> list[str]:
+    """Options of `dvc exp run`."""
+    return [word for key, value in changes.items() for word in ("-S", f"{key}={value}")]
+
+
+def committed() -> dict[str, Any]:
+    """What git has of every parameter that some run changes: `dvc exp run -S` leaves its changes in params.yaml."""
+    text = subprocess.run(["git", "show", "HEAD:params.yaml"], cwd=ROOT, check=True, capture_output=True, text=True)
+    params = flatten(YAML(typ="safe", pure=True).load(text.stdout))
+    return {key: params[key] for runs in RUNS.values() for changes in runs.values() for key in changes}
 
 
 def machine() -> dict[str, Any]:

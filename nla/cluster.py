@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import ray
 
@@ -19,39 +19,63 @@ from nla.errors import TrainingError
 KNOCK_SECONDS = 10.0
 
 
+class Node(NamedTuple):
+    """What one machine of the cluster has."""
+
+    cpus: int
+    gpus: int
+
+
 @dataclass(frozen=True)
 class Cluster:
     """What there is to run on."""
 
-    cpus: int
-    gpus: int
+    nodes: tuple[Node, ...]
     logs: Path
     """Ray's full logs on the node of this process."""
 
     def share(self, config: RayConfig) -> tuple[int, bool]:
-        """(CPUs a worker, whether each has a GPU). Raises TrainingError where there are too few CPUs."""
-        gpu = self.gpus >= config.num_workers if config.use_gpu is None else config.use_gpu
-        cpus = config.cpus_per_worker or self.cpus // config.num_workers
-        if cpus < 1 or cpus * config.num_workers > self.cpus:
-            raise TrainingError(
-                f"ray.num_workers {config.num_workers} with {max(cpus, 1)} CPU each is more than the {self.cpus} CPUs "
-                "there are: lower ray.num_workers or ray.cpus_per_worker"
-            )
-        if gpu and self.gpus < config.num_workers:
-            raise TrainingError(f"ray.use_gpu is true, but there are {self.gpus} GPUs for {config.num_workers} workers")
-        return cpus, gpu
+        """(CPUs a worker, whether each has a GPU): as many CPUs as leave a place for every worker.
+
+        Raises TrainingError where there are too few CPUs or GPUs: Ray would wait for more without a word.
+        """
+        workers = config.num_workers
+        gpu = self._places(1, True) >= workers if config.use_gpu is None else config.use_gpu
+        if gpu and (gpus := sum(node.gpus for node in self.nodes)) < workers:
+            raise TrainingError(f"ray.use_gpu is true, but there are {gpus} GPUs for {workers} workers")
+        largest = max((node.cpus for node in self.nodes), default=0)
+        sizes = [config.cpus_per_worker] if config.cpus_per_worker else range(largest, 0, -1)
+        for cpus in sizes:
+            if self._places(cpus, gpu) >= workers:
+                return cpus, gpu
+        have = " + ".join(str(node.cpus) for node in self.nodes)
+        each = f"{config.cpus_per_worker or 1} CPU" + " and a GPU" * gpu
+        raise TrainingError(
+            f"ray.num_workers {workers} with {each} each is more than the {have} CPUs there are, a "
+            "worker being whole on one node: lower ray.num_workers or ray.cpus_per_worker"
+        )
+
+    def _places(self, cpus: int, gpu: bool) -> int:
+        """Workers of so many CPUs, and one GPU where asked for, that find room; none lies across two nodes."""
+        return sum(min(node.cpus // cpus, node.gpus if gpu else node.cpus) for node in self.nodes)
 
 
 @contextlib.contextmanager
 def connected(config: RayConfig) -> Iterator[Cluster]:
     """A connection to the cluster of `ray.address` or RAY_ADDRESS, else to a Ray of our own that ends with us.
 
-    An existing connection of this process is used as it is, and left.
+    An existing connection of this process is used as it is, and left. Raises TrainingError where nobody answers, and
+    for an address of Ray's client, which hides the nodes from the driver.
     """
     if ray.is_initialized():
         yield _cluster()
         return
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith("ray://"):
+        raise TrainingError(
+            f"ray.address {address} is one of Ray's client, on which training cannot run: run `dvc repro` on a node of "
+            "the cluster with ray.address auto, or send it there with `ray job submit`"
+        )
     local: dict[str, Any] = {"dashboard_host": "127.0.0.1", "include_dashboard": True} if address == "local" else {}
     try:
         _knock(address)
@@ -66,12 +90,12 @@ def connected(config: RayConfig) -> Iterator[Cluster]:
 
 def _knock(address: str) -> None:
     """OSError where nobody listens at HOST:PORT, for which Ray would wait some minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def _cluster() -> Cluster:
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     logs = Path(cast(Any, ray._private.worker._global_node).get_logs_dir_path())
-    return Cluster(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)), logs)
+    return Cluster(tuple(Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources), logs)

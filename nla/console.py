@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from nla.errors import NLAError
+from nla.paths import project_root
 from nla.quiet import hush
 from nla.workflow import end_with_dvc
 
-LOG_EVERY = 10.0  # seconds between two lines where the output is no terminal
+LOGS = ".logs"
+CONSOLE_LEVELS = {"alembic": None, "mlflow": None, "nla": logging.WARNING, "ray": logging.ERROR}
+"""What of each library a person sees; None leaves what MLFLOW_LOGGING_LEVEL says."""
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -25,20 +31,55 @@ def say(line: str) -> None:
     console.print(line, markup=False)
 
 
+def log_file() -> Path:
+    """Where this stage's full log is. In the project, as DVC throws the copies away that experiments run in."""
+    return project_root() / LOGS / f"{Path(sys.argv[0]).stem}.log"
+
+
 def run_stage(main: Callable[[], None]) -> None:
-    """Runs a DVC stage: ends with DVC, and turns an NLAError into one message and exit code 1."""
+    """Runs a DVC stage: ends with DVC, and turns an NLAError or OSError into one message and exit code 1."""
     hush()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     end_with_dvc()
     try:
+        _keep_logs(log_file())
         main()
     except NLAError as error:
-        console.file.flush()
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        _fail(reason if error.filename is None else f"{error.filename}: {reason}")
     except KeyboardInterrupt:
         print("interrupted: `dvc repro` goes on from here", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except Exception:
+        print(f"a defect of ours; the full log: {log_file()}", file=sys.stderr)
+        raise
+
+
+def _keep_logs(path: Path) -> None:
+    """All that the libraries say goes into a new `path`; on the console they say no more than before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(path, "w", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name, level in CONSOLE_LEVELS.items():
+        logger = logging.getLogger(name)
+        shown = logger.handlers or [logging.StreamHandler()]
+        for handler in shown:
+            handler.setLevel(level or logger.getEffectiveLevel())
+        logger.handlers = [*shown, file]
+        logger.setLevel(logging.DEBUG)
+    logging.getLogger("ray.train").setLevel(logging.DEBUG)  # ray.init sets the level of "ray" again
+
+
+def _fail(message: str) -> NoReturn:
+    """Ends the stage with `message` and the place of its log, which gets the traceback."""
+    logging.getLogger(__name__).debug("the stage failed", exc_info=True)
+    console.file.flush()
+    print(f"error: {message}", file=sys.stderr)
+    if log_file().is_file():
+        print(f"the full log: {log_file()}", file=sys.stderr)
+    sys.exit(1)
 
 
 class _Rate(ProgressColumn):

@@ -30,11 +30,11 @@ def imported_sources(entry: Path, root: Path) -> list[Path]:
 
 
 def fingerprint(params: Mapping[str, Any], files: Iterable[Path], root: Path) -> str:
-    """Hash of JSON-able `params` and of the content and names of `files`."""
+    """Hash of JSON-able `params` and of `files`, their content and their places below `root`."""
     digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode())
     for path in sorted(files):
         with (root / path).open("rb") as file:
-            digest.update(f"\n{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+            digest.update(f"\n{path.as_posix()}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
     return digest.hexdigest()[:DIGITS]
 
 

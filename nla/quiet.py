@@ -11,7 +11,6 @@ DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # its other switch, DO_NOT_TRACK, would overrule a user who wants telemetry
     "RAY_USAGE_STATS_ENABLED": "0",
     "NO_ALBUMENTATIONS_UPDATE": "1",  # asks PyPI for a newer version at each import
-    "DVC_NO_ANALYTICS": "1",  # of DVC commands that this process starts
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # Alembic's too: one line for each of some hundred migrations of a new store
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

@@ -2,7 +2,8 @@
 
 A version becomes champion if there is none, or if it is right on more of the present validation images than the
 champion, evaluated on them now: the paired 95 % interval of the difference must lie above zero. That split may hold
-images that the champion was trained on, which can only keep it.
+images that the champion was trained on, which can only keep it. The champion's own weights under changed code take its
+place without a comparison: so a mended server gets to whoever loads the champion.
 
 Refused whatever the numbers: other classes, another source, and a champion that takes larger images than the present
 ones, or colour where they are grey: they lack what it was trained to see, so its result would say nothing. A champion
@@ -27,7 +28,7 @@ from nla.errors import NLAError, RegistryError
 from nla.evaluation.paired import paired_difference
 from nla.models.card import read_card, sha256
 from nla.quiet import hush
-from nla.serving.logged import log_served_model
+from nla.serving.logged import log_served_model, shipped_code
 from nla.serving.predictor import WEIGHTS, Predictor
 from nla.tracking.store import REFUSALS, STANDS_FOR, alone, find_run, refusals, store_id
 from nla.tracking.tracker import MlflowTracker
@@ -39,8 +40,8 @@ from mlflow.artifacts import download_artifacts  # noqa: E402
 from mlflow.entities.model_registry import ModelVersion  # noqa: E402
 
 CHAMPION = "champion"
-FINGERPRINT, SHA256 = "nla.fingerprint", "nla.weights_sha256"
-"""Tags of a version by which the same model is known again."""
+FINGERPRINT, SHA256, CODE = "nla.fingerprint", "nla.weights_sha256", "nla.served_code"
+"""Tags of a version by which the same model, served by the same code, is known again."""
 HEADLINES = [f"{split}.{metric}" for split in ("test", "valid") for metric in ("accuracy", "mean_accuracy")]
 """Metrics that a version shows as tags; all of them are with its run and its logged model."""
 ROWS = 1024  # read at a time
@@ -69,13 +70,14 @@ def register(
 ) -> dict[str, Any]:
     """Registers the model of `models` in the store that `configure` gave, and decides whether it becomes champion.
 
-    The same weights of the same fingerprint are not registered twice; the decision is made anew.
+    The same weights of the same fingerprint are registered once for each state of the code that serves them; the
+    decision is made anew each time.
 
     Args:
         models: folder with model.safetensors and model.json.
         metrics: of reports/metrics.json, nested: test.accuracy and so on.
-        run: of run.json; `mlflow_run_id`, `fingerprint`, `params` and `tags` are read. A run that this store does not
-            know, as after a fresh clone, is made anew from them.
+        run: of run.json; `mlflow_run_id`, `name`, `fingerprint`, `params`, `facts` and `tags` are read. A run that this
+            store does not know, as after a fresh clone, is made anew from them.
         valid: valid.parquet.
 
     Returns the JSON-able record; its `reason` is a sentence for people.
@@ -118,7 +120,7 @@ def _version(
     client: MlflowClient, name: str, models: Path, metrics: Mapping[str, Any], run: Mapping[str, Any], uri: str
 ) -> ModelVersion:
     """The model's version in this store, made where it is missing."""
-    identity = {FINGERPRINT: run["fingerprint"], SHA256: sha256(models / WEIGHTS)}
+    identity = {FINGERPRINT: run["fingerprint"], SHA256: sha256(models / WEIGHTS), CODE: shipped_code()}
     for known in client.search_model_versions(f"name = '{name}'"):
         if identity.items() <= known.tags.items():
             return known
@@ -136,9 +138,9 @@ def _version(
 def _run(models: Path, metrics: Mapping[str, Any], run: Mapping[str, Any], uri: str) -> str:
     """Id of the model's run in this store, made where it is missing, with all final metrics."""
     tracker = MlflowTracker(uri, system_metrics=False)
-    run_id = tracker.start(run["fingerprint"], run["params"], run["tags"], run["mlflow_run_id"])
-    tracker.log_metrics(metrics, read_card(models / WEIGHTS)["epoch"])
-    tracker.finish()
+    run_id = tracker.reopen(run)
+    with tracker.closing():
+        tracker.log_metrics(metrics, read_card(models / WEIGHTS)["epoch"])
     return run_id
 
 
@@ -161,6 +163,8 @@ def _judge(
     old = f"version {before.version}"
     if before.version == version.version:
         return Verdict(CHAMPION, f"{new} is champion already")
+    if all(before.tags.get(tag) == version.tags[tag] for tag in (FINGERPRINT, SHA256)):
+        return Verdict(CHAMPION, f"{new} is champion now: the model of {old}, served by the present code")
     try:
         champion = _load(before)
     except (*REFUSALS, NLAError, OSError) as error:

@@ -1,7 +1,7 @@
 """Runs under way: one folder a fingerprint in `.runs/`, outside every DVC out, so that DVC does not delete it.
 
 .runs/FINGERPRINT/lock         held while it trains: one training of the same thing at a time
-.runs/FINGERPRINT/mlflow.json  the MLflow run that its curves go to
+.runs/FINGERPRINT/mlflow.json  the MLflow run that its curves go to, by store
 .runs/FINGERPRINT/result/      the last checkpoint of a finished training
 .runs/FINGERPRINT/...          Ray's storage: checkpoints under way
 """
@@ -9,12 +9,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from nla.errors import DataError
+from nla.records import read_json, write_json
+from nla.uris import without_credentials
 
 RUNS = ".runs"
 
@@ -47,11 +50,6 @@ class Run:
         """Whether a training ended here."""
         return self.result.is_dir()
 
-    @property
-    def started(self) -> bool:
-        """Whether a training of it began here and is not finished."""
-        return not self.finished and self._tracking.exists()
-
     def forget(self) -> None:
         """Removes everything but the lock: training starts afresh."""
         for path in self.folder.iterdir():
@@ -72,15 +70,18 @@ class Run:
 
     def recall_tracking(self, uri: str) -> str | None:
         """The id of this training's MLflow run in the store `uri`, else in another one: `uri` may get its double."""
-        try:
-            known = json.loads(self._tracking.read_text())
-        except (FileNotFoundError, ValueError):
-            return None
-        return known.get(uri) or next(iter(known.values()), None)
+        known = self._tracked()
+        return known.get(without_credentials(uri)) or next(iter(known.values()), None)
 
     def remember_tracking(self, uri: str, run_id: str) -> None:
-        """Keeps the id of the MLflow run."""
-        self._tracking.write_text(json.dumps({uri: run_id}))
+        """Keeps the id of the MLflow run in the store `uri`, beside those in other stores."""
+        write_json(self._tracking, {**self._tracked(), without_credentials(uri): run_id})
+
+    def _tracked(self) -> dict[str, str]:
+        try:
+            return read_json(self._tracking)
+        except DataError:  # nothing is there yet, or it is damaged: MLflow gets another run
+            return {}
 
     @property
     def _tracking(self) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 from matplotlib.figure import Figure
 
 from nla.config.base import read_params, section
@@ -29,6 +30,7 @@ from nla.models.card import load_model
 from nla.paths import project_root
 from nla.records import read_json, write_json
 from nla.tracking import MlflowTracker, configure
+from nla.training.precision import use_bf16
 
 DATA, MODELS, REPORTS = Path("data"), Path("models"), Path("reports")
 FACES = 24  # on a contact sheet
@@ -50,8 +52,8 @@ def main() -> None:
     run = read_json(Path("run.json"))
     for name, figure in draw(samples, best["test"], metrics, run, config).items():
         plots.write_png(figure, REPORTS / f"figures/{name}.png")
+    write_json(REPORTS / "metrics.json", metrics)  # before MLflow is told, which may be away
     track(metrics, run, card["epoch"])
-    write_json(REPORTS / "metrics.json", metrics)
     say(headline(metrics["test"], card))
 
 
@@ -67,9 +69,14 @@ def load_split(name: str) -> tuple[Samples, Annotations]:
 def probabilities(
     stem: str, splits: Mapping[str, tuple[Samples, Annotations]], config: EvaluateConfig
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """p_NC a split by the model `stem`, computed in the precision that it was trained in; and its card."""
+    """p_NC a split by the model `stem`, on a GPU where there is one; and its card.
+
+    bfloat16 where the model was trained in it and the hardware here has it: emulation is slow.
+    """
     model, card = load_model(MODELS / f"{stem}.safetensors")
-    bf16 = card["facts"]["precision"] == "bf16"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    bf16 = card["facts"]["precision"] == "bf16" and use_bf16("auto", device)
     p = {
         name: predict(model, samples.images_NHWC, mirror=config.mirror, bf16=bf16)
         for name, (samples, _) in splits.items()
@@ -114,13 +121,15 @@ def triangle(run: Mapping[str, Any], seed: int) -> Figure:
         for time in ("early", "late")
     }
     is_flipped_N = load_annotations(DATA / "train.parquet").is_flipped_N
+    loss = run["params"]["loss"]
     return plots.weight_triangle(
-        position_weight(run["params"]["loss"]),
+        position_weight(loss),
         positions["early"],
         positions["late"],
         is_flipped_N if is_flipped_N.any() else None,
         progress_early=moments["early_epoch"] / moments["epochs"],
         progress_late=moments["late_epoch"] / moments["epochs"],
+        title="" if loss["name"] == "nla" else f"weight of `{loss['variant']}`, not used by {loss['name']}",
         seed=seed,
     )
 
@@ -128,11 +137,11 @@ def triangle(run: Mapping[str, Any], seed: int) -> Figure:
 def track(metrics: Mapping[str, Any], run: Mapping[str, Any], epoch: int) -> None:
     """Metrics and pictures into the run that trained the model."""
     tracker = MlflowTracker(configure(project_root()), system_metrics=False)
-    tracker.start(run["fingerprint"], run["params"], run["tags"], run["mlflow_run_id"])
-    tracker.log_metrics(metrics, epoch)
-    for path in sorted((REPORTS / "figures").glob("*.png")):
-        tracker.log_artifact(path, "figures")
-    tracker.finish()
+    tracker.reopen(run)
+    with tracker.closing():
+        tracker.log_metrics(metrics, epoch)
+        for path in sorted((REPORTS / "figures").glob("*.png")):
+            tracker.log_artifact(path, "figures")
 
 
 def headline(test: Mapping[str, Any], card: Mapping[str, Any]) -> str:

@@ -6,26 +6,25 @@ An interrupted training goes on from its last epoch; a finished one is handed ov
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nla.cluster import connected
 from nla.config.base import merge, read_params, section
 from nla.config.ray import RayConfig
-from nla.console import run_stage, say
+from nla.console import log_file, run_stage, say
 from nla.data.loader import load_samples, steps_per_epoch
 from nla.data.schema import TableInfo, read_info
 from nla.data.statistics import pixel_statistics
-from nla.errors import NLAError
 from nla.models.card import sha256
-from nla.models.classifier import ImageSpec
+from nla.models.classifier import Architecture, ImageSpec
 from nla.models.weights import existing, start_from
 from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
 from nla.records import write_json, write_rows
 from nla.runs import Run
-from nla.tracking import MlflowTracker, Status, Tracker, configure, run_tags
+from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
 from nla.training.bar import training_bar
 from nla.training.checkpoint import read_progress
 from nla.training.distributed import forget, train_on
@@ -38,6 +37,8 @@ from nla.workflow import forced
 
 TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
 MODELS, CURVES, RUN = Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
+OF_DATA = ("image_size", "label_rule", "imbalance_factor", "noise")
+"""Parameters of `data` that MLflow shows beside those of training, so that runs can be told apart by them."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,13 @@ class Plan:
     split: Split
     info: TableInfo
     params: Mapping[str, Any]
-    """The sections that it depends on, as checked."""
+    """The sections that it depends on, as checked, and those of OF_DATA."""
     tags: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """SOURCE-LOSS-XXXXXX, for the lists of MLflow."""
+        return f"{self.info.source}-{self.job.loss.name}-{self.job.fingerprint[:6]}"
 
 
 def main() -> None:
@@ -67,8 +73,9 @@ def main() -> None:
             run.forget()
         if run.finished:
             say(f"{run.fingerprint} was trained before: its result is handed over (`dvc repro -f train` trains afresh)")
+            catch_up(plan, run, uri)
         else:
-            train_tracked(plan, run, ray, storage, MlflowTracker(uri))
+            train_tracked(plan, run, ray, storage, uri)
         hand_over(plan, run, run.recall_tracking(uri))
 
 
@@ -85,14 +92,21 @@ def make_plan(params: Mapping[str, Any], root: Path) -> Plan:
     content = {**checked, "data": data_hash, "weights": sha256(existing(root / start)) if start else None}
     here = workspace()
     name = fingerprint(content, imported_sources(Path("pipelines/train.py"), here), here)
-    tags = run_tags(root, name, data_hash)
+    tags = run_tags(here, name, data_hash)
     job = Job(**sections, num_classes=len(info.classes), image=image, fingerprint=name, facts={"tags": tags})
+    variant = f" ({job.loss.variant})" if job.loss.name == "nla" else ""  # plain cross-entropy has none
     say(
         f"train: {len(split.train):,} {info.source} faces of {len(info.classes)} classes, {job.train.epochs} epochs of "
         f"{steps_per_epoch(len(split.train), job.train.batch_size)} steps of {job.train.batch_size} images; "
-        f"{job.model.name} of width {job.model.width}, loss {job.loss.name} ({job.loss.variant})"
+        f"{job.model.name} of width {job.model.width}, loss {job.loss.name}{variant}"
     )
-    return Plan(with_first_weights(job, root), split, info, checked, tags)
+    return Plan(with_first_weights(job, root), split, info, {**checked, "data": shown_data(params, info)}, tags)
+
+
+def shown_data(params: Mapping[str, Any], info: TableInfo) -> dict[str, Any]:
+    """The source, and those of OF_DATA that params.yaml has."""
+    given = params.get("data") or {}
+    return {"source": info.source} | {name: given[name] for name in OF_DATA if name in given}
 
 
 def with_first_weights(job: Job, root: Path) -> Job:
@@ -107,43 +121,65 @@ def with_first_weights(job: Job, root: Path) -> Job:
     return replace(job, first_weights=model.backbone.state_dict(), facts={**job.facts, "first_weights": first})
 
 
-def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, tracker: Tracker) -> None:
+def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, uri: str) -> None:
     """Trains on Ray under the eyes of MLflow; the run is closed whatever happens."""
-    uri = configure(project_root())
-    run_id = tracker.start(run.fingerprint, plan.params, plan.tags, run.recall_tracking(uri))
+    tracker = MlflowTracker(uri)
+    run_id = tracker.start(plan.name, plan.params, plan.tags, run.recall_tracking(uri))
     run.remember_tracking(uri, run_id)
-    status: Status = "KILLED"
-    try:
+    with tracker.closing():
         for path, context in ((TRAIN, "training"), (VALID, "validation")):
             tracker.log_dataset(path, read_info(path), context)
         with connected(ray) as cluster, training_bar(plan.job.train.epochs) as bar:
-            say(f"MLflow run {run_id}; Ray's full logs: {cluster.logs}")
-            recorder = Recorder(tracker.log_epoch)
-            with train_on(cluster, plan.job, plan.split, ray, storage, Both(bar, recorder)) as checkpoint:
-                for row in read_progress(checkpoint).history:  # some ended in a process killed before it told of them
-                    recorder.epoch(row)
+            say(f"MLflow run {run_id}; full logs: {log_file()}, and Ray's in {cluster.logs}")
+            watch = Both(bar, Recorder(tracker.log_epoch))
+            with train_on(cluster, plan.job, plan.split, ray, storage, watch) as checkpoint:
                 run.keep(checkpoint)
-        status = "FINISHED"
-    except NLAError:
-        status = "FAILED"
-        raise
-    finally:
-        tracker.finish(status)
+        tell(tracker, run)
+
+
+def catch_up(plan: Plan, run: Run, uri: str) -> None:
+    """Tells MLflow what it was not told of a finished training: it was away, or the process ended too early."""
+    run_id = run.recall_tracking(uri)
+    if lacks_end(uri, run_id):
+        tracker = MlflowTracker(uri, system_metrics=False)
+        tracker.start(plan.name, plan.params, plan.tags, run_id)
+        with tracker.closing():
+            tell(tracker, run)
+
+
+def tell(tracker: MlflowTracker, run: Run) -> None:
+    """The result's epochs, some of which ended in a process that was killed before it told of them, and its facts."""
+    progress = read_progress(run.result)
+    tracker.log_params({"facts": without_tags(progress.facts)})  # first: where the store is away this raises, once
+    recorder = Recorder(tracker.log_epoch)
+    for row in progress.history:
+        recorder.epoch(row)
+
+
+def without_tags(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a training that are not the tags of its MLflow run already."""
+    return {name: fact for name, fact in facts.items() if name != "tags"}
 
 
 def hand_over(plan: Plan, run: Run, run_id: str | None) -> None:
     """Writes the outs of the stage from the result, with the tags of the training that made it."""
-    description = plan.job.build().describe()
-    facts = {"source": plan.info.source, "classes": plan.info.classes, "data": plan.info.extra}
-    export(run.result, MODELS, {**description, **facts, "fingerprint": run.fingerprint}, plan.split.train.row_N)
     progress = read_progress(run.result)
+    export(run.result, MODELS, card(plan), plan.split.train.row_N)
     write_rows(CURVES, progress.history)
-    names = {"mlflow_run_id": run_id, "ray_run": run.fingerprint, "fingerprint": run.fingerprint}
-    chosen = dict(progress.facts)
-    known = {"params": plan.params, "tags": chosen.pop("tags"), "facts": chosen, "history": progress.history}
+    names = {"mlflow_run_id": run_id, "ray_run": run.fingerprint, "fingerprint": run.fingerprint, "name": plan.name}
+    facts = without_tags(progress.facts)
+    known = {"params": plan.params, "tags": progress.facts["tags"], "facts": facts, "history": progress.history}
     write_json(RUN, {**names, **known})
     best = progress.history[progress.best_epoch - 1]
     say(f"kept: epoch {progress.best_epoch} with {best['valid_accuracy']:.2%} accuracy on validation")
+
+
+def card(plan: Plan) -> dict[str, Any]:
+    """What a model's card says beside epoch and metrics; the network is described without being built."""
+    job, info = plan.job, plan.info
+    network = {"architecture": asdict(Architecture.of(job.model, job.num_classes)), "image": asdict(job.image)}
+    known = {"source": info.source, "classes": info.classes, "data": info.extra, "fingerprint": job.fingerprint}
+    return {**network, **known}
 
 
 if __name__ == "__main__":

@@ -84,7 +84,8 @@ def write_samples(
         **{name: [None] * len(labels) for name in ("target", "votes", "posterior")},
         "image": [{"bytes": encode_png(image), "path": f"{i}.png"} for i, image in enumerate(images)],
     }
-    pq.write_table(pa.table(table, with_info(SAMPLES, TableInfo(source, tuple(classes)))), path)
+    info = TableInfo(source, tuple(classes), extra={"image_size": size, "channels": 1})
+    pq.write_table(pa.table(table, with_info(SAMPLES, info)), path)
     return path
 
 

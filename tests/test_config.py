@@ -54,10 +54,11 @@ def test_the_projects_params_hold_every_field_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_the_projects_params_load(name: str) -> None:
-    params = read_params(PARAMS)
-    loaded = section(sections()[name], params)
-    assert loaded.model_dump(mode="json") == params[name]
+def test_the_projects_params_load_and_are_the_defaults(name: str) -> None:
+    """Who leaves a key out gets what the file says."""
+    params, kind = read_params(PARAMS), sections()[name]
+    assert section(kind, params).model_dump(mode="json") == params[name]
+    assert section(kind, {}).model_dump(mode="json") == params[name]
 
 
 @pytest.mark.parametrize(

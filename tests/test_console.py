@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,41 +15,91 @@ import pytest
 from nla.console import bar, say
 
 ROOT = Path(__file__).parents[1]
+Outcome = Callable[[str], tuple[int, str, str]]
 
 
-def stage(body: str) -> subprocess.Popen[str]:
-    """A stage with `body` as its main function."""
+def stage(body: str, folder: Path) -> subprocess.Popen[str]:
+    """A stage with `body` as its main function, in `folder`."""
     code = f"""
-import os, sys, time
+import logging, os, sys, time
 from nla.console import run_stage, say
 from nla.errors import DataError, Diverged
 def main():
 {textwrap.indent(textwrap.dedent(body), "    ")}
 run_stage(main)
 """
-    pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+    script, pipe = folder / "stage.py", subprocess.PIPE
+    script.write_text(code)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("DVC", "MLFLOW"))} | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, script], cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True)
 
 
-def outcome(body: str) -> tuple[int, str, str]:
-    process = stage(body)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+@pytest.fixture
+def outcome(tmp_path: Path) -> Outcome:
+    """(exit code, stdout, stderr) of a stage."""
+
+    def run(body: str) -> tuple[int, str, str]:
+        process = stage(body, tmp_path)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    return run
+
+
+def place(folder: Path) -> str:
+    """The line that says where the log is."""
+    return f"the full log: {folder.resolve()}/.logs/stage.log\n"
 
 
 @pytest.mark.parametrize("kind", ["DataError", "Diverged"])
-def test_an_error_of_the_user_is_a_message(kind: str) -> None:
+def test_an_error_of_the_user_is_a_message(outcome: Outcome, tmp_path: Path, kind: str) -> None:
     code, out, err = outcome(f"say('reading'); raise {kind}('faces.csv is missing: put it into data/raw')")
-    assert (code, out, err) == (1, "reading\n", "error: faces.csv is missing: put it into data/raw\n")
+    said = "error: faces.csv is missing: put it into data/raw\n" + place(tmp_path)
+    assert (code, out, err) == (1, "reading\n", said)
+    assert f"{kind}: faces.csv is missing" in (tmp_path / ".logs/stage.log").read_text()
 
 
-def test_an_error_of_ours_is_not_hidden() -> None:
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("os.mkdir('run.json'); open('run.json')", "run.json: Is a directory"),
+        ("raise OSError(28, 'No space left on device')", "No space left on device"),
+        ("raise PermissionError(13, 'Permission denied', 'models')", "models: Permission denied"),
+        ("raise OSError('Parquet file is truncated')", "Parquet file is truncated"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_a_message(outcome: Outcome, tmp_path: Path, body: str, said: str) -> None:
+    assert outcome(body) == (1, "", f"error: {said}\n{place(tmp_path)}")
+
+
+def test_a_log_that_cannot_be_written_is_a_message(outcome: Outcome, tmp_path: Path) -> None:
+    (tmp_path / ".logs").write_text("in the folder's place")
+    code, out, err = outcome("say('not reached')")
+    assert (code, out, err) == (1, "", f"error: {tmp_path.resolve()}/.logs: File exists\n")
+
+
+def test_libraries_tell_the_log_all_and_the_console_what_counts(outcome: Outcome, tmp_path: Path) -> None:
+    outcome("logging.getLogger('nla').warning('of the run before')")
+    code, out, err = outcome("""
+        for name in ("nla.tracking.tracker", "mlflow.client", "alembic.runtime", "ray.train.v2"):
+            for level in ("debug", "info", "warning", "error"):
+                getattr(logging.getLogger(name), level)(f"{name} {level}")
+    """)
+    kept = [line.split(": ", 1)[1] for line in (tmp_path / ".logs/stage.log").read_text().splitlines()]
+    names = ("nla.tracking.tracker", "mlflow.client", "alembic.runtime", "ray.train.v2")
+    assert kept == [f"{name} {level}" for name in names for level in ("debug", "info", "warning", "error")]
+    assert (code, out) == (0, "")
+    shown = [f"{name} {level}" for name in names[:3] for level in ("warning", "error")]
+    assert err.splitlines() == [*shown, "ray.train.v2 error"]
+
+
+def test_an_error_of_ours_is_not_hidden(outcome: Outcome, tmp_path: Path) -> None:
     code, _, err = outcome("raise KeyError('bug')")
     assert code == 1
-    assert "Traceback" in err and "KeyError: 'bug'" in err
+    assert "Traceback" in err and "KeyError: 'bug'" in err and place(tmp_path) in err
 
 
-def test_a_stage_that_goes_well_is_quiet_and_hushed() -> None:
+def test_a_stage_that_goes_well_is_quiet_and_hushed(outcome: Outcome) -> None:
     assert outcome("print(os.environ['MLFLOW_DISABLE_TELEMETRY'], os.environ['RAY_USAGE_STATS_ENABLED'])") == (
         0,
         "true 0\n",
@@ -55,18 +107,19 @@ def test_a_stage_that_goes_well_is_quiet_and_hushed() -> None:
     )
 
 
-def test_an_interrupt_says_how_to_go_on() -> None:
+def test_an_interrupt_says_how_to_go_on(outcome: Outcome) -> None:
     assert outcome("raise KeyboardInterrupt") == (130, "", "interrupted: `dvc repro` goes on from here\n")
 
 
-def test_a_stage_that_is_terminated_puts_things_in_order() -> None:
-    process = stage("""
+def test_a_stage_that_is_terminated_puts_things_in_order(tmp_path: Path) -> None:
+    body = """
         try:
             print("started", flush=True)
             time.sleep(60)
         finally:
             print("in order")
-    """)
+    """
+    process = stage(body, tmp_path)
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGTERM)

@@ -56,7 +56,7 @@ def track(uri: str, folder: Path) -> str:
 
 def promote(client: MlflowClient, run_id: str, folder: Path) -> None:
     valid = write_samples(folder / "valid.parquet", [0] * 140 + [1] * 60)
-    run = {"mlflow_run_id": run_id, "fingerprint": "f0", "params": {}, "tags": {}}
+    run = {"mlflow_run_id": run_id, "name": "x", "fingerprint": "f0", "params": {}, "tags": {}, "facts": {}}
     for answer in (1, 0):
         models = constant_model(folder / f"models-{answer}", answer)
         record = register(models, {"test": {"accuracy": 0.5}}, run, valid, RegisterConfig(), client.tracking_uri)

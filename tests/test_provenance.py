@@ -97,6 +97,9 @@ def test_a_fingerprint_depends_on_params_and_code_alone(tree: Path) -> None:
     assert fingerprint({**params, "data": "abd"}, files, tree) != first
     assert fingerprint({**params, "train": {"lr": 0.1, "epochs": 4}}, files, tree) != first
     assert fingerprint(params, files[1:], tree) != first
+    moved = [Path("nla/deep/module.py") if file == Path("nla/deep/er/module.py") else file for file in files]
+    shutil.copy(tree / "nla/deep/er/module.py", tree / "nla/deep/module.py")
+    assert fingerprint(params, moved, tree) != first
     (tree / "nla/constants.py").write_text("NAME = 2\n")
     assert fingerprint(params, files, tree) != first
 

@@ -13,22 +13,21 @@ ASK = """
 import json
 from nla.quiet import hush
 hush()
-import dvc.analytics
 from mlflow.telemetry.utils import is_telemetry_disabled
 from ray._common.usage.usage_lib import usage_stats_enabled
-print(json.dumps([not is_telemetry_disabled(), usage_stats_enabled(), dvc.analytics.is_enabled()]))
+print(json.dumps([not is_telemetry_disabled(), usage_stats_enabled()]))
 """
 
 
 @pytest.mark.parametrize("wish", ["default", "on"])
 def test_libraries_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wish: str) -> None:
-    """Asks MLflow, Ray and DVC themselves. The variables of CI services would silence MLflow in any case."""
+    """Asks MLflow and Ray themselves. The variables of CI services would silence MLflow in any case."""
     for name in ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "JENKINS_URL", "TF_BUILD", "CIRCLECI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("DO_NOT_TRACK", raising=False)
-    on = {"MLFLOW_DISABLE_TELEMETRY": "false", "RAY_USAGE_STATS_ENABLED": "1", "DVC_NO_ANALYTICS": ""}
+    on = {"MLFLOW_DISABLE_TELEMETRY": "false", "RAY_USAGE_STATS_ENABLED": "1"}
     done = run_python(ASK, tmp_path, HOME=str(tmp_path), **(on if wish == "on" else {}))
-    assert json.loads(done.stdout) == [wish == "on"] * 3, done.stderr
+    assert json.loads(done.stdout) == [wish == "on"] * 2, done.stderr
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_parts import CLASSES, constant_model, new_store, write_samples
 
+from nla import registry
 from nla.config.register import RegisterConfig
 from nla.errors import RegistryError
 from nla.registry import register
@@ -35,7 +36,8 @@ class Bench:
         run_id = tracker.start(fingerprint, params, tags)
         tracker.log_epoch({"train_loss": 1.0}, 3)
         tracker.finish()
-        return {"mlflow_run_id": run_id, "fingerprint": fingerprint, "params": params, "tags": tags}
+        known = {"mlflow_run_id": run_id, "name": f"synthetic-nla-{fingerprint}", "fingerprint": fingerprint}
+        return {**known, "params": params, "tags": tags, "facts": {"workers": 2}}
 
     def models(self, answer: int, **card: Any) -> Path:
         """A new folder with a model of that answer."""
@@ -174,6 +176,17 @@ def test_the_same_model_is_registered_once(bench: Bench) -> None:
     assert bench.versions() == [1, 2, 3]
 
 
+def test_mended_code_is_registered_and_takes_the_champions_place(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    models, run = bench.models(0), bench.run()
+    bench.register(models, run)
+    bench.register(bench.models(1), run)
+    monkeypatch.setattr(registry, "shipped_code", lambda: "mended")
+    record = bench.register(models, run)
+    assert (record["decision"], record["version"], record["champion_before"]) == ("champion", 3, 1)
+    assert "the model of version 1, served by the present code" in record["reason"]
+    assert (bench.register(models, run)["version"], bench.champion()) == (3, 3)
+
+
 def test_a_run_of_another_store_is_made_anew(bench: Bench) -> None:
     run = bench.run() | {"mlflow_run_id": "0" * 32}
     record = bench.register(bench.models(0), run)
@@ -181,7 +194,8 @@ def test_a_run_of_another_store_is_made_anew(bench: Bench) -> None:
     assert f"This store lacks the run {'0' * 32}: {record['run_id']} repeats its params and" in record["reason"]
     stand_in = bench.client.get_run(record["run_id"])
     assert stand_in.info.status == "FINISHED"
-    assert stand_in.data.params == {"train.lr": "0.1"}
+    assert stand_in.info.run_name == "synthetic-nla-f0"
+    assert stand_in.data.params == {"train.lr": "0.1", "facts.workers": "2"}
     assert stand_in.data.metrics == {
         "test.accuracy": 0.61234,
         "test.mean_accuracy": 0.5,

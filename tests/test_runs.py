@@ -121,5 +121,26 @@ def test_the_mlflow_run_of_a_store_is_remembered(tmp_path: Path) -> None:
     run.remember_tracking("sqlite:///a", "123")
     assert run.recall_tracking("sqlite:///a") == "123"
     assert run.recall_tracking("http://server") == "123"  # that store may get its double
+    run.remember_tracking("http://me:secret@server/?token=hidden", "456")
+    assert run.recall_tracking("sqlite:///a") == "123"
+    assert run.recall_tracking("http://me:changed@server/") == "456"
+    kept = "".join(path.read_text() for path in run.folder.iterdir())
+    assert "secret" not in kept and "hidden" not in kept
+    assert [path.name for path in run.folder.iterdir()] == ["mlflow.json"]
     (run.folder / "mlflow.json").write_text('{"sqlite')
     assert run.recall_tracking("sqlite:///a") is None
+
+
+def test_a_record_that_broke_off_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path, "f")
+    run.remember_tracking("sqlite:///a", "123")
+
+    def breaks(path: Path, text: str, *_: object) -> None:
+        path.write_bytes(text[:5].encode())
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", breaks)
+        with pytest.raises(OSError, match="disk full"):
+            run.remember_tracking("http://server", "456")
+    assert run.recall_tracking("sqlite:///a") == "123"

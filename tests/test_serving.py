@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from nla.data.images import encode_png
 from nla.errors import DataError, WeightsError
 from nla.models.card import load_model, save_model
 from nla.models.classifier import Architecture, Classifier, ImageSpec
-from nla.serving import Predictor
-from nla.serving.logged import REQUIREMENTS, log_served_model, requirements
+from nla.serving import Predictor, logged
+from nla.serving.logged import REQUIREMENTS, log_served_model, requirements, shipped_code
 from nla.serving.predictor import BATCH
 from nla.tracking import MlflowTracker
 
@@ -211,6 +212,20 @@ print(json.dumps({{"label": list(out["label"]), "files": ours}}))
     def test_requirements_are_pinned_without_the_build(self) -> None:
         assert f"torch=={torch.__version__.split('+')[0]}" in requirements()
         assert all(line.count("==") == 1 and "+" not in line for line in requirements())
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"), [("serving/pyfunc.py", True), ("models/resnet.py", True), ("tuning.py", False)]
+)
+def test_the_hash_of_the_served_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, counts: bool) -> None:
+    before = shipped_code()
+    shutil.copytree(ROOT / "nla", tmp_path / "nla")
+    monkeypatch.setattr(logged, "PACKAGE", tmp_path / "nla")
+    monkeypatch.setattr(logged, "SCRIPT", tmp_path / "nla/serving/pyfunc.py")
+    assert shipped_code() == before
+    with (tmp_path / "nla" / file).open("a") as code:
+        code.write("# mended\n")
+    assert (shipped_code() != before) == counts
 
 
 def third_party(files: list[str]) -> set[str]:

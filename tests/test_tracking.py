@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import inspect
+import contextlib
 import json
 import os
 import signal
@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow_parts import ROOT, clean_env, new_store, run_python, write_samples
@@ -19,7 +18,7 @@ from mlflow_parts import ROOT, clean_env, new_store, run_python, write_samples
 from nla.data.schema import read_info
 from nla.errors import RegistryError
 from nla.paths import project_root, workspace
-from nla.tracking import MlflowTracker, NullTracker, Tracker, configure, run_tags
+from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
 from nla.tracking.store import alone, experiment, find_run, refusals, store_id
 
 
@@ -154,6 +153,31 @@ class TestRun:
         run.finish(status)  # type: ignore[arg-type]
         assert client.get_run(run_id).info.status == status
 
+    @pytest.mark.parametrize(
+        ("error", "status"), [(None, "FINISHED"), (ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")]
+    )
+    def test_the_run_is_closed_whatever_happens(
+        self, uri: str, client: MlflowClient, error: type[BaseException] | None, status: str
+    ) -> None:
+        run = tracker(uri)
+        run_id = run.start("x", {}, {})
+        assert lacks_end(uri, run_id)
+        with contextlib.suppress(error or ()), run.closing():
+            if error:
+                raise error
+        assert client.get_run(run_id).info.status == status
+        assert lacks_end(uri, run_id) == (status != "FINISHED")
+
+    def test_what_the_store_lacks_is_nothing_to_end(self, uri: str) -> None:
+        assert not lacks_end(uri, None) and not lacks_end(uri, "0" * 32)
+
+    def test_params_that_are_known_later(self, uri: str, client: MlflowClient) -> None:
+        run = tracker(uri)
+        run_id = run.start("x", {"lr": 1}, {})
+        run.log_params({"lr": 2, "facts": {"first_weights": None, "workers": 2}})
+        run.log_params({"facts": {"workers": 3}})
+        assert client.get_run(run_id).data.params == {"lr": "1", "facts.first_weights": "null", "facts.workers": "2"}
+
     def test_resume_after_sigkill_has_no_doubled_steps(self, uri: str, client: MlflowClient, tmp_path: Path) -> None:
         code = f"""
 import os, signal
@@ -248,17 +272,12 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert [c["name"] for c in json.loads(logged.dataset.schema)["mlflow_colspec"]] == ["image", "label"]
         assert [(tag.key, tag.value) for tag in logged.tags] == [("mlflow.data.context", "training")]
 
-    def test_figures_and_files(self, uri: str, client: MlflowClient, tmp_path: Path) -> None:
-        figure = Figure()
-        figure.subplots().plot([0, 1])
+    def test_files(self, uri: str, client: MlflowClient, tmp_path: Path) -> None:
         (tmp_path / "curves.csv").write_text("epoch\n0\n")
         run = tracker(uri)
         run_id = run.start("x", {}, {})
-        run.log_figure(figure, "plots/curves.png")
         run.log_artifact(tmp_path / "curves.csv", "tables")
-        folder = tmp_path / "mlruns" / run_id / "artifacts"
-        assert (folder / "plots/curves.png").read_bytes().startswith(b"\x89PNG")
-        assert (folder / "tables/curves.csv").read_text() == "epoch\n0\n"
+        assert (tmp_path / "mlruns" / run_id / "artifacts/tables/curves.csv").read_text() == "epoch\n0\n"
 
     def test_system_metrics_go_on_after_a_resume(
         self, uri: str, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
@@ -301,21 +320,3 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert run_tags(tmp_path, "f", "d") == expected
         (tmp_path / "a").write_text("2")
         assert run_tags(tmp_path, "f", "d") == expected | {"nla.git_dirty": "true"}
-
-
-def test_nothing_can_be_told_from_mlflow(tmp_path: Path) -> None:
-    methods = [name for name in vars(Tracker) if not name.startswith("_")]
-    assert methods
-    for name in methods:
-        wanted = inspect.signature(getattr(Tracker, name))
-        assert inspect.signature(getattr(NullTracker, name)) == wanted
-        assert inspect.signature(getattr(MlflowTracker, name)) == wanted
-    nothing = NullTracker()
-    path = write_samples(tmp_path / "train.parquet", [0, 1])
-    assert nothing.start("x", {}, {}, "run") == ""
-    nothing.log_epoch({"loss": 1}, 0)
-    nothing.log_metrics({}, 0)
-    nothing.log_dataset(path, read_info(path), "training")
-    nothing.log_figure(Figure(), "a.png")
-    nothing.log_artifact(path)
-    nothing.finish("FAILED")

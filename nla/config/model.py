@@ -17,8 +17,8 @@ class ModelConfig(Section):
     NAME: ClassVar[str] = "model"
 
     name: str = "resnet18"
-    """resnet18, resnet34, or timm/NAME for any network of timm (`pip install timm`)."""
-    width: Annotated[int, Field(ge=4, le=256)] = 32
+    """resnet18, resnet34, or timm/NAME for any network of timm (`pip install -e .[timm]`), without width and stem."""
+    width: Annotated[int, Field(ge=4, le=256)] = 16
     """Channels of the first stage; 64 is the published ResNet."""
     stem: str = "stride2"
     """imagenet: 7x7 stride 2 and max pooling; stride2: 3x3 stride 2; stride1: 3x3 stride 1."""

@@ -20,8 +20,9 @@ class RayConfig(Section):
     use_gpu: bool | None = None
     """null: a GPU a worker where the cluster has enough of them."""
     cpus_per_worker: Annotated[int, Field(ge=1)] | None = None
-    """null: the cluster's CPUs divided by the workers."""
+    """null: as many as let every worker lie whole on one node."""
     storage_path: str | None = None
-    """Checkpoints of runs under way, shared by all nodes (a folder or URL); null is .runs/ of the project."""
+    """Checkpoints of runs under way, shared by all nodes (a URL, or a folder, from the project's root where it is
+    relative); null is .runs/ of the project."""
     max_failures: Annotated[int, Field(ge=0)] = 0
     """Times that training goes on from its last checkpoint after a worker is lost."""

@@ -15,8 +15,8 @@ class TrainConfig(Section):
     NAME: ClassVar[str] = "train"
 
     seed: Annotated[int, Field(ge=0)] = 0
-    epochs: Annotated[int, Field(ge=1)] = 16
-    batch_size: Annotated[int, Field(ge=1)] = 128
+    epochs: Annotated[int, Field(ge=1)] = 4
+    batch_size: Annotated[int, Field(ge=1)] = 64
     """Global: divided evenly among the workers."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 3e-3
@@ -35,6 +35,7 @@ class TrainConfig(Section):
     """auto: bf16 where the device computes it in hardware."""
     channels_last: bool = True
     compile: bool = False
+    """By torch.compile, which needs a C++ compiler on a CPU."""
     freeze_batchnorm: bool = False
     """Keep the running statistics as they are: for fine-tuning, and for comparing worker counts exactly."""
     select: Literal["accuracy", "mean_accuracy"] = "accuracy"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,12 +121,11 @@ def batches(
     rank: int = 0,
     world_size: int = 1,
     augment: Augment | None = None,
-    start_step: int = 0,
 ) -> Generator[Batch]:
-    """This rank's part of each global batch of an epoch, from `start_step` on, made ahead by one thread.
+    """This rank's part of each global batch of an epoch, made ahead by one thread.
 
     Step s takes order[s * batch_size : (s + 1) * batch_size], rank r its r-th contiguous part; an incomplete last batch
-    is left out. An augmented image depends on (seed, epoch, index) alone, not on the number of ranks or a resume.
+    is left out. An augmented image depends on (seed, epoch, index) alone, not on the number of ranks.
     The thread ends with the iterator (exhausted, closed or collected); its errors are raised here.
     Raises TrainingError where the batch is larger than the split or the ranks do not divide it.
     """
@@ -138,17 +137,10 @@ def batches(
             f"train.batch_size: {batch_size} does not divide among {world_size} workers: change it or ray.num_workers"
         )
     order, share = epoch_order(n, seed, epoch), batch_size // world_size
-    starts = (s * batch_size + rank * share for s in range(start_step, steps_per_epoch(n, batch_size)))
+    starts = (s * batch_size + rank * share for s in range(steps_per_epoch(n, batch_size)))
     seed_N = np.random.default_rng((seed, AUGMENT, epoch)).integers(2**63, size=n)
     plain = (_batch(samples, order[start : start + share]) for start in starts)
     return _ahead(_augmented(batch, augment, seed_N) if augment else batch for batch in plain)
-
-
-def shard(samples: Samples, *, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-    """Every world_size-th sample from `rank` on, in order, unpadded: the ranks together see each one once."""
-    index_M = np.arange(rank, len(samples), world_size)
-    for start in range(0, len(index_M), batch_size):
-        yield _batch(samples, index_M[start : start + batch_size])
 
 
 def _batch(samples: Samples, index_B: np.ndarray) -> Batch:

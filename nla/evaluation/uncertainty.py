@@ -1,4 +1,4 @@
-"""How sure a prediction is: entropy, ambiguity, and its place in the paper's triangle.
+"""How sure a prediction is: entropy and ambiguity.
 
 Legend: N samples, C classes; p_NC probabilities.
 """
@@ -29,12 +29,3 @@ def ambiguity(p_NC: np.ndarray) -> Floats:
         return np.zeros(len(p_NC))
     two_N2 = np.sort(np.asarray(p_NC, np.float64), axis=1)[:, -2:]
     return 1 - (two_N2[:, 1] - two_N2[:, 0])
-
-
-def positions(p_NC: np.ndarray, label_N: np.ndarray) -> Floats:
-    """(p_GT, p_NN) [N, 2]: probability of the given label, and the largest one among the other classes."""
-    p = np.asarray(p_NC, np.float64)
-    rows = np.arange(len(p))
-    others = p.copy()
-    others[rows, label_N] = 0
-    return np.stack([p[rows, label_N], others.max(axis=1)], axis=1)

@@ -52,14 +52,21 @@ class Classifier(nn.Module):
     def __init__(self, architecture: Architecture, image: ImageSpec) -> None:
         super().__init__()
         self.architecture, self.image = architecture, image
-        self.backbone = _backbone(architecture, image.channels)
+        self.layout = torch.channels_last
+        self.backbone = _backbone(architecture, image)
         # 255 folded in: (x / 255 - mean) / std = (x - 255 mean) / (255 std)
         self.register_buffer("mean", torch.tensor(image.mean).view(1, -1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(image.std).view(1, -1, 1, 1) * 255, persistent=False)
 
+    def lay_out(self, layout: torch.memory_format) -> Classifier:
+        """The same, with weights and images in `layout`: the images' strides choose the kernels of a convolution."""
+        self.layout = layout
+        return self.to(memory_format=layout)  # type: ignore[call-overload]
+
     def normalise(self, images_NHWC: Tensor) -> Tensor:
-        """uint8 [N, H, W, C] -> float32 [N, C, H, W], in channels-last memory as it came."""
-        return (images_NHWC.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        """uint8 [N, H, W, C] -> float32 [N, C, H, W] in the memory format of `lay_out`, else channels-last."""
+        x = images_NHWC.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.layout)
+        return (x - self.mean) / self.std
 
     def forward(self, images_NHWC: Tensor, mirrored: bool = False) -> Tensor:
         """Logits; with `mirrored`, those of the images and then those of their mirrors, [2 N, num_classes].
@@ -81,16 +88,26 @@ class Classifier(nn.Module):
         return cls(Architecture(**description["architecture"]), spec)
 
 
-def _backbone(architecture: Architecture, channels: int) -> nn.Module:
+def _backbone(architecture: Architecture, image: ImageSpec) -> nn.Module:
     of = architecture
     if of.name in RESNETS:
-        return ResNet(of.name, of.num_classes, channels=channels, width=of.width, stem=of.stem, dropout=of.dropout)
-    name = of.name.removeprefix("timm/")
+        return ResNet(
+            of.name, of.num_classes, channels=image.channels, width=of.width, stem=of.stem, dropout=of.dropout
+        )
     try:
-        import timm
-
-        return timm.create_model(name, num_classes=of.num_classes, in_chans=channels, drop_rate=of.dropout)
+        return _of_timm(of, image)
     except ImportError as error:
-        raise WeightsError(f"model.name {of.name} needs timm ({error}): `pip install timm`") from None
+        raise WeightsError(f"model.name {of.name} needs timm ({error}): `pip install -e .[timm]`") from None
     except RuntimeError as error:  # a name that timm does not know; or a torchvision that does not fit this torch
         raise WeightsError(f"model.name {of.name}: timm cannot build it ({error}): see timm.list_models()") from None
+
+
+def _of_timm(of: Architecture, image: ImageSpec) -> nn.Module:
+    import timm
+
+    name = of.name.removeprefix("timm/")
+    options = {"num_classes": of.num_classes, "in_chans": image.channels, "drop_rate": of.dropout}
+    try:
+        return timm.create_model(name, img_size=image.size, **options)
+    except TypeError:  # a convolutional network takes images of any size, and no such option
+        return timm.create_model(name, **options)

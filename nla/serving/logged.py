@@ -10,6 +10,7 @@ import pandas as pd
 
 from nla.data.images import encode_png
 from nla.models.card import read_card
+from nla.provenance import fingerprint, imported_sources
 from nla.quiet import hush
 from nla.serving.predictor import WEIGHTS
 
@@ -69,6 +70,12 @@ def log_served_model(run_id: str, models: Path) -> ModelInfo:
         metadata={"classes": card["classes"], "source": card["source"]},
     )
     return logged
+
+
+def shipped_code() -> str:
+    """Hash of the code that runs when the model is served: the script and what it imports of this package."""
+    root = PACKAGE.parent
+    return fingerprint({}, imported_sources(SCRIPT.relative_to(root), root), root)
 
 
 def requirements() -> list[str]:

@@ -1,4 +1,4 @@
-"""MLflow, or nothing: whoever is tracked cannot tell `MlflowTracker` from `NullTracker`."""
+"""Runs in MLflow: where its store is, and what is taken down there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from nla.quiet import hush
 
 hush()  # MLflow starts its telemetry when it is imported
 
-from nla.tracking.store import configure, run_tags  # noqa: E402
-from nla.tracking.tracker import MlflowTracker, NullTracker, Status, Tracker  # noqa: E402
+from nla.tracking.store import configure, lacks_end, run_tags  # noqa: E402
+from nla.tracking.tracker import MlflowTracker  # noqa: E402
 
-__all__ = ["MlflowTracker", "NullTracker", "Status", "Tracker", "configure", "run_tags"]
+__all__ = ["MlflowTracker", "configure", "lacks_end", "run_tags"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nla.errors import RegistryError
 from nla.provenance import git_commit
+from nla.uris import without_credentials
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 ARTIFACTS = "mlruns"
@@ -63,13 +63,13 @@ def refusals(uri: str) -> Iterator[None]:
     try:
         yield
     except REFUSALS as error:
-        reason = f"the MLflow store {_shown(uri)} refuses: {explain(error, uri)}"
+        reason = f"the MLflow store {without_credentials(uri)} refuses: {explain(error, uri)}"
         raise RegistryError(f"{reason}\nCheck MLFLOW_TRACKING_URI, and that its server runs") from None
 
 
 def explain(error: Exception, uri: str) -> str:
     """What a store said, without passwords; of a server that does not answer, the cause at the end alone."""
-    return str(error).replace(uri, _shown(uri)).split("(Caused by ")[-1]
+    return str(error).replace(uri, without_credentials(uri)).split("(Caused by ")[-1]
 
 
 def store_id(client: MlflowClient) -> str:
@@ -102,9 +102,16 @@ def find_run(client: MlflowClient, run_id: str | None) -> Run | None:
     return found[0] if found else None
 
 
-def run_tags(root: Path, fingerprint: str, data_hash: str) -> dict[str, str]:
-    """What links an MLflow run to the code, the data and the DVC experiment that it comes from."""
-    commit = git_commit(root) or ""
+def lacks_end(uri: str, run_id: str | None) -> bool:
+    """Whether this store has the run, and not as finished."""
+    with refusals(uri):
+        run = find_run(MlflowClient(uri), run_id)
+    return run is not None and run.info.status != "FINISHED"
+
+
+def run_tags(workspace: Path, fingerprint: str, data_hash: str) -> dict[str, str]:
+    """What links an MLflow run to the code in `workspace`, the data and the DVC experiment that it comes from."""
+    commit = git_commit(workspace) or ""
     tags = {
         "nla.fingerprint": fingerprint,
         "nla.data": data_hash,
@@ -116,10 +123,6 @@ def run_tags(root: Path, fingerprint: str, data_hash: str) -> dict[str, str]:
         "dvc.exp_baseline": os.environ.get("DVC_EXP_BASELINE_REV"),
     }
     return {name: value for name, value in tags.items() if value}
-
-
-def _shown(uri: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def _database(uri: str, root: Path) -> Path | None:

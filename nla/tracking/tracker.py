@@ -1,4 +1,4 @@
-"""Who takes a run down: the driver holds one tracker, the workers none."""
+"""What takes a run down: the driver holds one tracker, the workers none."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import logging
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
@@ -29,62 +29,8 @@ from nla.errors import RegistryError
 from nla.tracking.dataset import TableDataset
 from nla.tracking.store import REFUSALS, STANDS_FOR, experiment, explain, find_run, refusals
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 log = logging.getLogger(__name__)
-
-
-class Tracker(Protocol):
-    """Takes down what happens in one run."""
-
-    def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None) -> str:
-        """Opens a run, or goes on with `run_id` where the store has it. Gives the run's id, empty without a store."""
-        ...
-
-    def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
-        """Metrics of an epoch. What is known of it stays as it is; a store that is away is told with the next epoch."""
-        ...
-
-    def log_metrics(self, metrics: Mapping[str, Any], epoch: int) -> None:
-        """Final metrics of the model of that epoch, nested or not; what is no finite number is left out."""
-        ...
-
-    def log_dataset(self, path: Path, info: TableInfo, context: str) -> None:
-        """A table of samples by its hash, rows and counts a class; `context` is such as training."""
-        ...
-
-    def log_figure(self, figure: Figure, name: str) -> None:
-        """A picture under the artifact path `name`, such as plots/confusion.png."""
-        ...
-
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """A file, into the artifact folder `folder`."""
-        ...
-
-    def finish(self, status: Status = "FINISHED") -> None:
-        """Closes the run. A run that failed stays open where the store refuses: why it failed is to be heard."""
-        ...
-
-
-class NullTracker:
-    """Takes nothing down."""
-
-    def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None) -> str:
-        return ""
-
-    def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None: ...
-
-    def log_metrics(self, metrics: Mapping[str, Any], epoch: int) -> None: ...
-
-    def log_dataset(self, path: Path, info: TableInfo, context: str) -> None: ...
-
-    def log_figure(self, figure: Figure, name: str) -> None: ...
-
-    def log_artifact(self, path: Path, folder: str | None = None) -> None: ...
-
-    def finish(self, status: Status = "FINISHED") -> None: ...
 
 
 class MlflowTracker:
@@ -100,6 +46,7 @@ class MlflowTracker:
         self._steps: dict[str, set[int]] = {}
 
     def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None) -> str:
+        """Opens a run, or goes on with `run_id` where the store has it. Gives the run's id."""
         with refusals(self._uri):
             run = find_run(self._client, run_id)
             if run is None:
@@ -108,13 +55,39 @@ class MlflowTracker:
             else:
                 self._client.update_run(run.info.run_id, status="RUNNING")
             self._run_id = str(run.info.run_id)
-            self._describe(params, tags, run)
+            self._log_params(params, run)
+            given = [RunTag(_key(key), _cut(value, MAX_TAG_VAL_LENGTH)) for key, value in tags.items()]
+            self._client.log_batch(self._run_id, tags=given)
         if self._system_metrics:
             self._monitor = _monitor(self._run_id, self._uri)
             self._monitor.start()
         return self._run_id
 
+    def reopen(self, record: Mapping[str, Any]) -> str:
+        """Goes on with the run of run.json, or makes it anew in a store that lacks it. Gives the run's id."""
+        params = {**record["params"], "facts": record["facts"]}
+        return self.start(record["name"], params, record["tags"], record["mlflow_run_id"])
+
+    @contextlib.contextmanager
+    def closing(self) -> Iterator[None]:
+        """Closes the run whatever happens inside: FAILED after an error, KILLED where the process is to end."""
+        status: Status = "KILLED"
+        try:
+            yield
+            status = "FINISHED"
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            self.finish(status)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Parameters, nested or not; one that the run has already stays as it is."""
+        with refusals(self._uri):
+            self._log_params(params, self._client.get_run(self._run_id))
+
     def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
+        """Metrics of an epoch. What is known of it stays as it is; a store that is away is told with the next epoch."""
         self._waiting += _metrics(metrics, epoch)
         try:
             self._deliver()
@@ -123,25 +96,25 @@ class MlflowTracker:
             log.warning("MLflow cannot be told of epoch %d now, the next one tries again: %s", epoch, reason)
 
     def log_metrics(self, metrics: Mapping[str, Any], epoch: int) -> None:
+        """Final metrics of the model of that epoch, nested or not; what is no finite number is left out."""
         numbers = {name: value for name, value in flatten(metrics).items() if _is_finite(value)}
         with refusals(self._uri):
             new = [metric for metric in _metrics(numbers, epoch) if self._value(metric.key, epoch) != metric.value]
             self._client.log_batch(self._run_id, metrics=new)
 
     def log_dataset(self, path: Path, info: TableInfo, context: str) -> None:
+        """A table of samples by its hash, rows and counts a class; `context` is such as training."""
         dataset = TableDataset(path, info)._to_mlflow_entity()
         with refusals(self._uri):
             self._client.log_inputs(self._run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])])
 
-    def log_figure(self, figure: Figure, name: str) -> None:
-        with refusals(self._uri):
-            self._client.log_figure(self._run_id, figure, name)
-
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """A file, into the artifact folder `folder`."""
         with refusals(self._uri):
             self._client.log_artifact(self._run_id, str(path), folder)
 
     def finish(self, status: Status = "FINISHED") -> None:
+        """Closes the run. A run that failed stays open where the store refuses: why it failed is to be heard."""
         if self._monitor is not None:
             self._monitor.finish()
         forgiving = contextlib.nullcontext() if status == "FINISHED" else contextlib.suppress(RegistryError)
@@ -149,14 +122,11 @@ class MlflowTracker:
             self._deliver()
             self._client.set_terminated(self._run_id, status)
 
-    def _describe(self, params: Mapping[str, Any], tags: Mapping[str, str], run: Run) -> None:
-        """Logs the params that the run lacks, and all tags."""
+    def _log_params(self, params: Mapping[str, Any], run: Run) -> None:
         texts = {_key(name): _cut(_text(value), MAX_PARAM_VAL_LENGTH) for name, value in flatten(params).items()}
         missing = [Param(name, text) for name, text in texts.items() if name not in run.data.params]
         for start in range(0, len(missing), MAX_PARAMS_TAGS_PER_BATCH):
             self._client.log_batch(self._run_id, params=missing[start : start + MAX_PARAMS_TAGS_PER_BATCH])
-        given = [RunTag(_key(name), _cut(value, MAX_TAG_VAL_LENGTH)) for name, value in tags.items()]
-        self._client.log_batch(self._run_id, tags=given)
 
     def _deliver(self) -> None:
         """Logs what waits and is not there yet: a resumed run has some of it, and so may a server that was away."""
@@ -182,7 +152,10 @@ class MlflowTracker:
 
 
 def _monitor(run_id: str, uri: str) -> Any:
-    """CPU, memory, disk, network and GPU every ten seconds, its steps going on where the run's end."""
+    """CPU, memory, disk and network every ten seconds, its steps going on where the run's end.
+
+    MLflow adds the GPU where nvidia-ml-py is installed, the extra `gpu`.
+    """
     return SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=uri)  # type: ignore[no-untyped-call]
 
 

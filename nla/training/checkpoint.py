@@ -42,7 +42,7 @@ class Progress:
     early_epoch: int = 0
     """Whole epochs before that of the early positions."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What was chosen at the start: precision, first weights, workers."""
+    """First weights, precision, workers, device; `before` where a part of the epochs ran on others."""
 
 
 def write_checkpoint(folder: Path, progress: Progress, tensors: dict[str, dict[str, Tensor]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import tempfile
 import threading
 import time
@@ -19,13 +20,16 @@ import pyarrow.fs as pa_fs
 import ray
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.exceptions import RayError
+from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
+from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from nla.cluster import Cluster
 from nla.config.ray import RayConfig
 from nla.errors import NLAError, TrainingError
+from nla.paths import project_root
 from nla.training.job import Job
 from nla.training.loop import Split, train
 from nla.training.observer import Observer
@@ -33,6 +37,12 @@ from nla.training.workers import Workers
 
 SAY_EVERY = 0.25  # seconds between two messages about steps
 LISTEN_EVERY = 0.25
+POLL, POLL_EVERY = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2"
+"""How often Ray looks at its workers. The checkpoint of each epoch waits for that, up to 2 s by Ray's default."""
+START_ATTEMPTS = 2
+"""Of a minute each, to find room for the workers on a cluster that others use too; Ray would go on for ever."""
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -42,21 +52,23 @@ def train_on(
     """Trains `job`, going on from its checkpoint in `storage`; gives the folder of the last checkpoint.
 
     Args:
-        storage: folder or URL that all nodes see; the run in it is named by the job's fingerprint.
+        storage: folder or URL that all nodes see; the run in it is named by the job's fingerprint. A relative folder
+            is one of the project.
 
     Raises the NLAError of the first worker that had one, else TrainingError with the place of the logs.
     """
     cpus, gpu = cluster.share(config)
-    mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
-    spec = {"job": job, "split": ray.put(split), "cpus": cpus, "mailbox": mailbox}
+    mailbox: Any = ray.remote(num_cpus=0)(_Mailbox).remote()
+    spec = {"job": job, "split": ray.put(split), "cpus": cpus, "gpu": gpu, "mailbox": mailbox}
+    os.environ.setdefault(POLL, POLL_EVERY)
     trainer = TorchTrainer(
         _work,
         train_loop_config=spec,
         scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu=gpu, resources_per_worker={"CPU": cpus}),
         run_config=RunConfig(
             name=job.fingerprint,
-            storage_path=storage,
-            failure_config=FailureConfig(max_failures=config.max_failures),
+            storage_path=_absolute(storage),
+            failure_config=FailureConfig(config.max_failures, controller_failure_limit=START_ATTEMPTS - 1),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
@@ -65,6 +77,8 @@ def train_on(
             result = trainer.fit()
         except TrainingFailedError as error:
             raise _reason(error, cluster) from None
+    if failure := ray.get(mailbox.failure.remote()):
+        raise failure
     if result.checkpoint is None:
         raise TrainingError(f"Ray Train ended without a checkpoint: see {cluster.logs}")
     with result.checkpoint.as_directory() as folder:
@@ -73,9 +87,7 @@ def train_on(
 
 def forget(storage: str, name: str) -> None:
     """Removes the checkpoints of the run `name` in `storage`, a folder or URL; Ray would go on from them."""
-    filesystem, path = (
-        (pa_fs.LocalFileSystem(), storage) if "://" not in storage else pa_fs.FileSystem.from_uri(storage)
-    )
+    filesystem, path = pa_fs.FileSystem.from_uri(_absolute(storage))
     folder = f"{path}/{name}"
     if filesystem.get_file_info(folder).type == pa_fs.FileType.Directory:
         for entry in filesystem.get_file_info(pa_fs.FileSelector(folder)):
@@ -85,11 +97,23 @@ def forget(storage: str, name: str) -> None:
                 filesystem.delete_file(entry.path)
 
 
+def _absolute(storage: str) -> str:
+    """`storage` for any working folder: Ray refuses a relative one."""
+    return storage if "://" in storage else str(project_root() / storage)
+
+
 def _work(spec: dict[str, Any]) -> None:
-    """What each Ray worker runs."""
+    """What each Ray worker runs. After an NLAError it has nothing to do: a repetition would only meet it again."""
+    mailbox = spec["mailbox"]
+    if ray.get(mailbox.failure.remote()):
+        return
     torch.set_num_threads(spec["cpus"])
-    observer = _Letters(spec["mailbox"])
-    train(spec["job"], ray.get(spec["split"]), Workers.joined(get_device()), _RayStore(), observer)
+    device = get_device() if spec["gpu"] else torch.device("cpu")  # Ray would give a GPU that it has not shared out
+    try:
+        train(spec["job"], ray.get(spec["split"]), Workers.joined(device), _RayStore(), _Letters(mailbox))
+    except NLAError as error:
+        ray.get(mailbox.fail.remote(error))
+        raise  # the other workers may be waiting for this one: only Ray can end them
 
 
 class _RayStore:
@@ -114,10 +138,11 @@ class _RayStore:
 
 
 class _Mailbox:
-    """An actor that keeps what the first worker says until the driver fetches it."""
+    """An actor that keeps what the first worker says until the driver fetches it, and an error that ends training."""
 
     def __init__(self) -> None:
         self.letters: list[tuple[str, tuple[Any, ...]]] = []
+        self.error: NLAError | None = None
 
     def put(self, kind: str, *content: Any) -> None:
         self.letters.append((kind, content))
@@ -125,6 +150,12 @@ class _Mailbox:
     def fetch(self) -> list[tuple[str, tuple[Any, ...]]]:
         letters, self.letters = self.letters, []
         return letters
+
+    def fail(self, error: NLAError) -> None:
+        self.error = self.error or error
+
+    def failure(self) -> NLAError | None:
+        return self.error
 
 
 class _Letters:
@@ -146,12 +177,20 @@ class _Letters:
 
 @contextlib.contextmanager
 def _relay(mailbox: Any, observer: Observer) -> Iterator[None]:
-    """Passes letters on to `observer` in a thread of the driver, the last ones before it leaves."""
+    """Passes letters on to `observer` in a thread of the driver, the last ones before it leaves.
+
+    Trouble with that is logged alone: it must neither stop a training nor hide why one failed.
+    """
     done = threading.Event()
 
     def deliver() -> None:
-        for kind, content in ray.get(mailbox.fetch.remote()):
-            getattr(observer, kind)(*content)
+        try:
+            for kind, content in ray.get(mailbox.fetch.remote()):
+                getattr(observer, kind)(*content)
+        except RayError:
+            log.debug("no letters: Ray is gone", exc_info=True)
+        except Exception:
+            log.exception("what training tells could not be shown or recorded")
 
     def listen() -> None:
         while not done.wait(LISTEN_EVERY):
@@ -172,6 +211,6 @@ def _reason(error: TrainingFailedError, cluster: Cluster) -> NLAError:
     ours = [failure for _, failure in sorted(failures.items()) if isinstance(failure, NLAError)]
     if ours:
         return ours[0]
-    logging.getLogger(__name__).debug("training failed", exc_info=error)
+    log.debug("training failed", exc_info=error)
     last = str(error).strip().splitlines()[-1]
     return TrainingError(f"training failed: {last}\nThe full logs: {cluster.logs}")

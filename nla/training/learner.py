@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from nla.training.job import Job
 from nla.training.optim import make_optimizer
 from nla.training.precision import use_bf16
 from nla.training.workers import Workers
+
 
 @dataclass(frozen=True)
 class StepResult:
@@ -37,7 +38,7 @@ class Learner:
         if job.first_weights is not None:
             self.model.backbone.load_state_dict(job.first_weights)
         layout = torch.channels_last if job.train.channels_last else torch.contiguous_format
-        self.model = self.model.to(device=workers.device, memory_format=layout)  # type: ignore[call-overload]
+        self.model = self.model.to(workers.device).lay_out(layout)
         self.loss = build_loss(job.loss.name, job.loss.model_dump(exclude={"name"}))
         self.optimizer = make_optimizer(self.model, job.train)
         self.average = _average(self.model, job.train.ema)
@@ -45,6 +46,19 @@ class Learner:
         self.replica = workers.replicate(self.model)
         if job.train.compile:
             self.replica.compile()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Where and how it computes; JSON-able."""
+        device = self.workers.device
+        cuda = device.type == "cuda"
+        return {
+            "precision": "bf16" if self.bf16 else "fp32",
+            "workers": self.workers.size,
+            "device": device.type,
+            "device_name": torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability(),
+            "tf32": cuda and torch.backends.cudnn.allow_tf32,  # of convolutions that are to be float32
+        }
 
     def start_epoch(self, epoch: int) -> None:
         """Training mode, and a random state that depends on seed, epoch and worker alone: dropout survives a resume."""

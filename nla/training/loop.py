@@ -8,10 +8,11 @@ alone, so that an interrupted training ends with the same weights, bit for bit, 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ def train(job: Job, split: Split, workers: Workers, store: Store, observer: Obse
     """Trains to the last epoch, going on from the store's checkpoint where there is one.
 
     Raises:
-        Diverged: the loss is no longer finite; the checkpoint of the epoch before stays.
+        Diverged: the loss, or that on validation, is no longer finite; the checkpoint of the epoch before stays.
         TrainingError: the batch does not divide among the workers or is larger than the data, or the checkpoint is
             another training's.
     """
@@ -73,6 +74,8 @@ def train(job: Job, split: Split, workers: Workers, store: Store, observer: Obse
     while state.progress.epochs_done < job.train.epochs and not _stalled(job, state.progress):
         row = _run_epoch(job, state, split, workers, observer)
         state = _count(job, state, row)
+        if _stalled(job, state.progress):
+            _settle_early(state)
         store.save(_writer(state) if workers.first else None, row)
         if workers.first:
             observer.epoch(row)
@@ -81,7 +84,7 @@ def train(job: Job, split: Split, workers: Workers, store: Store, observer: Obse
 
 def _start(job: Job, split: Split, workers: Workers) -> State:
     learner = Learner(job, workers)
-    facts = {**job.facts, "precision": "bf16" if learner.bf16 else "fp32", "workers": workers.size}
+    facts = {**job.facts, **learner.facts}
     progress = Progress(job.fingerprint, job.train.epochs, early_epoch=job.train.epochs // EARLY, facts=facts)
     unseen_N2 = torch.full((len(split.train), 2), torch.nan, device=workers.device)
     positions = {name: unseen_N2.clone() for name in ("early", "late")}
@@ -93,12 +96,21 @@ def _restore(state: State, folder: Path) -> State:
     if progress.fingerprint != state.progress.fingerprint:
         raise TrainingError(f"{folder} is of another training ({progress.fingerprint}): remove it and run again")
     learner = state.learner
+    _note_place(progress, learner.facts)
     learner.model.load_state_dict(read_group(folder, "model"))
     restore_optimizer(learner.model, learner.optimizer, read_group(folder, "optimizer"))
     if learner.average is not None:
         learner.average.load_state_dict(read_group(folder, "average"))
     positions = {k: v.to(learner.workers.device) for k, v in read_group(folder, "positions").items()}
     return State(progress, learner, positions, read_group(folder, "best"))
+
+
+def _note_place(progress: Progress, here: dict[str, Any]) -> None:
+    """Makes `here` facts: a resume may be on other workers. What was otherwise up to now stays, under `before`."""
+    other = {name: progress.facts.get(name) for name in here if progress.facts.get(name) != here[name]}
+    if other:
+        before = [*progress.facts.get("before", []), {"epochs_done": progress.epochs_done, **other}]
+        progress.facts = {**progress.facts, **here, "before": before}
 
 
 def _run_epoch(job: Job, state: State, split: Split, workers: Workers, observer: Observer) -> dict[str, float]:
@@ -111,6 +123,8 @@ def _run_epoch(job: Job, state: State, split: Split, workers: Workers, observer:
     for model in dict.fromkeys((learner.model, learner.kept)):
         workers.agree_on_buffers(model.backbone)
     metrics = validate(learner.kept, split.valid, workers, learner.bf16)
+    if not math.isfinite(metrics["valid_nll"]):  # the last step of the epoch broke the weights: no loss has seen it
+        raise _diverged("loss on validation", f"after epoch {epoch + 1}")
     return {
         "epoch": epoch + 1,
         "train_loss": loss,
@@ -164,18 +178,27 @@ def _device_batches(
     for batch in host:
         target = batch.label_B if batch.target_BC is None else batch.target_BC
         arrays = (batch.images_BHWC, target, batch.index_B)
-        on_device = [torch.from_numpy(array).to(workers.device, non_blocking=True) for array in arrays]
+        on_device = [_moved(torch.from_numpy(array), workers.device) for array in arrays]
         yield on_device[0], on_device[1], on_device[2]
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on the device; from pinned memory alone does a copy to a GPU go on beside the computation."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _check_finite(losses: list[Tensor], epoch: int, first_step: int) -> None:
     finite = torch.stack(losses).isfinite().tolist()
     if not all(finite):
         step = first_step + finite.index(False)
-        raise Diverged(
-            f"the loss is not finite at epoch {epoch + 1}, step {step + 1}: lower train.lr, set train.grad_clip, or "
-            "take train.precision fp32; the checkpoint of the epoch before is kept"
-        )
+        raise _diverged("loss", f"at epoch {epoch + 1}, step {step + 1}")
+
+
+def _diverged(what: str, when: str) -> Diverged:
+    return Diverged(
+        f"the {what} is not finite {when}: lower train.lr, set train.grad_clip, or take train.precision fp32; "
+        "the checkpoint of the epoch before is kept"
+    )
 
 
 def _count(job: Job, state: State, row: dict[str, float]) -> State:
@@ -193,6 +216,14 @@ def _count(job: Job, state: State, row: dict[str, float]) -> State:
 
 def _stalled(job: Job, progress: Progress) -> bool:
     return 0 < job.train.patience <= progress.epochs_done - progress.best_epoch
+
+
+def _settle_early(state: State) -> None:
+    """Where training stops before the early epoch, the early positions are those of the last one."""
+    progress = state.progress
+    if progress.epochs_done <= progress.early_epoch:
+        progress.early_epoch = progress.epochs_done - 1
+        state.positions["early"].copy_(state.positions["late"])
 
 
 def _writer(state: State) -> Callable[[Path], None]:

@@ -14,7 +14,7 @@ from nla.config.data import DataConfig
 from nla.data.images import decode, pixel_hash
 from nla.data.ingest import ingest
 from nla.data.schema import FACES
-from nla.data.sources import csv_rows, open_source
+from nla.data.sources import csv_rows, ferplus, open_source
 from nla.data.sources.base import Findings
 from nla.errors import DataError
 
@@ -274,6 +274,22 @@ def test_known_oddities_are_notes(tmp_path: Path) -> None:
         "train: 6 rows, published are 28,709",
         "valid: 2 rows, published are 3,589",
         "test: 2 rows, published are 3,589",
+    ]
+
+
+def test_classes_that_the_votes_give_other_counts_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row i has 9 - i votes for neutral and i for surprise. A file with the right sums may still have been edited."""
+    published = {"train": (5, 0, 1, 0, 0, 0, 0, 0), "valid": (0, 0, 2, 0, 0, 0, 0, 0), "test": (0, 0, 2, 0, 0, 0, 0, 0)}
+    monkeypatch.setattr(ferplus, "PUBLISHED_ROWS", {"train": 6, "valid": 2, "test": 2})
+    monkeypatch.setattr(ferplus, "PUBLISHED_CLASSES", published)
+    files = Files()
+    assert read(files.write(tmp_path))[1].warnings == []
+    files.votes[0] = files.votes[0].replace("9,0,0,", "0,9,0,")
+    assert read(files.write(tmp_path))[1].warnings == [
+        "train: 4 rows of neutral by majority, published are 5",
+        "train: 1 rows of happiness by majority, published are 0",
     ]
 
 

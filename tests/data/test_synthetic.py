@@ -195,7 +195,7 @@ def test_signed_parameters_have_symmetric_ranges() -> None:
 def test_every_muscle_and_every_feature_of_a_look_shows() -> None:
     """A parameter that changes no pixel would be a promise not kept."""
     rng = np.random.default_rng(3)
-    rest, look = np.zeros((24, len(Muscle))), Look.draw(24, rng)
+    rest, look = np.zeros((64, len(Muscle))), Look.draw(64, rng)
     base = draw_faces(rest, look, np.random.default_rng(0)).astype(int)
     for muscle in Muscle:
         moved = rest.copy()

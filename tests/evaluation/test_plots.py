@@ -23,7 +23,6 @@ from nla.config.evaluate import EvaluateConfig
 from nla.evaluation import counts, plots
 from nla.evaluation.calibration import Reliability, reliability
 from nla.evaluation.metrics import measure
-from nla.evaluation.uncertainty import positions
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 TEST_COUNTS = (1090, 893, 396, 384, 273, 18, 83, 16)  # of FERPlus
@@ -72,13 +71,19 @@ def draw_curves() -> Figure:
     return plots.training_curves(epochs(16), 14)
 
 
+def positions(p_NC: np.ndarray, label_N: np.ndarray) -> np.ndarray:
+    """(p_GT, p_NN) [N, 2]."""
+    rivals = [np.delete(p, label).max() for p, label in zip(p_NC, label_N, strict=True)]
+    return np.stack([p_NC[np.arange(len(p_NC)), label_N], rivals], axis=1)
+
+
 @cache
-def draw_triangle() -> Figure:
+def draw_triangle(title: str = "") -> Figure:
     (early, label_N), (late, _) = predictions(1.0), predictions(5.0)
     flipped_N = np.random.default_rng(0).random(len(label_N)) < 0.3
     given_N = np.where(flipped_N, (label_N + 1) % 8, label_N)
     places = positions(early, given_N), positions(late, given_N)
-    return plots.weight_triangle(bump, *places, flipped_N, progress_early=0.06, progress_late=0.94)
+    return plots.weight_triangle(bump, *places, flipped_N, progress_early=0.06, progress_late=0.94, title=title)
 
 
 @cache
@@ -280,6 +285,12 @@ class TestTriangle:
         assert late == ["kept label: mean weight 1.15", "flipped label: mean weight 0.60"]
         assert {"Early: 0 % of training", "Late: 50 % of training"} <= set(said(figure).split("\n"))
         assert {"clean", "ambiguous", "noisy"} <= set(said(figure).split("\n"))
+
+    def test_a_title_has_room(self) -> None:
+        title = "weight of `released`, not used by ce"
+        figure = draw_triangle(title)
+        assert title in said(figure)
+        assert_legible(figure)
 
     def test_without_known_noise_there_is_one_kind(self) -> None:
         figure = plots.weight_triangle(bump, self.POSITIONS, self.POSITIONS, progress_early=0, progress_late=1)

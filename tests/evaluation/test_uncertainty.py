@@ -1,4 +1,4 @@
-"""Entropy, ambiguity and the position in the triangle, row by row."""
+"""Entropy and ambiguity, row by row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nla.evaluation.uncertainty import ambiguity, entropy, log, positions
+from nla.evaluation.uncertainty import ambiguity, entropy, log
 
 
 @st.composite
@@ -25,17 +25,6 @@ def test_against_each_row_by_hand(p_NC: np.ndarray) -> None:
         assert h == pytest.approx(sum(p * math.log(1 / p) for p in row if p > 0))
         second, first = sorted(row)[-2:]
         assert a == pytest.approx(1 - first + second)
-
-
-@given(distributions(), st.randoms(use_true_random=False))
-def test_positions_by_hand_lie_in_the_triangle(p_NC: np.ndarray, random) -> None:
-    label_N = np.array([random.randrange(p_NC.shape[1]) for _ in p_NC])
-    before = p_NC.copy()
-    for row, label, (p_gt, p_nn) in zip(p_NC.tolist(), label_N.tolist(), positions(p_NC, label_N), strict=True):
-        assert p_gt == row[label]
-        assert p_nn == max(p for c, p in enumerate(row) if c != label)
-        assert p_gt + p_nn <= 1 + 1e-12
-    np.testing.assert_array_equal(p_NC, before)
 
 
 def test_certainty_and_ties_are_the_ends() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -25,6 +26,20 @@ def test_pixels_are_normalised_a_channel() -> None:
     result = Classifier(TINY, COLOUR).normalise(x)
     np.testing.assert_allclose(result, expected.transpose(0, 3, 1, 2), rtol=1e-5, atol=1e-5)
     assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_images_have_the_layout_of_the_weights(channels: int, layout: torch.memory_format) -> None:
+    """A convolution goes by the strides of both: with one channel too, where either layout counts as contiguous."""
+    model, seen = Classifier(TINY, ImageSpec(16, channels, (0.4,) * channels, (0.2,) * channels)).lay_out(layout), []
+    for name in ("conv1", "layer1"):
+        model.backbone.get_submodule(name).register_forward_hook(lambda _, args, out: seen.extend([args[0], out]))
+    model(images(channels=channels), mirrored=True)
+    assert model.get_parameter("backbone.layer1.0.conv1.weight").is_contiguous(memory_format=layout)
+    for x in seen:
+        assert x.stride() == torch.empty(x.shape).to(memory_format=layout).stride() or x.shape[1] == 1
+        assert (x.stride(1) == 1) == (layout == torch.channels_last)
 
 
 def test_mirrors_follow_the_images() -> None:
@@ -61,7 +76,7 @@ TIMM = Architecture("timm/resnet10t", 4, "stride2", 0.0, 3)
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        ("raise ImportError('no timm')", "pip install timm"),
+        ("raise ImportError('no timm')", r"pip install -e \.\[timm\]"),
         # What torchvision raises beside a build of torch that it was not made for.
         ("raise RuntimeError('operator torchvision::nms does not exist')", "operator torchvision::nms"),
         (
@@ -76,4 +91,24 @@ def test_trouble_with_timm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.delitem(sys.modules, "timm", raising=False)
     with pytest.raises(WeightsError, match=rf"model\.name timm/resnet10t.*{message}"):
         Classifier(TIMM, COLOUR)
+    sys.modules.pop("timm", None)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed")
+def test_a_missing_timm_is_told() -> None:
+    with pytest.raises(WeightsError, match=r"needs timm \(No module named 'timm'\): `pip install -e \.\[timm\]`"):
+        Classifier(TIMM, COLOUR)
+
+
+@pytest.mark.parametrize("takes", ["num_classes, in_chans, drop_rate, img_size", "num_classes, in_chans, drop_rate"])
+def test_timm_is_told_the_size_where_it_takes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes: str) -> None:
+    (tmp_path / "timm.py").write_text(
+        f"import torch\ndef create_model(name, *, {takes}):\n"
+        "    net = torch.nn.Flatten()\n    net.given = dict(locals())\n    return net\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    given = Classifier(TIMM, COLOUR).backbone.given
+    assert given.get("img_size") == (16 if "img_size" in takes else None)
+    assert (given["name"], given["num_classes"], given["in_chans"], given["drop_rate"]) == ("resnet10t", 3, 3, 0.0)
     sys.modules.pop("timm", None)

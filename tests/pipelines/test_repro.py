@@ -128,7 +128,10 @@ def test_the_one_run_is_finished_with_curves_params_and_tags(project: Project, c
     params = {name: json.dumps(value) for name, value in flatten(project.params).items()}
     assert run.data.params["train.lr"] == params["train.lr"]
     assert run.data.params["loss.variant"] == project.params["loss"]["variant"]
-    assert {name.split(".")[0] for name in run.data.params} == {"model", "augment", "loss", "train"}
+    assert {name.split(".")[0] for name in run.data.params} == {"model", "augment", "loss", "train", "data", "facts"}
+    assert run.data.params["data.source"] == "synthetic" and run.data.params["data.noise.rate"] == "0.0"
+    assert run.data.params["facts.workers"] == "1" and run.data.params["facts.first_weights"] == "null"
+    assert run.info.run_name == f"synthetic-nla-{run.data.tags['nla.fingerprint'][:6]}"
     assert run.data.tags["mlflow.source.git.commit"] == project.git("rev-parse", "HEAD~1")
     assert run.data.tags["nla.git_dirty"] == "false"
     assert run.data.tags["dvc.stage"] == "train"
@@ -176,6 +179,15 @@ def test_the_model_is_champion_and_predicts_from_bytes(project: Project, client:
     assert served["label"] == list(expected.label)
     np.testing.assert_allclose(served["probabilities"], expected.probabilities, atol=1e-5)
     np.testing.assert_allclose(served["ambiguity"], expected.ambiguity, atol=1e-5)
+
+
+def test_metrics_are_kept_though_mlflow_is_away(project: Project, tmp_path: Path) -> None:
+    copy = project.copy(tmp_path / "project")
+    away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    outcome = copy.try_stage("evaluate", **away)
+    assert outcome.code == 1 and "MLflow store http://127.0.0.1:9 refuses" in outcome.err
+    assert f"the full log: {copy.root.resolve()}/.logs/evaluate.log" in outcome.err
+    assert copy.sha256("reports/metrics.json") == project.sha256("reports/metrics.json")
 
 
 def test_nothing_is_pickled(project: Project) -> None:

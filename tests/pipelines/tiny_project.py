@@ -41,10 +41,11 @@ TINY: dict[str, dict[str, Any]] = {
     "train": {"epochs": 6, "batch_size": 32},
     "evaluate": {"bootstrap": 100},
     "register": {"bootstrap": 100},
+    "ray": {"use_gpu": False},  # bits are compared
 }
 OF_THE_USER = ("DVC", "GIT", "MLFLOW", "PYTEST", "PYTHONPATH", "RAY", "NO_ALBUMENTATIONS")
 POLL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
-"""How often Ray looks at its workers, 2 s by itself. An epoch's checkpoint waits for that, so it sets the pace here."""
+"""How often Ray looks at its workers. The checkpoint of an epoch waits for that, so it sets the pace of training."""
 
 
 @dataclass(frozen=True)
@@ -247,11 +248,11 @@ def stage_outs(name: str) -> list[str]:
 
 
 def user_environment() -> dict[str, str]:
-    """That of a user who has set nothing and has activated the environment of these tests."""
+    """That of a user without a GPU who has set nothing and has activated the environment of these tests."""
     theirs = {name: value for name, value in os.environ.items() if not name.startswith(OF_THE_USER)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{theirs.get('PATH', '')}"
     nobodys = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    return {**theirs, **nobodys, "PATH": path, POLL: "0.2"}
+    return {**theirs, **nobodys, "PATH": path, "CUDA_VISIBLE_DEVICES": ""}  # what is compared bit for bit needs the CPU
 
 
 def survivors(processes: list[psutil.Process], seconds: float) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import psutil
 import pytest
+import ray
 import torch
+from ray.util.placement_group import placement_group, remove_placement_group
 from safetensors.torch import load_file
 from training_parts import ALONE, MakeSamples, Watch, checkpoint_of, make_job
 
@@ -15,7 +18,7 @@ from nla.cluster import Cluster
 from nla.config.ray import RayConfig
 from nla.errors import Diverged, TrainingError
 from nla.training.checkpoint import STATE, read_progress
-from nla.training.distributed import forget, train_on
+from nla.training.distributed import _Mailbox, _relay, forget, train_on
 from nla.training.job import Job
 from nla.training.loop import Split, train
 from nla.training.observer import Observer, Silent
@@ -87,6 +90,67 @@ def test_two_workers_die_diverge_and_go_on(tmp_path: Path, ray_cluster: Cluster,
     assert epochs_kept(storage) == done + 2
     forget(str(storage), "f" * 16)
     assert not list(storage.glob(f"{'f' * 16}/*/{STATE}"))
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_an_error_of_ours_is_not_tried_again(tmp_path: Path, ray_cluster: Cluster, tiny_samples: MakeSamples) -> None:
+    """Lost workers may come back, and a loss that diverges would diverge again: its steps are told of once."""
+    split, watch = Split(tiny_samples(56), tiny_samples(31, seed=1)), Watch()
+    config = RayConfig(num_workers=1, use_gpu=False, max_failures=5)
+    with (
+        pytest.raises(Diverged, match="at epoch 1"),
+        train_on(ray_cluster, job_of(3, lr=1e38), split, config, str(tmp_path), watch),
+    ):
+        pass
+    assert len(watch.steps) == len(set(watch.steps)) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_cluster_without_room_is_told(
+    tmp_path: Path, ray_cluster: Cluster, tiny_samples: MakeSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "1")
+    split, others = Split(tiny_samples(56), tiny_samples(31, seed=1)), placement_group([{"CPU": 1}])
+    try:
+        ray.get(others.ready())
+        with (
+            pytest.raises(TrainingError, match=r"(?s)training failed: .*timed out"),
+            train_on(ray_cluster, job_of(1), split, TWO, str(tmp_path), Silent()),
+        ):
+            pass
+    finally:
+        remove_placement_group(others)
+
+
+class Breaks(Silent):
+    """Cannot show what it hears."""
+
+    def epoch(self, row: dict[str, float]) -> None:
+        raise OSError("no screen")
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_who_watches_cannot_stop_a_training_nor_hide_its_error(
+    ray_cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
+    ray.get(mailbox.put.remote("epoch", {}))
+    with pytest.raises(TrainingError, match="the reason"), _relay(mailbox, Breaks()):
+        while "no screen" not in caplog.text:
+            time.sleep(0.05)
+        ray.kill(mailbox)
+        raise TrainingError("the reason")
+
+
+def test_a_relative_folder_is_one_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "project/shared/run/checkpoint_1").mkdir(parents=True)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    monkeypatch.chdir(tmp_path)
+    forget("shared", "run")
+    assert not list((tmp_path / "project/shared/run").iterdir())
 
 
 def test_forgetting_leaves_the_lock_and_other_runs(tmp_path: Path) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
-from training_parts import ALONE, CLASSES, CPU, make_job
+from training_parts import ALONE, CLASSES, CPU, MakeSamples, make_job
 
 from nla.losses import NLALoss
 from nla.training.learner import Learner
+from nla.training.validate import validate
 from nla.training.workers import Workers
 
 
@@ -139,5 +140,27 @@ def test_bf16_leaves_weights_and_loss_in_float32() -> None:
 
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_memory_layout(channels_last: bool) -> None:
-    weight = Learner(make_job(channels_last=channels_last), ALONE).model.get_parameter("backbone.layer1.0.conv1.weight")
+    """Of weights, and of what the layers pass on."""
+    learner, seen = learner_of(channels_last=channels_last, ema=0.9), []
+    weight = learner.model.get_parameter("backbone.layer1.0.conv1.weight")
     assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+    for model in (learner.model, learner.kept):
+        model.backbone.get_submodule("layer1").register_forward_hook(lambda _, args, out: seen.extend([*args, out]))
+    learner.step(*data(), lr=0.01, progress=0)
+    learner.kept(data()[0])
+    assert len(seen) == 4
+    assert {x.is_contiguous(memory_format=torch.channels_last) for x in seen} == {channels_last}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # PyTorch of itself
+def test_compiled_is_the_same(tiny_samples: MakeSamples) -> None:
+    plain, compiled = (learner_of(compile=choice) for choice in (False, True))
+    results = [learner.step(*data(), lr=0.01, progress=0) for learner in (plain, compiled)]
+    torch.testing.assert_close(results[1].loss, results[0].loss, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-3, atol=1e-4)
+    metrics = [validate(learner.kept, tiny_samples(20), ALONE, False) for learner in (plain, compiled)]
+    assert metrics[1] == pytest.approx(metrics[0], rel=1e-3)
+    assert list(compiled.model.state_dict()) == list(plain.model.state_dict())
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0

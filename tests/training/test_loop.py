@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import shutil
@@ -133,6 +134,15 @@ def test_patience_counts_epochs_without_a_better_one(tmp_path: Path, split: Spli
     assert (progress.epochs_done, progress.best_epoch) == (3, 1)
 
 
+def test_stopping_before_the_early_epoch_makes_the_last_one_early(tmp_path: Path, split: Split) -> None:
+    progress = run(make_job(epochs=40, patience=2, lr=1e-12, freeze_batchnorm=True), split, tmp_path)
+    assert (progress.epochs_done, progress.early_epoch) == (3, 2)
+    assert read_progress(checkpoint_of(tmp_path)).early_epoch == 2
+    positions = load_file(checkpoint_of(tmp_path) / "positions.safetensors")
+    assert not positions["early"].isnan().all()
+    torch.testing.assert_close(positions["early"], positions["late"], rtol=0, atol=0, equal_nan=True)
+
+
 class KeepsAll(Silent):
     """The `last` weights of every epoch."""
 
@@ -222,6 +232,16 @@ def test_a_loss_that_is_not_finite_names_its_place_and_keeps_the_epoch_before(tm
     assert content(checkpoint_of(tmp_path / "parts")) == content(checkpoint_of(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_weights_that_the_last_step_breaks_are_not_kept(tmp_path: Path, split: Split, epochs: int) -> None:
+    """One step an epoch: its loss is that of the weights before it."""
+    if epochs == 2:
+        stopped(make_job(batch_size=56, epochs=2), split, tmp_path, StopAt(1))
+    with pytest.raises(Diverged, match=rf"the loss on validation is not finite after epoch {epochs}: lower train\.lr"):
+        run(make_job(batch_size=56, epochs=epochs, lr=1e38), split, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001"] * (epochs - 1)
+
+
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path, split: Split) -> None:
     run(make_job(fingerprint="one", epochs=1), split, tmp_path)
     with pytest.raises(TrainingError, match=r"epoch-00001 is of another training \(one\): remove it and run again"):
@@ -246,7 +266,22 @@ def test_first_weights_are_those_given(tmp_path: Path, split: Split) -> None:
     state = make_job().build().backbone.state_dict()
     run(replace(standing_still(epochs=1), first_weights=state, facts={"first_weights": "x"}), split, tmp_path)
     torch.testing.assert_close(load_file(checkpoint_of(tmp_path) / "last.safetensors"), state, rtol=0, atol=1e-20)
-    assert read_progress(checkpoint_of(tmp_path)).facts == {"first_weights": "x", "precision": "fp32", "workers": 1}
+    facts = read_progress(checkpoint_of(tmp_path)).facts
+    assert facts["first_weights"] == "x"
+    assert (facts["precision"], facts["workers"], facts["device"], facts["tf32"]) == ("fp32", 1, "cpu", False)
+    assert facts["device_name"] and "before" not in facts
+
+
+def test_what_was_otherwise_before_a_resume_is_told(tmp_path: Path, split: Split) -> None:
+    """The fingerprint is that of parameters, data and code: another machine goes on with the same training."""
+    stopped(make_job(), split, tmp_path, StopAt(1))
+    state = checkpoint_of(tmp_path) / "state.json"
+    written = json.loads(state.read_text())
+    written["facts"] |= {"first_weights": "x", "precision": "bf16", "workers": 2}
+    state.write_text(json.dumps(written))
+    facts = run(make_job(), split, tmp_path).facts
+    assert (facts["first_weights"], facts["precision"], facts["workers"]) == ("x", "fp32", 1)
+    assert facts["before"] == [{"epochs_done": 1, "precision": "bf16", "workers": 2}]
 
 
 def test_the_average_is_what_is_kept_and_measured(tmp_path: Path, split: Split) -> None:

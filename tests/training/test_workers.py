@@ -16,6 +16,7 @@ from worker_group import together
 
 from nla.data.loader import epoch_order
 from nla.errors import TrainingError
+from nla.training.checkpoint import read_progress
 from nla.training.loop import Split
 from nla.training.workers import Workers
 
@@ -101,24 +102,31 @@ def test_running_statistics_are_the_mean_over_the_workers(tmp_path: Path, split:
     assert not torch.allclose(parts[0][0], parts[1][0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_several_go_on_as_if_never_stopped(tmp_path: Path, split: Split, size: int) -> None:
-    """With BatchNorm, dropout, average and momentum; rate and loss do not look at the planned epochs.
+def test_two_go_on_as_if_never_stopped(tmp_path: Path, split: Split) -> None:
+    """Bit for bit, with BatchNorm, dropout, average and momentum; rate and loss do not look at the planned epochs.
 
-    Two workers bit for bit. With three and more the order in which gloo adds a gradient depends on its place in DDP's
-    buckets, which DDP lays out anew after the first step of each process.
+    Not so three: the order in which gloo adds up a gradient depends on its place in DDP's buckets, which DDP lays out
+    anew after the first step of each process. Of two numbers the order does not matter.
     """
     parts = {"batch_size": 24, "recipe": "affine", "model": {"dropout": 0.3}, "ema": 0.9, "momentum": 0.9}
-    together(size, worker_group.train_into, make_job(epochs=3, **parts), split, tmp_path / "whole")
+    together(2, worker_group.train_into, make_job(epochs=3, **parts), split, tmp_path / "whole")
     for epochs in (1, 3):
-        together(size, worker_group.train_into, make_job(epochs=epochs, **parts), split, tmp_path / "parts")
-    if size > 2:
-        tensors = (load_file(checkpoint_of(tmp_path / name) / "model.safetensors") for name in ("parts", "whole"))
-        torch.testing.assert_close(*tensors, rtol=1e-4, atol=1e-5)
-        return
+        together(2, worker_group.train_into, make_job(epochs=epochs, **parts), split, tmp_path / "parts")
     whole, gone_on = (content(checkpoint_of(tmp_path / name)) for name in ("whole", "parts"))
     assert whole.pop("epochs") == 3 and gone_on.pop("epochs") == 1  # as planned when it began
     assert gone_on == whole
+
+
+def test_another_number_of_workers_goes_on(tmp_path: Path, split: Split) -> None:
+    """The global batch is the parameter, so it is the same training; the facts say who did which part."""
+    frozen: dict[str, Any] = {"batch_size": 24, "freeze_batchnorm": True}
+    together(1, worker_group.train_into, make_job(epochs=3, **frozen), split, tmp_path / "whole")
+    for size, epochs in ((2, 1), (3, 3)):
+        together(size, worker_group.train_into, make_job(epochs=epochs, **frozen), split, tmp_path / "parts")
+    facts = read_progress(checkpoint_of(tmp_path / "parts")).facts
+    assert facts["workers"] == 3 and facts["before"] == [{"epochs_done": 1, "workers": 2}]
+    ends = [load_file(checkpoint_of(tmp_path / name) / "last.safetensors") for name in ("parts", "whole")]
+    torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-5)
 
 
 def test_a_batch_that_the_workers_do_not_divide(tmp_path: Path, split: Split) -> None:

@@ -17,16 +17,22 @@ import pyarrow.compute as pc
 
 from nla.config.data import DataConfig
 from nla.data.images import encode_png, pixel_hash
+from nla.data.labels import KEPT, label_faces
 from nla.data.sources.base import Findings, Problem
 from nla.data.sources.batch import face_batch
 from nla.data.sources.csv_rows import Rows, read_rows
 from nla.data.sources.ferplus_pixels import parse_pixels
-from nla.data.sources.ferplus_votes import CLASSES, SPLITS, VOTES, known_oddities, read_votes
+from nla.data.sources.ferplus_votes import CLASSES, SPLITS, VOTES, Votes, known_oddities, read_votes
 from nla.data.sources.layout import require
 from nla.data.sources.pool import in_order
 from nla.errors import DataError
 
 PUBLISHED_ROWS = {"train": 28709, "valid": 3589, "test": 3589}
+PUBLISHED_CLASSES = {  # rows of each class by the official majority rule
+    "train": (8740, 7287, 3149, 3014, 2100, 119, 532, 119),
+    "valid": (1182, 865, 415, 351, 287, 24, 62, 13),
+    "test": (1090, 893, 396, 384, 273, 18, 83, 16),
+}
 FER2013_LABELS = [str(label) for label in range(7)]  # of the column `emotion`, which the votes replace
 
 
@@ -84,6 +90,7 @@ class FERPlus:
             for split, published in PUBLISHED_ROWS.items()
             if tally.splits[split] != published
         ]
+        findings.warnings += _other_classes(self._annotations, tally)
         findings.notes += known_oddities(self._annotations)
         if tally.black:
             findings.notes.append(f"images that are all black, kept: {tally.black}")
@@ -122,6 +129,19 @@ class FERPlus:
             elif at < len(votes) and votes.is_good_R[at] and usage != votes.usage_R[at]:
                 where = f"line {votes.line_R[at]} of {self._votes.name}"
                 yield i, f"Usage is {usage}, but {votes.usage_R[at]} in {where}"
+
+
+def _other_classes(votes: Votes, tally: Tally) -> Iterator[str]:
+    """A line for each class that the votes give not as many rows as published, in splits that have all their rows."""
+    split_R = np.array([SPLITS.get(usage) for usage in votes.usage_R], object)
+    labels = label_faces(np.full(len(votes), -1), votes.votes_RV, votes.is_good_R, CLASSES, "majority")
+    for split, published in PUBLISHED_CLASSES.items():
+        if tally.splits[split] == PUBLISHED_ROWS[split]:
+            kept_R = (split_R == split) & (labels.reason_N == KEPT)
+            found_C = np.bincount(labels.label_N[kept_R], minlength=len(CLASSES))
+            for name, rows, expected in zip(CLASSES, found_C.tolist(), published, strict=True):
+                if rows != expected:
+                    yield f"{split}: {rows:,} rows of {name} by majority, published are {expected:,}"
 
 
 def _wrong_labels(rows: Rows) -> Iterator[tuple[int, str]]:

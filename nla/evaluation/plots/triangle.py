@@ -39,15 +39,17 @@ def weight_triangle(
     *,
     progress_early: float,
     progress_late: float,
+    title: str = "",
     seed: int = 0,
 ) -> Figure:
     """The weight over the triangle with the training samples on it, early and late side by side.
 
     `*_N2` are the (p_GT, p_NN) of the same N samples at two moments of training, `progress_*` in [0, 1] tell which;
     where `is_flipped_N` is known, samples whose label was flipped on purpose have another colour. At most MOST
-    samples, drawn by `seed`, are shown; the mean weights are those of all.
+    samples, drawn by `seed`, are shown; the mean weights are those of all. `title` stands above both panels.
     """
     figure = Figure(figsize=(10.0, 5.3))  # square panels are placed by hand
+    figure.suptitle(title, y=0.995, fontsize=11, color=MUTED)
     panels = [figure.add_axes((left, 0.115, 0.415, 0.783)) for left in (0.065, 0.505)]
     p_gt, p_nn = _grid()
     maps = [weight(p_gt, p_nn, progress) for progress in (progress_early, progress_late)]

@@ -1,0 +1,10 @@
+"""What may be shown and kept of the address of a store."""
+
+from __future__ import annotations
+
+import re
+
+
+def without_credentials(uri: str) -> str:
+    """`uri` without user, password and query, each of which may hold a secret."""
+    return re.sub(r"//[^/]*@", "//", uri.partition("?")[0])

@@ -1,0 +1,87 @@
+"""How `evaluate` computes, and what becomes of its MLflow run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow_parts import CLASSES, new_store
+
+from nla.config.evaluate import EvaluateConfig
+from nla.data.loader import Annotations, Samples
+from nla.errors import RegistryError
+from nla.evaluation.predict import predict
+from nla.models.card import save_model
+from nla.models.classifier import Architecture, Classifier, ImageSpec
+from nla.tracking import MlflowTracker
+from pipelines import evaluate
+
+Split = tuple[Samples, Annotations]
+
+
+@pytest.fixture
+def bf16_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Classifier:
+    """models/model.* of the present folder, trained in bfloat16, as its card says."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model = Classifier(Architecture("resnet18", 4, "stride2", 0.0, len(CLASSES)), ImageSpec(16, 1, (0.5,), (0.25,)))
+    card = {**model.describe(), "epoch": 1, "facts": {"precision": "bf16"}}
+    save_model(Path("models/model.safetensors"), model.backbone.state_dict(), card)
+    return model
+
+
+@pytest.fixture
+def split() -> Split:
+    images_NHWC = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 1), np.uint8)
+    label_N = np.zeros(8, np.int64)
+    samples = Samples(images_NHWC, label_N, None, np.arange(8), CLASSES, "tiny")
+    return samples, Annotations(None, None, label_N, np.zeros(8, bool))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="computes on the GPU here")
+@pytest.mark.parametrize("in_hardware", [False, True])
+def test_bfloat16_is_never_emulated(
+    bf16_model: Classifier, split: Split, monkeypatch: pytest.MonkeyPatch, in_hardware: bool
+) -> None:
+    for ask in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, ask, lambda: in_hardware)
+    p, _ = evaluate.probabilities("model", {"test": split}, EvaluateConfig())
+    exact_NC = predict(bf16_model, split[0].images_NHWC)
+    assert np.array_equal(p["test"], exact_NC) != in_hardware
+    np.testing.assert_allclose(p["test"], exact_NC, atol=0.02)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_used(bf16_model: Classifier, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+
+    def spy(model: Classifier, images_NHWC: np.ndarray, **options: Any) -> np.ndarray:
+        used.append(next(model.parameters()).device.type)
+        return predict(model, images_NHWC, **options)
+
+    monkeypatch.setattr(evaluate, "predict", spy)
+    p, _ = evaluate.probabilities("model", {"test": split}, EvaluateConfig())
+    assert used == ["cuda"]
+    np.testing.assert_allclose(p["test"], predict(bf16_model, split[0].images_NHWC), atol=0.02)
+
+
+def test_a_run_that_cannot_be_told_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    uri = new_store(tmp_path, monkeypatch)
+    run_id = MlflowTracker(uri, system_metrics=False).start("x", {}, {})
+    run = {"mlflow_run_id": run_id, "name": "x", "params": {}, "tags": {}, "facts": {"workers": 2}}
+    status = lambda: MlflowClient(uri).get_run(run_id).info.status  # noqa: E731
+    evaluate.track({"test": {"accuracy": 0.5}}, run, 1)
+    assert status() == "FINISHED"
+    assert MlflowClient(uri).get_run(run_id).data.params == {"facts.workers": "2"}
+    (tmp_path / "reports/figures").mkdir(parents=True)
+    (tmp_path / "reports/figures/a.png").write_bytes(b"")
+    (tmp_path / "mlruns").write_text("a file in the folder's place")
+    with pytest.raises((RegistryError, OSError)):
+        evaluate.track({"test": {"accuracy": 0.5}}, run, 1)
+    assert status() == "FAILED"

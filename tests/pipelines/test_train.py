@@ -1,0 +1,104 @@
+"""What `train` plans, and what it tells MLflow afterwards. Nothing is trained."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow_parts import ROOT, new_store, write_samples
+
+from nla.runs import Run
+from nla.tracking import MlflowTracker
+from nla.training.checkpoint import Progress, write_checkpoint
+from pipelines import train
+
+DATA = {"label_rule": "votes", "image_size": 16, "imbalance_factor": 10, "noise": {"kind": "pair", "rate": 0.3}}
+PARAMS: dict[str, Any] = {
+    "model": {"width": 4},
+    "train": {"batch_size": 8},
+    "data": {**DATA, "source": "ferplus", "seed": 3},
+}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy as DVC's experiments run in, committed, with a project of another commit that DVC_ROOT names."""
+    copy, project = tmp_path / "copy", tmp_path / "project"
+    for folder in (copy, project):
+        (folder / "data").mkdir(parents=True)
+        (folder / "data/note.md").write_text(folder.name)
+        git(folder, "init", "--quiet")
+        git(folder, "add", ".")
+        git(folder, "commit", "--quiet", "--message", folder.name)
+    for code in ("nla", "pipelines"):
+        (copy / code).symlink_to(ROOT / code)
+    for name in ("train", "valid"):
+        write_samples(copy / f"data/{name}.parquet", [0, 1, 2, 0] * 8)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    return copy
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    return subprocess.check_output(["git", "-C", str(folder), *who, *words], text=True).strip()
+
+
+def plan_of(workspace: Path, **params: Any) -> train.Plan:
+    return train.make_plan({**PARAMS, **params}, workspace.with_name("project"))
+
+
+def test_a_plan_names_the_commit_of_the_code_that_runs(workspace: Path) -> None:
+    assert plan_of(workspace).tags["mlflow.source.git.commit"] == git(workspace, "rev-parse", "HEAD")
+
+
+def test_runs_can_be_told_apart_by_their_data(workspace: Path) -> None:
+    plan = plan_of(workspace)
+    assert plan.name == f"synthetic-nla-{plan.job.fingerprint[:6]}"
+    assert plan.params["data"] == {**DATA, "source": "synthetic"}, "the source is that of the tables"
+    assert plan.params["model"]["width"] == 4
+
+
+@pytest.mark.parametrize(("loss", "said"), [("ce", "loss ce\n"), ("nla", "loss nla (paper)\n")])
+def test_the_variant_is_said_of_the_loss_that_has_one(
+    workspace: Path, capsys: pytest.CaptureFixture[str], loss: str, said: str
+) -> None:
+    plan_of(workspace, loss={"name": loss})
+    assert said in capsys.readouterr().out
+
+
+def test_the_card_describes_the_network(workspace: Path) -> None:
+    plan = plan_of(workspace)
+    assert train.card(plan).items() >= plan.job.build().describe().items()
+
+
+def test_mlflow_is_told_what_it_missed(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server went away after two of three epochs; nobody closed the run."""
+    uri, plan = new_store(tmp_path, monkeypatch), plan_of(workspace)
+    client, run = MlflowClient(uri), Run(tmp_path, plan.job.fingerprint)
+    tracker = MlflowTracker(uri, system_metrics=False)
+    run_id = tracker.start(plan.name, {}, {})
+    run.remember_tracking(uri, run_id)
+    for epoch in (1, 2):
+        tracker.log_epoch({"train_loss": 9 - epoch}, epoch)
+    facts = {**plan.job.facts, "precision": "fp32", "workers": 2}
+    progress = replace(Progress(run.fingerprint, 3, facts=facts), epochs_done=3)
+    progress.history.extend({"epoch": epoch, "train_loss": 9 - epoch} for epoch in (1, 2, 3))
+    run.result.mkdir()
+    write_checkpoint(run.result, progress, {})
+
+    train.catch_up(plan, run, uri)
+    history = client.get_metric_history(run_id, "train_loss")
+    assert sorted((metric.step, metric.value) for metric in history) == [(1, 8), (2, 7), (3, 6)]
+    told = client.get_run(run_id)
+    assert told.info.status == "FINISHED"
+    known = {name: told.data.params[name] for name in ("facts.precision", "facts.workers", "facts.first_weights")}
+    assert known == {"facts.precision": "fp32", "facts.workers": "2", "facts.first_weights": "null"}
+    assert told.data.params["data.noise.rate"] == "0.3"
+
+    train.catch_up(plan, run, uri)
+    assert client.get_run(run_id).info.end_time == told.info.end_time, "a finished run is left as it is"

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import pytest
+
+from nla.uris import without_credentials
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("postgresql://me:secret@host:5432/db", "postgresql://host:5432/db"),
+        ("https://me:sec@ret@host/path@x", "https://host/path@x"),
+        ("postgresql://host/db?user=me&password=secret", "postgresql://host/db"),
+    ],
+)
+def test_what_is_secret_is_left_out(uri: str, shown: str) -> None:
+    assert without_credentials(uri) == shown
