@@ -110,7 +110,7 @@ def test_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     models = constant_model(tmp_path / "models", 1)
     valid = write_samples(tmp_path / "valid.parquet", [0, 1, 2])
     Path("face.png").write_bytes(encode_png(np.full((20, 20), 128, np.uint8)))
-    run = {"mlflow_run_id": "", "fingerprint": "f0", "params": {}, "tags": {}}
+    run = {"mlflow_run_id": "", "fingerprint": "f0", "params": {}, "facts": {}, "tags": {}, "name": "f0"}
     register(models, {"test": {"accuracy": 0.5}}, run, valid, RegisterConfig(), uri)
     names: dict[str, Any] = {}
     for word in ("Predictor", "champion"):
