@@ -213,7 +213,7 @@ def test_dvc_shows_and_compares(finished: Finished, tmp_path: Path) -> None:
     of_dvc = flatten(shown[""]["data"]["reports/metrics.json"]["data"])
     ours = flatten(project.read_json("reports/metrics.json"))
     assert of_dvc == {name: value for name, value in ours.items() if isinstance(value, int | float | str)}
-    compared = json.loads(project.try_dvc("metrics", "diff", "--json", "HEAD~1", "HEAD").out)  # beside it: no metrics yet
+    compared = json.loads(project.try_dvc("metrics", "diff", "--json", "HEAD~1", "HEAD").out)  # HEAD~1 has none
     assert compared["reports/metrics.json"]["test.accuracy"]["old"] is None
     for command in (["show"], ["diff", "HEAD~1"]):
         folder = tmp_path / command[0]
