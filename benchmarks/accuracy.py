@@ -34,10 +34,11 @@ REFERENCE = {
     **FERPLUS,
     "data.label_rule": "votes",
     "loss.name": "ce",
-    "model.width": 16,
-    "train.epochs": 20,
+    "model.width": 32,
+    "train.epochs": 14,
+    "train.batch_size": 128,
 }
-SHORT = {**FERPLUS, "model.width": 16, "train.epochs": 4}
+SHORT = {**FERPLUS, "model.width": 16, "train.epochs": 8, "train.batch_size": 128}
 LOSSES: dict[str, dict[str, Any]] = {
     "ce": {"loss.name": "ce"},
     "released": {"loss.name": "nla", "loss.variant": "released"},
