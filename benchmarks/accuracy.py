@@ -35,7 +35,7 @@ REFERENCE = {
     "data.label_rule": "votes",
     "loss.name": "ce",
     "model.width": 32,
-    "train.epochs": 14,
+    "train.epochs": 13,
     "train.batch_size": 128,
 }
 SHORT = {**FERPLUS, "model.width": 16, "train.epochs": 8, "train.batch_size": 128}
