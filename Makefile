@@ -26,7 +26,7 @@ repro: setup          ## from raw faces to a registered model
 	dvc repro
 
 test: setup lint
-	python -m pytest
+	python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	ruff check .

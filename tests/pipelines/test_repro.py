@@ -6,10 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -48,13 +46,6 @@ def client(project: Project) -> MlflowClient:
 @pytest.fixture(scope="module")
 def run(project: Project, client: MlflowClient) -> Run:
     return client.get_run(project.read_json("run.json")["mlflow_run_id"])
-
-
-def runs_of(project: Project) -> list[Run]:
-    client = MlflowClient(project.store)
-    found = client.get_experiment_by_name("nla")
-    assert found is not None
-    return list(client.search_runs([found.experiment_id]))
 
 
 def steps(client: MlflowClient, run: Run, key: str) -> list[int]:
@@ -121,7 +112,7 @@ def test_run_json_names_the_run_and_the_fingerprint(project: Project, run: Run) 
 
 
 def test_the_one_run_is_finished_with_curves_params_and_tags(project: Project, client: MlflowClient, run: Run) -> None:
-    assert [found.info.run_id for found in runs_of(project)] == [run.info.run_id]
+    assert [found.info.run_id for found in project.runs()] == [run.info.run_id]
     assert run.info.status == "FINISHED"
     for key in CURVES:
         assert steps(client, run, key) == list(range(1, EPOCHS + 1)), key
@@ -200,10 +191,10 @@ def test_nothing_is_pickled(project: Project) -> None:
 
 
 def test_a_second_repro_does_nothing(project: Project) -> None:
-    before = Counter(found.info.run_id for found in runs_of(project))
+    before = Counter(found.info.run_id for found in project.runs())
     printed = project.dvc("repro")
     assert UP_TO_DATE in printed and "Running stage" not in printed
-    assert Counter(found.info.run_id for found in runs_of(project)) == before
+    assert Counter(found.info.run_id for found in project.runs()) == before
     assert UP_TO_DATE in project.dvc("status")
 
 
@@ -230,7 +221,7 @@ def test_what_was_trained_is_handed_over(finished: Finished, tmp_path: Path) -> 
     """
     project = finished.project.copy(tmp_path / "project")
     outs = stage_outs("train")
-    before, runs = project.sha256(*outs), len(runs_of(project))
+    before, runs = project.sha256(*outs), len(project.runs())
     lock = project / "dvc.lock"
     lock.write_text(without_stage(lock.read_text(), "train"))
     for gone in (".dvc/cache", "models"):
@@ -240,7 +231,7 @@ def test_what_was_trained_is_handed_over(finished: Finished, tmp_path: Path) -> 
     printed = project.dvc("repro")
     assert "was trained before: its result is handed over" in printed and "epoch  " not in printed
     assert project.sha256(*outs) == before
-    assert len(runs_of(project)) == runs
+    assert len(project.runs()) == runs
 
 
 def without_stage(lock: str, stage: str) -> str:
@@ -249,81 +240,3 @@ def without_stage(lock: str, stage: str) -> str:
     start = lines.index(f"  {stage}:\n")
     end = next(i for i in range(start + 1, len(lines)) if not lines[i].startswith("   "))
     return "".join(lines[:start] + lines[end:])
-
-
-@pytest.fixture(scope="module")
-def lab(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project for experiments, of two epochs each; they share the project's own MLflow store."""
-    lab = prepared.copy(tmp_path_factory.mktemp("lab") / "project")
-    lab.set({"train": {"epochs": 2}})
-    lab.commit("two epochs")
-    return lab
-
-
-def run_of(lab: Project, experiment: str) -> Run:
-    """The MLflow run of a DVC experiment."""
-    found = [run for run in runs_of(lab) if run.data.tags.get("dvc.exp_name") == experiment]
-    assert len(found) == 1
-    return found[0]
-
-
-def test_an_experiment_here(lab: Project) -> None:
-    lab.dvc("exp", "run", "--set-param", "train.lr=0.001", "--name", "slower", "train")
-    run = run_of(lab, "slower")
-    assert run.info.status == "FINISHED"
-    assert run.data.params["train.lr"] == "0.001"
-    assert run.data.tags["dvc.exp_baseline"] == lab.git("rev-parse", "HEAD")
-    assert run.data.tags["nla.fingerprint"] == lab.read_json("run.json")["fingerprint"]
-    assert "slower" in lab.dvc("exp", "show", "--csv")
-
-
-def test_forced_it_trains_afresh(lab: Project) -> None:
-    before, record = len(runs_of(lab)), lab.read_json("run.json")
-    weights = lab.sha256("models/model.safetensors", "models/last.safetensors")
-    lab.dvc("repro", "--force", "--single-item", "train")
-    again = lab.read_json("run.json")
-    assert again["fingerprint"] == record["fingerprint"] and again["mlflow_run_id"] != record["mlflow_run_id"]
-    assert len(runs_of(lab)) == before + 1
-    assert lab.sha256("models/model.safetensors", "models/last.safetensors") == weights
-
-
-def test_an_experiment_apart(lab: Project) -> None:
-    here = lab.sha256("models/model.safetensors", "run.json", "params.yaml")
-    lab.dvc("exp", "run", "--temp", "--set-param", "train.seed=7", "--name", "apart")
-    run = run_of(lab, "apart")
-    assert run.info.status == "FINISHED" and run.data.params["train.seed"] == "7"
-    assert run.data.tags["nla.fingerprint"] != lab.read_json("run.json")["fingerprint"]
-    assert "test.accuracy" in run.data.metrics
-    assert lab.sha256("models/model.safetensors", "run.json", "params.yaml") == here
-    version = MlflowClient(lab.store).get_model_version_by_alias("nla-synthetic", "champion")
-    assert version.run_id == run.info.run_id
-    assert metrics_of(lab, "apart")["test"]["accuracy"] == run.data.metrics["test.accuracy"]
-
-
-def test_an_experiment_from_the_queue(lab: Project) -> None:
-    """What the experiment `apart` trained is there already: only its measuring is new."""
-    before = len(runs_of(lab))
-    lab.dvc("exp", "run", "--queue", "--set-param", "train.seed=7", "--set-param", "evaluate.bins=5", "--name", "later")
-    lab.dvc("queue", "start")
-    assert wait_for_queue(lab) == "Success", lab.try_dvc("queue", "logs", "later").text
-    assert len(runs_of(lab)) == before
-    assert metrics_of(lab, "later")["test"]["accuracy"] == run_of(lab, "apart").data.metrics["test.accuracy"]
-
-
-def wait_for_queue(project: Project, seconds: float = 120) -> str:
-    """The state in which the only task of the queue ends."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        last = project.dvc("queue", "status").splitlines()
-        states = [word for line in last for word in ("Success", "Failed") if word in line.split()]
-        if states:
-            return states[0]
-        time.sleep(1)
-    return "no end in sight"
-
-
-def metrics_of(project: Project, experiment: str) -> dict[str, Any]:
-    """reports/metrics.json as the experiment left it."""
-    refs = project.git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
-    ref = next(ref for ref in refs if ref.endswith(f"/{experiment}"))
-    return json.loads(project.git("show", f"{ref}:reports/metrics.json"))

@@ -75,10 +75,7 @@ def test_weights_are_those_of_an_uninterrupted_run(
 
 def test_each_epoch_is_recorded_once(stopped_twice: tuple[Project, list[str]]) -> None:
     project, _ = stopped_twice
-    client = MlflowClient(project.store)
-    found = client.get_experiment_by_name("nla")
-    assert found is not None
-    runs = client.search_runs([found.experiment_id])
+    client, runs = MlflowClient(project.store), project.runs()
     assert [run.info.run_id for run in runs] == [project.read_json("run.json")["mlflow_run_id"]]
     assert runs[0].info.status == "FINISHED"
     curves = [key for key in runs[0].data.metrics if not key.startswith("system/")]

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from mlflow import MlflowClient
+from mlflow.entities import Run
 from ruamel.yaml import YAML
 
 from nla.config.base import flatten, merge
@@ -158,6 +160,13 @@ class Project:
     def store(self) -> str:
         """URI of the MLflow store that a project has where nobody names another."""
         return f"sqlite:///{self / 'mlflow.db'}"
+
+    def runs(self) -> list[Run]:
+        """All runs of that store."""
+        client = MlflowClient(self.store)
+        found = client.get_experiment_by_name("nla")
+        assert found is not None
+        return list(client.search_runs([found.experiment_id]))
 
     def git(self, *words: str) -> str:
         """What a git command prints."""
