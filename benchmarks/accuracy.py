@@ -38,7 +38,7 @@ REFERENCE = {
     "train.epochs": 13,
     "train.batch_size": 128,
 }
-SHORT = {**FERPLUS, "model.width": 16, "train.epochs": 8, "train.batch_size": 128}
+SHORT = {**FERPLUS, "model.width": 16, "train.epochs": 6, "train.batch_size": 128}
 LOSSES: dict[str, dict[str, Any]] = {
     "ce": {"loss.name": "ce"},
     "released": {"loss.name": "nla", "loss.variant": "released"},

@@ -68,7 +68,8 @@ def train(job: Job, split: Split, workers: Workers, store: Store, observer: Obse
     """
     if workers.device.type == "cpu":
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a twelfth of a step, for what nothing here reads
+        # Filling each new tensor takes a twelfth of a step, and nothing here reads what it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     state = _start(job, split, workers)
     with store.latest() as folder:
         state = state if folder is None else _restore(state, folder)
