@@ -67,15 +67,15 @@ def connected(config: RayConfig) -> Iterator[Cluster]:
     An existing connection of this process is used as it is, and left. Raises TrainingError where nobody answers, and
     for an address of Ray's client, which hides the nodes from the driver.
     """
-    if ray.is_initialized():
-        yield _cluster()
-        return
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise TrainingError(
             f"ray.address {address} is one of Ray's client, on which training cannot run: run `dvc repro` on a node of "
             "the cluster with ray.address auto, or send it there with `ray job submit`"
         )
+    if ray.is_initialized():
+        yield _cluster()
+        return
     local: dict[str, Any] = {"dashboard_host": "127.0.0.1", "include_dashboard": True} if address == "local" else {}
     try:
         _knock(address)
