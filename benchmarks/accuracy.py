@@ -81,7 +81,7 @@ def run(changes: dict[str, Any], again: list[str]) -> dict[str, Any]:
         "facts": trained["facts"],
         "commit": trained["tags"].get("mlflow.source.git.commit"),
         "machine": machine(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(),
     }
 
 
@@ -103,6 +103,11 @@ def machine() -> dict[str, Any]:
     flags = next((line.split(":")[1].split() for line in _cpuinfo() if line.startswith("flags")), [])
     known = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
     return {"cpu": cpu, "cores": os.cpu_count(), "instructions": known, "python": platform.python_version()}
+
+
+def versions() -> dict[str, str]:
+    """Those of the packages that results depend on."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def write_record(name: str, record: dict[str, Any]) -> None:

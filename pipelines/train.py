@@ -32,7 +32,7 @@ from nla.training.export import export
 from nla.training.job import Job, training_sections
 from nla.training.loop import Split
 from nla.training.observer import Both, Recorder
-from nla.tuning import read_best
+from nla.tuning.best import read_best
 from nla.workflow import forced
 
 TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")

@@ -50,7 +50,7 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
     ("statement", "allowed"),
     [
         ("import nla", set()),
-        ("import nla.config.base, nla.config.train, nla.provenance, nla.runs, nla.console, nla.tuning", set()),
+        ("import nla.config.base, nla.config.train, nla.provenance, nla.runs, nla.console, nla.tuning.best", set()),
         ("import pipelines.ingest", {"pyarrow", "cv2"}),
         ("import pipelines.prepare", {"pyarrow", "cv2", "sklearn"}),
         ("import pipelines.tune", set()),

@@ -86,7 +86,7 @@ def _fields(cls: type[BaseModel], above: list[Any]) -> Iterator[str]:
         kinds = [cls.model_fields[part].annotation] if part in cls.model_fields else []
         kinds += [inner for kind in kinds for inner in get_args(kind)]
         cls = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), cls)
-    yield from cls.model_fields
+    yield from (field.alias or name for name, field in cls.model_fields.items())
 
 
 def _nearest(key: str, valid: list[str] | tuple[str, ...]) -> str:

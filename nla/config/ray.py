@@ -24,5 +24,11 @@ class RayConfig(Section):
     storage_path: str | None = None
     """Checkpoints of runs under way, shared by all nodes (a URL, or a folder, from the project's root where it is
     relative); null is .runs/ of the project."""
+    cpus_per_trial: Annotated[int, Field(ge=1)] = 1
+    """Of a search; as many trials as find room run side by side."""
+    gpus_per_trial: Annotated[float, Field(ge=0)] | None = None
+    """null: an eighth where the cluster has GPUs, as eight trials share one well."""
+    max_concurrent_trials: Annotated[int, Field(ge=1)] | None = None
+    """null: as many as find room."""
     max_failures: Annotated[int, Field(ge=0)] = 0
     """Times that training goes on from its last checkpoint after a worker is lost."""

@@ -2,11 +2,85 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nla.config.base import Section
+
+SPACE = {
+    "loss": {
+        "lam": {"uniform": [0.2, 0.9]},
+        "true_deviation": {"loguniform": [0.2, 2.0]},
+        "false_deviation": {"loguniform": [0.2, 2.0]},
+        "true_ratio": {"uniform": [1.0, 8.0]},
+        "false_ratio": {"uniform": [1.0, 8.0]},
+        "slope": {"uniform": [0.0, 30.0]},
+    }
+}
+KINDS = ("uniform", "loguniform", "quniform", "randint", "choice", "grid")
+
+
+class Distribution(BaseModel):
+    """What a parameter is drawn from: exactly one of the kinds, and when it counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uniform: tuple[float, float] | None = None
+    """[low, high]"""
+    loguniform: tuple[float, float] | None = None
+    """[low, high], the logarithm uniform"""
+    quniform: tuple[float, float, float] | None = None
+    """[low, high, step]"""
+    randint: tuple[int, int] | None = None
+    """[low, high), whole numbers"""
+    choice: list[Any] | None = Field(default=None, min_length=1)
+    grid: list[Any] | None = Field(default=None, min_length=1)
+    """Each value in turn, for every draw of the others."""
+    when: dict[str, Any] = {}
+    """{parameter: value}: the parameter is searched only in trials that have these values, else left as it is."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Distribution:
+        given = [kind for kind in KINDS if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of {', '.join(KINDS)} is needed, not {', '.join(given) or 'none'}")
+        if self.kind in ("choice", "grid"):
+            return self
+        low, high, *step = self.arguments
+        if not (low < high and math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"{self.kind} needs a low end below its high end")
+        if self.kind == "loguniform" and low <= 0:
+            raise ValueError("loguniform needs a low end above 0")
+        if step and not 0 < step[0] <= high - low:
+            raise ValueError("quniform needs a step between 0 and its range")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The one kind that is given."""
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    @property
+    def arguments(self) -> list[Any]:
+        """Of that kind."""
+        return list(getattr(self, self.kind))
+
+    def ends(self) -> list[Any]:
+        """Values that must be valid for all to be: the ends of a range, or each choice."""
+        if self.kind == "randint":
+            return [self.arguments[0], self.arguments[1] - 1]
+        return self.arguments if self.kind in ("choice", "grid") else self.arguments[:2]
+
+    def holds(self, value: Any) -> bool:
+        """Whether a draw could give `value`."""
+        if self.kind in ("choice", "grid"):
+            return value in self.arguments
+        low, high = self.ends()
+        return isinstance(value, int | float) and low <= value <= high
 
 
 class TuneConfig(Section):
@@ -15,4 +89,77 @@ class TuneConfig(Section):
     NAME: ClassVar[str] = "tune"
 
     num_samples: Annotated[int, Field(ge=0)] = 0
-    """Trials; 0 passes the parameters through."""
+    """Trials; 0 passes the parameters through. More than before extends the same search."""
+    source: str | None = Field(default=None, alias="from")
+    """best.yaml of an earlier search to be taken instead of searching."""
+    objective: Literal["accuracy", "mean_accuracy", "both"] = "accuracy"
+    """On validation; both: the best mean of the two among the Pareto front, which the report shows."""
+    searcher: Literal["random", "optuna"] = "random"
+    scheduler: Literal["none", "asha", "median", "pbt"] = "asha"
+    epochs: Annotated[int, Field(ge=1)] = 4
+    """Of a trial that nobody stops; train.epochs is that of the training after."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the search and of every trial."""
+    grace_epochs: Annotated[int, Field(ge=1)] = 1
+    """Before a scheduler may stop a trial."""
+    reduction: Annotated[float, Field(gt=1)] = 3.0
+    """ASHA goes on with one in so many trials from each rung to the next."""
+    time_budget: Annotated[float, Field(gt=0)] | None = None
+    """Minutes until no trial goes on; null is without end."""
+    max_failed: Annotated[int, Field(ge=0)] | None = None
+    """More failed trials than that fail the search; null: only if all fail."""
+    space: dict[str, Any] = Field(default_factory=lambda: copy.deepcopy(SPACE))
+    """Sections of params.yaml with a distribution in place of each searched value; see docs/tuning.md."""
+
+    @field_validator("space")
+    @classmethod
+    def _checked(cls, space: dict[str, Any]) -> dict[str, Any]:
+        for _ in _distributions(space):
+            pass
+        return space
+
+    @model_validator(mode="after")
+    def _fit(self) -> TuneConfig:
+        kinds = {distribution.kind for distribution in self.distributions.values()}
+        if "grid" in kinds and self.searcher != "random":
+            raise ValueError(f"a grid cannot be searched by {self.searcher}: take searcher random, or choice")
+        if self.objective == "both" and self.scheduler != "none":
+            raise ValueError("objective both needs scheduler none")
+        if self.scheduler == "pbt" and self.searcher != "random":
+            raise ValueError("scheduler pbt needs searcher random")
+        return self
+
+    @property
+    def distributions(self) -> dict[str, Distribution]:
+        """The space by dotted names; an element of a list is NAME.0."""
+        return dict(_distributions(self.space))
+
+
+def _distributions(space: Mapping[str, Any]) -> Iterator[tuple[str, Distribution]]:
+    for section, parameters in space.items():
+        if not isinstance(parameters, Mapping):
+            raise ValueError(f"{section} must be a section with parameters, not {parameters!r}")
+        for key, value in parameters.items():
+            name = f"{section}.{key}"
+            elements = {f"{name}.{i}": element for i, element in enumerate(value)} if isinstance(value, list) else {}
+            for place, given in (elements or {name: value}).items():
+                yield place, _distribution(place, given)
+
+
+def _distribution(name: str, given: Any) -> Distribution:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{name} must be a distribution such as {{uniform: [0, 1]}}, not {given!r}")
+    try:
+        return Distribution.model_validate(given)
+    except ValueError as error:
+        raise ValueError(f"{name}: {_first_line(error)}") from None
+
+
+def _first_line(error: ValueError) -> str:
+    problems = error.errors() if hasattr(error, "errors") else []
+    if not problems:
+        return str(error)
+    where = ".".join(map(str, problems[0]["loc"]))
+    message = str(problems[0]["msg"]).removeprefix("Value error, ")
+    known = f"; valid are {', '.join(KINDS)}, when" if problems[0]["type"] == "extra_forbidden" else ""
+    return f"{where}: {message}{known}" if where else message

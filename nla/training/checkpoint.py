@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs as pa_fs
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -62,6 +63,12 @@ def read_progress(folder: Path) -> Progress:
         raise TrainingError(
             f"{folder} holds no usable checkpoint ({error}): `dvc repro -f train` trains afresh"
         ) from None
+
+
+def read_history(filesystem: pa_fs.FileSystem, folder: str) -> list[dict[str, float]]:
+    """The rows of a checkpoint's epochs, wherever it lies; nothing else of it is fetched."""
+    with filesystem.open_input_stream(f"{folder}/{STATE}") as file:
+        return json.loads(file.readall())["history"]
 
 
 def read_group(folder: Path, name: str) -> dict[str, Tensor]:

@@ -213,7 +213,11 @@ CASES = {
         params(data={"noise": {"kind": "asymmetric", "rate": 0.2, "mapping": {"fear": "suprise"}}}),
         ("data.noise.mapping: unknown class suprise", "valid are neutral, happiness, surprise"),
     ),
-    "search": Case("tune", params(tune={"num_samples": 4}), ("tune.num_samples is 4", "set it to 0")),
+    "search of nothing": Case(
+        "tune",
+        params(tune={"num_samples": 4, "space": {"loss": {"lamm": {"uniform": [0, 1]}}}}),
+        ("tune.space.loss.lamm", "did you mean 'lam'?"),
+    ),
     "best.yaml missing": Case("train", removed("best.yaml"), ("best.yaml is missing", "`dvc repro`")),
     "best.yaml damaged": Case("train", written("best.yaml", "train: {lr"), ("best.yaml is damaged", "`dvc repro")),
     "rate in words": Case("train", params(train={"lr": "fast"}), ("train.lr: ", "got 'fast'")),

@@ -1,29 +1,19 @@
-"""The search for hyperparameters, and how its result reaches training."""
+"""best.yaml: how the result of a search reaches training."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from nla.config.tune import TuneConfig
 from nla.errors import ConfigError
 
 
-def search(config: TuneConfig, out: Path) -> None:
-    """Writes the searched keys with their best values, nested as in params.yaml; none with 0 trials.
-
-    Raises ConfigError for more: this version has no search.
-    """
-    if config.num_samples:
-        raise ConfigError(f"tune.num_samples is {config.num_samples}, but this version cannot search yet: set it to 0")
-    out.write_text("{}\n")
-
-
 def read_best(path: Path) -> dict[str, Any]:
-    """What `search` wrote, to be merged over params.yaml."""
+    """The searched keys, nested as in params.yaml and to be merged over it. Raises ConfigError where it is none."""
     try:
         best = YAML(typ="safe", pure=True).load(path) or {}
     except FileNotFoundError:
@@ -33,3 +23,13 @@ def read_best(path: Path) -> dict[str, Any]:
     if not isinstance(best, dict):
         raise ConfigError(f"{path} is damaged: remove it and run `dvc repro`")
     return best
+
+
+def write_best(path: Path, best: Mapping[str, Any]) -> None:
+    """Writes the searched keys alone, whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    with part.open("w") as file:
+        yaml.dump(dict(best), file)
+    part.replace(path)

@@ -1,0 +1,85 @@
+"""A search in MLflow: one parent run, and a nested run for each trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from nla.config.base import flatten
+from nla.tracking.store import experiment, refusals
+from nla.tracking.tracker import MlflowTracker, Status
+from nla.training.observer import Recorder
+from nla.tuning.space import active, with_values
+from nla.tuning.trial import Study
+from nla.tuning.trials import Trial
+
+SWEEP, TRIAL, ENDED, REASON = "nla.sweep", "nla.trial", "nla.trial_status", "nla.trial_reason"
+ENDINGS: Mapping[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
+"""MLflow's status; that a scheduler stopped a trial is no fault of it, and stands in the tag ENDED."""
+
+
+class MlflowTrials:
+    """A watcher that opens a nested run for each trial; a search that goes on goes on with its runs too."""
+
+    def __init__(self, uri: str, parent: str, study: Study, space: Mapping[str, Any]) -> None:
+        self.uri, self.parent, self.study, self.space = uri, parent, study, space
+        self._runs = trial_runs(uri, study.fingerprint)
+        self._recorders: dict[str, Recorder] = {}
+        self._trackers: dict[str, MlflowTracker] = {}
+
+    def started(self, trial: str, values: Mapping[str, Any]) -> None:
+        """Opens the trial's run."""
+        self._open(trial, active(values, self.space, self.study.params))
+
+    def epoch(self, trial: str, row: Mapping[str, float]) -> None:
+        """Logs an epoch."""
+        if trial in self._recorders:
+            self._recorders[trial].epoch(dict(row))
+
+    def ended(self, trial: str) -> None:
+        """Closes the trial's run; how it ended is told by `settle`."""
+        if trial in self._trackers:
+            self._trackers.pop(trial).finish()
+            del self._recorders[trial]
+
+    def settle(self, trials: Sequence[Trial], objective: str) -> None:
+        """Says of each trial how it ended, its best epoch, and epochs that a killed driver did not hear of."""
+        for trial in trials:
+            self._open(trial.id, trial.values, {ENDED: trial.status, REASON: trial.reason}, f"trial-{trial.number:03d}")
+            for row in trial.history:
+                self._recorders[trial.id].epoch(dict(row))
+            if best := trial.best_row(objective):
+                found = {name: best[f"valid_{name}"] for name in ("accuracy", "mean_accuracy")}
+                self._trackers[trial.id].log_metrics({"best": found}, int(best["epoch"]))
+            self._trackers.pop(trial.id).finish(ENDINGS[trial.status])
+            del self._recorders[trial.id]
+
+    def _open(
+        self, trial: str, values: Mapping[str, Any], tags: Mapping[str, str] | None = None, name: str | None = None
+    ) -> None:
+        if trial in self._trackers:
+            return
+        tracker = MlflowTracker(self.uri, system_metrics=False)
+        known = {MLFLOW_PARENT_RUN_ID: self.parent, SWEEP: self.study.fingerprint, TRIAL: trial, **(tags or {})}
+        named = known if name is None else {**known, "mlflow.runName": name}
+        shown = flatten(with_values(self.study.params, values))
+        self._runs[trial] = tracker.start(name or f"trial-{trial}", shown, named, self._runs.get(trial))
+        self._trackers[trial], self._recorders[trial] = tracker, Recorder(tracker.log_epoch)
+
+
+def trial_runs(uri: str, sweep: str) -> dict[str, str]:
+    """Ray's id of each trial of a search that has a run in this store -> the id of that run."""
+    with refusals(uri):
+        client = MlflowClient(uri)
+        found: dict[str, str] = {}
+        token: str | None = None
+        while token != "":
+            page = client.search_runs(
+                [experiment(client).experiment_id], f"tags.`{SWEEP}` = '{sweep}'", page_token=token or None
+            )
+            found |= {run.data.tags[TRIAL]: run.info.run_id for run in page if TRIAL in run.data.tags}
+            token = page.token or ""
+    return found

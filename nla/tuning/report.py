@@ -1,0 +1,78 @@
+"""What a search leaves behind for people: a row a trial, and pictures."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nla.tuning.trials import METRICS, Trial, best_of, pareto_front
+
+SCHEMA = [
+    ("trial", pa.int32()),
+    ("id", pa.string()),
+    ("status", pa.string()),
+    ("reason", pa.string()),
+    ("epochs", pa.int32()),
+    ("best_epoch", pa.int32()),
+    *((name, pa.float64()) for name in METRICS),
+    ("training_seconds", pa.float64()),
+    ("seconds", pa.float64()),
+    ("chosen", pa.bool_()),
+    ("pareto", pa.bool_()),
+]
+"""Columns before those of the searched parameters. Metrics are those on validation, of the best epoch.
+`training_seconds` are those inside of epochs; `seconds` go from the start of the search to the trial's last epoch."""
+
+
+def trials_table(trials: Sequence[Trial], names: Sequence[str], objective: str) -> pa.Table:
+    """A row a trial; parameters that do not count in a trial are null."""
+    front = pareto_front(trials)
+    chosen = best_of(trials, objective).number if trials else None
+    rows = [
+        _row(trial, objective) | {"chosen": trial.number == chosen, "pareto": trial.number in front} for trial in trials
+    ]
+    table = pa.Table.from_pylist(rows, pa.schema(SCHEMA))
+    for name in names:
+        table = table.append_column(name, _column([trial.values.get(name) for trial in trials]))
+    return table
+
+
+def write_report(table: pa.Table, pictures: Mapping[str, Any], trials: Path, figures: Path) -> None:
+    """Writes both, whole or not at all."""
+    from nla.evaluation.plots.style import write_png
+
+    shutil.rmtree(figures, ignore_errors=True)
+    figures.mkdir(parents=True)
+    for name, figure in pictures.items():
+        write_png(figure, figures / f"{name}.png")
+    part = trials.with_name(f"{trials.name}.part")
+    pq.write_table(table, part)
+    part.replace(trials)
+
+
+def _row(trial: Trial, objective: str) -> dict[str, Any]:
+    best = trial.best_row(objective)
+    return {
+        "trial": trial.number,
+        "id": trial.id,
+        "status": trial.status,
+        "reason": trial.reason,
+        "epochs": len(trial.history),
+        "best_epoch": int(best.get("epoch", 0)),
+        **{name: best.get(f"valid_{name}") for name in METRICS},
+        "training_seconds": float(sum(row.get("seconds", 0.0) for row in trial.history)),
+        "seconds": trial.seconds,
+    }
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """Numbers as numbers; what is of several kinds, as text."""
+    given = [value for value in values if value is not None]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in given):
+        return pa.array(values, pa.float64())
+    return pa.array([None if value is None else str(value) for value in values], pa.string())

@@ -1,0 +1,78 @@
+"""One trial: the training loop in the trial's own process, its epochs told to Ray Tune."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from nla.config.tune import Distribution
+from nla.errors import NLAError
+from nla.models.classifier import ImageSpec
+from nla.training.job import Job, training_sections
+from nla.training.loop import Split, train
+from nla.training.observer import Silent
+from nla.training.workers import Workers
+from nla.tuning.space import Values, active, with_values
+
+FAILED = "failed"
+"""Key of a report that says why a trial cannot go on; its objective is the worst there is."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all trials of a search have in common."""
+
+    params: Mapping[str, Any]
+    """Checked sections that a training depends on, with the seed and the epochs of a trial."""
+    num_classes: int
+    image: ImageSpec
+    fingerprint: str
+    """Of the search: parameters beside the searched ones, space, data and code."""
+
+    def job(self, values: Values) -> Job:
+        """The training of one trial."""
+        sections = training_sections(with_values(self.params, values))
+        return Job(**sections, num_classes=self.num_classes, image=self.image, fingerprint=self.fingerprint)
+
+
+def run_trial(config: dict[str, Any], study: Study, split: Split, space: Mapping[str, Distribution], cpus: int) -> None:
+    """What Ray Tune calls, again with the last checkpoint where the process or its node was lost.
+
+    Args:
+        config: dotted names -> values; those whose conditions do not hold are left out.
+        cpus: threads of PyTorch.
+
+    A training that diverges or refuses its parameters is told of and ends: a repetition would only end so again.
+    """
+    torch.set_num_threads(cpus)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # Ray shows a trial its own GPU alone
+    try:
+        train(study.job(active(config, space, study.params)), split, Workers(device), _TuneStore(), Silent())
+    except NLAError as error:
+        tune.report({FAILED: str(error), "valid_accuracy": 0.0, "valid_mean_accuracy": 0.0, "epoch": 0})
+
+
+class _TuneStore:
+    """Checkpoints in Ray Tune's storage."""
+
+    @contextlib.contextmanager
+    def latest(self) -> Iterator[Path | None]:
+        checkpoint = tune.get_checkpoint()
+        if checkpoint is None:
+            yield None
+            return
+        with checkpoint.as_directory() as folder:
+            yield Path(folder)
+
+    def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
+        assert write is not None  # a trial is its own first worker
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder))
+            tune.report(row, checkpoint=tune.Checkpoint.from_directory(folder))

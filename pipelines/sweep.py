@@ -1,0 +1,170 @@
+"""The search of stage `tune`: what is read, who watches, and what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nla.cluster import connected
+from nla.config.base import merge, section
+from nla.config.ray import RayConfig
+from nla.config.tune import TuneConfig
+from nla.console import log_file, say
+from nla.data.loader import load_samples
+from nla.data.schema import read_info
+from nla.data.statistics import pixel_statistics
+from nla.errors import TrainingError
+from nla.models.card import sha256
+from nla.models.classifier import ImageSpec
+from nla.paths import project_root, workspace
+from nla.provenance import fingerprint, imported_sources
+from nla.runs import Run
+from nla.tracking import MlflowTracker, configure, run_tags
+from nla.training.distributed import forget
+from nla.training.loop import Split
+from nla.tuning.best import write_best
+from nla.tuning.importance import importance
+from nla.tuning.plots import best_so_far, parallel_coordinates, parameter_importance
+from nla.tuning.record import MlflowTrials
+from nla.tuning.report import trials_table, write_report
+from nla.tuning.space import check_space, first_values, trial_base, with_values
+from nla.tuning.sweep import search
+from nla.tuning.table import trial_table
+from nla.tuning.trial import Study
+from nla.tuning.trials import Trial, best_of
+from nla.tuning.watch import Hooks
+from nla.workflow import forced
+
+TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
+OF_NO_TRIAL = {"num_samples", "max_failed", "time_budget", "source"}
+"""Settings that may change between two calls of one search."""
+
+
+def sweep(params: Mapping[str, Any], settings: TuneConfig, best: Path, trials: Path, figures: Path) -> None:
+    """Searches and writes the outs of the stage."""
+    own = {"train": {"epochs": settings.epochs, "seed": settings.seed}}
+    params = merge(params, own)
+    check_space(settings.distributions, params)
+    first_values(settings.distributions, params)
+    ray, root = section(RayConfig, params), project_root()
+    study, split = make_study(params, settings)
+    run = Run(root, f"tune-{study.fingerprint}")
+    storage = ray.storage_path or str(run.folder.parent)
+    with run.lock(say):
+        uri = configure(root)
+        if forced():
+            forget(storage, study.fingerprint)
+            run.forget()
+        found = searched(study, split, settings, ray, storage, run, uri, trials, figures)
+    chosen = best_of(found, settings.objective)
+    too_many(found, settings)
+    values = with_values({}, as_lists(chosen.values, study))
+    write_best(best, values)
+    say(f"trial {chosen.number} is best with {chosen.score(settings.objective):.2%} on validation: see {best}")
+
+
+def make_study(params: Mapping[str, Any], settings: TuneConfig) -> tuple[Study, Split]:
+    """What the trials have in common, and their data."""
+    split = Split(load_samples(TRAIN), load_samples(VALID))
+    info = read_info(TRAIN)
+    channels = split.train.images_NHWC.shape[3]
+    image = ImageSpec(split.train.images_NHWC.shape[1], channels, *pixel_statistics(split.train.images_NHWC))
+    base = trial_base(params)
+    content = {
+        **base,
+        "tune": settings.model_dump(mode="json", exclude=OF_NO_TRIAL),
+        "data": [sha256(TRAIN), sha256(VALID)],
+    }
+    here = workspace()
+    name = fingerprint(content, imported_sources(Path("nla/tuning/trial.py"), here), here)
+    say(
+        f"tune: {settings.num_samples} trials of {settings.epochs} epochs on {len(split.train):,} {info.source} faces; "
+        f"searcher {settings.searcher}, scheduler {settings.scheduler}, objective {settings.objective}"
+    )
+    return Study(base, len(info.classes), image, name), split
+
+
+def searched(
+    study: Study,
+    split: Split,
+    settings: TuneConfig,
+    ray: RayConfig,
+    storage: str,
+    run: Run,
+    uri: str,
+    trials: Path,
+    figures: Path,
+) -> list[Trial]:
+    """Runs the search under the eyes of MLflow, and writes its report: also of a search that failed."""
+    tracker = MlflowTracker(uri)
+    data = f"{sha256(TRAIN)[:16]}-{sha256(VALID)[:16]}"
+    tags = run_tags(workspace(), study.fingerprint, data)
+    shown = {**study.params, "tune": settings.model_dump(mode="json", exclude={"num_samples"})}
+    name = f"{read_info(TRAIN).source}-sweep-{study.fingerprint[:6]}"
+    run_id = tracker.start(name, shown, tags, run.recall_tracking(uri))
+    run.remember_tracking(uri, run_id)
+    space = settings.distributions
+    with tracker.closing():
+        record = MlflowTrials(uri, run_id, study, space)
+        with (
+            connected(ray) as cluster,
+            trial_table(settings.num_samples, settings.epochs, settings.objective) as table,
+        ):
+            say(f"MLflow run {run_id}; full logs: {log_file()}, and Ray's in {cluster.logs}")
+            found = search(cluster, study, split, settings, ray, storage, Hooks([table, record]))
+        record.settle(found, settings.objective)
+        write_report(trials_table(found, list(space), settings.objective), pictures(found, settings), trials, figures)
+        tracker.log_artifact(trials, "tune")
+        for path in sorted(figures.iterdir()):
+            tracker.log_artifact(path, "figures")
+    return found
+
+
+def pictures(trials: Sequence[Trial], settings: TuneConfig) -> dict[str, Any]:
+    """Figures by name, of the trials that did not fail."""
+    good = [trial for trial in trials if trial.score(settings.objective) >= 0]
+    if not good:
+        return {}
+    scores = [trial.score(settings.objective) for trial in good]
+    numbers = {name: [number(trial.values.get(name)) for trial in good] for name in settings.distributions}
+    shown = {name: values for name, values in numbers.items() if not np.isnan(values).all()}
+    figures = {
+        "parallel": parallel_coordinates(shown, scores, settings.objective),
+        "best_so_far": best_so_far(scores, [trial.seconds for trial in good], settings.objective),
+    }
+    if shares := importance(trials, settings.distributions, settings.objective):
+        figures["importance"] = parameter_importance(shares, len(good))
+    return figures
+
+
+def number(value: Any) -> float:
+    """A value that has its place on an axis; NaN for others."""
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def as_lists(values: Mapping[str, Any], study: Study) -> dict[str, Any]:
+    """Elements of a list as the whole list: best.yaml lays it over params.yaml, which may have none there."""
+    whole: dict[str, Any] = {}
+    laid = with_values(study.params, values)
+    for name, value in values.items():
+        stem, _, last = name.rpartition(".")
+        if last.isdigit():
+            section_name, key = stem.split(".")
+            whole[stem] = laid[section_name][key]
+        else:
+            whole[name] = value
+    return whole
+
+
+def too_many(trials: Sequence[Trial], settings: TuneConfig) -> None:
+    """Raises TrainingError where more trials failed than tune.max_failed allows."""
+    failed = [trial for trial in trials if trial.status == "failed"]
+    for trial in failed:
+        say(f"trial {trial.number} failed: {trial.reason}")
+    if settings.max_failed is not None and len(failed) > settings.max_failed:
+        raise TrainingError(
+            f"{len(failed)} of {len(trials)} trials failed, more than tune.max_failed {settings.max_failed}"
+        )

@@ -1,0 +1,100 @@
+"""The stage `tune` with trials: killed, gone on with, extended, taken over by training, and seen in MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from ruamel.yaml import YAML
+from tiny_project import Project, survivors
+
+from nla.config.base import flatten
+
+pytestmark = pytest.mark.slow
+EPOCHS = 3
+SEARCH = {"num_samples": 3, "epochs": EPOCHS, "scheduler": "none"}
+
+
+@pytest.fixture(scope="module")
+def searched(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A search that was killed with its whole process group, and gone on with."""
+    project = prepared.copy(tmp_path_factory.mktemp("searched") / "project")
+    project.set({"tune": SEARCH, "train": {"epochs": 1}})
+    first = project.start_dvc("repro", "tune")
+    first.wait_for(r"trial +1/3")
+    family = first.family()
+    first.kill(group=True)
+    assert not survivors(family, 30.0)
+    printed = project.dvc("repro", "tune")
+    assert "is best with" in printed and "Traceback" not in printed
+    return project
+
+
+def rows(project: Project) -> list[dict[str, Any]]:
+    return pq.read_table(project / "reports/tune/trials.parquet").to_pylist()
+
+
+def best(project: Project) -> dict[str, Any]:
+    return YAML(typ="safe", pure=True).load(project / "best.yaml")
+
+
+def runs(project: Project) -> tuple[Run, list[Run]]:
+    """The run of the search, and those of its trials."""
+    tagged = [run for run in project.runs() if run.data.tags.get("dvc.stage") == "tune" or "nla.sweep" in run.data.tags]
+    (parent,) = [run for run in tagged if "nla.sweep" not in run.data.tags]
+    return parent, [run for run in tagged if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+
+
+def test_every_trial_is_accounted_for(searched: Project) -> None:
+    table = rows(searched)
+    assert [(row["trial"], row["status"], row["epochs"]) for row in table] == [
+        (i, "finished", EPOCHS) for i in range(3)
+    ]
+    assert table[0]["loss.lam"] == 0.5 and table[0]["loss.slope"] == 15.0
+    (chosen,) = [row for row in table if row["chosen"]]
+    assert chosen["accuracy"] == max(row["accuracy"] for row in table)
+    assert flatten(best(searched)) == {name: value for name, value in chosen.items() if name.startswith("loss.")}
+    assert {path.stem for path in (searched / "reports/tune/figures").iterdir()} == {"parallel", "best_so_far"}
+    assert not searched.unfinished()
+
+
+def test_mlflow_has_a_nested_run_a_trial(searched: Project) -> None:
+    parent, nested = runs(searched)
+    assert parent.info.status == "FINISHED"
+    table = {row["id"]: row for row in rows(searched)}
+    assert {run.data.tags["nla.trial"] for run in nested} == set(table) and len(nested) == 3
+    client = MlflowClient(searched.store)
+    for run in nested:
+        row = table[run.data.tags["nla.trial"]]
+        assert run.info.status == "FINISHED" and run.data.tags["nla.trial_status"] == "finished"
+        assert float(run.data.params["loss.lam"]) == row["loss.lam"]
+        assert run.data.metrics["best.accuracy"] == row["accuracy"]
+        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "valid_accuracy")]
+        assert sorted(steps) == list(range(1, EPOCHS + 1))
+
+
+def test_other_seeds_and_epochs_search_nothing(searched: Project) -> None:
+    assert "Data and pipelines are up to date." in searched.dvc("repro", "tune")
+    searched.set({"train": {"seed": 3, "epochs": 2}, "ray": {"max_concurrent_trials": 1}})
+    assert "Data and pipelines are up to date." in searched.dvc("repro", "tune")
+
+
+def test_more_samples_extend_and_training_takes_the_best(searched: Project, tmp_path: Path) -> None:
+    project = searched.copy(tmp_path / "project")
+    before = rows(project)
+    project.set({"tune": {"num_samples": 4}})
+    project.dvc("repro", "train")
+    after = rows(project)
+    assert [row["id"] for row in after[:3]] == [row["id"] for row in before] and len(after) == 4
+    assert project.read_json("run.json")["params"]["loss"]["lam"] == best(project)["loss"]["lam"]
+
+
+def test_an_earlier_search_is_taken(prepared: Project, searched: Project, tmp_path: Path) -> None:
+    project = prepared.copy(tmp_path / "project")
+    project.set({"tune": {"from": str(searched / "best.yaml")}})
+    project.dvc("repro", "tune")
+    assert best(project) == best(searched) and rows(project) == []

@@ -1,0 +1,87 @@
+"""Which trial is best, and what the report says of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from ruamel.yaml import YAML
+
+from nla.config.tune import Distribution
+from nla.errors import ConfigError, TrainingError
+from nla.tuning.best import read_best, write_best
+from nla.tuning.importance import importance
+from nla.tuning.report import trials_table, write_report
+from nla.tuning.trials import Status, Trial, best_of, pareto_front
+
+
+def trial(number: int, *points: tuple[float, float], status: Status = "finished", slope: float = 1.0) -> Trial:
+    """One whose epochs have these (accuracy, mean accuracy) on validation."""
+    history = [{"epoch": i + 1, "valid_accuracy": a, "valid_mean_accuracy": m} for i, (a, m) in enumerate(points)]
+    return Trial(number, f"t{number}", {"loss.slope": slope}, status, "", history, 10.0 * number)
+
+
+def test_a_trial_is_worth_its_best_epoch() -> None:
+    trials = [trial(0, (0.5, 0.4), (0.8, 0.3)), trial(1, (0.7, 0.6)), trial(2, (0.8, 0.1))]
+    assert best_of(trials, "accuracy").number == 0  # the earlier of equals
+    assert best_of(trials, "mean_accuracy").number == 1
+    assert best_of(trials, "both").number == 1
+    assert trials[0].best_row("accuracy")["epoch"] == 2
+
+
+def test_a_failed_trial_is_never_best() -> None:
+    with pytest.raises(TrainingError, match="no trial of the search ended well"):
+        best_of([trial(0, (0.9, 0.9), status="failed")], "accuracy")
+    assert best_of([trial(0, (0.9, 0.9), status="failed"), trial(1, (0.1, 0.1))], "accuracy").number == 1
+
+
+def test_the_front_leaves_out_who_is_beaten() -> None:
+    trials = [trial(0, (0.9, 0.1)), trial(1, (0.5, 0.5)), trial(2, (0.4, 0.4)), trial(3, (0.9, 0.1)), trial(4)]
+    assert pareto_front(trials) == {0, 1, 3}
+
+
+def test_the_table_has_a_row_a_trial(tmp_path: Path) -> None:
+    trials = [trial(0, (0.5, 0.4)), trial(1, (0.7, 0.6), slope=2.0), trial(2, status="failed")]
+    table = trials_table(trials, ["loss.slope", "loss.lam"], "accuracy")
+    write_report(table, {}, tmp_path / "trials.parquet", tmp_path / "figures")
+    rows = pq.read_table(tmp_path / "trials.parquet").to_pylist()
+    assert [row["chosen"] for row in rows] == [False, True, False]
+    assert [row["loss.slope"] for row in rows] == [1.0, 2.0, 1.0]
+    assert [row["loss.lam"] for row in rows] == [None] * 3
+    assert rows[2]["accuracy"] is None and rows[2]["status"] == "failed"
+
+
+def test_no_trials_are_an_empty_table() -> None:
+    assert trials_table([], ["loss.slope"], "accuracy").num_rows == 0
+
+
+def test_what_decides_is_important() -> None:
+    """The score follows the slope alone."""
+    space = {"loss.slope": Distribution(uniform=(0.0, 1.0)), "loss.lam": Distribution(uniform=(0.0, 1.0))}
+    trials = []
+    for i in range(40):
+        slope, lam = (i * 0.618) % 1, (i * 0.414) % 1
+        row = {"epoch": 1, "valid_accuracy": slope, "valid_mean_accuracy": slope}
+        trials.append(Trial(i, str(i), {"loss.slope": slope, "loss.lam": lam}, "finished", "", [row]))
+    shares = importance(trials, space, "accuracy")
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["loss.slope"] > 0.8
+    assert importance(trials[:7], space, "accuracy") == {}
+
+
+def test_best_keys_are_nested_as_in_params(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    write_best(path, {"loss": {"slope": 10.0, "true_mean": [0.4, 0.5]}})
+    assert read_best(path) == {"loss": {"slope": 10.0, "true_mean": [0.4, 0.5]}}
+    assert YAML(typ="safe", pure=True).load(path) == read_best(path)
+    write_best(path, {})
+    assert read_best(path) == {} and path.read_text() == "{}\n"
+
+
+def test_a_missing_or_damaged_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"best\.yaml is missing: run `dvc repro`"):
+        read_best(tmp_path / "best.yaml")
+    (tmp_path / "best.yaml").write_text("train: {lr")
+    with pytest.raises(ConfigError, match=r"is damaged: remove it"):
+        read_best(tmp_path / "best.yaml")
