@@ -67,9 +67,15 @@ def _keep_logs(path: Path) -> None:
         shown = logger.handlers or [logging.StreamHandler()]
         for handler in shown:
             handler.setLevel(level or logger.getEffectiveLevel())
+            handler.addFilter(_is_for_a_person)
         logger.handlers = [*shown, file]
         logger.setLevel(logging.DEBUG)
     logging.getLogger("ray.train").setLevel(logging.DEBUG)  # ray.init sets the level of "ray" again
+
+
+def _is_for_a_person(record: logging.LogRecord) -> bool:
+    """Ray Tune writes the traceback of each trial that fails; a search tells of it in one line."""
+    return not record.name.startswith("ray.tune")
 
 
 def _fail(message: str) -> NoReturn:

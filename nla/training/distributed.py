@@ -25,6 +25,7 @@ from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nla.cluster import Cluster
 from nla.config.ray import RayConfig
@@ -58,7 +59,9 @@ def train_on(
     Raises the NLAError of the first worker that had one, else TrainingError with the place of the logs.
     """
     cpus, gpu = cluster.share(config)
-    mailbox: Any = ray.remote(num_cpus=0)(_Mailbox).remote()
+    # Beside the driver: it must not be lost with the node of a worker.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    mailbox: Any = ray.remote(num_cpus=0)(_Mailbox).options(scheduling_strategy=here).remote()
     spec = {"job": job, "split": ray.put(split), "cpus": cpus, "gpu": gpu, "mailbox": mailbox}
     os.environ.setdefault(POLL, POLL_EVERY)
     trainer = TorchTrainer(

@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 import pyarrow.fs as pa_fs
 from ray import tune
+from ray.exceptions import RayError, RayTaskError
 from ray.tune import CheckpointConfig, FailureConfig, Result, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import (
     AsyncHyperBandScheduler,
@@ -65,12 +66,12 @@ def search(
     trials: list[Trial] = []
     done = 0
     for first, last in _parts(root):
-        tuner = Tuner.restore(f"{root}/{_part(first, last)}", trainable, resume_errored=False)
-        trials += _run(tuner, study, settings, len(trials))
+        trials += _run(None, trainable, f"{root}/{_part(first, last)}", study, settings, len(trials))
         done = last
     if done < settings.num_samples:
         tuner = _tuner(trainable, study, settings, ray, trials, done, root, hooks)
-        trials += _run(tuner, study, settings, len(trials))
+        path = f"{root}/{_part(done, settings.num_samples)}"
+        trials += _run(tuner, trainable, path, study, settings, len(trials))
     return trials
 
 
@@ -170,11 +171,27 @@ def _domain(distribution: Distribution) -> Any:
     return make(distribution.arguments) if distribution.kind == "choice" else make(*distribution.arguments)
 
 
-def _run(tuner: Tuner, study: Study, settings: Settings, before: int) -> list[Trial]:
-    """The trials of one folder, numbered after `before` others."""
+def _run(tuner: Tuner | None, trainable: Any, path: str, study: Study, settings: Settings, before: int) -> list[Trial]:
+    """The trials of one folder, numbered after `before` others; without a tuner that of the folder goes on."""
     started = time.time()
-    results = sorted(tuner.fit(), key=lambda result: Path(result.path).name)
+    results = _fitted(tuner or Tuner.restore(path, trainable))
+    for _ in range(RETRIES):
+        if not any(_is_lost(result) for result in results):
+            break
+        # Ray gives a trial up whose next process was on the lost node too; its checkpoint is there.
+        results = _fitted(Tuner.restore(path, trainable, resume_errored=True))
+    results.sort(key=lambda result: Path(result.path).name)
     return [_trial(result, before + i, study, settings, started) for i, result in enumerate(results)]
+
+
+def _fitted(tuner: Tuner) -> list[Result]:
+    grid = tuner.fit()
+    return [grid[i] for i in range(len(grid))]
+
+
+def _is_lost(result: Result) -> bool:
+    """Whether a process or node ended under the trial, and not the trial by itself."""
+    return isinstance(result.error, RayError) and not isinstance(result.error, RayTaskError)
 
 
 def _trial(result: Result, number: int, study: Study, settings: Settings, started: float) -> Trial:

@@ -1,0 +1,116 @@
+"""A cluster of three Ray nodes with addresses of their own, one of which dies in the middle of the work."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from tiny_project import Project, user_environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+RAY = Path(sys.executable).with_name("ray")
+ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")  # 127.0.0.1 Ray takes for the machine's own
+TOKEN = "b" * 64  # authentication stays on
+
+
+class Nodes:
+    """`ray start` by hand on three addresses of this machine, with one CPU each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.address = f"{ADDRESSES[0]}:{self.port}"
+        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_ADDRESS": self.address}
+        self.logs = folder
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, ip: str) -> None:
+        """One node, up to `stop` or `kill`."""
+        head = ["--head", f"--port={self.port}", f"--dashboard-port={free_port()}", "--dashboard-host=127.0.0.1"]
+        where = head if ip == ADDRESSES[0] else [f"--address={self.address}"]
+        limits = ["--num-cpus=1", "--num-gpus=0", "--object-store-memory=100000000", f"--node-ip-address={ip}"]
+        environment = user_environment() | self.environment
+        if ip == ADDRESSES[0]:
+            del environment["RAY_ADDRESS"]
+        with (self.logs / f"{ip}.log").open("wb") as log:
+            self.processes[ip] = subprocess.Popen(
+                [RAY, "start", "--block", "--disable-usage-stats", *where, *limits],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def kill(self, ip: str) -> None:
+        """SIGKILL to all that runs on a node."""
+        process = self.processes.pop(ip)
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for member in family:
+            member.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    nodes = Nodes(tmp_path)
+    for ip in ADDRESSES:
+        nodes.start(ip)
+        wait = [sys.executable, "-c", WAIT, *nodes.processes]
+        subprocess.run(wait, env=user_environment() | nodes.environment, check=True, timeout=90)
+    try:
+        yield nodes
+    finally:
+        for ip in reversed(list(nodes.processes)):
+            nodes.kill(ip)
+
+
+WAIT = """
+import logging, sys, time
+import ray
+while True:
+    try:
+        ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
+        if sorted(node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]) == sys.argv[1:]:
+            break
+    except Exception:
+        pass
+    ray.shutdown()
+    time.sleep(0.5)
+"""
+
+
+def test_a_search_and_a_training_outlive_a_node(prepared: Project, nodes: Nodes, tmp_path: Path) -> None:
+    project = prepared.copy(tmp_path / "project")
+    project.set(
+        {
+            "tune": {"num_samples": 4, "epochs": 6, "scheduler": "none"},
+            "train": {"epochs": 6},
+            "ray": {"num_workers": 2, "max_failures": 3},
+        }
+    )
+    search = project.start_dvc("repro", "tune", **nodes.environment)
+    search.wait_for(r"trial +1/4", 200)
+    nodes.kill(ADDRESSES[1])
+    search.wait(200)
+    rows = pq.read_table(project / "reports/tune/trials.parquet").to_pylist()
+    assert [(row["status"], row["epochs"]) for row in rows] == [("finished", 6)] * 4
+
+    nodes.start(ADDRESSES[1])
+    training = project.start_dvc("repro", "train", **nodes.environment)
+    training.wait_for(r"epoch +2/6", 200)
+    nodes.kill(ADDRESSES[2])
+    printed = training.wait(200)
+    assert "Traceback" not in printed
+    record = project.read_json("run.json")
+    assert [row["epoch"] for row in record["history"]] == list(range(1, 7))
+    assert record["facts"]["workers"] == 2
