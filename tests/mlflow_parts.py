@@ -102,12 +102,14 @@ def clean_env() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def mlflow_server(root: Path) -> Iterator[str]:
-    """URI of `mlflow server` over a store in `root`."""
-    database, port = root / "server.db", _free_port()
-    database.write_bytes(migrated())
+def mlflow_server(root: Path, store: str | None = None) -> Iterator[str]:
+    """URI of `mlflow server` over the SQLite `store`, or over a new one in `root`."""
+    port = _free_port()
+    if store is None:
+        (root / "server.db").write_bytes(migrated())
+        store = f"sqlite:///{root / 'server.db'}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(root / "artifacts")]
+    command += ["--backend-store-uri", store, "--artifacts-destination", str(root / "artifacts")]
     # its job queue, for judging language models, would start a dozen more processes
     env = clean_env() | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (root / "server.log").open("w") as log:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow_parts import mlflow_server
 from ruamel.yaml import YAML
 from tiny_project import Project, survivors
 
@@ -98,3 +103,23 @@ def test_an_earlier_search_is_taken(prepared: Project, searched: Project, tmp_pa
     project.set({"tune": {"from": str(searched / "best.yaml")}})
     project.dvc("repro", "tune")
     assert best(project) == best(searched) and rows(project) == []
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_compare_page_shows_the_trials(searched: Project, tmp_path: Path) -> None:
+    _, nested = runs(searched)
+    ids = json.dumps([run.info.run_id for run in nested])
+    with mlflow_server(tmp_path, searched.store) as uri:
+        url = f"{uri}/#/compare-runs?runs={quote(ids)}&experiments={quote(json.dumps([nested[0].info.experiment_id]))}"
+        options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/chromium"]
+        budget = "--virtual-time-budget=60000"
+        page = subprocess.run(
+            [str(CHROMIUM), *options, budget, "--dump-dom", url], capture_output=True, text=True, timeout=120
+        ).stdout
+    for run in nested:
+        assert run.info.run_name in page
+        assert run.data.params["loss.slope"] in page
+    assert "loss.lam" in page and "best.accuracy" in page
