@@ -26,7 +26,8 @@ repro: setup          ## from raw faces to a registered model
 	dvc repro
 
 test: setup lint
-	python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@# three at a time: half of the time the tests wait for processes to start
+	python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	ruff check .

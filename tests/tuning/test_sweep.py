@@ -2,72 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+import pyarrow.fs as pa_fs
 import pytest
+from moto.server import ThreadedMotoServer
+from sweep_parts import EPOCHS, run, settings
 
 from nla.cluster import Cluster
-from nla.config.base import section
-from nla.config.ray import RayConfig
-from nla.config.tune import TuneConfig
 from nla.data.loader import Samples
-from nla.models.classifier import ImageSpec
 from nla.training.loop import Split
-from nla.tuning.space import trial_base
-from nla.tuning.sweep import search
-from nla.tuning.trial import Study
 from nla.tuning.trials import Trial
-from nla.tuning.watch import Hooks
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
-EPOCHS = 3
-SPACE = {"loss": {"lam": {"uniform": [0.3, 0.7]}, "slope": {"uniform": [0.0, 30.0]}}}
-RAY = RayConfig(use_gpu=False)
-
-
-class Counts:
-    """A watcher that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.starts: list[str] = []
-        self.epochs: list[tuple[str, int]] = []
-        self.ends: list[str] = []
-
-    def started(self, trial: str, values: Mapping[str, Any]) -> None:
-        self.starts.append(trial)
-
-    def epoch(self, trial: str, row: Mapping[str, float]) -> None:
-        self.epochs.append((trial, int(row["epoch"])))
-
-    def ended(self, trial: str) -> None:
-        self.ends.append(trial)
 
 
 @pytest.fixture(scope="module")
 def split(tiny_samples: Callable[..., Samples]) -> Split:
     return Split(tiny_samples(64), tiny_samples(48, seed=1))
-
-
-def settings(num_samples: int, **others: Any) -> TuneConfig:
-    given = {"num_samples": num_samples, "epochs": EPOCHS, "scheduler": "none", "space": SPACE, **others}
-    return section(TuneConfig, {"tune": given})
-
-
-def study(name: str, **train: Any) -> Study:
-    params = {
-        "model": {"width": 8},
-        "augment": {"recipe": "flip"},
-        "train": {"epochs": EPOCHS, "batch_size": 16, "lr": 0.01, **train},
-    }
-    return Study(trial_base(params), 3, ImageSpec(16, 1, (0.4,), (0.2,)), name)
-
-
-def run(cluster: Cluster, split: Split, folder: Path, config: TuneConfig, name: str = "s" * 16, **train: Any) -> Any:
-    counts = Counts()
-    found = search(cluster, study(name, **train), split, config, RAY, str(folder), Hooks([counts]))
-    return found, counts
 
 
 def numbers(trials: list[Trial]) -> list[int]:
@@ -133,3 +89,35 @@ def test_a_grid_is_gone_through(tmp_path: Path, ray_cluster: Cluster, split: Spl
     space = {"loss": {"lam": {"grid": [0.4, 0.5]}}}
     found, _ = run(ray_cluster, split, tmp_path, settings(1, space=space))
     assert {trial.values["loss.lam"] for trial in found} >= {0.5}
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of a bucket of an S3-compatible server on this machine."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    filesystem, path = pa_fs.FileSystem.from_uri("s3://faces?allow_bucket_creation=true")
+    filesystem.create_dir(path)
+    yield "s3://faces/runs"
+    server.stop()
+
+
+def test_an_s3_store_keeps_a_search(bucket: str) -> None:
+    """On a Ray of its own, whose processes know the store by their environment: twice, and trained once."""
+    theirs = {name: value for name, value in os.environ.items() if not name.startswith(("RAY", "PYTEST"))}
+    env = theirs | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(Path(__file__).with_name("sweep_parts.py")), bucket]
+    first, again = (subprocess.run(command, env=env, capture_output=True, text=True, timeout=200) for _ in range(2))
+    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
+    assert first.stdout == again.stdout and first.stdout.count("finished") == 2
+    filesystem, path = pa_fs.FileSystem.from_uri(bucket)
+    kept = filesystem.get_file_info(pa_fs.FileSelector(path, recursive=True))
+    assert [entry for entry in kept if entry.base_name == "state.json"]
