@@ -20,7 +20,7 @@ from accuracy import RECORDS, ROOT, machine, settings, versions, write_record
 SEARCH: dict[str, Any] = {
     "data.synthetic.train": 1200,  # so small that 16 trials fit into minutes; validation keeps its 4,000
     "tune.num_samples": 16,
-    "tune.epochs": 6,
+    "tune.epochs": 8,
     "+tune.space.train.lr": "{loguniform: [0.0001, 0.1]}",
 }
 SCHEDULERS = ("none", "asha")
