@@ -181,8 +181,8 @@ REFERENCE_TEXT = """No pretrained weights. Published from scratch: VGG13 83.85 (
 drawing), Barsoum et al. 2016, arXiv 1608.01041."""
 LOSSES_TEXT = """One seed and a short budget on two CPU cores, so no ranking of methods: a check that each loss trains,
 and what it costs. Same network, epochs, augmentation and start for all; NLA looks at two views an image, CE at one.
-`released` sums its consistency over the batch, of 128 here and of 32 in the authors' code: it outweighs the
-cross-entropy, which slows a start from scratch. At 30 % it never leaves the state in which all images get one answer."""
+`released` sums its consistency over the batch, of 128 here, of 32 in the authors' code: it outweighs the
+cross-entropy, which slows a start from scratch. At 30 % it never gets past giving all images one answer."""
 WORKERS_TEXT = """Synthetic faces. With BatchNorm frozen two workers end within 1e-5 of one
 (tests/training/test_workers.py); with BatchNorm as usual each worker normalises by its own half of the batch."""
 
