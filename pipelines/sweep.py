@@ -15,15 +15,14 @@ from nla.config.tune import TuneConfig
 from nla.console import log_file, say
 from nla.data.loader import load_samples
 from nla.data.schema import read_info
-from nla.data.statistics import pixel_statistics
 from nla.errors import TrainingError
 from nla.models.card import sha256
-from nla.models.classifier import ImageSpec
 from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
 from nla.runs import Run
 from nla.tracking import MlflowTracker, configure, run_tags
 from nla.training.distributed import forget
+from nla.training.job import image_spec
 from nla.training.loop import Split
 from nla.tuning.best import write_best
 from nla.tuning.importance import importance
@@ -70,8 +69,6 @@ def make_study(params: Mapping[str, Any], settings: TuneConfig) -> tuple[Study, 
     """What the trials have in common, and their data."""
     split = Split(load_samples(TRAIN), load_samples(VALID))
     info = read_info(TRAIN)
-    channels = split.train.images_NHWC.shape[3]
-    image = ImageSpec(split.train.images_NHWC.shape[1], channels, *pixel_statistics(split.train.images_NHWC))
     base = trial_base(params)
     content = {
         **base,
@@ -84,7 +81,7 @@ def make_study(params: Mapping[str, Any], settings: TuneConfig) -> tuple[Study, 
         f"tune: {settings.num_samples} trials of {settings.epochs} epochs on {len(split.train):,} {info.source} faces; "
         f"searcher {settings.searcher}, scheduler {settings.scheduler}, objective {settings.objective}"
     )
-    return Study(base, len(info.classes), image, name), split
+    return Study(base, len(info.classes), image_spec(split.train.images_NHWC), name), split
 
 
 def searched(

@@ -16,9 +16,8 @@ from nla.config.ray import RayConfig
 from nla.console import log_file, run_stage, say
 from nla.data.loader import load_samples, steps_per_epoch
 from nla.data.schema import TableInfo, read_info
-from nla.data.statistics import pixel_statistics
 from nla.models.card import sha256
-from nla.models.classifier import Architecture, ImageSpec
+from nla.models.classifier import Architecture
 from nla.models.weights import existing, start_from
 from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
@@ -29,7 +28,7 @@ from nla.training.bar import training_bar
 from nla.training.checkpoint import read_progress
 from nla.training.distributed import forget, train_on
 from nla.training.export import export
-from nla.training.job import Job, training_sections
+from nla.training.job import Job, image_spec, training_sections
 from nla.training.loop import Split
 from nla.training.observer import Both, Recorder
 from nla.tuning.best import read_best
@@ -84,8 +83,7 @@ def make_plan(params: Mapping[str, Any], root: Path) -> Plan:
     sections = training_sections(params)
     info = read_info(TRAIN)
     split = Split(load_samples(TRAIN), load_samples(VALID))
-    channels = split.train.images_NHWC.shape[3]
-    image = ImageSpec(split.train.images_NHWC.shape[1], channels, *pixel_statistics(split.train.images_NHWC))
+    image = image_spec(split.train.images_NHWC)
     checked = {name: config.model_dump(mode="json") for name, config in sections.items()}
     data_hash = f"{sha256(TRAIN)[:16]}-{sha256(VALID)[:16]}"
     start = sections["model"].weights

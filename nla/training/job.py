@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from nla.config.augment import AugmentConfig
@@ -13,6 +14,7 @@ from nla.config.base import Section, section
 from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
 from nla.config.train import TrainConfig
+from nla.data.statistics import pixel_statistics
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 
 
@@ -36,6 +38,12 @@ class Job:
     def build(self) -> Classifier:
         """The network with PyTorch's random state as it is: seed before."""
         return Classifier(Architecture.of(self.model, self.num_classes), self.image)
+
+
+def image_spec(images_NHWC: np.ndarray) -> ImageSpec:
+    """What a network takes that is to be trained on these images."""
+    _, size, _, channels = images_NHWC.shape
+    return ImageSpec(size, channels, *pixel_statistics(images_NHWC))
 
 
 def training_sections(params: Mapping[str, Any]) -> dict[str, Any]:
