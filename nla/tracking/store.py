@@ -102,6 +102,21 @@ def find_run(client: MlflowClient, run_id: str | None) -> Run | None:
     return found[0] if found else None
 
 
+def runs_by_tag(uri: str, tag: str, value: str, key: str) -> dict[str, str]:
+    """The runs in this store whose `tag` is `value`: what their tag `key` says -> the id of the run."""
+    with refusals(uri):
+        client = MlflowClient(uri)
+        found: dict[str, str] = {}
+        token: str | None = None
+        while token != "":
+            page = client.search_runs(
+                [experiment(client).experiment_id], f"tags.`{tag}` = '{value}'", page_token=token or None
+            )
+            found |= {run.data.tags[key]: str(run.info.run_id) for run in page if key in run.data.tags}
+            token = page.token or ""
+    return found
+
+
 def lacks_end(uri: str, run_id: str | None) -> bool:
     """Whether this store has the run, and not as finished."""
     with refusals(uri):

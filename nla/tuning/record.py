@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlflow import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-
 from nla.config.base import flatten
-from nla.tracking.store import experiment, refusals
+from nla.tracking.store import PARENT, runs_by_tag
 from nla.tracking.tracker import MlflowTracker, Status
 from nla.training.observer import Recorder
 from nla.tuning.space import active, with_values
@@ -26,7 +23,7 @@ class MlflowTrials:
 
     def __init__(self, uri: str, parent: str, study: Study, space: Mapping[str, Any]) -> None:
         self.uri, self.parent, self.study, self.space = uri, parent, study, space
-        self._runs = trial_runs(uri, study.fingerprint)
+        self._runs = runs_by_tag(uri, SWEEP, study.fingerprint, TRIAL)
         self._recorders: dict[str, Recorder] = {}
         self._trackers: dict[str, MlflowTracker] = {}
 
@@ -63,23 +60,8 @@ class MlflowTrials:
         if trial in self._trackers:
             return
         tracker = MlflowTracker(self.uri, system_metrics=False)
-        known = {MLFLOW_PARENT_RUN_ID: self.parent, SWEEP: self.study.fingerprint, TRIAL: trial, **(tags or {})}
+        known = {PARENT: self.parent, SWEEP: self.study.fingerprint, TRIAL: trial, **(tags or {})}
         named = known if name is None else {**known, "mlflow.runName": name}
         shown = flatten(with_values(self.study.params, values))
         self._runs[trial] = tracker.start(name or f"trial-{trial}", shown, named, self._runs.get(trial))
         self._trackers[trial], self._recorders[trial] = tracker, Recorder(tracker.log_epoch)
-
-
-def trial_runs(uri: str, sweep: str) -> dict[str, str]:
-    """Ray's id of each trial of a search that has a run in this store -> the id of that run."""
-    with refusals(uri):
-        client = MlflowClient(uri)
-        found: dict[str, str] = {}
-        token: str | None = None
-        while token != "":
-            page = client.search_runs(
-                [experiment(client).experiment_id], f"tags.`{SWEEP}` = '{sweep}'", page_token=token or None
-            )
-            found |= {run.data.tags[TRIAL]: run.info.run_id for run in page if TRIAL in run.data.tags}
-            token = page.token or ""
-    return found
