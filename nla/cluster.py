@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -17,6 +17,10 @@ from nla.config.ray import RayConfig
 from nla.errors import TrainingError
 
 KNOCK_SECONDS = 10.0
+API_SERVER = "RAY_API_SERVER_ADDRESS"
+"""Where Ray's own processes look up which of them live. What asks another Ray hears that its training is dead."""
+WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+"""Another process, that looks for nodes which a cloud takes back."""
 
 
 class Node(NamedTuple):
@@ -76,14 +80,44 @@ def connected(config: RayConfig) -> Iterator[Cluster]:
     if ray.is_initialized():
         yield _cluster()
         return
-    local: dict[str, Any] = {"dashboard_host": "127.0.0.1", "include_dashboard": True} if address == "local" else {}
+    with started() if address == "local" else _joined(address):
+        yield _cluster()
+
+
+@contextlib.contextmanager
+def started(cpus: int | None = None) -> Iterator[None]:
+    """A Ray of our own, with the CPUs of this machine or so many.
+
+    Its processes would ask the dashboard of whichever Ray they find here, were they not told of ours.
+    """
+    port = _free_port()
+    with _environment({API_SERVER: f"http://127.0.0.1:{port}", WATCHER: "0"}):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                dashboard_port=port,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _joined(address: str) -> Iterator[None]:
+    """A connection to a running cluster. Its workers get this code and address, whatever is there on their nodes."""
+    environment = {"py_modules": [str(Path(__file__).parent)], "env_vars": {"RAY_ADDRESS": address}}
     try:
         _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except OSError as error:  # ConnectionError among them
         raise TrainingError(f"no Ray cluster at {address} ({error}): start one with `ray start --head`") from None
     try:
-        yield _cluster()
+        yield
     finally:
         ray.shutdown()
 
@@ -93,6 +127,27 @@ def _knock(address: str) -> None:
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables that processes started here inherit."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _cluster() -> Cluster:

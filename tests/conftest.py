@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -80,23 +79,10 @@ def tiny_samples() -> Callable[..., Samples]:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Cluster]:
-    """A Ray of two CPUs for the session, started as nla.cluster starts one."""
-    import ray
-
-    from nla.cluster import connected
+    """A Ray of two CPUs for the session."""
+    from nla.cluster import connected, started
     from nla.config.ray import RayConfig
 
     os.environ.pop("RAY_ADDRESS", None)
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    try:
-        with connected(RayConfig()) as cluster:
-            yield cluster
-    finally:
-        ray.shutdown()
+    with started(cpus=2), connected(RayConfig()) as cluster:
+        yield cluster

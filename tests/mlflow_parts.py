@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from mlflow import MlflowClient
+from patience import PATIENCE
 
 from nla.data.images import encode_png
 from nla.data.schema import SAMPLES, TableInfo, with_info
@@ -92,7 +93,7 @@ def write_samples(
 def run_python(code: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """A fresh process that sees neither this one's settings nor pytest; the project is importable."""
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=cwd, env=clean_env() | env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=clean_env() | env, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def clean_env() -> dict[str, str]:
@@ -130,7 +131,7 @@ def _free_port() -> int:
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end and server.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
             return

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+from mlflow_parts import ROOT, run_python
 
 from nla.cluster import Cluster, Node, connected
 from nla.config.ray import RayConfig
@@ -81,3 +84,59 @@ def test_a_connection_of_this_process_is_used_and_left(ray_cluster: Cluster) -> 
             assert found == ray_cluster
             assert ([node.cpus for node in found.nodes], found.logs.is_dir()) == ([2], True)
         assert ray.is_initialized()
+
+
+WHERE = """
+from pathlib import Path
+import ray
+from nla.cluster import connected
+from nla.config.ray import RayConfig
+
+@ray.remote(num_cpus=0)
+def where():
+    import nla.of_the_driver
+    return nla.of_the_driver.__file__
+
+with connected(RayConfig(address={address!r})):
+    Path("nla").rename("elsewhere")  # on another node there is no such folder
+    print(ray.get(where.remote()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_workers_of_a_cluster_run_the_code_of_the_driver(ray_cluster: Cluster, tmp_path: Path) -> None:
+    import ray
+
+    shutil.copytree(ROOT / "nla", tmp_path / "nla", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "nla/of_the_driver.py").touch()
+    code = WHERE.format(address=ray.get_runtime_context().gcs_address)
+    done = run_python(code, tmp_path, PYTHONPATH=str(tmp_path), RAY_AUTH_MODE="token")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("of_the_driver.py\n")
+
+
+ALIVE = """
+import ray
+from ray.util.state import get_actor
+from nla.cluster import connected
+from nla.config.ray import RayConfig
+
+@ray.remote(num_cpus=0)
+class Actor:
+    def state(self):
+        return get_actor(ray.get_runtime_context().get_actor_id()).state
+
+with connected(RayConfig()):
+    print(ray.get(Actor.remote().state.remote()))
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_of_our_own_is_not_mistaken_for_another_one() -> None:
+    """The last `ray start` of anybody on this machine left its address behind."""
+    with tempfile.TemporaryDirectory() as folder:  # a short path: Ray's sockets lie there
+        (Path(folder) / "ray").mkdir()
+        (Path(folder) / "ray/ray_current_cluster").write_text("127.0.0.9:1")
+        done = run_python(ALIVE, Path(folder), RAY_TMPDIR=folder)
+    assert (done.returncode, done.stdout) == (0, "ALIVE\n"), done.stderr

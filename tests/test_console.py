@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from nla.console import bar, say
 
@@ -40,7 +41,7 @@ def outcome(tmp_path: Path) -> Outcome:
 
     def run(body: str) -> tuple[int, str, str]:
         process = stage(body, tmp_path)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
         return process.returncode, out, err
 
     return run
@@ -112,10 +113,10 @@ def test_an_interrupt_says_how_to_go_on(outcome: Outcome) -> None:
 
 
 def test_a_stage_that_is_terminated_puts_things_in_order(tmp_path: Path) -> None:
-    body = """
+    body = f"""
         try:
             print("started", flush=True)
-            time.sleep(60)
+            time.sleep({PATIENCE})
         finally:
             print("in order")
     """
@@ -123,7 +124,7 @@ def test_a_stage_that_is_terminated_puts_things_in_order(tmp_path: Path) -> None
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (143, "in order\n", "")
 
 

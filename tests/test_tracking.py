@@ -14,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow_parts import ROOT, clean_env, new_store, run_python, write_samples
+from patience import PATIENCE
 
 from nla.data.schema import read_info
 from nla.errors import RegistryError
@@ -101,7 +102,7 @@ with alone({uri!r}):
             assert other.stdout.readline() == "ready\n"
             with pytest.raises(subprocess.TimeoutExpired):
                 other.wait(0.5)
-        assert other.communicate(timeout=30)[0] == "in\n"
+        assert other.communicate(timeout=PATIENCE)[0] == "in\n"
 
     @pytest.mark.slow
     def test_parallel_processes_make_one_store(self, tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ tracker.finish()
             )
             for _ in range(3)
         ]
-        said = [process.communicate(timeout=120)[1] for process in started]
+        said = [process.communicate(timeout=PATIENCE)[1] for process in started]
         assert [process.returncode for process in started] == [0, 0, 0], said
         assert said == ["", "", ""]
         client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")

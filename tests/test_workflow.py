@@ -109,7 +109,7 @@ def test_a_stage_ends_with_its_dvc(start: Start, stage: str) -> None:
     dvc, process, _ = start("dvc", stage=stage)
     assert not ends(process, 1.0)
     dvc.kill()
-    assert ends(process, 10)
+    assert ends(process, 60)
 
 
 @pytest.mark.parametrize(("parent", "stage"), [("dvc", "by hand"), ("make", "")])

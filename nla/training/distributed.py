@@ -10,8 +10,6 @@ import contextlib
 import logging
 import os
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ import pyarrow.fs as pa_fs
 import ray
 import ray.train
 import torch
-from ray.exceptions import RayError
 from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2.api.config import FailureConfig
@@ -33,11 +30,10 @@ from nla.errors import NLAError, TrainingError
 from nla.paths import project_root
 from nla.training.job import Job
 from nla.training.loop import Split, train
+from nla.training.mailbox import Letters, Mailbox, relay
 from nla.training.observer import Observer
 from nla.training.workers import Workers
 
-SAY_EVERY = 0.25  # seconds between two messages about steps
-LISTEN_EVERY = 0.25
 POLL, POLL_EVERY = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2"
 """How often Ray looks at its workers. The checkpoint of each epoch waits for that, up to 2 s by Ray's default."""
 START_ATTEMPTS = 2
@@ -61,7 +57,7 @@ def train_on(
     cpus, gpu = cluster.share(config)
     # Beside the driver: it must not be lost with the node of a worker.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    mailbox: Any = ray.remote(num_cpus=0)(_Mailbox).options(scheduling_strategy=here).remote()
+    mailbox: Any = ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here).remote()
     spec = {"job": job, "split": ray.put(split), "cpus": cpus, "gpu": gpu, "mailbox": mailbox}
     os.environ.setdefault(POLL, POLL_EVERY)
     trainer = TorchTrainer(
@@ -75,7 +71,7 @@ def train_on(
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-    with _relay(mailbox, observer):
+    with relay(mailbox, observer):
         try:
             result = trainer.fit()
         except TrainingFailedError as error:
@@ -113,7 +109,7 @@ def _work(spec: dict[str, Any]) -> None:
     torch.set_num_threads(spec["cpus"])
     device = get_device() if spec["gpu"] else torch.device("cpu")  # Ray would give a GPU that it has not shared out
     try:
-        train(spec["job"], ray.get(spec["split"]), Workers.joined(device), _RayStore(), _Letters(mailbox))
+        train(spec["job"], ray.get(spec["split"]), Workers.joined(device), _RayStore(), Letters(mailbox))
     except NLAError as error:
         ray.get(mailbox.fail.remote(error))
         raise  # the other workers may be waiting for this one: only Ray can end them
@@ -138,75 +134,6 @@ class _RayStore:
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder))
             ray.train.report(row, checkpoint=Checkpoint.from_directory(folder))
-
-
-class _Mailbox:
-    """An actor that keeps what the first worker says until the driver fetches it, and an error that ends training."""
-
-    def __init__(self) -> None:
-        self.letters: list[tuple[str, tuple[Any, ...]]] = []
-        self.error: NLAError | None = None
-
-    def put(self, kind: str, *content: Any) -> None:
-        self.letters.append((kind, content))
-
-    def fetch(self) -> list[tuple[str, tuple[Any, ...]]]:
-        letters, self.letters = self.letters, []
-        return letters
-
-    def fail(self, error: NLAError) -> None:
-        self.error = self.error or error
-
-    def failure(self) -> NLAError | None:
-        return self.error
-
-
-class _Letters:
-    """An observer on a worker that writes to the mailbox and waits for nobody."""
-
-    def __init__(self, mailbox: Any) -> None:
-        self.mailbox = mailbox
-        self.said = 0.0
-
-    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
-        now = time.monotonic()
-        if now - self.said >= SAY_EVERY or step == steps:
-            self.said = now
-            self.mailbox.put.remote("step", epoch, step, steps, images)
-
-    def epoch(self, row: dict[str, float]) -> None:
-        self.mailbox.put.remote("epoch", row)
-
-
-@contextlib.contextmanager
-def _relay(mailbox: Any, observer: Observer) -> Iterator[None]:
-    """Passes letters on to `observer` in a thread of the driver, the last ones before it leaves.
-
-    Trouble with that is logged alone: it must neither stop a training nor hide why one failed.
-    """
-    done = threading.Event()
-
-    def deliver() -> None:
-        try:
-            for kind, content in ray.get(mailbox.fetch.remote()):
-                getattr(observer, kind)(*content)
-        except RayError:
-            log.debug("no letters: Ray is gone", exc_info=True)
-        except Exception:
-            log.exception("what training tells could not be shown or recorded")
-
-    def listen() -> None:
-        while not done.wait(LISTEN_EVERY):
-            deliver()
-
-    thread = threading.Thread(target=listen, daemon=True, name="relay")
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        deliver()
 
 
 def _reason(error: TrainingFailedError, cluster: Cluster) -> NLAError:

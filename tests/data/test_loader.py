@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 
 from nla.data.augment import make_augment
 from nla.data.images import encode_png
@@ -191,7 +192,7 @@ def test_few_batches_are_made_ahead() -> None:
 
     parts = batches(samples_of(64), batch_size=1, seed=0, epoch=0, augment=slow)
     next(parts)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while len(calls) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.2)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from patience import PATIENCE
 from tiny_project import Project
 
 pytestmark = pytest.mark.slow
@@ -73,7 +74,7 @@ def test_an_experiment_from_the_queue(lab: Project) -> None:
     assert metrics_of(lab, "later")["test"]["accuracy"] == run_of(lab, "apart").data.metrics["test.accuracy"]
 
 
-def wait_for_queue(project: Project, seconds: float = 120) -> str:
+def wait_for_queue(project: Project, seconds: float = PATIENCE) -> str:
     """The state in which the only task of the queue ends."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from patience import PATIENCE
 from tiny_project import PIPELINE, TINY, Finished, Project, stage_outs, user_environment
 
 from nla.config.base import flatten
@@ -162,7 +163,7 @@ def test_the_model_is_champion_and_predicts_from_bytes(project: Project, client:
         env=user_environment() | {"MLFLOW_TRACKING_URI": project.store},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     served = json.loads(done.stdout.splitlines()[-1])

@@ -14,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow_parts import mlflow_server
+from patience import PATIENCE
 from ruamel.yaml import YAML
 from tiny_project import Project, survivors
 
@@ -117,7 +118,7 @@ def test_the_compare_page_shows_the_trials(searched: Project, tmp_path: Path) ->
         options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/chromium"]
         budget = "--virtual-time-budget=60000"
         page = subprocess.run(
-            [str(CHROMIUM), *options, budget, "--dump-dom", url], capture_output=True, text=True, timeout=120
+            [str(CHROMIUM), *options, budget, "--dump-dom", url], capture_output=True, text=True, timeout=PATIENCE
         ).stdout
     for run in nested:
         assert run.info.run_name in page

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from patience import PATIENCE
 from ruamel.yaml import YAML
 
 from nla.config.base import flatten, merge
@@ -75,14 +76,14 @@ class Background:
         """What it has printed so far."""
         return self.log.read_text()
 
-    def wait_for(self, pattern: str, seconds: float = 120) -> None:
+    def wait_for(self, pattern: str, seconds: float = PATIENCE) -> None:
         """Returns when `pattern` is printed; AssertionError where the command ends before, or time does."""
         end = time.monotonic() + seconds
         while not re.search(pattern, self.text):
             assert self.process.poll() is None and time.monotonic() < end, f"no {pattern!r} in:\n{self.text}"
             time.sleep(0.02)
 
-    def wait(self, seconds: float = 200) -> str:
+    def wait(self, seconds: float = PATIENCE) -> str:
         """What it printed, once it has ended well."""
         assert self.process.wait(seconds) == 0, self.text
         return self.text
@@ -231,7 +232,7 @@ class Project:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=PATIENCE,
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
 

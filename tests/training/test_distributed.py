@@ -19,9 +19,10 @@ from nla.cluster import Cluster
 from nla.config.ray import RayConfig
 from nla.errors import Diverged, TrainingError
 from nla.training.checkpoint import STATE, read_progress
-from nla.training.distributed import _Mailbox, _relay, forget, train_on
+from nla.training.distributed import forget, train_on
 from nla.training.job import Job
 from nla.training.loop import Split, train
+from nla.training.mailbox import Mailbox, relay
 from nla.training.observer import Observer, Silent
 from nla.training.store import FolderStore
 
@@ -29,7 +30,7 @@ TWO = RayConfig(num_workers=2, use_gpu=False)
 
 
 class KillsAWorker(Watch):
-    """SIGKILLs a worker when it hears of the second epoch: Ray has noted the first one's checkpoint then."""
+    """SIGKILLs a worker when it hears of the fourth epoch: Ray, two behind at most, has noted a checkpoint then."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +38,7 @@ class KillsAWorker(Watch):
 
     def epoch(self, row: dict[str, float]) -> None:
         super().epoch(row)
-        if self.killed is None and row["epoch"] == 2:
+        if self.killed is None and row["epoch"] == 4:
             self.killed = next(
                 p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())
             )
@@ -73,7 +74,8 @@ def test_two_workers_die_diverge_and_go_on(tmp_path: Path, ray_cluster: Cluster,
         fit(job_of(10_000, lr=1e38), Silent())
     done = int(re.findall(r"at epoch (\d+)", str(diverged.value))[0]) - 1
     assert done >= 1
-    assert epochs_kept(storage) in (done, done + 1)  # one may be written whole, and Ray killed before noting it
+    # Two may be written whole and not noted by Ray before it kills: one in its queue, one that waits to be in it.
+    assert done <= epochs_kept(storage) <= done + 2
 
     watch = Watch()
     with train_on(ray_cluster, job_of(done + 2), split, TWO, str(storage), watch) as folder:
@@ -137,9 +139,9 @@ class Breaks(Silent):
 def test_who_watches_cannot_stop_a_training_nor_hide_its_error(
     ray_cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
+    mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
     ray.get(mailbox.put.remote("epoch", {}))
-    with pytest.raises(TrainingError, match="the reason"), _relay(mailbox, Breaks()):
+    with pytest.raises(TrainingError, match="the reason"), relay(mailbox, Breaks()):
         while "no screen" not in caplog.text:
             time.sleep(0.05)
         ray.kill(mailbox)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from patience import PATIENCE
 
 from nla.data.loader import Samples
 from nla.models.classifier import Classifier
@@ -39,7 +40,7 @@ def together(size: int, task: Callable[..., Any], *arguments: Any) -> list[Any]:
     with tempfile.TemporaryDirectory() as folder:
         meeting = str(Path(folder, "store"))
         members = [pool().submit(member, rank, size, meeting, task, arguments) for rank in range(size)]
-        return [future.result(timeout=120) for future in members]
+        return [future.result(timeout=PATIENCE) for future in members]
 
 
 def member(rank: int, size: int, meeting: str, task: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

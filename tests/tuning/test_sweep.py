@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.fs as pa_fs
 import pytest
 from moto.server import ThreadedMotoServer
+from patience import PATIENCE
 from sweep_parts import EPOCHS, run, settings
 
 from nla.cluster import Cluster
@@ -115,7 +116,9 @@ def test_an_s3_store_keeps_a_search(bucket: str) -> None:
     theirs = {name: value for name, value in os.environ.items() if not name.startswith(("RAY", "PYTEST"))}
     env = theirs | {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, str(Path(__file__).with_name("sweep_parts.py")), bucket]
-    first, again = (subprocess.run(command, env=env, capture_output=True, text=True, timeout=200) for _ in range(2))
+    first, again = (
+        subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE) for _ in range(2)
+    )
     assert first.returncode == again.returncode == 0, first.stderr + again.stderr
     assert first.stdout == again.stdout and first.stdout.count("finished") == 2
     filesystem, path = pa_fs.FileSystem.from_uri(bucket)
