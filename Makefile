@@ -39,7 +39,7 @@ ui: setup             ## MLflow over the local store, on this machine alone
 
 lock: setup           ## requirements.lock from what is installed
 	{ echo "# Every version that is tested together: make lock"; pip freeze --exclude-editable --all \
-		| sed -e 's/^\(torch==[0-9.]*\)+cpu/\1/' -e '/^pip==/d'; } > requirements.lock
+		| sed -e 's/^\(torch==[0-9.]*\)+cpu/\1/' -e '/^pip==/d' -e '/^#/d'; } > requirements.lock
 
 clean:                ## what can be made again; data/raw, mlflow.db and mlruns stay
 	rm -rf .runs .logs data/*.parquet models reports/figures reports/plots

@@ -54,6 +54,7 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
         ("import pipelines.ingest", {"pyarrow", "cv2"}),
         ("import pipelines.prepare", {"pyarrow", "cv2", "sklearn"}),
         ("import pipelines.tune", {"pyarrow"}),
+        ("import nla.training.mailbox", {"ray"}),
         ("from nla import NLALoss, naw_weight", {"torch"}),
     ],
 )
@@ -79,7 +80,7 @@ def users_of(package: str) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "places"),
     [
-        ("ray", ("training/distributed.py", "tuning/", "cluster.py")),
+        ("ray", ("training/distributed.py", "training/mailbox.py", "tuning/", "cluster.py")),
         ("mlflow", ("tracking/", "registry.py", "serving/")),
         ("matplotlib", ("evaluation/plots/", "tuning/plots.py", "tracking/")),  # tracking names the type of a picture
         ("albumentations", ("data/augment.py",)),

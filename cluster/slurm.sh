@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=nla
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=16
+#SBATCH --exclusive
+#SBATCH --time=08:00:00
+#SBATCH --requeue
+# Ray on the nodes of a SLURM allocation, `dvc` on the first of them. From a clone on the shared file system, after
+# `make setup`:
+#   sbatch cluster/slurm.sh                                     # dvc repro
+#   sbatch cluster/slurm.sh exp run -S tune.num_samples=64      # any other dvc command
+# For GPUs: sbatch --gpus-per-node=4 cluster/slurm.sh. Submitted again, it goes on where it was stopped.
+set -euo pipefail
+cd "${SLURM_SUBMIT_DIR:?run this with sbatch}"
+# shellcheck disable=SC1091
+source .venv/bin/activate
+
+if (($# == 0)); then
+    set -- repro
+fi
+export RAY_AUTH_MODE=token
+RAY_AUTH_TOKEN="$(python -c 'import secrets; print(secrets.token_hex(32))')"  # of this allocation alone
+export RAY_AUTH_TOKEN
+address="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head --lines=1):6379"
+
+srun ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
+    --num-cpus "$SLURM_CPUS_PER_TASK" --disable-usage-stats -- env RAY_ADDRESS="$address" dvc "$@"

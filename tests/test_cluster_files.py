@@ -1,0 +1,78 @@
+"""cluster/: what its tools' own validators say of each file, and that they agree with the project."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.runtime_env import RuntimeEnv
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "cluster"
+KUBERNETES = "1.33"
+FIELDS = {
+    "RayCluster": {"rayVersion", "authOptions", "enableInTreeAutoscaling", "headGroupSpec", "workerGroupSpecs"},
+    "RayJob": {"entrypoint", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "rayClusterSpec"},
+}
+"""KubeRay 1.6's names, of those in use: its definitions are no package."""
+
+
+def read(name: str) -> dict[str, Any]:
+    return YAML(typ="safe", pure=True).load(FOLDER / name)
+
+
+def clusters() -> dict[str, dict[str, Any]]:
+    """The specification of each Ray cluster on Kubernetes."""
+    return {
+        "kuberay-cluster.yaml": read("kuberay-cluster.yaml")["spec"],
+        "kuberay-job.yaml": read("kuberay-job.yaml")["spec"]["rayClusterSpec"],
+    }
+
+
+def test_rays_launcher_takes_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = read("launcher.yaml")
+    validate_config(prepare_config(copy.deepcopy(config)))
+    with pytest.raises(Exception, match="max_worker"):
+        validate_config(prepare_config({**config, "max_worker": 2}))
+    assert config["max_workers"] == config["min_workers"] == len(config["provider"]["worker_ips"])
+
+
+def test_kubernetes_takes_volume_and_pods() -> None:
+    kubernetes_validate.validate(read("kuberay-storage.yaml"), KUBERNETES, strict=True)
+    for name, cluster in clusters().items():
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, **group["template"]}
+            kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+            (volume,) = group["template"]["spec"]["volumes"]
+            claim = volume["persistentVolumeClaim"]["claimName"]
+            assert claim == read("kuberay-storage.yaml")["metadata"]["name"], name
+
+
+def test_clusters_are_of_the_locked_ray_and_ask_for_a_token() -> None:
+    (version,) = re.findall(r"^ray==(\S+)$", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    for cluster in clusters().values():
+        assert cluster["rayVersion"] == version
+        assert cluster["authOptions"] == {"mode": "token"}
+        assert cluster.keys() <= FIELDS["RayCluster"]
+    assert read("kuberay-job.yaml")["spec"].keys() == FIELDS["RayJob"]
+    for name in ("launcher.yaml", "slurm.sh"):
+        assert "RAY_AUTH_MODE=token" in (FOLDER / name).read_text()
+
+
+def test_shellcheck_finds_nothing() -> None:
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    subprocess.run([shellcheck, FOLDER / "slurm.sh"], check=True)
+    assert os.access(FOLDER / "slurm.sh", os.X_OK)
+
+
+def test_ray_takes_the_runtime_environment() -> None:
+    assert RuntimeEnv(**read("runtime_env.yaml"))["env_vars"]
