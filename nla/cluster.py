@@ -44,13 +44,13 @@ class Cluster:
         Raises TrainingError where there are too few CPUs or GPUs: Ray would wait for more without a word.
         """
         workers = config.num_workers
-        gpu = self._places(1, True) >= workers if config.use_gpu is None else config.use_gpu
+        gpu = self.places(1, True) >= workers if config.use_gpu is None else config.use_gpu
         if gpu and (gpus := sum(node.gpus for node in self.nodes)) < workers:
             raise TrainingError(f"ray.use_gpu is true, but there are {gpus} GPUs for {workers} workers")
         largest = max((node.cpus for node in self.nodes), default=0)
         sizes = [config.cpus_per_worker] if config.cpus_per_worker else range(largest, 0, -1)
         for cpus in sizes:
-            if self._places(cpus, gpu) >= workers:
+            if self.places(cpus, gpu) >= workers:
                 return cpus, gpu
         have = " + ".join(str(node.cpus) for node in self.nodes)
         each = f"{config.cpus_per_worker or 1} CPU" + " and a GPU" * gpu
@@ -59,7 +59,7 @@ class Cluster:
             "worker being whole on one node: lower ray.num_workers or ray.cpus_per_worker"
         )
 
-    def _places(self, cpus: int, gpu: bool) -> int:
+    def places(self, cpus: int, gpu: bool) -> int:
         """Workers of so many CPUs, and one GPU where asked for, that find room; none lies across two nodes."""
         return sum(min(node.cpus // cpus, node.gpus if gpu else node.cpus) for node in self.nodes)
 

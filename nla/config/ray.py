@@ -24,10 +24,13 @@ class RayConfig(Section):
     storage_path: str | None = None
     """Checkpoints of runs under way, shared by all nodes (a URL, or a folder, from the project's root where it is
     relative); null is .runs/ of the project."""
+    workers_per_trial: Annotated[int, Field(ge=1)] = 1
+    """Of a search; more than one train a trial together, on Ray Train."""
     cpus_per_trial: Annotated[int, Field(ge=1)] = 1
-    """Of a search; as many trials as find room run side by side."""
+    """Of each of its workers; as many trials as find room run side by side."""
     gpus_per_trial: Annotated[float, Field(ge=0)] | None = None
-    """null: an eighth where the cluster has GPUs, as eight trials share one well."""
+    """null: an eighth where the cluster has GPUs, as eight trials share one well. Each worker of several has a whole
+    one."""
     max_concurrent_trials: Annotated[int, Field(ge=1)] | None = None
     """null: as many as find room."""
     max_failures: Annotated[int, Field(ge=0)] = 0

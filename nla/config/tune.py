@@ -94,7 +94,8 @@ class TuneConfig(Section):
     """best.yaml of an earlier search to be taken instead of searching."""
     objective: Literal["accuracy", "mean_accuracy", "both"] = "accuracy"
     """On validation; both: the best mean of the two among the Pareto front, which the report shows."""
-    searcher: Literal["random", "optuna"] = "random"
+    searcher: Literal["random", "optuna", "gp"] = "random"
+    """optuna: TPE; gp: a Gaussian process, of Optuna too."""
     scheduler: Literal["none", "asha", "median", "pbt"] = "asha"
     epochs: Annotated[int, Field(ge=1)] = 4
     """Of a trial that nobody stops; train.epochs is that of the training after."""

@@ -10,7 +10,8 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow.fs as pa_fs
 import ray
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
@@ -32,6 +33,7 @@ from nla.training.job import Job
 from nla.training.loop import Split, train
 from nla.training.mailbox import Letters, Mailbox, relay
 from nla.training.observer import Observer
+from nla.training.store import fetched
 from nla.training.workers import Workers
 
 POLL, POLL_EVERY = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2"
@@ -44,13 +46,21 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def train_on(
-    cluster: Cluster, job: Job, split: Split, config: RayConfig, storage: str, observer: Observer
+    cluster: Cluster,
+    job: Job,
+    split: Split | ray.ObjectRef[Split],
+    config: RayConfig,
+    storage: str,
+    observer: Observer,
+    callbacks: Sequence[UserCallback] = (),
 ) -> Iterator[Path]:
     """Trains `job`, going on from its checkpoint in `storage`; gives the folder of the last checkpoint.
 
     Args:
+        split: the data, or where Ray has them.
         storage: folder or URL that all nodes see; the run in it is named by the job's fingerprint. A relative folder
             is one of the project.
+        callbacks: told by Ray Train of each epoch.
 
     Raises the NLAError of the first worker that had one, else TrainingError with the place of the logs.
     """
@@ -58,7 +68,8 @@ def train_on(
     # Beside the driver: it must not be lost with the node of a worker.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     mailbox: Any = ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here).remote()
-    spec = {"job": job, "split": ray.put(split), "cpus": cpus, "gpu": gpu, "mailbox": mailbox}
+    data = split if isinstance(split, ray.ObjectRef) else ray.put(split)
+    spec = {"job": job, "split": data, "cpus": cpus, "gpu": gpu, "mailbox": mailbox}
     os.environ.setdefault(POLL, POLL_EVERY)
     trainer = TorchTrainer(
         _work,
@@ -69,6 +80,7 @@ def train_on(
             storage_path=_absolute(storage),
             failure_config=FailureConfig(config.max_failures, controller_failure_limit=START_ATTEMPTS - 1),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
+            callbacks=list(callbacks),  # type: ignore[arg-type]  # it names the class of the older Ray Train
         ),
     )
     with relay(mailbox, observer):
@@ -118,14 +130,8 @@ def _work(spec: dict[str, Any]) -> None:
 class _RayStore:
     """Checkpoints in Ray Train's storage."""
 
-    @contextlib.contextmanager
-    def latest(self) -> Iterator[Path | None]:
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
-            yield None
-            return
-        with checkpoint.as_directory() as folder:
-            yield Path(folder)
+    def latest(self) -> AbstractContextManager[Path | None]:
+        return fetched(ray.train.get_checkpoint())
 
     def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
         if write is None:

@@ -24,6 +24,24 @@ class Store(Protocol):
         ...
 
 
+class Fetchable(Protocol):
+    """A checkpoint of Ray's, wherever it lies."""
+
+    def as_directory(self) -> AbstractContextManager[str]:
+        """A local folder, which may be a copy."""
+        ...
+
+
+@contextlib.contextmanager
+def fetched(checkpoint: Fetchable | None) -> Iterator[Path | None]:
+    """`checkpoint` as a local folder, or None."""
+    if checkpoint is None:
+        yield None
+        return
+    with checkpoint.as_directory() as folder:
+        yield Path(folder)
+
+
 class FolderStore:
     """A folder of this machine, for one process."""
 

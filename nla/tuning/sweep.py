@@ -9,33 +9,27 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pyarrow.fs as pa_fs
-from ray import tune
+from ray import put, tune
 from ray.exceptions import RayError, RayTaskError
 from ray.tune import CheckpointConfig, FailureConfig, Result, RunConfig, TuneConfig, Tuner
-from ray.tune.schedulers import (
-    AsyncHyperBandScheduler,
-    FIFOScheduler,
-    MedianStoppingRule,
-    PopulationBasedTraining,
-    TrialScheduler,
-)
-from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
-from ray.tune.search.optuna import OptunaSearch
 
 from nla.cluster import Cluster
 from nla.config.ray import RayConfig
-from nla.config.tune import Distribution
 from nla.config.tune import TuneConfig as Settings
+from nla.errors import ConfigError
 from nla.training.checkpoint import read_history
 from nla.training.loop import Split
-from nla.tuning.space import active, first_values
+from nla.tuning.algorithms import param_space, scheduler, searcher
+from nla.tuning.group_trial import group_history, run_group_trial
+from nla.tuning.space import active, with_values
 from nla.tuning.trial import FAILED, Study, run_trial
-from nla.tuning.trials import METRICS, Status, Trial
+from nla.tuning.trials import Status, Trial
 from nla.tuning.watch import Hooks
 
 RETRIES = 3
@@ -47,6 +41,8 @@ QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "2",  # how old the state may be that a killed driver leaves; 10 by default
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+HEAD_NODE = "node:__internal_head__"
+"""Ray's name for a resource of the first node, which no search outlives anyway."""
 KEPT = 3  # checkpoints a trial: a killed driver's state may name an earlier one, and so does PBT while it copies
 
 
@@ -57,131 +53,132 @@ def search(
 
     Args:
         storage: folder or URL that all nodes see; the search in it is named by the study's fingerprint.
+
+    Raises ConfigError for settings that do not go together, TrainingError where a trial finds no room.
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    root = f"{storage}/{study.fingerprint}"
-    space = settings.distributions
-    trainable = _trainable(cluster, study, split, ray, space)
-    trials: list[Trial] = []
-    done = 0
-    for first, last in _parts(root):
-        trials += _run(None, trainable, f"{root}/{_part(first, last)}", study, settings, len(trials))
-        done = last
-    if done < settings.num_samples:
-        tuner = _tuner(trainable, study, settings, ray, trials, done, root, hooks)
-        path = f"{root}/{_part(done, settings.num_samples)}"
-        trials += _run(tuner, trainable, path, study, settings, len(trials))
-    return trials
+    return _Search(cluster, study, split, settings, ray, f"{storage}/{study.fingerprint}", hooks).trials()
 
 
-def _trainable(cluster: Cluster, study: Study, split: Split, ray: RayConfig, space: Mapping[str, Distribution]) -> Any:
-    """`run_trial` with its data in the object store of each node, and the resources of a trial."""
-    gpu = SHARE_OF_GPU if any(node.gpus for node in cluster.nodes) else 0.0
-    if ray.use_gpu is False:
-        gpu = 0.0
-    resources = {"CPU": float(ray.cpus_per_trial), "GPU": gpu if ray.gpus_per_trial is None else ray.gpus_per_trial}
-    named = tune.with_parameters(run_trial, study=study, split=split, space=space, cpus=ray.cpus_per_trial)
-    return tune.with_resources(named, resources)
+@dataclass(frozen=True)
+class _Search:
+    cluster: Cluster
+    study: Study
+    split: Split
+    settings: Settings
+    ray: RayConfig
+    root: str
+    hooks: Hooks
 
+    def trials(self) -> list[Trial]:
+        """Those of each folder in turn, and then those that no folder has yet."""
+        side_by_side, trainable = self._side_by_side(), self._trainable()
+        found: list[Trial] = []
+        done = 0
+        for first, last in _parts(self.root):
+            found += self._part(None, trainable, _name(first, last), len(found))
+            done = last
+        if done < self.settings.num_samples:
+            tuner = self._tuner(trainable, side_by_side, found, done)
+            found += self._part(tuner, trainable, _name(done, self.settings.num_samples), len(found))
+        return found
 
-def _tuner(
-    trainable: Any,
-    study: Study,
-    settings: Settings,
-    ray: RayConfig,
-    before: Sequence[Trial],
-    done: int,
-    root: str,
-    hooks: Hooks,
-) -> Tuner:
-    """A search for the samples from `done` on."""
-    metric = "valid_accuracy" if settings.objective == "both" else f"valid_{settings.objective}"
-    of_both = settings.objective == "both" and settings.searcher == "optuna"
-    budget = settings.time_budget
-    return Tuner(
-        trainable,
-        param_space={name: _domain(distribution) for name, distribution in settings.distributions.items()},
-        tune_config=TuneConfig(
-            metric=None if of_both else metric,
-            mode=None if of_both else "max",
-            search_alg=_searcher(study, settings, before, done),
-            scheduler=_scheduler(settings),
-            num_samples=settings.num_samples - done,
-            max_concurrent_trials=ray.max_concurrent_trials,
-            time_budget_s=None if budget is None else 60 * budget,
-            reuse_actors=True,
-            trial_dirname_creator=_folder,
-        ),
-        run_config=RunConfig(
-            name=_part(done, settings.num_samples),
-            storage_path=root,
-            failure_config=FailureConfig(max(RETRIES, ray.max_failures)),
-            checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
-            callbacks=[hooks],
-            verbose=0,
-        ),
-    )
+    @property
+    def _in_groups(self) -> bool:
+        return self.ray.workers_per_trial > 1
 
+    @property
+    def _workers(self) -> RayConfig:
+        """Those of one trial, as Ray Train is told of them."""
+        return self.ray.model_copy(
+            update={
+                "num_workers": self.ray.workers_per_trial,
+                "cpus_per_worker": self.ray.cpus_per_trial,
+                "max_failures": max(RETRIES, self.ray.max_failures),
+            }
+        )
 
-def _searcher(study: Study, settings: Settings, before: Sequence[Trial], done: int) -> Searcher | SearchAlgorithm:
-    """What proposes values: first those without a search, then new ones, in the light of earlier trials."""
-    seed = settings.seed + done  # other draws than those of the samples before
-    first = [] if before else [first_values(settings.distributions, study.params)]
-    if settings.searcher == "random":
-        return BasicVariantGenerator(points_to_evaluate=first, random_state=seed)
-    both = settings.objective == "both"
-    metrics = [f"valid_{name}" for name in METRICS]
-    known = [trial for trial in before if trial.status != "failed" and set(trial.values) == set(settings.distributions)]
-    rewards = [
-        tuple(trial.best_row("both")[name] for name in metrics) if both else trial.score(settings.objective)
-        for trial in known
-    ]
-    return OptunaSearch(
-        metric=metrics if both else None,
-        mode=["max"] * len(metrics) if both else None,
-        points_to_evaluate=[dict(trial.values) for trial in known] or first,
-        evaluated_rewards=rewards or None,
-        seed=seed,
-    )
+    def _side_by_side(self) -> int | None:
+        """Trials at a time; None: as Ray Tune finds room. It does not see the workers of a group, and is told."""
+        if not self._in_groups:
+            return self.ray.max_concurrent_trials
+        if self.settings.scheduler == "pbt":
+            raise ConfigError("tune.scheduler pbt needs ray.workers_per_trial 1: it copies checkpoints among trials")
+        cpus, gpu = self.cluster.share(self._workers)
+        room = self.cluster.places(cpus, gpu) // self.ray.workers_per_trial
+        return min(room, self.ray.max_concurrent_trials or room)
 
+    def _trainable(self) -> Any:
+        """What runs a trial, with its data in the object store of each node, and the resources of its process."""
+        space = self.settings.distributions
+        if self._in_groups:
+            given: dict[str, Any] = {"split": [put(self.split)], "workers": self._workers, "root": self.root}
+            group = tune.with_parameters(run_group_trial, study=self.study, space=space, **given)
+            return tune.with_resources(group, {HEAD_NODE: 0.001})  # a trial must ask for something
+        gpu = SHARE_OF_GPU if any(node.gpus for node in self.cluster.nodes) else 0.0
+        if self.ray.use_gpu is False:
+            gpu = 0.0
+        cpus, gpus = self.ray.cpus_per_trial, self.ray.gpus_per_trial
+        alone = tune.with_parameters(run_trial, study=self.study, split=self.split, space=space, cpus=cpus)
+        return tune.with_resources(alone, {"CPU": float(cpus), "GPU": gpu if gpus is None else gpus})
 
-def _scheduler(settings: Settings) -> TrialScheduler:
-    grace = min(settings.grace_epochs, settings.epochs)
-    match settings.scheduler:
-        case "asha":
-            return AsyncHyperBandScheduler(
-                time_attr="epoch", max_t=settings.epochs, grace_period=grace, reduction_factor=settings.reduction
-            )
-        case "median":
-            return MedianStoppingRule(time_attr="epoch", grace_period=grace, min_samples_required=2)
-        case "pbt":
-            domains = {name: _domain(distribution) for name, distribution in settings.distributions.items()}
-            return PopulationBasedTraining(
-                time_attr="epoch", perturbation_interval=grace, hyperparam_mutations=domains, log_config=False
-            )
-        case "none":
-            return FIFOScheduler()  # type: ignore[no-untyped-call]
+    def _tuner(self, trainable: Any, side_by_side: int | None, before: Sequence[Trial], done: int) -> Tuner:
+        """A search for the samples from `done` on."""
+        settings = self.settings
+        metric = "valid_accuracy" if settings.objective == "both" else f"valid_{settings.objective}"
+        has_two = settings.objective == "both" and settings.searcher != "random"  # the searcher knows them
+        return Tuner(
+            trainable,
+            param_space=param_space(settings),
+            tune_config=TuneConfig(
+                metric=None if has_two else metric,
+                mode=None if has_two else "max",
+                search_alg=searcher(self.study, settings, before, done),
+                scheduler=scheduler(settings),
+                num_samples=settings.num_samples - done,
+                max_concurrent_trials=side_by_side,
+                time_budget_s=None if settings.time_budget is None else 60 * settings.time_budget,
+                reuse_actors=not self._in_groups,  # only the end of its process ends the workers of a group
+                trial_dirname_creator=_folder,
+            ),
+            run_config=RunConfig(
+                name=_name(done, settings.num_samples),
+                storage_path=self.root,
+                failure_config=FailureConfig(max(RETRIES, self.ray.max_failures)),
+                checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
+                callbacks=[self.hooks],
+                verbose=0,
+            ),
+        )
 
+    def _part(self, tuner: Tuner | None, trainable: Any, name: str, before: int) -> list[Trial]:
+        """The trials of one folder, numbered after `before` others; without a tuner that of the folder goes on."""
+        started, path = time.time(), f"{self.root}/{name}"
+        results = _fitted(tuner or Tuner.restore(path, trainable))
+        for _ in range(RETRIES):
+            if not any(_is_lost(result) for result in results):
+                break
+            # Ray gives a trial up whose next process was on the lost node too; its checkpoint is there.
+            results = _fitted(Tuner.restore(path, trainable, resume_errored=True))
+        results.sort(key=lambda result: Path(result.path).name)
+        return [self._trial(result, before + i, started) for i, result in enumerate(results)]
 
-def _domain(distribution: Distribution) -> Any:
-    if distribution.kind == "grid":
-        return tune.grid_search(distribution.arguments)
-    make = getattr(tune, distribution.kind)
-    return make(distribution.arguments) if distribution.kind == "choice" else make(*distribution.arguments)
+    def _trial(self, result: Result, number: int, started: float) -> Trial:
+        metrics, trial = result.metrics or {}, Path(result.path).name.split("-", 1)[1]
+        history = self._history(result, trial)
+        values = active(result.config or {}, self.settings.distributions, self.study.params)
+        patience = with_values(self.study.params, values)["train"]["patience"]
+        stoppers = _stoppers(self.settings, patience)
+        status, reason = _ending(result, metrics, len(history), self.settings.epochs, stoppers)
+        end = float(metrics.get("timestamp", started)) - started
+        return Trial(number, trial, values, status, reason, history, max(0.0, end))
 
-
-def _run(tuner: Tuner | None, trainable: Any, path: str, study: Study, settings: Settings, before: int) -> list[Trial]:
-    """The trials of one folder, numbered after `before` others; without a tuner that of the folder goes on."""
-    started = time.time()
-    results = _fitted(tuner or Tuner.restore(path, trainable))
-    for _ in range(RETRIES):
-        if not any(_is_lost(result) for result in results):
-            break
-        # Ray gives a trial up whose next process was on the lost node too; its checkpoint is there.
-        results = _fitted(Tuner.restore(path, trainable, resume_errored=True))
-    results.sort(key=lambda result: Path(result.path).name)
-    return [_trial(result, before + i, study, settings, started) for i, result in enumerate(results)]
+    def _history(self, result: Result, trial: str) -> list[dict[str, float]]:
+        if self._in_groups:
+            return group_history(self.root, self.study, trial)
+        checkpoint = result.checkpoint
+        return [] if checkpoint is None else read_history(checkpoint.filesystem, checkpoint.path)
 
 
 def _fitted(tuner: Tuner) -> list[Result]:
@@ -194,26 +191,22 @@ def _is_lost(result: Result) -> bool:
     return isinstance(result.error, RayError) and not isinstance(result.error, RayTaskError)
 
 
-def _trial(result: Result, number: int, study: Study, settings: Settings, started: float) -> Trial:
-    metrics = result.metrics or {}
-    history = [] if result.checkpoint is None else read_history(result.checkpoint.filesystem, result.checkpoint.path)
-    values = active(result.config or {}, settings.distributions, study.params)
-    status, reason = _ending(result, metrics, len(history), settings)
-    end = float(metrics.get("timestamp", started)) - started
-    return Trial(number, Path(result.path).name.split("-", 1)[1], values, status, reason, history, max(0.0, end))
-
-
-def _ending(result: Any, metrics: Mapping[str, Any], epochs: int, settings: Settings) -> tuple[Status, str]:
+def _ending(result: Result, metrics: Mapping[str, Any], done: int, epochs: int, stoppers: str) -> tuple[Status, str]:
     if result.error is not None:
         return "failed", str(result.error).strip().splitlines()[-1]
     if FAILED in metrics:
         return "failed", str(metrics[FAILED])
-    if epochs >= settings.epochs:
+    if done >= epochs:
         return "finished", ""
-    if epochs == 0:
+    if done == 0:
         return "failed", "time budget: no epoch ended"
-    stopper = settings.scheduler if settings.scheduler != "none" else "time budget"
-    return "stopped", f"{stopper}, after epoch {epochs} of {settings.epochs}"
+    return "stopped", f"{stoppers}, after epoch {done} of {epochs}"
+
+
+def _stoppers(settings: Settings, patience: int) -> str:
+    """Ray does not tell which of them it was."""
+    there = {settings.scheduler: settings.scheduler != "none", "time budget": settings.time_budget is not None}
+    return " or ".join(name for name, is_there in {**there, "patience": patience > 0}.items() if is_there)
 
 
 def _parts(root: str) -> list[tuple[int, int]]:
@@ -222,10 +215,10 @@ def _parts(root: str) -> list[tuple[int, int]]:
     found = filesystem.get_file_info(pa_fs.FileSelector(path, allow_not_found=True))
     names = [entry.base_name for entry in found if entry.type == pa_fs.FileType.Directory]
     parts = [tuple(map(int, name.split("-"))) for name in names if name.replace("-", "").isdigit()]
-    return sorted((first, last) for first, last in parts if Tuner.can_restore(f"{root}/{_part(first, last)}"))
+    return sorted((first, last) for first, last in parts if Tuner.can_restore(f"{root}/{_name(first, last)}"))
 
 
-def _part(first: int, last: int) -> str:
+def _name(first: int, last: int) -> str:
     return f"{first:05d}-{last:05d}"
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from nla.models.classifier import ImageSpec
 from nla.training.job import Job, training_sections
 from nla.training.loop import Split, train
 from nla.training.observer import Silent
+from nla.training.store import fetched
 from nla.training.workers import Workers
 from nla.tuning.space import Values, active, with_values
 
@@ -56,20 +57,19 @@ def run_trial(config: dict[str, Any], study: Study, split: Split, space: Mapping
     try:
         train(study.job(active(config, space, study.params)), split, Workers(device), _TuneStore(), Silent())
     except NLAError as error:
-        tune.report({FAILED: str(error), "valid_accuracy": 0.0, "valid_mean_accuracy": 0.0, "epoch": 0})
+        report_failure(error)
+
+
+def report_failure(error: NLAError) -> None:
+    """Tells Ray Tune why the trial ends, with the worst of all scores."""
+    tune.report({FAILED: str(error), "valid_accuracy": 0.0, "valid_mean_accuracy": 0.0, "epoch": 0})
 
 
 class _TuneStore:
     """Checkpoints in Ray Tune's storage."""
 
-    @contextlib.contextmanager
-    def latest(self) -> Iterator[Path | None]:
-        checkpoint = tune.get_checkpoint()
-        if checkpoint is None:
-            yield None
-            return
-        with checkpoint.as_directory() as folder:
-            yield Path(folder)
+    def latest(self) -> AbstractContextManager[Path | None]:
+        return fetched(tune.get_checkpoint())
 
     def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
         assert write is not None  # a trial is its own first worker

@@ -44,7 +44,7 @@ TINY: dict[str, dict[str, Any]] = {
     "train": {"epochs": 6, "batch_size": 32},
     "evaluate": {"bootstrap": 100},
     "register": {"bootstrap": 100},
-    "ray": {"use_gpu": False},  # bits are compared
+    "ray": {"use_gpu": False, "cpus_per_worker": 1},  # bits are compared; threads that wait for each other cost time
 }
 OF_THE_USER = ("DVC", "GIT", "MLFLOW", "PYTEST", "PYTHONPATH", "RAY", "NO_ALBUMENTATIONS")
 POLL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"

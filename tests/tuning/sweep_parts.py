@@ -20,7 +20,7 @@ from nla.tuning.space import trial_base
 from nla.tuning.sweep import search
 from nla.tuning.trial import Study
 from nla.tuning.trials import Trial
-from nla.tuning.watch import Hooks
+from nla.tuning.watch import Hooks, Watcher
 
 EPOCHS = 3
 SPACE = {"loss": {"lam": {"uniform": [0.3, 0.7]}, "slope": {"uniform": [0.0, 30.0]}}}
@@ -60,10 +60,17 @@ def study(name: str, **train: Any) -> Study:
 
 
 def run(
-    cluster: Cluster, split: Split, storage: Path | str, config: TuneConfig, name: str = "s" * 16, **train: Any
+    cluster: Cluster,
+    split: Split,
+    storage: Path | str,
+    config: TuneConfig,
+    ray: RayConfig = RAY,
+    watcher: Watcher | None = None,
+    **train: Any,
 ) -> tuple[list[Trial], Counts]:
     counts = Counts()
-    found = search(cluster, study(name, **train), split, config, RAY, str(storage), Hooks([counts]))
+    hooks = Hooks([counts] if watcher is None else [counts, watcher])
+    found = search(cluster, study("s" * 16, **train), split, config, ray, str(storage), hooks)
     return found, counts
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import psutil
 import pyarrow.fs as pa_fs
 import pytest
 from moto.server import ThreadedMotoServer
 from patience import PATIENCE
-from sweep_parts import EPOCHS, run, settings
+from sweep_parts import EPOCHS, Counts, run, settings
 
 from nla.cluster import Cluster
+from nla.config.ray import RayConfig
 from nla.data.loader import Samples
+from nla.errors import ConfigError, TrainingError
 from nla.training.loop import Split
 from nla.tuning.trials import Trial
 
@@ -31,7 +34,7 @@ def numbers(trials: list[Trial]) -> list[int]:
     return [trial.number for trial in trials]
 
 
-@pytest.mark.parametrize("searcher", ["random", "optuna"])
+@pytest.mark.parametrize("searcher", ["random", "optuna", "gp"])
 def test_a_search_ends_is_handed_over_and_extended(
     tmp_path: Path, ray_cluster: Cluster, split: Split, searcher: str
 ) -> None:
@@ -90,6 +93,44 @@ def test_a_grid_is_gone_through(tmp_path: Path, ray_cluster: Cluster, split: Spl
     space = {"loss": {"lam": {"grid": [0.4, 0.5]}}}
     found, _ = run(ray_cluster, split, tmp_path, settings(1, space=space))
     assert {trial.values["loss.lam"] for trial in found} >= {0.5}
+
+
+class KillsATrial(Counts):
+    """SIGKILLs the processes of trials when it hears of a second epoch."""
+
+    killed = 0
+
+    def epoch(self, trial: str, row: Mapping[str, float]) -> None:
+        super().epoch(trial, row)
+        if not self.killed and row["epoch"] == 2:
+            for process in psutil.Process().children(recursive=True):
+                if "ImplicitFunc" in " ".join(process.cmdline()):
+                    process.kill()
+                    self.killed += 1
+
+
+def test_trials_outlive_their_processes(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
+    killer = KillsATrial()
+    found, _ = run(ray_cluster, split, tmp_path, settings(2, epochs=40), watcher=killer, epochs=40)
+    assert killer.killed
+    assert [trial.status for trial in found] == ["finished"] * 2
+    assert all([int(row["epoch"]) for row in trial.history] == list(range(1, 41)) for trial in found)
+    twice = len(killer.epochs) - len(set(killer.epochs))
+    assert twice <= 2, "they go on from their last epochs"
+
+
+def test_several_workers_train_a_trial_together(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
+    ray = RayConfig(use_gpu=False, workers_per_trial=2)
+    found, counts = run(ray_cluster, split, tmp_path, settings(2), ray)
+    assert [trial.status for trial in found] == ["finished"] * 2
+    assert all([int(row["epoch"]) for row in trial.history] == [1, 2, 3] for trial in found)
+    assert sorted(counts.epochs) == sorted((trial.id, epoch) for trial in found for epoch in (1, 2, 3))
+    again, counts = run(ray_cluster, split, tmp_path, settings(2), ray)
+    assert [trial.history for trial in again] == [trial.history for trial in found] and not counts.epochs
+    with pytest.raises(ConfigError, match=r"pbt needs ray\.workers_per_trial 1"):
+        run(ray_cluster, split, tmp_path, settings(3, scheduler="pbt"), ray)
+    with pytest.raises(TrainingError, match="more than the 2 CPUs"):
+        run(ray_cluster, split, tmp_path, settings(3), RayConfig(use_gpu=False, workers_per_trial=3))
 
 
 @pytest.fixture

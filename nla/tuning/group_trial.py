@@ -1,0 +1,69 @@
+"""One trial of several workers: Ray Train in the trial's process, and its epochs told to Ray Tune.
+
+Ray Train keeps the checkpoints, in STORAGE/SEARCH/groups/SEARCH-TRIAL/: a trial that starts again finds its own, and
+goes on. Each starts many processes, which takes some 20 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pyarrow.fs as pa_fs
+import ray
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from nla.cluster import connected
+from nla.config.ray import RayConfig
+from nla.config.tune import Distribution
+from nla.errors import NLAError
+from nla.training.checkpoint import STATE, read_history
+from nla.training.distributed import train_on
+from nla.training.loop import Split
+from nla.training.observer import Silent
+from nla.tuning.space import active
+from nla.tuning.trial import Study, report_failure
+
+
+def run_group_trial(
+    config: dict[str, Any],
+    study: Study,
+    split: list[ray.ObjectRef[Split]],
+    space: Mapping[str, Distribution],
+    workers: RayConfig,
+    root: str,
+) -> None:
+    """What Ray Tune calls.
+
+    Args:
+        config: dotted names -> values; those whose conditions do not hold are left out.
+        split: where Ray has the data; in a list, as Ray would fetch a bare one.
+        workers: how many, and what each has.
+        root: folder or URL of the search.
+    """
+    job = study.job(active(config, space, study.params))
+    job = replace(job, fingerprint=_name(study, tune.get_context().get_trial_id()))
+    tell = [TuneReportCallback()]  # type: ignore[no-untyped-call]
+    try:
+        with connected(workers) as cluster, train_on(cluster, job, split[0], workers, _groups(root), Silent(), tell):
+            pass
+    except NLAError as error:
+        report_failure(error)
+
+
+def group_history(root: str, study: Study, trial: str) -> list[dict[str, float]]:
+    """The rows of a trial's epochs, from its last whole checkpoint; none where there is none."""
+    filesystem, path = pa_fs.FileSystem.from_uri(f"{_groups(root)}/{_name(study, trial)}")
+    found = filesystem.get_file_info(pa_fs.FileSelector(path, recursive=True, allow_not_found=True))
+    states = [entry.path for entry in found if entry.base_name == STATE]
+    return max((read_history(filesystem, state.removesuffix(f"/{STATE}")) for state in states), key=len, default=[])
+
+
+def _groups(root: str) -> str:
+    return f"{root}/groups"
+
+
+def _name(study: Study, trial: str) -> str:
+    return f"{study.fingerprint}-{trial}"
