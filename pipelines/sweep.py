@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig
 from nla.console import log_file, say
 from nla.data.loader import load_samples
-from nla.data.schema import read_info
+from nla.data.schema import TableInfo, read_info
 from nla.errors import TrainingError
 from nla.models.card import sha256
 from nla.paths import project_root, workspace
@@ -42,14 +43,36 @@ OF_NO_TRIAL = {"num_samples", "max_failed", "time_budget", "source"}
 """Settings that may change between two calls of one search."""
 
 
-def sweep(params: Mapping[str, Any], settings: TuneConfig, best: Path, trials: Path, figures: Path) -> None:
+class Outs(NamedTuple):
+    """Where the results go."""
+
+    best: Path
+    trials: Path
+    figures: Path
+
+
+class Faces(NamedTuple):
+    """The data of a search."""
+
+    split: Split
+    info: TableInfo
+    hashes: list[str]
+    """SHA-256 of both files."""
+
+
+def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
     """Searches and writes the outs of the stage."""
-    own = {"train": {"epochs": settings.epochs, "seed": settings.seed}}
-    params = merge(params, own)
+    params = merge(params, {"train": {"epochs": settings.epochs, "seed": settings.seed}})
     check_space(settings.distributions, params)
     first_values(settings.distributions, params)
     ray, root = section(RayConfig, params), project_root()
-    study, split = make_study(params, settings)
+    faces = Faces(Split(load_samples(TRAIN), load_samples(VALID)), read_info(TRAIN), [sha256(TRAIN), sha256(VALID)])
+    study = make_study(params, settings, faces)
+    say(
+        f"tune: {settings.num_samples} trials of {settings.epochs} epochs on {len(faces.split.train):,} "
+        f"{faces.info.source} faces; searcher {settings.searcher}, scheduler {settings.scheduler}, "
+        f"objective {settings.objective}"
+    )
     run = Run(root, f"tune-{study.fingerprint}")
     storage = ray.storage_path or str(run.folder.parent)
     with run.lock(say):
@@ -57,67 +80,58 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, best: Path, trials: P
         if forced():
             forget(storage, study.fingerprint)
             run.forget()
-        found = searched(study, split, settings, ray, storage, run, uri, trials, figures)
-    chosen = best_of(found, settings.objective)
-    too_many(found, settings)
-    values = with_values({}, as_lists(chosen.values, study))
-    write_best(best, values)
-    say(f"trial {chosen.number} is best with {chosen.score(settings.objective):.2%} on validation: see {best}")
+        with recorded(run, uri, study, settings, faces) as (tracker, record):
+            with (
+                connected(ray) as cluster,
+                trial_table(settings.num_samples, settings.epochs, settings.objective) as table,
+            ):
+                say(f"MLflow run {record.parent}; full logs: {log_file()}, and Ray's in {cluster.logs}")
+                found = search(cluster, study, faces.split, settings, ray, storage, Hooks([table, record]))
+            record.settle(found, settings.objective)
+            report(found, settings, outs, tracker)
+            too_many(found, settings)
+            keep_best(found, study, settings, outs.best)
+            tracker.log_artifact(outs.best, "tune")
 
 
-def make_study(params: Mapping[str, Any], settings: TuneConfig) -> tuple[Study, Split]:
-    """What the trials have in common, and their data."""
-    split = Split(load_samples(TRAIN), load_samples(VALID))
-    info = read_info(TRAIN)
+def make_study(params: Mapping[str, Any], settings: TuneConfig, faces: Faces) -> Study:
+    """What the trials have in common."""
     base = trial_base(params)
-    content = {
-        **base,
-        "tune": settings.model_dump(mode="json", exclude=OF_NO_TRIAL),
-        "data": [sha256(TRAIN), sha256(VALID)],
-    }
+    content = {**base, "tune": settings.model_dump(mode="json", exclude=OF_NO_TRIAL), "data": faces.hashes}
     here = workspace()
     name = fingerprint(content, imported_sources(Path("nla/tuning/trial.py"), here), here)
-    say(
-        f"tune: {settings.num_samples} trials of {settings.epochs} epochs on {len(split.train):,} {info.source} faces; "
-        f"searcher {settings.searcher}, scheduler {settings.scheduler}, objective {settings.objective}"
-    )
-    return Study(base, len(info.classes), image_spec(split.train.images_NHWC), name), split
+    return Study(base, len(faces.info.classes), image_spec(faces.split.train.images_NHWC), name)
 
 
-def searched(
-    study: Study,
-    split: Split,
-    settings: TuneConfig,
-    ray: RayConfig,
-    storage: str,
-    run: Run,
-    uri: str,
-    trials: Path,
-    figures: Path,
-) -> list[Trial]:
-    """Runs the search under the eyes of MLflow, and writes its report: also of a search that failed."""
+@contextlib.contextmanager
+def recorded(
+    run: Run, uri: str, study: Study, settings: TuneConfig, faces: Faces
+) -> Iterator[tuple[MlflowTracker, MlflowTrials]]:
+    """The search's run in MLflow, the same one where it goes on, and the runs of its trials below it."""
     tracker = MlflowTracker(uri)
-    data = f"{sha256(TRAIN)[:16]}-{sha256(VALID)[:16]}"
-    tags = run_tags(workspace(), study.fingerprint, data)
+    tags = run_tags(workspace(), study.fingerprint, "-".join(sha[:16] for sha in faces.hashes))
     shown = {**study.params, "tune": settings.model_dump(mode="json", exclude={"num_samples"})}
-    name = f"{read_info(TRAIN).source}-sweep-{study.fingerprint[:6]}"
+    name = f"{faces.info.source}-sweep-{study.fingerprint[:6]}"
     run_id = tracker.start(name, shown, tags, run.recall_tracking(uri))
     run.remember_tracking(uri, run_id)
-    space = settings.distributions
     with tracker.closing():
-        record = MlflowTrials(uri, run_id, study, space)
-        with (
-            connected(ray) as cluster,
-            trial_table(settings.num_samples, settings.epochs, settings.objective) as table,
-        ):
-            say(f"MLflow run {run_id}; full logs: {log_file()}, and Ray's in {cluster.logs}")
-            found = search(cluster, study, split, settings, ray, storage, Hooks([table, record]))
-        record.settle(found, settings.objective)
-        write_report(trials_table(found, list(space), settings.objective), pictures(found, settings), trials, figures)
-        tracker.log_artifact(trials, "tune")
-        for path in sorted(figures.iterdir()):
-            tracker.log_artifact(path, "figures")
-    return found
+        yield tracker, MlflowTrials(uri, run_id, study, settings.distributions)
+
+
+def report(trials: Sequence[Trial], settings: TuneConfig, outs: Outs, tracker: MlflowTracker) -> None:
+    """Writes table and pictures, here and to MLflow. Raises TrainingError where all trials failed."""
+    table = trials_table(trials, list(settings.distributions), settings.objective)
+    write_report(table, pictures(trials, settings), outs.trials, outs.figures)
+    tracker.log_artifact(outs.trials, "tune")
+    for path in sorted(outs.figures.iterdir()):
+        tracker.log_artifact(path, "figures")
+
+
+def keep_best(trials: Sequence[Trial], study: Study, settings: TuneConfig, best: Path) -> None:
+    """Writes the values of the best trial."""
+    chosen = best_of(trials, settings.objective)
+    write_best(best, with_values({}, as_lists(chosen.values, study)))
+    say(f"trial {chosen.number} is best with {chosen.score(settings.objective):.2%} on validation: see {best}")
 
 
 def pictures(trials: Sequence[Trial], settings: TuneConfig) -> dict[str, Any]:

@@ -21,9 +21,9 @@ def main() -> None:
     params = read_params()
     settings = section(TuneConfig, params)
     if settings.source is None and settings.num_samples:
-        from pipelines.sweep import sweep  # Ray and the training loop: seconds that the other cases do not need
+        from pipelines.sweep import Outs, sweep  # Ray and the training loop: seconds that the other cases do not need
 
-        sweep(params, settings, BEST, TRIALS, FIGURES)
+        sweep(params, settings, Outs(BEST, TRIALS, FIGURES))
         return
     best = {} if settings.source is None else read_best(Path(settings.source))
     write_report(trials_table([], [], settings.objective), {}, TRIALS, FIGURES)
