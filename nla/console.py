@@ -74,8 +74,10 @@ def _keep_logs(path: Path) -> None:
 
 
 def _is_for_a_person(record: logging.LogRecord) -> bool:
-    """Ray Tune writes the traceback of each trial that fails; a search tells of it in one line."""
-    return not record.name.startswith("ray.tune")
+    """Ray sets its levels again when it starts; and a trial that fails, its Tune's traceback, is told in one line."""
+    if not record.name.startswith("ray"):
+        return True
+    return record.levelno >= logging.ERROR and not record.name.startswith("ray.tune")
 
 
 def _fail(message: str) -> NoReturn:
