@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -54,6 +54,11 @@ class Nodes:
                 stderr=subprocess.STDOUT,
             )
 
+    def wait_for(self, ips: Sequence[str]) -> None:
+        """Returns when these nodes, and no others, are alive."""
+        command = [sys.executable, "-c", WAIT, *ips]
+        subprocess.run(command, env=user_environment() | self.environment, check=True, timeout=PATIENCE)
+
     def kill(self, ip: str) -> None:
         """SIGKILL to all that runs on a node."""
         process = self.processes.pop(ip)
@@ -72,11 +77,12 @@ def free_port() -> int:
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[Nodes]:
     nodes = Nodes(tmp_path)
-    for ip in ADDRESSES:
-        nodes.start(ip)
-        wait = [sys.executable, "-c", WAIT, *nodes.processes]
-        subprocess.run(wait, env=user_environment() | nodes.environment, check=True, timeout=PATIENCE)
     try:
+        nodes.start(ADDRESSES[0])
+        nodes.wait_for(ADDRESSES[:1])  # the others would give up
+        for ip in ADDRESSES[1:]:
+            nodes.start(ip)
+        nodes.wait_for(ADDRESSES)
         yield nodes
     finally:
         for ip in reversed(list(nodes.processes)):

@@ -1,7 +1,8 @@
-"""Small searches; as a program, one whose checkpoints lie at a URL: python sweep_parts.py URL."""
+"""Small searches; as a program, one whose checkpoints lie at a URL, asked for twice: python sweep_parts.py URL."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,5 +84,7 @@ def noise(n: int) -> Samples:
 
 if __name__ == "__main__":
     with connected(RAY) as here:
-        for trial in run(here, Split(noise(64), noise(32)), sys.argv[1], settings(2))[0]:
-            print(trial.id, trial.status, dict(trial.values), trial.score("accuracy"))
+        for _ in range(2):
+            trials, counts = run(here, Split(noise(64), noise(32)), sys.argv[1], settings(2))
+            told = [(trial.id, trial.status, dict(trial.values), trial.score("accuracy")) for trial in trials]
+            print(json.dumps({"trials": told, "epochs": len(counts.epochs)}))
