@@ -155,7 +155,7 @@ def _space() -> dict[str, Distribution]:
 
 def _row(name: str, record: dict[str, Any], full: dict[str, Any]) -> str:
     rows, cores = record["trials"], record["machine"]["cores"]
-    best = max(rows, key=lambda row: row["accuracy"] or 0)
+    best = next(row for row in rows if row["chosen"])
     in_full = {row["trial"]: row["accuracy"] for row in full["trials"]}
     training = sum(row["training_seconds"] for row in rows)
     whole = [row["training_seconds"] for row in rows if row["status"] == "finished"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import ray
+from ray.exceptions import RayError
 
 from nla.config.ray import RayConfig
 from nla.errors import TrainingError
@@ -46,7 +47,10 @@ class Cluster:
         workers = config.num_workers
         gpu = self.places(1, True) >= workers if config.use_gpu is None else config.use_gpu
         if gpu and (gpus := sum(node.gpus for node in self.nodes)) < workers:
-            raise TrainingError(f"ray.use_gpu is true, but there are {gpus} GPUs for {workers} workers")
+            raise TrainingError(
+                f"ray.use_gpu is true, but there are {gpus} GPUs for {workers} workers: set it to null, or lower "
+                "ray.num_workers"
+            )
         largest = max((node.cpus for node in self.nodes), default=0)
         sizes = [config.cpus_per_worker] if config.cpus_per_worker else range(largest, 0, -1)
         for cpus in sizes:
@@ -115,7 +119,15 @@ def _joined(address: str) -> Iterator[None]:
         _knock(address)
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except OSError as error:  # ConnectionError among them
-        raise TrainingError(f"no Ray cluster at {address} ({error}): start one with `ray start --head`") from None
+        raise TrainingError(
+            f"no Ray cluster at {address} ({error}): start one with `ray start --head`, and set RAY_AUTH_MODE=token "
+            "here if it asks for one"
+        ) from None
+    except (RayError, RuntimeError) as error:
+        raise TrainingError(
+            f"the Ray cluster at {address} refuses ({str(error).splitlines()[0]}): it wants RAY_AUTH_MODE=token, its "
+            "token in ~/.ray/auth_token, and the same versions of Ray and Python"
+        ) from None
     try:
         yield
     finally:

@@ -22,9 +22,10 @@ from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
 from nla.runs import Run
 from nla.tracking import MlflowTracker, configure, run_tags
-from nla.training.distributed import forget
-from nla.training.job import image_spec
+from nla.training.distributed import absolute, forget
+from nla.training.job import Job, image_spec, training_sections
 from nla.training.loop import Split
+from nla.training.start import with_first_weights
 from nla.tuning.best import write_best
 from nla.tuning.importance import importance
 from nla.tuning.plots import best_so_far, parallel_coordinates, parameter_importance
@@ -39,7 +40,7 @@ from nla.tuning.watch import Hooks
 from nla.workflow import forced
 
 TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
-OF_NO_TRIAL = {"num_samples", "max_failed", "time_budget", "source"}
+OF_NO_TRIAL = {"num_samples", "max_failed", "source"}
 """Settings that may change between two calls of one search."""
 
 
@@ -67,14 +68,14 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
     first_values(settings.distributions, params)
     ray, root = section(RayConfig, params), project_root()
     faces = Faces(Split(load_samples(TRAIN), load_samples(VALID)), read_info(TRAIN), [sha256(TRAIN), sha256(VALID)])
-    study = make_study(params, settings, faces)
+    study = make_study(params, settings, faces, root)
     say(
         f"tune: {settings.num_samples} trials of {settings.epochs} epochs on {len(faces.split.train):,} "
         f"{faces.info.source} faces; searcher {settings.searcher}, scheduler {settings.scheduler}, "
         f"objective {settings.objective}"
     )
     run = Run(root, f"tune-{study.fingerprint}")
-    storage = ray.storage_path or str(run.folder.parent)
+    storage = absolute(ray.storage_path or str(run.folder.parent))
     with run.lock(say):
         uri = configure(root)
         if forced():
@@ -94,13 +95,21 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
             tracker.log_artifact(outs.best, "tune")
 
 
-def make_study(params: Mapping[str, Any], settings: TuneConfig, faces: Faces) -> Study:
+def make_study(params: Mapping[str, Any], settings: TuneConfig, faces: Faces, root: Path) -> Study:
     """What the trials have in common."""
     base = trial_base(params)
-    content = {**base, "tune": settings.model_dump(mode="json", exclude=OF_NO_TRIAL), "data": faces.hashes}
+    classes, image = len(faces.info.classes), image_spec(faces.split.train.images_NHWC)
+    started, line = with_first_weights(Job(**training_sections(base), num_classes=classes, image=image), root)
+    say(line)
+    content = {
+        **base,
+        "tune": settings.model_dump(mode="json", exclude=OF_NO_TRIAL),
+        "data": faces.hashes,
+        "first_weights": started.facts["first_weights"],
+    }
     here = workspace()
     name = fingerprint(content, imported_sources(Path("nla/tuning/trial.py"), here), here)
-    return Study(base, len(faces.info.classes), image_spec(faces.split.train.images_NHWC), name)
+    return Study(base, classes, image, name, started.first_weights)
 
 
 @contextlib.contextmanager

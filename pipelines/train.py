@@ -6,7 +6,7 @@ An interrupted training goes on from its last epoch; a finished one is handed ov
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from nla.data.loader import load_samples, steps_per_epoch
 from nla.data.schema import TableInfo, read_info
 from nla.models.card import sha256
 from nla.models.classifier import Architecture
-from nla.models.weights import existing, start_from
+from nla.models.weights import existing
 from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
 from nla.records import write_json, write_rows
@@ -26,11 +26,12 @@ from nla.runs import Run
 from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
 from nla.training.bar import training_bar
 from nla.training.checkpoint import read_progress
-from nla.training.distributed import forget, train_on
+from nla.training.distributed import absolute, forget, train_on
 from nla.training.export import export
 from nla.training.job import Job, image_spec, training_sections
 from nla.training.loop import Split
 from nla.training.observer import Both, Recorder
+from nla.training.start import with_first_weights
 from nla.tuning.best import read_best
 from nla.workflow import forced
 
@@ -64,7 +65,7 @@ def main() -> None:
     root = project_root()
     plan = make_plan(params, root)
     run = Run(root, plan.job.fingerprint)
-    storage = ray.storage_path or str(run.folder.parent)
+    storage = absolute(ray.storage_path or str(run.folder.parent))
     with run.lock(say):
         uri = configure(root)
         if forced():
@@ -98,25 +99,15 @@ def make_plan(params: Mapping[str, Any], root: Path) -> Plan:
         f"{steps_per_epoch(len(split.train), job.train.batch_size)} steps of {job.train.batch_size} images; "
         f"{job.model.name} of width {job.model.width}, loss {job.loss.name}{variant}"
     )
-    return Plan(with_first_weights(job, root), split, info, {**checked, "data": shown_data(params, info)}, tags)
+    job, line = with_first_weights(job, root)
+    say(line)
+    return Plan(job, split, info, {**checked, "data": shown_data(params, info)}, tags)
 
 
 def shown_data(params: Mapping[str, Any], info: TableInfo) -> dict[str, Any]:
     """The source, and those of OF_DATA that params.yaml has."""
     given = params.get("data") or {}
     return {"source": info.source} | {name: given[name] for name in OF_DATA if name in given}
-
-
-def with_first_weights(job: Job, root: Path) -> Job:
-    """The job with the weights of model.weights, and a line that says where training starts from."""
-    if job.model.weights is None:
-        say("NO PRETRAINED WEIGHTS: training starts FROM SCRATCH (model.weights is null)")
-        return replace(job, facts={**job.facts, "first_weights": None})
-    model = job.build()
-    start = start_from(model, root / job.model.weights)
-    say(f"first weights: {start.path}, sha256 {start.sha256}, not used: {', '.join(start.skipped) or 'nothing'}")
-    first = {"sha256": start.sha256, "skipped": list(start.skipped)}
-    return replace(job, first_weights=model.backbone.state_dict(), facts={**job.facts, "first_weights": first})
 
 
 def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, uri: str) -> None:

@@ -5,11 +5,17 @@ An interrupted search goes on, and a larger num_samples extends it; `dvc repro -
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from nla.config.base import read_params, section
+from nla.config.base import merge, read_params, section
+from nla.config.loss import LossConfig
+from nla.config.train import TrainConfig
 from nla.config.tune import TuneConfig
 from nla.console import run_stage
+from nla.errors import ConfigError
+from nla.paths import project_root
 from nla.tuning.best import read_best, write_best
 from nla.tuning.report import trials_table, write_report
 
@@ -25,9 +31,22 @@ def main() -> None:
 
         sweep(params, settings, Outs(BEST, TRIALS, FIGURES))
         return
-    best = {} if settings.source is None else read_best(Path(settings.source))
+    best = {} if settings.source is None else earlier(settings.source, params)
     write_report(trials_table([], [], settings.objective), {}, TRIALS, FIGURES)
     write_best(BEST, best)
+
+
+def earlier(source: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """What another search found, checked. Raises ConfigError where that is nothing to train with."""
+    path = project_root() / source
+    if path == project_root() / BEST:
+        raise ConfigError(f"tune.from {source} is what this stage writes: copy it to another place first")
+    if not path.is_file():
+        raise ConfigError(f"tune.from {source} is missing: name the best.yaml of an earlier search")
+    best = read_best(path)
+    for kind in (LossConfig, TrainConfig):
+        section(kind, merge(params, best))
+    return best
 
 
 if __name__ == "__main__":

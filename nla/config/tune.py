@@ -80,7 +80,9 @@ class Distribution(BaseModel):
         if self.kind in ("choice", "grid"):
             return value in self.arguments
         low, high = self.ends()
-        return isinstance(value, int | float) and low <= value <= high
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+            return False
+        return self.quniform is None or math.isclose(value / self.quniform[2], round(value / self.quniform[2]))
 
 
 class TuneConfig(Section):
@@ -126,8 +128,8 @@ class TuneConfig(Section):
             raise ValueError(f"a grid cannot be searched by {self.searcher}: take searcher random, or choice")
         if self.objective == "both" and self.scheduler != "none":
             raise ValueError("objective both needs scheduler none")
-        if self.scheduler == "pbt" and self.searcher != "random":
-            raise ValueError("scheduler pbt needs searcher random")
+        if self.scheduler == "pbt" and (self.searcher != "random" or "grid" in kinds):
+            raise ValueError("scheduler pbt needs searcher random and no grid")
         return self
 
     @property

@@ -77,7 +77,7 @@ def train_on(
         scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu=gpu, resources_per_worker={"CPU": cpus}),
         run_config=RunConfig(
             name=job.fingerprint,
-            storage_path=_absolute(storage),
+            storage_path=absolute(storage),
             failure_config=FailureConfig(config.max_failures, controller_failure_limit=START_ATTEMPTS - 1),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             callbacks=list(callbacks),  # type: ignore[arg-type]  # it names the class of the older Ray Train
@@ -98,7 +98,7 @@ def train_on(
 
 def forget(storage: str, name: str) -> None:
     """Removes the checkpoints of the run `name` in `storage`, a folder or URL; Ray would go on from them."""
-    filesystem, path = pa_fs.FileSystem.from_uri(_absolute(storage))
+    filesystem, path = pa_fs.FileSystem.from_uri(absolute(storage))
     folder = f"{path}/{name}"
     if filesystem.get_file_info(folder).type == pa_fs.FileType.Directory:
         for entry in filesystem.get_file_info(pa_fs.FileSelector(folder)):
@@ -108,8 +108,8 @@ def forget(storage: str, name: str) -> None:
                 filesystem.delete_file(entry.path)
 
 
-def _absolute(storage: str) -> str:
-    """`storage` for any working folder: Ray refuses a relative one."""
+def absolute(storage: str) -> str:
+    """A folder for any working folder, a relative one being of the project; a URL as it is."""
     return storage if "://" in storage else str(project_root() / storage)
 
 

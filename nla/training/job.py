@@ -28,7 +28,7 @@ class Job:
     train: TrainConfig
     num_classes: int
     image: ImageSpec
-    fingerprint: str
+    fingerprint: str = ""
     """Hash of parameters, data and code; a checkpoint of another one is not gone on with."""
     first_weights: Mapping[str, Tensor] | None = None
     """State dict of the backbone to start from; None starts from scratch."""

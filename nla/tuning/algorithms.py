@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
@@ -30,23 +30,26 @@ def param_space(settings: TuneConfig) -> dict[str, Any]:
     return {name: _domain(distribution) for name, distribution in settings.distributions.items()}
 
 
-def searcher(study: Study, settings: TuneConfig, before: Sequence[Trial], done: int) -> Searcher | SearchAlgorithm:
+def searcher(
+    study: Study, settings: TuneConfig, before: Sequence[Trial], done: int, side_by_side: int | None
+) -> Searcher | SearchAlgorithm:
     """What proposes values: first those without a search, then new ones, in the light of earlier trials.
+
+    With two objectives there is no such light: Ray has no way to tell Optuna of pairs.
 
     Args:
         done: samples asked for in earlier calls; the draws after them are others.
+        side_by_side: most trials at a time; None is as many as find room.
     """
     seed = settings.seed + done
-    first = [] if before else [first_values(settings.distributions, study.params)]
+    first = [] if before else [_first(study, settings)]
     if settings.searcher == "random":
-        return BasicVariantGenerator(points_to_evaluate=first, random_state=seed)
+        limit = side_by_side or 0  # Ray Tune's own limit is not for this searcher
+        return BasicVariantGenerator(points_to_evaluate=first, random_state=seed, max_concurrent=limit)
     both = settings.objective == "both"
     metrics = [f"valid_{name}" for name in METRICS]
-    known = [trial for trial in before if trial.status != "failed" and set(trial.values) == set(settings.distributions)]
-    rewards = [
-        tuple(trial.best_row("both")[name] for name in metrics) if both else trial.score(settings.objective)
-        for trial in known
-    ]
+    known = [] if both else [trial for trial in before if _is_whole(trial, settings)]
+    rewards = [trial.score(settings.objective) for trial in known]
     return OptunaSearch(
         metric=metrics if both else None,
         mode=["max"] * len(metrics) if both else None,
@@ -70,11 +73,41 @@ def scheduler(settings: TuneConfig) -> TrialScheduler:
             return PopulationBasedTraining(
                 time_attr="epoch",
                 perturbation_interval=grace,
-                hyperparam_mutations=param_space(settings),
+                hyperparam_mutations=_mutations(settings),
+                custom_explore_fn=_within(settings),
                 log_config=False,
             )
         case "none":
             return FIFOScheduler()  # type: ignore[no-untyped-call]
+
+
+def _first(study: Study, settings: TuneConfig) -> dict[str, Any]:
+    """The values without a search; a grid is gone through with them, too."""
+    values = first_values(settings.distributions, study.params)
+    return {name: value for name, value in values.items() if settings.distributions[name].kind != "grid"}
+
+
+def _is_whole(trial: Trial, settings: TuneConfig) -> bool:
+    """Whether it says what its values are worth: it has all of them, and at least one epoch."""
+    return trial.score(settings.objective) >= 0 and set(trial.values) == set(settings.distributions)
+
+
+def _mutations(settings: TuneConfig) -> dict[str, Any]:
+    """Of PBT, which takes a list for a choice."""
+    domains = param_space(settings)
+    choices = {name: each.arguments for name, each in settings.distributions.items() if each.kind == "choice"}
+    return domains | choices
+
+
+def _within(settings: TuneConfig) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Keeps what PBT makes of a value, by a factor, in the value's range."""
+    distributions = settings.distributions
+
+    def clamped(config: dict[str, Any]) -> dict[str, Any]:
+        ranges = {name: each.ends() for name, each in distributions.items() if each.kind != "choice"}
+        return config | {name: min(max(config[name], low), high) for name, (low, high) in ranges.items()}
+
+    return clamped
 
 
 def _sampler(settings: TuneConfig, seed: int) -> BaseSampler:

@@ -6,6 +6,7 @@ goes on. Each starts many processes, which takes some 20 s.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from nla.cluster import connected
 from nla.config.ray import RayConfig
 from nla.config.tune import Distribution
-from nla.errors import NLAError
+from nla.errors import NLAError, TrainingError
 from nla.training.checkpoint import STATE, read_history
 from nla.training.distributed import train_on
 from nla.training.loop import Split
@@ -45,12 +46,16 @@ def run_group_trial(
     """
     job = study.job(active(config, space, study.params))
     job = replace(job, fingerprint=_name(study, tune.get_context().get_trial_id()))
-    tell = [TuneReportCallback()]  # type: ignore[no-untyped-call]
+    tell = TuneReportCallback()  # type: ignore[no-untyped-call]
     try:
-        with connected(workers) as cluster, train_on(cluster, job, split[0], workers, _groups(root), Silent(), tell):
+        with connected(workers) as cluster, train_on(cluster, job, split[0], workers, _groups(root), Silent(), [tell]):
             pass
     except NLAError as error:
+        if type(error) is TrainingError:  # workers lost, or no room for them: another attempt may do
+            raise
         report_failure(error)
+    while not tell._training_actor_item_queue.empty():
+        time.sleep(0.1)  # Ray Tune would not hear of the last epoch, or wait for ever with it in its hands
 
 
 def group_history(root: str, study: Study, trial: str) -> list[dict[str, float]]:

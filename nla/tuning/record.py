@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nla.config.base import flatten
+from nla.errors import RegistryError
 from nla.tracking.store import PARENT, runs_by_tag
 from nla.tracking.tracker import MlflowTracker, Status
 from nla.training.observer import Recorder
 from nla.tuning.space import active, with_values
 from nla.tuning.trial import Study
 from nla.tuning.trials import Trial
+
+log = logging.getLogger(__name__)
 
 SWEEP, TRIAL, ENDED, REASON = "nla.sweep", "nla.trial", "nla.trial_status", "nla.trial_reason"
 ENDINGS: Mapping[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
@@ -29,7 +34,8 @@ class MlflowTrials:
 
     def started(self, trial: str, values: Mapping[str, Any]) -> None:
         """Opens the trial's run."""
-        self._open(trial, active(values, self.space, self.study.params))
+        with _forgiving(trial):
+            self._open(trial, active(values, self.space, self.study.params))
 
     def epoch(self, trial: str, row: Mapping[str, float]) -> None:
         """Logs an epoch."""
@@ -39,12 +45,14 @@ class MlflowTrials:
     def ended(self, trial: str) -> None:
         """Closes the trial's run; how it ended is told by `settle`."""
         if trial in self._trackers:
-            self._trackers.pop(trial).finish()
             del self._recorders[trial]
+            with _forgiving(trial):
+                self._trackers.pop(trial).finish()
 
     def settle(self, trials: Sequence[Trial], objective: str) -> None:
         """Says of each trial how it ended, its best epoch, and epochs that a killed driver did not hear of."""
         for trial in trials:
+            self.ended(trial.id)  # Ray tells of no end where the time budget was used up
             self._open(trial.id, trial.values, {ENDED: trial.status, REASON: trial.reason}, f"trial-{trial.number:03d}")
             for row in trial.history:
                 self._recorders[trial.id].epoch(dict(row))
@@ -65,3 +73,12 @@ class MlflowTrials:
         shown = flatten(with_values(self.study.params, values))
         self._runs[trial] = tracker.start(name or f"trial-{trial}", shown, named, self._runs.get(trial))
         self._trackers[trial], self._recorders[trial] = tracker, Recorder(tracker.log_epoch)
+
+
+@contextlib.contextmanager
+def _forgiving(trial: str) -> Iterator[None]:
+    """MLflow may be away for a while: an error would have Ray Tune fail the trial, and `settle` tells it all again."""
+    try:
+        yield
+    except RegistryError as error:
+        log.warning("MLflow cannot be told of trial %s now: %s", trial, error)

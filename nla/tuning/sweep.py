@@ -7,7 +7,6 @@ call needs is there: which trials ended, what their epochs gave, and the last ch
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from ray.tune import CheckpointConfig, FailureConfig, Result, RunConfig, TuneCon
 from nla.cluster import Cluster
 from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig as Settings
-from nla.errors import ConfigError
+from nla.errors import ConfigError, TrainingError
 from nla.training.checkpoint import read_history
 from nla.training.loop import Split
 from nla.tuning.algorithms import param_space, scheduler, searcher
@@ -36,13 +35,15 @@ RETRIES = 3
 """Times that a trial goes on from its last checkpoint after its process or node was lost."""
 SHARE_OF_GPU = 0.125
 """Of a trial, where nothing else is said: networks for faces of 48 px are too small to fill a GPU alone."""
-QUIET = {
+SETTINGS = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C would end a search as if it were done
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow has the curves
     "TUNE_GLOBAL_CHECKPOINT_S": "2",  # how old the state may be that a killed driver leaves; 10 by default
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 HEAD_NODE = "node:__internal_head__"
 """Ray's name for a resource of the first node, which no search outlives anyway."""
+LOWER = "lower ray.cpus_per_trial, ray.gpus_per_trial or ray.workers_per_trial"
 KEPT = 3  # checkpoints a trial: a killed driver's state may name an earlier one, and so does PBT while it copies
 
 
@@ -56,7 +57,7 @@ def search(
 
     Raises ConfigError for settings that do not go together, TrainingError where a trial finds no room.
     """
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return _Search(cluster, study, split, settings, ray, f"{storage}/{study.fingerprint}", hooks).trials()
 
@@ -100,28 +101,53 @@ class _Search:
         )
 
     def _side_by_side(self) -> int | None:
-        """Trials at a time; None: as Ray Tune finds room. It does not see the workers of a group, and is told."""
+        """Trials at a time; None: as Ray Tune finds room. It does not see the workers of a group, and is told.
+
+        Raises TrainingError where not even one finds room: Ray would wait for more without a word.
+        """
         if not self._in_groups:
+            cpus, gpus = self._resources.values()
+            if not any(node.cpus >= cpus and node.gpus >= gpus for node in self.cluster.nodes):
+                raise TrainingError(f"no node has {cpus:g} CPUs and {gpus:g} GPUs: {LOWER}")
             return self.ray.max_concurrent_trials
+        self._check_group()
+        cpus = self.ray.cpus_per_trial
+        gpu = self.ray.use_gpu is not False and self.cluster.places(1, True) >= self.ray.workers_per_trial
+        room = self.cluster.places(cpus, gpu) // self.ray.workers_per_trial
+        if not room or (self.ray.use_gpu and not gpu):
+            raise TrainingError(f"the cluster has no room for {self.ray.workers_per_trial} workers: {LOWER}")
+        return min(room, self.ray.max_concurrent_trials or room)
+
+    def _check_group(self) -> None:
+        """Raises ConfigError for what several workers cannot do."""
+        workers, batch = self.ray.workers_per_trial, self.study.params["train"]["batch_size"]
         if self.settings.scheduler == "pbt":
             raise ConfigError("tune.scheduler pbt needs ray.workers_per_trial 1: it copies checkpoints among trials")
-        cpus, gpu = self.cluster.share(self._workers)
-        room = self.cluster.places(cpus, gpu) // self.ray.workers_per_trial
-        return min(room, self.ray.max_concurrent_trials or room)
+        if self.ray.gpus_per_trial is not None:
+            raise ConfigError("ray.gpus_per_trial needs ray.workers_per_trial 1: each of several has a whole GPU")
+        if batch % workers:
+            raise ConfigError(f"train.batch_size {batch} must divide by ray.workers_per_trial {workers}")
+
+    @property
+    def _resources(self) -> dict[str, float]:
+        """Of a trial of one worker."""
+        there = any(node.gpus for node in self.cluster.nodes)
+        if self.ray.use_gpu and not there:
+            raise TrainingError("ray.use_gpu is true, but the cluster has no GPU: set it to null or false")
+        wanted = SHARE_OF_GPU if self.ray.gpus_per_trial is None and there else self.ray.gpus_per_trial or 0.0
+        return {"CPU": float(self.ray.cpus_per_trial), "GPU": 0.0 if self.ray.use_gpu is False else wanted}
 
     def _trainable(self) -> Any:
         """What runs a trial, with its data in the object store of each node, and the resources of its process."""
-        space = self.settings.distributions
+        space, given = self.settings.distributions, dict[str, Any]()
         if self._in_groups:
-            given: dict[str, Any] = {"split": [put(self.split)], "workers": self._workers, "root": self.root}
+            given = {"split": [put(self.split)], "workers": self._workers, "root": self.root}
             group = tune.with_parameters(run_group_trial, study=self.study, space=space, **given)
             return tune.with_resources(group, {HEAD_NODE: 0.001})  # a trial must ask for something
-        gpu = SHARE_OF_GPU if any(node.gpus for node in self.cluster.nodes) else 0.0
-        if self.ray.use_gpu is False:
-            gpu = 0.0
-        cpus, gpus = self.ray.cpus_per_trial, self.ray.gpus_per_trial
-        alone = tune.with_parameters(run_trial, study=self.study, split=self.split, space=space, cpus=cpus)
-        return tune.with_resources(alone, {"CPU": float(cpus), "GPU": gpu if gpus is None else gpus})
+        given = {"split": self.split, "cpus": self.ray.cpus_per_trial, "gpu": self._resources["GPU"] > 0}
+        return tune.with_resources(
+            tune.with_parameters(run_trial, study=self.study, space=space, **given), self._resources
+        )
 
     def _tuner(self, trainable: Any, side_by_side: int | None, before: Sequence[Trial], done: int) -> Tuner:
         """A search for the samples from `done` on."""
@@ -134,10 +160,10 @@ class _Search:
             tune_config=TuneConfig(
                 metric=None if has_two else metric,
                 mode=None if has_two else "max",
-                search_alg=searcher(self.study, settings, before, done),
+                search_alg=searcher(self.study, settings, before, done, side_by_side),
                 scheduler=scheduler(settings),
                 num_samples=settings.num_samples - done,
-                max_concurrent_trials=side_by_side,
+                max_concurrent_trials=None if settings.searcher == "random" else side_by_side,
                 time_budget_s=None if settings.time_budget is None else 60 * settings.time_budget,
                 reuse_actors=not self._in_groups,  # only the end of its process ends the workers of a group
                 trial_dirname_creator=_folder,
@@ -154,14 +180,15 @@ class _Search:
 
     def _part(self, tuner: Tuner | None, trainable: Any, name: str, before: int) -> list[Trial]:
         """The trials of one folder, numbered after `before` others; without a tuner that of the folder goes on."""
-        started, path = time.time(), f"{self.root}/{name}"
-        results = _fitted(tuner or Tuner.restore(path, trainable))
+        path = f"{self.root}/{name}"
+        results = _fitted(tuner or _restored(path, trainable))
         for _ in range(RETRIES):
             if not any(_is_lost(result) for result in results):
                 break
             # Ray gives a trial up whose next process was on the lost node too; its checkpoint is there.
             results = _fitted(Tuner.restore(path, trainable, resume_errored=True))
         results.sort(key=lambda result: Path(result.path).name)
+        started = min(map(_start, results), default=0.0)
         return [self._trial(result, before + i, started) for i, result in enumerate(results)]
 
     def _trial(self, result: Result, number: int, started: float) -> Trial:
@@ -171,14 +198,31 @@ class _Search:
         patience = with_values(self.study.params, values)["train"]["patience"]
         stoppers = _stoppers(self.settings, patience)
         status, reason = _ending(result, metrics, len(history), self.settings.epochs, stoppers)
-        end = float(metrics.get("timestamp", started)) - started
-        return Trial(number, trial, values, status, reason, history, max(0.0, end))
+        seconds = float(metrics["timestamp"]) - started if "timestamp" in metrics else 0.0
+        copied = len(history) - 1 if self.settings.scheduler == "pbt" and history else 0
+        return Trial(number, trial, values, status, reason, history, seconds, copied)
 
     def _history(self, result: Result, trial: str) -> list[dict[str, float]]:
         if self._in_groups:
             return group_history(self.root, self.study, trial)
         checkpoint = result.checkpoint
         return [] if checkpoint is None else read_history(checkpoint.filesystem, checkpoint.path)
+
+
+def _restored(path: str, trainable: Any) -> Tuner:
+    try:
+        return Tuner.restore(path, trainable)
+    except ValueError as error:  # of another function
+        raise ConfigError(
+            f"ray.workers_per_trial was 1 where it is more now, or the other way round, when the search in {path} was "
+            "begun: set it back, or begin anew with `dvc repro -sf tune`"
+        ) from error
+
+
+def _start(result: Result) -> float:
+    """When the trial began, in seconds; the end of time where it never did."""
+    metrics = result.metrics or {}
+    return float(metrics.get("timestamp", float("inf"))) - float(metrics.get("time_total_s", 0.0))
 
 
 def _fitted(tuner: Tuner) -> list[Result]:
@@ -198,8 +242,6 @@ def _ending(result: Result, metrics: Mapping[str, Any], done: int, epochs: int, 
         return "failed", str(metrics[FAILED])
     if done >= epochs:
         return "finished", ""
-    if done == 0:
-        return "failed", "time budget: no epoch ended"
     return "stopped", f"{stoppers}, after epoch {done} of {epochs}"
 
 

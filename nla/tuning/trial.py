@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from ray import tune
+from torch import Tensor
 
 from nla.config.tune import Distribution
 from nla.errors import NLAError
@@ -36,24 +37,35 @@ class Study:
     image: ImageSpec
     fingerprint: str
     """Of the search: parameters beside the searched ones, space, data and code."""
+    first_weights: Mapping[str, Tensor] | None = None
+    """State dict of the backbone to start from; None starts from scratch."""
 
     def job(self, values: Values) -> Job:
         """The training of one trial."""
         sections = training_sections(with_values(self.params, values))
-        return Job(**sections, num_classes=self.num_classes, image=self.image, fingerprint=self.fingerprint)
+        return Job(
+            **sections,
+            num_classes=self.num_classes,
+            image=self.image,
+            fingerprint=self.fingerprint,
+            first_weights=self.first_weights,
+        )
 
 
-def run_trial(config: dict[str, Any], study: Study, split: Split, space: Mapping[str, Distribution], cpus: int) -> None:
+def run_trial(
+    config: dict[str, Any], study: Study, split: Split, space: Mapping[str, Distribution], cpus: int, gpu: bool
+) -> None:
     """What Ray Tune calls, again with the last checkpoint where the process or its node was lost.
 
     Args:
         config: dotted names -> values; those whose conditions do not hold are left out.
         cpus: threads of PyTorch.
+        gpu: whether Ray has shared one out to the trial, wholly or in part.
 
     A training that diverges or refuses its parameters is told of and ends: a repetition would only end so again.
     """
     torch.set_num_threads(cpus)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # Ray shows a trial its own GPU alone
+    device = torch.device("cuda" if gpu else "cpu")  # a trial that has none would see all
     try:
         train(study.job(active(config, space, study.params)), split, Workers(device), _TuneStore(), Silent())
     except NLAError as error:

@@ -29,16 +29,23 @@ class Trial:
     """One row an epoch, as training has them."""
     seconds: float = 0.0
     """From the start of the search to the last epoch of this trial."""
+    own_from: int = 0
+    """Epochs before that were trained with other values: PBT copies them."""
+
+    @property
+    def own(self) -> Sequence[Mapping[str, float]]:
+        """The epochs that say what the values are worth."""
+        return self.history[self.own_from :]
 
     def score(self, objective: str) -> float:
         """The best epoch's, on validation; -1 where no epoch ended or the trial failed."""
         if self.status == "failed":
             return -1.0
-        return max((row_score(row, objective) for row in self.history), default=-1.0)
+        return max((row_score(row, objective) for row in self.own), default=-1.0)
 
     def best_row(self, objective: str) -> Mapping[str, float]:
         """The epoch of `score`; empty where there is none."""
-        return max(self.history, key=lambda row: row_score(row, objective), default={})
+        return max(self.own, key=lambda row: row_score(row, objective), default={})
 
 
 def row_score(row: Mapping[str, float], objective: str) -> float:

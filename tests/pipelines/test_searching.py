@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,11 +30,17 @@ SEARCH = {"num_samples": 3, "epochs": EPOCHS, "scheduler": "none"}
 
 @pytest.fixture(scope="module")
 def searched(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A search that was killed with its whole process group, and gone on with."""
+    """A search that was interrupted, then killed with its whole process group, and gone on with."""
     project = prepared.copy(tmp_path_factory.mktemp("searched") / "project")
     project.set({"tune": SEARCH, "train": {"epochs": 1}})
+    interrupted = project.start_dvc("repro", "tune")
+    interrupted.wait_for(r"trial +1/3")
+    os.killpg(interrupted.process.pid, signal.SIGINT)  # as Ctrl-C does
+    assert interrupted.process.wait(PATIENCE) != 0 and "`dvc repro` goes on from here" in interrupted.text
+    assert not (project / "best.yaml").exists()
     first = project.start_dvc("repro", "tune")
-    first.wait_for(r"trial +1/3")
+    first.wait_for("full logs: ")
+    time.sleep(5)  # anywhere in it
     family = first.family()
     first.kill(group=True)
     assert not survivors(family, 30.0)

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow.fs as pa_fs
 import pytest
 from moto.server import ThreadedMotoServer
 from patience import PATIENCE
-from sweep_parts import EPOCHS, Counts, run, settings
+from sweep_parts import EPOCHS, RAY, Counts, run, settings
 
 from nla.cluster import Cluster
 from nla.config.ray import RayConfig
@@ -79,21 +80,43 @@ def test_asha_stops_trials(tmp_path: Path, ray_cluster: Cluster, split: Split) -
     assert [trial for trial in found if trial.status == "finished"]
 
 
-@pytest.mark.parametrize("scheduler", ["median", "pbt"])
-def test_other_schedulers_run(tmp_path: Path, ray_cluster: Cluster, split: Split, scheduler: str) -> None:
-    found, _ = run(ray_cluster, split, tmp_path, settings(3, scheduler=scheduler))
+def test_median_stopping_runs(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
+    found, _ = run(ray_cluster, split, tmp_path, settings(3, scheduler="median"))
     assert len(found) == 3 and all(trial.history for trial in found)
+
+
+def test_pbt_stays_within_the_space(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
+    space = {"loss": {"lam": {"uniform": [0.45, 0.5]}, "consistency": {"choice": ["jensen_shannon", "none"]}}}
+    config = settings(4, scheduler="pbt", space=space, epochs=8)
+    found, _ = run(ray_cluster, split, tmp_path, config, epochs=8)
+    assert [trial.status for trial in found] == ["finished"] * 4
+    assert all(0.45 <= trial.values["loss.lam"] <= 0.5 for trial in found)
+    assert all(len(trial.history) == 8 and len(trial.own) == 1 for trial in found)
+
+
+def test_trials_wait_for_their_turn(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
+    _, counts = run(ray_cluster, split, tmp_path, settings(2), RAY.model_copy(update={"max_concurrent_trials": 1}))
+    one, two = counts.starts
+    assert counts.epochs == [(one, 1), (one, 2), (one, 3), (two, 1), (two, 2), (two, 3)]
+
+
+@pytest.mark.parametrize("ray", [{"cpus_per_trial": 3}, {"gpus_per_trial": 0.5}])
+def test_a_trial_without_room_is_told(ray_cluster: Cluster, split: Split, ray: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"no node has .* lower ray\.cpus_per_trial"):
+        run(ray_cluster, split, tmp_path, settings(1), RayConfig(**ray))
 
 
 def test_a_front_of_two_metrics(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     found, _ = run(ray_cluster, split, tmp_path, settings(2, objective="both", searcher="optuna"))
     assert all(trial.score("both") > 0 for trial in found)
+    more, _ = run(ray_cluster, split, tmp_path, settings(3, objective="both", searcher="optuna"))
+    assert [trial.id for trial in more[:2]] == [trial.id for trial in found] and len(more) == 3
 
 
 def test_a_grid_is_gone_through(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     space = {"loss": {"lam": {"grid": [0.4, 0.5]}}}
     found, _ = run(ray_cluster, split, tmp_path, settings(1, space=space))
-    assert {trial.values["loss.lam"] for trial in found} >= {0.5}
+    assert sorted(trial.values["loss.lam"] for trial in found) == [0.4, 0.5]
 
 
 class KillsATrial(Counts):
@@ -130,8 +153,12 @@ def test_several_workers_train_a_trial_together(tmp_path: Path, ray_cluster: Clu
     assert [trial.history for trial in again] == [trial.history for trial in found] and not counts.epochs
     with pytest.raises(ConfigError, match=r"pbt needs ray\.workers_per_trial 1"):
         run(ray_cluster, split, tmp_path, settings(3, scheduler="pbt"), ray)
-    with pytest.raises(TrainingError, match="more than the 2 CPUs"):
+    with pytest.raises(ConfigError, match=r"batch_size 16 must divide by ray\.workers_per_trial 3"):
         run(ray_cluster, split, tmp_path, settings(3), RayConfig(use_gpu=False, workers_per_trial=3))
+    with pytest.raises(TrainingError, match=r"no room for 4 workers: lower ray\."):
+        run(ray_cluster, split, tmp_path, settings(3), RayConfig(use_gpu=False, workers_per_trial=4))
+    with pytest.raises(ConfigError, match=r"workers_per_trial was 1 where it is more"):
+        run(ray_cluster, split, tmp_path, settings(2))
 
 
 @pytest.fixture
