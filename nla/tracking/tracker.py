@@ -113,14 +113,18 @@ class MlflowTracker:
         with refusals(self._uri):
             self._client.log_artifact(self._run_id, str(path), folder)
 
-    def finish(self, status: Status = "FINISHED") -> None:
-        """Closes the run. A run that failed stays open where the store refuses: why it failed is to be heard."""
+    def finish(self, status: Status = "FINISHED", ended: float | None = None) -> None:
+        """Closes the run. A run that failed stays open where the store refuses: why it failed is to be heard.
+
+        Args:
+            ended: Unix time in seconds; None is now.
+        """
         if self._monitor is not None:
             self._monitor.finish()
         forgiving = contextlib.nullcontext() if status == "FINISHED" else contextlib.suppress(RegistryError)
         with forgiving, refusals(self._uri):
             self._deliver()
-            self._client.set_terminated(self._run_id, status)
+            self._client.set_terminated(self._run_id, status, None if ended is None else round(1000 * ended))
 
     def _log_params(self, params: Mapping[str, Any], run: Run) -> None:
         texts = {_key(name): _cut(_text(value), MAX_PARAM_VAL_LENGTH) for name, value in flatten(params).items()}

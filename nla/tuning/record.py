@@ -59,7 +59,7 @@ class MlflowTrials:
             if best := trial.best_row(objective):
                 found = {name: best[f"valid_{name}"] for name in ("accuracy", "mean_accuracy")}
                 self._trackers[trial.id].log_metrics({"best": found}, int(best["epoch"]))
-            self._trackers.pop(trial.id).finish(ENDINGS[trial.status])
+            self._trackers.pop(trial.id).finish(ENDINGS[trial.status], trial.ended)
             del self._recorders[trial.id]
 
     def _open(

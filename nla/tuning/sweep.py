@@ -198,9 +198,10 @@ class _Search:
         patience = with_values(self.study.params, values)["train"]["patience"]
         stoppers = _stoppers(self.settings, patience)
         status, reason = _ending(result, metrics, len(history), self.settings.epochs, stoppers)
-        seconds = float(metrics["timestamp"]) - started if "timestamp" in metrics else 0.0
+        ended = float(metrics["timestamp"]) if "timestamp" in metrics else None
+        seconds = 0.0 if ended is None else ended - started
         copied = len(history) - 1 if self.settings.scheduler == "pbt" and history else 0
-        return Trial(number, trial, values, status, reason, history, seconds, copied)
+        return Trial(number, trial, values, status, reason, history, seconds, ended, copied)
 
     def _history(self, result: Result, trial: str) -> list[dict[str, float]]:
         if self._in_groups:

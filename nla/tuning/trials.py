@@ -29,6 +29,8 @@ class Trial:
     """One row an epoch, as training has them."""
     seconds: float = 0.0
     """From the start of the search to the last epoch of this trial."""
+    ended: float | None = None
+    """Unix time in seconds of the last epoch; None where there is none."""
     own_from: int = 0
     """Epochs before that were trained with other values: PBT copies them."""
 

@@ -90,8 +90,9 @@ def test_mlflow_has_a_nested_run_a_trial(searched: Project) -> None:
         assert run.info.status == "FINISHED" and run.data.tags["nla.trial_status"] == "finished"
         assert float(run.data.params["loss.lam"]) == row["loss.lam"]
         assert run.data.metrics["best.accuracy"] == row["accuracy"]
-        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "valid_accuracy")]
-        assert sorted(steps) == list(range(1, EPOCHS + 1))
+        epochs = client.get_metric_history(run.info.run_id, "valid_accuracy")
+        assert sorted(metric.step for metric in epochs) == list(range(1, EPOCHS + 1))
+        assert run.info.end_time < parent.info.end_time - 1000
 
 
 def test_other_seeds_and_epochs_search_nothing(searched: Project) -> None:
