@@ -24,5 +24,6 @@ RAY_AUTH_TOKEN="$(python -c 'import secrets; print(secrets.token_hex(32))')"  # 
 export RAY_AUTH_TOKEN
 address="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head --lines=1):6379"
 
+export RAY_gcs_rpc_server_reconnect_timeout_s=20  # nodes wait so long for the first one, when all is done
 srun ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus "$SLURM_CPUS_PER_TASK" --disable-usage-stats -- env RAY_ADDRESS="$address" dvc "$@"

@@ -20,7 +20,14 @@ from nla.quiet import hush
 from nla.workflow import end_with_dvc
 
 LOGS = ".logs"
-CONSOLE_LEVELS = {"alembic": None, "mlflow": None, "nla": logging.WARNING, "ray": logging.ERROR}
+CONSOLE_LEVELS = {
+    "alembic": None,
+    "mlflow": None,
+    "nla": logging.WARNING,
+    "ray": logging.ERROR,
+    "ray.train": logging.ERROR,
+    "ray.tune": logging.CRITICAL,  # it writes a traceback for each trial that fails, and we a line
+}
 """What of each library a person sees; None leaves what MLFLOW_LOGGING_LEVEL says."""
 
 console = Console(highlight=False, soft_wrap=True)
@@ -67,17 +74,9 @@ def _keep_logs(path: Path) -> None:
         shown = logger.handlers or [logging.StreamHandler()]
         for handler in shown:
             handler.setLevel(level or logger.getEffectiveLevel())
-            handler.addFilter(_is_for_a_person)
         logger.handlers = [*shown, file]
         logger.setLevel(logging.DEBUG)
-    logging.getLogger("ray.train").setLevel(logging.DEBUG)  # ray.init sets the level of "ray" again
-
-
-def _is_for_a_person(record: logging.LogRecord) -> bool:
-    """Ray sets its levels again when it starts; and a trial that fails, its Tune's traceback, is told in one line."""
-    if not record.name.startswith("ray"):
-        return True
-    return record.levelno >= logging.ERROR and not record.name.startswith("ray.tune")
+        logger.propagate = "." not in name  # ray.init adds a handler of its own to "ray", and sets its level again
 
 
 def _fail(message: str) -> NoReturn:
