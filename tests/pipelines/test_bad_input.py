@@ -218,6 +218,12 @@ CASES = {
         params(tune={"num_samples": 4, "space": {"loss": {"lamm": {"uniform": [0, 1]}}}}),
         ("tune.space.loss.lamm", "did you mean 'lam'?"),
     ),
+    "search of a lost one": Case(
+        "tune", params(tune={"from": "lost.yaml"}), ("tune.from lost.yaml is missing", "best.yaml of an earlier search")
+    ),
+    "search of its own result": Case(
+        "tune", params(tune={"from": "best.yaml"}), ("tune.from best.yaml is what this stage writes", "copy it")
+    ),
     "best.yaml missing": Case("train", removed("best.yaml"), ("best.yaml is missing", "`dvc repro`")),
     "best.yaml damaged": Case("train", written("best.yaml", "train: {lr"), ("best.yaml is damaged", "`dvc repro")),
     "rate in words": Case("train", params(train={"lr": "fast"}), ("train.lr: ", "got 'fast'")),

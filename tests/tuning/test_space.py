@@ -55,6 +55,7 @@ def test_a_space_of_no_training(space: dict[str, Any], message: str) -> None:
     [
         ({"searcher": "optuna"}, "grid cannot be searched by optuna"),
         ({"objective": "both", "scheduler": "asha"}, "both needs scheduler none"),
+        ({"scheduler": "pbt"}, "pbt needs searcher random and no grid"),
     ],
 )
 def test_what_does_not_go_together(others: dict[str, Any], message: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from ruamel.yaml import YAML
+from sweep_parts import study
 
 from nla.config.tune import Distribution
 from nla.errors import ConfigError, TrainingError
@@ -28,6 +31,18 @@ def test_a_trial_is_worth_its_best_epoch() -> None:
     assert best_of(trials, "mean_accuracy").number == 1
     assert best_of(trials, "both").number == 1
     assert trials[0].best_row("accuracy")["epoch"] == 2
+
+
+def test_of_a_copied_history_the_last_epoch_counts() -> None:
+    """PBT copies a better trial's checkpoint, whose epochs are the worth of other values."""
+    rows = [{"epoch": i + 1.0, "valid_accuracy": x, "valid_mean_accuracy": x} for i, x in enumerate((0.9, 0.5))]
+    trial = Trial(0, "a", {}, "finished", "", rows, own_from=1)
+    assert trial.score("accuracy") == 0.5 and trial.best_row("accuracy")["epoch"] == 2
+
+
+def test_each_trial_starts_from_the_first_weights() -> None:
+    first = {"conv1.weight": torch.zeros(1)}
+    assert replace(study("s"), first_weights=first).job({"loss.lam": 0.4}).first_weights is first
 
 
 def test_a_failed_trial_is_never_best() -> None:
