@@ -36,8 +36,8 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "asha": {"tune.scheduler": "asha", "tune.grace_epochs": 2, "tune.reduction": 2.0},
     "asha-early": {"tune.scheduler": "asha"},  # grace of 1 epoch, reduction 3
 }
-NOISY = SHORT | {"data.noise.rate": 0.3}
-NOISY_SEARCH = NOISY | {
+NOISY_SEARCH = SHORT | {
+    "data.noise.rate": 0.3,
     "tune.num_samples": 16,
     "tune.epochs": 4,
     "tune.scheduler": "asha",

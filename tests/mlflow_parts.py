@@ -105,7 +105,7 @@ def clean_env() -> dict[str, str]:
 @contextlib.contextmanager
 def mlflow_server(root: Path, store: str | None = None) -> Iterator[str]:
     """URI of `mlflow server` over the SQLite `store`, or over a new one in `root`."""
-    port = _free_port()
+    port = free_port()
     if store is None:
         (root / "server.db").write_bytes(migrated())
         store = f"sqlite:///{root / 'server.db'}"
@@ -123,7 +123,7 @@ def mlflow_server(root: Path, store: str | None = None) -> Iterator[str]:
         server.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -38,7 +38,7 @@ def clusters() -> dict[str, dict[str, Any]]:
     }
 
 
-def test_rays_launcher_takes_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rays_launcher_takes_its_file() -> None:
     config = read("launcher.yaml")
     validate_config(prepare_config(copy.deepcopy(config)))
     with pytest.raises(Exception, match="max_worker"):
