@@ -6,7 +6,7 @@ Each section is a class in a file of its own, so that a DVC stage depends on the
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
@@ -41,7 +41,7 @@ def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
         raise ConfigError(f"{path} must hold a mapping of sections: {', '.join(SECTIONS)}")
     for name in params:
         if name not in SECTIONS:
-            raise ConfigError(f"{path}: unknown section '{name}'{_nearest(str(name), SECTIONS)}")
+            raise ConfigError(f"{path}: unknown section '{name}'{nearest(str(name), SECTIONS)}")
     return params
 
 
@@ -72,12 +72,18 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def nearest(key: str, valid: Sequence[str]) -> str:
+    """The end of a message about an unknown key: the one that was meant, or all there are."""
+    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+    return f": did you mean '{near[0]}'?" if near else f": valid are {', '.join(valid) or 'none'}"
+
+
 def _explain(cls: type[Section], problem: Any) -> str:
     *above, key = problem["loc"] or ("",)
     name = ".".join(str(part) for part in (cls.NAME, *problem["loc"]) if part != "")
     if problem["type"] == "extra_forbidden":
         valid = list(_fields(cls, above))
-        return f"unknown key '{name}'{_nearest(str(key), valid)}"
+        return f"unknown key '{name}'{nearest(str(key), valid)}"
     return f"{name}: {problem['msg'].removeprefix('Value error, ')} (got {problem['input']!r})"
 
 
@@ -87,8 +93,3 @@ def _fields(cls: type[BaseModel], above: list[Any]) -> Iterator[str]:
         kinds += [inner for kind in kinds for inner in get_args(kind)]
         cls = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), cls)
     yield from (field.alias or name for name, field in cls.model_fields.items())
-
-
-def _nearest(key: str, valid: list[str] | tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
-    return f": did you mean '{near[0]}'?" if near else f": valid are {', '.join(valid)}"

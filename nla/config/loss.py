@@ -1,4 +1,4 @@
-"""`loss`: what is minimised. Every null stands for the variant's published value."""
+"""`loss`: the training method. Every null stands for the variant's published value."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class LossConfig(Section):
-    """What is minimised; the fields after `variant` are NLALoss's arguments, null for the variant's own value."""
+    """The training method; the fields from `variant` on are NLALoss's arguments, null for the variant's own value."""
 
     NAME: ClassVar[str] = "loss"
 
-    name: Literal["ce", "nla"] = "nla"
+    name: str = "nla"
+    """Of nla.methods.METHODS, which knows them all: this section is read where no network is."""
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Of any method but nla, by their own names; what is left out has its published value."""
     variant: Literal["released", "paper"] = "paper"
     lam: Probability | None = None
     """Share of the classification term; the consistency term has 1 - lam unless consistency_weight is given."""

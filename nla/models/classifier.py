@@ -73,8 +73,24 @@ class Classifier(nn.Module):
 
         Both views go through the network as one batch, which is faster than two passes, and lets BatchNorm see both.
         """
+        return self.backbone(self._views(images_NHWC, mirrored))
+
+    def maps(self, images_NHWC: Tensor, mirrored: bool = False) -> Tensor:
+        """What the last stage of a ResNet of ours sees, [N, D, h, w], or [2 N, D, h, w] with `mirrored`."""
+        return self.resnet.maps(self._views(images_NHWC, mirrored))
+
+    @property
+    def resnet(self) -> ResNet:
+        """The backbone, where it is one of ours. Raises WeightsError for one of timm."""
+        if not isinstance(self.backbone, ResNet):
+            raise WeightsError(
+                f"the training method needs a ResNet of {', '.join(RESNETS)}, not {self.architecture.name}"
+            )
+        return self.backbone
+
+    def _views(self, images_NHWC: Tensor, mirrored: bool) -> Tensor:
         x = self.normalise(images_NHWC)
-        return self.backbone(torch.cat([x, x.flip(-1)]) if mirrored else x)
+        return torch.cat([x, x.flip(-1)]) if mirrored else x
 
     def describe(self) -> dict[str, Any]:
         """JSON-able: what `Classifier.build` needs."""

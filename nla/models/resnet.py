@@ -70,11 +70,19 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(incoming, num_classes)
         self.apply(_initialise)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def maps(self, x: Tensor) -> Tensor:
+        """[N, channels, H, W] -> what the last stage sees, [N, D, h, w] with D = 8 width."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         for stage in STAGES:
             x = self.get_submodule(stage)(x)
-        return self.fc(self.dropout(x.mean(dim=(2, 3))))
+        return x
+
+    def classify(self, features_ND: Tensor) -> Tensor:
+        """Logits of features, which are the mean of the maps over space."""
+        return self.fc(self.dropout(features_ND))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.maps(x).mean(dim=(2, 3)))
 
 
 def _initialise(module: nn.Module) -> None:

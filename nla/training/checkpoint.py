@@ -1,7 +1,7 @@
 """The state of a training after an epoch, as a folder of safetensors and one JSON file: all that a resume needs.
 
 state.json               epochs done, history, best epoch, fingerprint
-model.safetensors        weights being trained
+trained.safetensors      weights being trained, and what the method learns or remembers
 optimizer.safetensors    moments, named PARAMETER/KEY
 average.safetensors      EMA of the weights, where there is one
 last.safetensors         weights to keep from this epoch (the average where there is one)

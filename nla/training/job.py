@@ -15,6 +15,7 @@ from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
 from nla.config.train import TrainConfig
 from nla.data.statistics import pixel_statistics
+from nla.methods import check_method
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 
 
@@ -47,11 +48,13 @@ def image_spec(images_NHWC: np.ndarray) -> ImageSpec:
 
 
 def training_sections(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The checked sections that a training depends on, as keyword arguments of Job."""
+    """The checked sections that a training depends on, as keyword arguments of Job. Raises ConfigError."""
     kinds: dict[str, type[Section]] = {
         "model": ModelConfig,
         "augment": AugmentConfig,
         "loss": LossConfig,
         "train": TrainConfig,
     }
-    return {name: section(kind, params) for name, kind in kinds.items()}
+    sections: dict[str, Any] = {name: section(kind, params) for name, kind in kinds.items()}
+    check_method(sections["loss"])
+    return sections

@@ -1,4 +1,4 @@
-"""One training step: forward on one or both views, loss, backward, update, average."""
+"""One training step: the method's loss, backward, update, average."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from nla.losses import build_loss
 from nla.losses.targets import given_and_rival
+from nla.methods import Method, Minibatch, Outcome, Setting, build_method
 from nla.models.classifier import Classifier
 from nla.training.job import Job
 from nla.training.optim import make_optimizer
@@ -28,24 +28,42 @@ class StepResult:
     """(p_GT, p_NN) of each sample before the update."""
 
 
+class Trained(nn.Module):
+    """All that is trained, as one module: the network, and the method with what it learns."""
+
+    def __init__(self, network: Classifier, method: Method) -> None:
+        super().__init__()
+        self.network, self.method = network, method
+
+    def forward(self, batch: Minibatch) -> Outcome:
+        return self.method(self.network, batch)
+
+
 class Learner:
     """The network and all that changes with it in training."""
 
-    def __init__(self, job: Job, workers: Workers) -> None:
-        self.config, self.workers = job.train, workers
+    def __init__(self, job: Job, workers: Workers, label_N: Tensor) -> None:
+        """`label_N`: given labels of all training samples."""
+        self.config, self.workers, self.job = job.train, workers, job
         torch.manual_seed(job.train.seed)
-        self.model = job.build()
-        if job.first_weights is not None:
-            self.model.backbone.load_state_dict(job.first_weights)
-        layout = torch.channels_last if job.train.channels_last else torch.contiguous_format
-        self.model = self.model.to(workers.device).lay_out(layout)
-        self.loss = build_loss(job.loss.name, job.loss.model_dump(exclude={"name"}))
-        self.optimizer = make_optimizer(self.model, job.train)
+        self.model = self._network()
+        setting = Setting(label_N.to(workers.device), job.num_classes, workers.size, workers.gather, self._network)
+        self.trained = Trained(self.model, build_method(job.loss, setting)).to(workers.device)
+        self.optimizer = make_optimizer(self.trained, job.train)
         self.average = _average(self.model, job.train.ema)
         self.bf16 = use_bf16(job.train.precision, workers.device)
-        self.replica = workers.replicate(self.model)
+        self.replica = workers.replicate(self.trained)
+
+    def _network(self) -> Classifier:
+        job = self.job
+        network = job.build()
+        if job.first_weights is not None:
+            network.backbone.load_state_dict(job.first_weights)
+        layout = torch.channels_last if job.train.channels_last else torch.contiguous_format
+        network = network.to(self.workers.device).lay_out(layout)
         if job.train.compile:
-            self.replica.compile()
+            network.compile()
+        return network
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -63,35 +81,33 @@ class Learner:
     def start_epoch(self, epoch: int) -> None:
         """Training mode, and a random state that depends on seed, epoch and worker alone: dropout survives a resume."""
         torch.manual_seed(hash((self.config.seed, epoch, self.workers.rank)))
-        self.model.train()
+        self.trained.train()
         if self.config.freeze_batchnorm:
-            for module in self.model.modules():
+            for module in self.trained.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
 
-    def step(self, images_NHWC: Tensor, target: Tensor, lr: float, progress: float) -> StepResult:
-        """One update.
-
-        Args:
-            images_NHWC: uint8, this worker's part of the global batch, on the device.
-            target: [N] class indices or [N, C] distributions, on the device.
-            lr: learning rate of this step.
-            progress: epoch / epochs.
-        """
+    def step(self, batch: Minibatch, lr: float) -> StepResult:
+        """One update at the learning rate `lr`."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         with torch.autocast(self.workers.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.replica(images_NHWC, mirrored=self.loss.two_views)
-        first, second = logits.float().chunk(2) if self.loss.two_views else (logits.float(), None)
-        loss = self.loss(first, second, target, progress, replicas=self.workers.size)
+            outcome: Outcome = self.replica(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        outcome.loss.backward()  # type: ignore[no-untyped-call]
         if self.config.grad_clip > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
+            nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.grad_clip)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
-        return StepResult(loss.detach(), torch.stack(given_and_rival(first.detach(), target), dim=1))
+        positions = given_and_rival(outcome.logits_NC.detach(), batch.target)
+        return StepResult(outcome.loss.detach(), torch.stack(positions, dim=1))
+
+    def agree_on_statistics(self) -> None:
+        """BatchNorm's running statistics of every network become the mean over the workers."""
+        networks = [module for module in self.trained.modules() if isinstance(module, Classifier)]
+        for network in dict.fromkeys([*networks, self.kept]):
+            self.workers.agree_on_buffers(network.backbone)
 
     @property
     def kept(self) -> Classifier:

@@ -20,6 +20,7 @@ from torch import Tensor
 from nla.data.augment import make_augment
 from nla.data.loader import Samples, batches, steps_per_epoch
 from nla.errors import Diverged, TrainingError
+from nla.methods import Minibatch
 from nla.training.checkpoint import (
     Progress,
     optimizer_tensors,
@@ -85,7 +86,7 @@ def train(job: Job, split: Split, workers: Workers, store: Store, observer: Obse
 
 
 def _start(job: Job, split: Split, workers: Workers) -> State:
-    learner = Learner(job, workers)
+    learner = Learner(job, workers, torch.from_numpy(split.train.label_N))
     facts = {**job.facts, **learner.facts}
     progress = Progress(job.fingerprint, job.train.epochs, early_epoch=job.train.epochs // EARLY, facts=facts)
     unseen_N2 = torch.full((len(split.train), 2), torch.nan, device=workers.device)
@@ -99,8 +100,8 @@ def _restore(state: State, folder: Path) -> State:
         raise TrainingError(f"{folder} is of another training ({progress.fingerprint}): remove it and run again")
     learner = state.learner
     _note_place(progress, learner.facts)
-    learner.model.load_state_dict(read_group(folder, "model"))
-    restore_optimizer(learner.model, learner.optimizer, read_group(folder, "optimizer"))
+    learner.trained.load_state_dict(read_group(folder, "trained"))
+    restore_optimizer(learner.trained, learner.optimizer, read_group(folder, "optimizer"))
     if learner.average is not None:
         learner.average.load_state_dict(read_group(folder, "average"))
     positions = {k: v.to(learner.workers.device) for k, v in read_group(folder, "positions").items()}
@@ -122,8 +123,7 @@ def _run_epoch(job: Job, state: State, split: Split, workers: Workers, observer:
     started = time.perf_counter()
     loss = _train_epoch(job, state, split.train, workers, observer, epoch)
     trained = time.perf_counter()
-    for model in dict.fromkeys((learner.model, learner.kept)):
-        workers.agree_on_buffers(model.backbone)
+    learner.agree_on_statistics()
     metrics = validate(learner.kept, split.valid, workers, learner.bf16)
     if not math.isfinite(metrics["valid_nll"]):  # the last step of the epoch broke the weights: no loss has seen it
         raise _diverged("loss on validation", f"after epoch {epoch + 1}")
@@ -144,11 +144,10 @@ def _train_epoch(job: Job, state: State, samples: Samples, workers: Workers, obs
     steps = steps_per_epoch(len(samples), config.batch_size)
     losses: list[Tensor] = []
     seen_N2 = torch.zeros_like(state.positions["late"])
-    for step, (images, target, index) in enumerate(_device_batches(job, samples, workers, epoch)):
-        lr = learning_rate(config, epoch * steps + step, steps)
-        result = learner.step(images, target, lr, epoch / config.epochs)
+    for step, batch in enumerate(_device_batches(job, samples, workers, epoch)):
+        result = learner.step(batch, learning_rate(config, epoch * steps + step, steps))
         losses.append(result.loss)
-        seen_N2[index] = result.positions_N2
+        seen_N2[batch.index_N] = result.positions_N2
         # Looking at a loss waits for the device: free on a CPU, once an epoch on a GPU.
         if workers.device.type == "cpu":
             _check_finite(losses[-1:], epoch, step)
@@ -163,9 +162,7 @@ def _train_epoch(job: Job, state: State, samples: Samples, workers: Workers, obs
     return float(workers.total(torch.stack(losses).mean()) / workers.size)
 
 
-def _device_batches(
-    job: Job, samples: Samples, workers: Workers, epoch: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _device_batches(job: Job, samples: Samples, workers: Workers, epoch: int) -> Iterator[Minibatch]:
     augment = make_augment(job.augment.recipe, fill=[255 * value for value in job.image.mean])
     config = job.train
     host = batches(
@@ -180,8 +177,8 @@ def _device_batches(
     for batch in host:
         target = batch.label_B if batch.target_BC is None else batch.target_BC
         arrays = (batch.images_BHWC, target, batch.index_B)
-        on_device = [_moved(torch.from_numpy(array), workers.device) for array in arrays]
-        yield on_device[0], on_device[1], on_device[2]
+        images, given, index = (_moved(torch.from_numpy(array), workers.device) for array in arrays)
+        yield Minibatch(images, given, index, epoch / config.epochs)
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:
@@ -231,8 +228,8 @@ def _settle_early(state: State) -> None:
 def _writer(state: State) -> Callable[[Path], None]:
     learner = state.learner
     tensors = {
-        "model": learner.model.state_dict(),
-        "optimizer": optimizer_tensors(learner.model, learner.optimizer),
+        "trained": learner.trained.state_dict(),
+        "optimizer": optimizer_tensors(learner.trained, learner.optimizer),
         "last": learner.kept.backbone.state_dict(),
         "best": state.best,
         "positions": state.positions,

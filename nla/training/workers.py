@@ -43,6 +43,14 @@ class Workers:
             dist.all_reduce(tensor)
         return tensor
 
+    def gather(self, tensor: Tensor) -> Tensor:
+        """[n, ...] of each worker, of one shape on all, as [size n, ...] in the order of their ranks."""
+        if self.size == 1:
+            return tensor
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
     def agree_on_buffers(self, model: nn.Module) -> None:
         """BatchNorm's running statistics become the mean over the workers: each has seen its part of the batches."""
         if self.size > 1:

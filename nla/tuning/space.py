@@ -11,6 +11,7 @@ from nla.config.loss import LossConfig
 from nla.config.tune import Distribution
 from nla.errors import ConfigError, NLAError
 from nla.losses.nla import PUBLISHED_CONSISTENCY, NLALoss
+from nla.methods import options_of
 from nla.training.job import training_sections
 
 Values = Mapping[str, Any]
@@ -33,11 +34,13 @@ def with_values(params: Mapping[str, Any], values: Values) -> dict[str, Any]:
 
 
 def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` as checked, with the published value in place of each null of an NLA loss."""
+    """`params` as checked, with published values for NLA's nulls, and for options of others not given."""
     checked = training_sections(params)
     sections = {name: config.model_dump(mode="json") for name, config in checked.items()}
     if checked["loss"].name == "nla":
         sections["loss"] |= _published(checked["loss"])
+    else:
+        sections["loss"]["options"] = options_of(checked["loss"])
     return sections
 
 
@@ -109,7 +112,7 @@ def _look_up(params: Mapping[str, Any], name: str) -> Any:
 
 def _published(loss: LossConfig) -> dict[str, Any]:
     """The values of the loss as it would be built."""
-    given = loss.model_dump(exclude={"name"})
+    given = loss.model_dump(exclude={"name", "options"})
     built = NLALoss(**given)
     naw = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(built.naw).items()}
     consistency, reduction = PUBLISHED_CONSISTENCY[loss.variant]

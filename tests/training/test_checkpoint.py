@@ -9,6 +9,7 @@ import torch
 from training_parts import ALONE, make_job
 
 from nla.errors import TrainingError, WeightsError
+from nla.methods import Minibatch
 from nla.training.checkpoint import (
     STATE,
     Progress,
@@ -80,9 +81,9 @@ def test_a_restored_optimiser_takes_the_same_step(tmp_path: Path, config: dict[s
 
     def step(learner: Learner) -> None:
         learner.start_epoch(0)
-        learner.step(images, target, 0.01, 0)
+        learner.step(Minibatch(images, target, torch.arange(8), 0), 0.01)
 
-    learner, again = (Learner(make_job(**config), ALONE) for _ in range(2))
+    learner, again = (Learner(make_job(**config), ALONE, torch.zeros(1).long()) for _ in range(2))
     step(learner)
     state = optimizer_tensors(learner.model, learner.optimizer)
     write_checkpoint(tmp_path, Progress("f", 1), {"model": learner.model.state_dict(), "optimizer": state})
@@ -100,9 +101,10 @@ def test_a_restored_optimiser_takes_the_same_step(tmp_path: Path, config: dict[s
 
 
 def test_names_tell_whose_moment_it_is() -> None:
-    learner = Learner(make_job(optimizer="adam"), ALONE)
+    learner = Learner(make_job(optimizer="adam"), ALONE, torch.zeros(1).long())
     learner.start_epoch(0)
-    learner.step(torch.zeros(2, 16, 16, 1, dtype=torch.uint8), torch.tensor([0, 1]), 0.01, 0)
+    images = torch.zeros(2, 16, 16, 1, dtype=torch.uint8)
+    learner.step(Minibatch(images, torch.tensor([0, 1]), torch.tensor([0, 1]), 0), 0.01)
     names = set(optimizer_tensors(learner.model, learner.optimizer))
     assert {f"backbone.fc.bias/{key}" for key in ("step", "exp_avg", "exp_avg_sq")} <= names
     assert len(names) == 3 * len(list(learner.model.parameters()))

@@ -27,6 +27,7 @@ from nla.training.optim import learning_rate
 from nla.training.store import FolderStore
 
 RECIPES: dict[str, dict[str, Any]] = {
+    "elr, a memory of each sample": {"loss": {"name": "elr"}, "recipe": "flip"},
     "average, momentum, dropout, clipping, cosine": {
         "model": {"dropout": 0.5},
         "recipe": "affine",
@@ -288,9 +289,9 @@ def test_the_average_is_what_is_kept_and_measured(tmp_path: Path, split: Split) 
     progress = run(make_job(ema=0.9, epochs=2), split, tmp_path)
     folder = checkpoint_of(tmp_path)
     last, average = load_file(folder / "last.safetensors"), load_file(folder / "average.safetensors")
-    raw = load_file(folder / "model.safetensors")
+    raw = load_file(folder / "trained.safetensors")
     assert torch.equal(last["fc.weight"], average["module.backbone.fc.weight"])
-    assert not torch.equal(last["fc.weight"], raw["backbone.fc.weight"])
+    assert not torch.equal(last["fc.weight"], raw["network.backbone.fc.weight"])
     hits = first_predictions(split.valid, tmp_path).argmax(1) == split.valid.label_N
     assert progress.history[-1]["valid_accuracy"] == pytest.approx(hits.mean())
     assert not math.isnan(progress.history[-1]["valid_nll"])

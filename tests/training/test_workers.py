@@ -25,6 +25,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "cross-entropy on distributions": {"soft": True},
     "paper": {"loss": {"name": "nla", "variant": "paper"}, "recipe": "affine"},
     "released, summed": {"loss": {"name": "nla", "variant": "released"}, "lr": 0.01},
+    "elr, a memory of each sample": {"loss": {"name": "elr"}, "recipe": "affine"},
     "adam, average, clipping": {"optimizer": "adam", "lr": 1e-3, "ema": 0.9, "grad_clip": 0.5},
 }
 

@@ -1,0 +1,88 @@
+"""Training methods by name: NLA and its rivals in one harness. One file a method, one line here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from nla.config.base import nearest
+from nla.config.loss import LossConfig
+from nla.errors import ConfigError
+from nla.losses import CrossEntropyLoss
+from nla.methods.base import Method, Minibatch, OneView, Outcome, Setting
+from nla.methods.elr import EarlyLearning
+from nla.methods.nla import NLA
+
+__all__ = ["METHODS", "Method", "Minibatch", "Outcome", "Setting", "build_method", "check_method", "options_of"]
+
+
+class Entry(NamedTuple):
+    """How a method is built, and the callable whose keyword-only arguments are its options."""
+
+    build: Callable[..., Method]
+    takes: Callable[..., Any]
+
+
+def plain(loss: Callable[..., nn.Module]) -> Entry:
+    """A loss of logits and targets."""
+    return Entry(lambda setting, **options: OneView(loss(**options)), loss)
+
+
+def counted(loss: Callable[..., nn.Module]) -> Entry:
+    """A loss of logits and targets that knows how many samples each class has."""
+    return Entry(lambda setting, **options: OneView(loss(setting.class_counts, **options)), loss)
+
+
+def strategy(method: Callable[..., Method]) -> Entry:
+    """What is more than a loss."""
+    return Entry(method, method)
+
+
+METHODS: dict[str, Entry] = {
+    "nla": strategy(NLA),
+    "ce": plain(CrossEntropyLoss),
+    "elr": strategy(EarlyLearning),
+}
+
+
+def build_method(config: LossConfig, setting: Setting) -> Method:
+    """The method of the section `loss`. Raises ConfigError for a value out of its range."""
+    # The options of NLA, which the search is for, are fields of the section itself.
+    given = config.model_dump(exclude={"name", "options"}) if config.name == "nla" else config.options
+    try:
+        return METHODS[config.name].build(setting, **given)
+    except ValueError as error:
+        raise ConfigError(f"loss.options: {error}") from None
+
+
+def options_of(config: LossConfig) -> dict[str, Any]:
+    """`loss.options` with the published value of each option that is not given."""
+    published = {
+        name: parameter.default
+        for name, parameter in inspect.signature(METHODS[config.name].takes).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    return published | config.options
+
+
+def check_method(config: LossConfig) -> None:
+    """Raises ConfigError for an unknown method, or options that it does not take."""
+    if config.name not in METHODS:
+        raise ConfigError(f"loss.name: unknown method {config.name!r}{nearest(config.name, list(METHODS))}")
+    valid = options_of(config.model_copy(update={"options": {}}))
+    for name, value in config.options.items():
+        if name not in valid:
+            raise ConfigError(f"loss.options: {config.name} has no option {name!r}{nearest(name, list(valid))}")
+        if not _alike(value, valid[name]):
+            kind = type(valid[name]).__name__
+            raise ConfigError(f"loss.options.{name}: {value!r} is no {kind}, such as {valid[name]!r}")
+
+
+def _alike(value: Any, published: Any) -> bool:
+    """Whether a value can stand in place of the published one; a whole number can for a decimal one."""
+    if isinstance(published, bool) or isinstance(value, bool):
+        return type(value) is type(published)
+    return isinstance(value, int | float if isinstance(published, float) else type(published))

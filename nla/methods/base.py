@@ -1,0 +1,78 @@
+"""What a training method is: how a batch becomes a loss, with whatever it remembers or learns beside the network.
+
+A method is a module: its parameters are trained with the network, its buffers lie in every checkpoint.
+Random choices are drawn from PyTorch's state, which each epoch starts anew, so that a resume repeats them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nla.models.classifier import Classifier
+
+
+class Minibatch(NamedTuple):
+    """This worker's part of a global batch, N samples, on the device."""
+
+    images_NHWC: Tensor
+    """uint8."""
+    target: Tensor
+    """[N] class indices, or [N, C] distributions."""
+    index_N: Tensor
+    """int64 positions among the training samples."""
+    progress: float
+    """epoch / epochs, in [0, 1)."""
+
+
+class Outcome(NamedTuple):
+    """What a method makes of a batch."""
+
+    loss: Tensor
+    """Scalar."""
+    logits_NC: Tensor
+    """Of the images, by which their places (p_GT, p_NN) are recorded."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method may know of the training that it takes part in."""
+
+    label_N: Tensor
+    """int64 given labels of all training samples."""
+    num_classes: int
+    replicas: int
+    """Workers among which each batch is split."""
+    gather: Callable[[Tensor], Tensor]
+    """Rows of all workers, in the order of the global batch, from those of this one."""
+    build: Callable[[], Classifier]
+    """Another network like the one that is trained, with first weights of its own."""
+
+    @property
+    def class_counts(self) -> Tensor:
+        """[C], training samples a class."""
+        return torch.bincount(self.label_N, minlength=self.num_classes)
+
+
+class Method(nn.Module):
+    """Base of all methods."""
+
+    def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
+        """The loss of a batch; runs under autocast where training does."""
+        raise NotImplementedError
+
+
+class OneView(Method):
+    """A loss of the logits of the images alone: loss(logits_NC, target) -> scalar."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
+        logits_NC = network(batch.images_NHWC)
+        return Outcome(self.loss(logits_NC, batch.target), logits_NC)

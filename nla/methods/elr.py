@@ -1,0 +1,38 @@
+"""ELR: cross-entropy, and a memory of what was predicted on each sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nla.losses.elr import early_learning, remember
+from nla.losses.targets import cross_entropy
+from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.models.classifier import Classifier
+
+
+class EarlyLearning(Method):
+    """Early-Learning Regularisation, arXiv 2007.00151; the defaults are the authors' for ten classes (CIFAR-10).
+
+    Args:
+        setting: the training that it takes part in.
+        lam: weight of the regulariser.
+        beta: momentum of the memory, in [0, 1).
+    """
+
+    memory_MC: Tensor
+    """Running mean of the predictions on each of the M training samples."""
+
+    def __init__(self, setting: Setting, *, lam: float = 3.0, beta: float = 0.7) -> None:
+        super().__init__()
+        if not (lam >= 0 and 0 <= beta < 1):
+            raise ValueError(f"elr needs lam >= 0 and beta in [0, 1), not {lam} and {beta}")
+        self.lam, self.beta, self.gather = lam, beta, setting.gather
+        self.register_buffer("memory_MC", torch.zeros(len(setting.label_N), setting.num_classes))
+
+    def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
+        logits_NC = network(batch.images_NHWC)
+        memory_NC = remember(self.memory_MC[batch.index_N], logits_NC, self.beta)
+        self.memory_MC[self.gather(batch.index_N)] = self.gather(memory_NC)  # the next epoch deals samples out anew
+        loss = cross_entropy(logits_NC, batch.target).mean() + self.lam * early_learning(logits_NC, memory_NC)
+        return Outcome(loss, logits_NC)

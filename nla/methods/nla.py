@@ -1,0 +1,23 @@
+"""NLA: the NAW-weighted loss on an image and its mirror."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nla.losses.nla import NLALoss
+from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.models.classifier import Classifier
+
+
+class NLA(Method):
+    """Both views go through the network as one batch; without a consistency term the mirror is not computed."""
+
+    def __init__(self, setting: Setting, **parameters: Any) -> None:
+        super().__init__()
+        self.loss, self.replicas = NLALoss(**parameters), setting.replicas
+
+    def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
+        logits = network(batch.images_NHWC, mirrored=self.loss.two_views)
+        first_NC, second_NC = logits.chunk(2) if self.loss.two_views else (logits, None)
+        loss = self.loss(first_NC, second_NC, batch.target, batch.progress, self.replicas)
+        return Outcome(loss, first_NC)

@@ -1,0 +1,33 @@
+"""Small networks and batches for the tests of training methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from nla.methods import Minibatch, Setting
+from nla.models.classifier import Architecture, Classifier, ImageSpec
+
+CLASSES, SIZE = 3, 16
+
+
+def small_network(seed: int = 0) -> Classifier:
+    """ResNet-18 of width 4 for 16 x 16 grey images, in training mode."""
+    torch.manual_seed(seed)
+    return Classifier(Architecture("resnet18", 4, "stride2", 0.0, CLASSES), ImageSpec(SIZE, 1, (0.4,), (0.25,)))
+
+
+def setting(samples: int = 12, labels: Sequence[int] | None = None) -> Setting:
+    """One worker, and `samples` labels that take turns, or those given."""
+    label_N = torch.arange(samples) % CLASSES if labels is None else torch.tensor(labels)
+    return Setting(label_N, CLASSES, 1, lambda rows: rows, lambda: small_network(seed=1))
+
+
+def minibatch(indices: Sequence[int], progress: float = 0.0) -> Minibatch:
+    """The samples at `indices`: an image is the same whenever its sample comes, and so is its label."""
+    index_N = torch.tensor(indices)
+    images = [
+        torch.randint(0, 256, (SIZE, SIZE, 1), dtype=torch.uint8, generator=torch.manual_seed(i)) for i in indices
+    ]
+    return Minibatch(torch.stack(images), index_N % CLASSES, index_N, progress)

@@ -1,0 +1,51 @@
+"""ELR against its formula, written out in NumPy over several steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from method_parts import minibatch, setting, small_network
+from torch.autograd import gradcheck
+
+from nla.losses.elr import early_learning, remember
+from nla.methods.elr import EarlyLearning
+
+
+def softmax(z_NC: np.ndarray) -> np.ndarray:
+    e_NC = np.exp(z_NC - z_NC.max(1, keepdims=True))
+    return e_NC / e_NC.sum(1, keepdims=True)
+
+
+def test_three_steps_against_the_formula() -> None:
+    """t and L of each sample by loops; index 3 is seen twice, index 0 once, the others never."""
+    network, method = small_network(), EarlyLearning(setting(samples=5), lam=2.0, beta=0.6)
+    t = np.zeros((5, 3))
+    for indices in ([3, 0], [3, 1], [3, 1]):
+        batch = minibatch(indices)
+        outcome = method(network, batch)
+        p_NC = softmax(outcome.logits_NC.detach().double().numpy())
+        loss = 0.0
+        for i, (p, label) in enumerate(zip(p_NC, batch.target, strict=True)):
+            t[indices[i]] = 0.6 * t[indices[i]] + 0.4 * p
+            loss += (-np.log(p[label]) + 2.0 * np.log(1 - p @ t[indices[i]])) / len(indices)
+        np.testing.assert_allclose(outcome.loss.item(), loss, rtol=1e-4)
+        np.testing.assert_allclose(method.memory_MC, t, atol=2e-4)  # the clamp at 1e-4
+    assert not method.memory_MC[[2, 4]].any()
+
+
+def test_the_gradient_flows_through_the_prediction_alone() -> None:
+    z_NC = torch.randn(4, 3, dtype=torch.float64, generator=torch.manual_seed(0))
+    memory_NC = torch.softmax(z_NC.flip(0), 1).float().requires_grad_()
+    z_NC.requires_grad_()
+    early_learning(z_NC, memory_NC).backward()
+    assert memory_NC.grad is None and z_NC.grad is not None and z_NC.grad.abs().max() > 0
+    assert not remember(memory_NC, z_NC, 0.5).detach().requires_grad
+    assert gradcheck(lambda z: early_learning(z.float(), memory_NC).double(), z_NC, eps=1e-3, atol=1e-2)
+
+
+def test_finite_where_prediction_and_memory_are_sure() -> None:
+    z_NC = torch.tensor([[1e4, 0.0, 0.0]], requires_grad=True)
+    memory_NC = remember(torch.zeros(1, 3), z_NC, 0.0)
+    loss = early_learning(z_NC, memory_NC)
+    loss.backward()
+    assert loss.isfinite() and z_NC.grad is not None and z_NC.grad.isfinite().all()
