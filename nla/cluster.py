@@ -20,6 +20,9 @@ from nla.errors import TrainingError
 KNOCK_SECONDS = 10.0
 API_SERVER = "RAY_API_SERVER_ADDRESS"
 """Where Ray's own processes look up which of them live. What asks another Ray hears that its training is dead."""
+SHARE_OF_GPU = 0.125
+"""Of a training beside others, where nothing else is said: networks for faces of 48 px are too small to fill a GPU."""
+LOWER = "lower ray.cpus_per_trial, ray.gpus_per_trial or ray.workers_per_trial"
 WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 """Another process, that looks for nodes which a cloud takes back."""
 
@@ -62,6 +65,25 @@ class Cluster:
             f"ray.num_workers {workers} with {each} each is more than the {have} CPUs there are, a "
             "worker being whole on one node: lower ray.num_workers or ray.cpus_per_worker"
         )
+
+    def alone(self, config: RayConfig) -> dict[str, float]:
+        """CPUs, and part of a GPU, of a training of one process, several of which run side by side.
+
+        Raises TrainingError where no node has them: Ray would wait for them without a word.
+        """
+        there = any(node.gpus for node in self.nodes)
+        if config.use_gpu and not there:
+            raise TrainingError("ray.use_gpu is true, but the cluster has no GPU: set it to null or false")
+        wanted = SHARE_OF_GPU if config.gpus_per_trial is None and there else config.gpus_per_trial or 0.0
+        cpus, gpus = float(config.cpus_per_trial), 0.0 if config.use_gpu is False else wanted
+        if not any(node.cpus >= cpus and node.gpus >= gpus for node in self.nodes):
+            raise TrainingError(f"no node has {cpus:g} CPUs and {gpus:g} GPUs: {LOWER}")
+        return {"CPU": cpus, "GPU": gpus}
+
+    def room(self, resources: Mapping[str, float]) -> int:
+        """Trainings of these resources, as `alone` gives them, that find room side by side."""
+        cpus, gpus = resources["CPU"], resources["GPU"]
+        return sum(int(min(node.cpus / cpus, node.gpus / gpus if gpus else node.cpus)) for node in self.nodes)
 
     def places(self, cpus: int, gpu: bool) -> int:
         """Workers of so many CPUs, and one GPU where asked for, that find room; none lies across two nodes."""

@@ -45,14 +45,14 @@ def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
     return params
 
 
-def section(cls: type[S], params: Mapping[str, Any]) -> S:
-    """The section `cls` of `params`, checked. Raises ConfigError naming every wrong key at once."""
+def section(cls: type[S], params: Mapping[str, Any], file: str = "params.yaml") -> S:
+    """The section `cls` of `params`, checked. Raises ConfigError naming `file` and every wrong key at once."""
     try:
         found = params.get(cls.NAME)
         return cls.model_validate({} if found is None else found)
     except ValidationError as error:
         lines = [_explain(cls, problem) for problem in error.errors()]
-        raise ConfigError("params.yaml:\n" + "\n".join(f"  {line}" for line in lines)) from None
+        raise ConfigError(f"{file}:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 
 def merge(params: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

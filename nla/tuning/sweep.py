@@ -18,7 +18,7 @@ from ray import put, tune
 from ray.exceptions import RayError, RayTaskError
 from ray.tune import CheckpointConfig, FailureConfig, Result, RunConfig, TuneConfig, Tuner
 
-from nla.cluster import Cluster
+from nla.cluster import LOWER, Cluster
 from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig as Settings
 from nla.errors import ConfigError, TrainingError
@@ -33,8 +33,6 @@ from nla.tuning.watch import Hooks
 
 RETRIES = 3
 """Times that a trial goes on from its last checkpoint after its process or node was lost."""
-SHARE_OF_GPU = 0.125
-"""Of a trial, where nothing else is said: networks for faces of 48 px are too small to fill a GPU alone."""
 SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C would end a search as if it were done
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow has the curves
@@ -43,7 +41,6 @@ SETTINGS = {
 }
 HEAD_NODE = "node:__internal_head__"
 """Ray's name for a resource of the first node, which no search outlives anyway."""
-LOWER = "lower ray.cpus_per_trial, ray.gpus_per_trial or ray.workers_per_trial"
 KEPT = 3  # checkpoints a trial: a killed driver's state may name an earlier one, and so does PBT while it copies
 
 
@@ -106,9 +103,6 @@ class _Search:
         Raises TrainingError where not even one finds room: Ray would wait for more without a word.
         """
         if not self._in_groups:
-            cpus, gpus = self._resources.values()
-            if not any(node.cpus >= cpus and node.gpus >= gpus for node in self.cluster.nodes):
-                raise TrainingError(f"no node has {cpus:g} CPUs and {gpus:g} GPUs: {LOWER}")
             return self.ray.max_concurrent_trials
         self._check_group()
         cpus = self.ray.cpus_per_trial
@@ -128,26 +122,16 @@ class _Search:
         if batch % workers:
             raise ConfigError(f"train.batch_size {batch} must divide by ray.workers_per_trial {workers}")
 
-    @property
-    def _resources(self) -> dict[str, float]:
-        """Of a trial of one worker."""
-        there = any(node.gpus for node in self.cluster.nodes)
-        if self.ray.use_gpu and not there:
-            raise TrainingError("ray.use_gpu is true, but the cluster has no GPU: set it to null or false")
-        wanted = SHARE_OF_GPU if self.ray.gpus_per_trial is None and there else self.ray.gpus_per_trial or 0.0
-        return {"CPU": float(self.ray.cpus_per_trial), "GPU": 0.0 if self.ray.use_gpu is False else wanted}
-
     def _trainable(self) -> Any:
         """What runs a trial, with its data in the object store of each node, and the resources of its process."""
-        space, given = self.settings.distributions, dict[str, Any]()
+        given: dict[str, Any] = {"study": self.study, "space": self.settings.distributions}
         if self._in_groups:
-            given = {"split": [put(self.split)], "workers": self._workers, "root": self.root}
-            group = tune.with_parameters(run_group_trial, study=self.study, space=space, **given)
+            given |= {"split": [put(self.split)], "workers": self._workers, "root": self.root}
+            group = tune.with_parameters(run_group_trial, **given)
             return tune.with_resources(group, {HEAD_NODE: 0.001})  # a trial must ask for something
-        given = {"split": self.split, "cpus": self.ray.cpus_per_trial, "gpu": self._resources["GPU"] > 0}
-        return tune.with_resources(
-            tune.with_parameters(run_trial, study=self.study, space=space, **given), self._resources
-        )
+        resources = self.cluster.alone(self.ray)
+        given |= {"split": self.split, "cpus": self.ray.cpus_per_trial, "gpu": resources["GPU"] > 0}
+        return tune.with_resources(tune.with_parameters(run_trial, **given), resources)
 
     def _tuner(self, trainable: Any, side_by_side: int | None, before: Sequence[Trial], done: int) -> Tuner:
         """A search for the samples from `done` on."""

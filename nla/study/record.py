@@ -1,0 +1,91 @@
+"""What is kept of one training of a study: a Parquet file of one row, small enough for git."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nla.errors import DataError
+
+SERIES = ("valid_accuracy", "valid_mean_accuracy", "test_accuracy", "test_mean_accuracy")
+SCHEMA = pa.schema(
+    [
+        ("method", pa.string()),
+        ("condition", pa.string()),
+        ("noise_kind", pa.string()),
+        ("noise_rate", pa.float64()),
+        ("imbalance_factor", pa.float64()),  # null: as the source has it
+        ("seed", pa.int32()),
+        ("fingerprint", pa.string()),
+        ("epochs", pa.int32()),
+        ("best_epoch", pa.int32()),  # from 1, chosen on validation
+        ("seconds", pa.float64()),  # of training and validation
+        ("params", pa.string()),  # JSON
+        ("facts", pa.string()),  # JSON: where and by what it was computed
+        ("claims", pa.string()),  # JSON: of the weights of the training samples
+        *((name, pa.list_(pa.float64())) for name in SERIES),  # one an epoch; those on test choose nothing
+        ("best_predicted", pa.list_(pa.uint8())),  # class of each test row by the epoch that validation chose
+        ("last_predicted", pa.list_(pa.uint8())),  # and by the last one
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One training of a study, as it was measured."""
+
+    method: str
+    condition: str
+    noise_kind: str
+    noise_rate: float
+    imbalance_factor: float | None
+    seed: int
+    fingerprint: str
+    epochs: int
+    best_epoch: int
+    seconds: float
+    params: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    claims: Mapping[str, Any]
+    valid_accuracy: list[float]
+    valid_mean_accuracy: list[float]
+    test_accuracy: list[float]
+    test_mean_accuracy: list[float]
+    best_predicted: np.ndarray
+    """[N test rows] uint8."""
+    last_predicted: np.ndarray
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Writes the record, whole or not at all."""
+    row = {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in vars(record).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    pq.write_table(pa.Table.from_pylist([row], SCHEMA), part, compression="zstd")
+    part.replace(path)
+
+
+def read_record(path: Path) -> Record:
+    """The record. Raises DataError where the file is damaged or no record."""
+    try:
+        (row,) = pq.read_table(path, schema=SCHEMA).to_pylist()
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        raise DataError(f"{path} is no record of a study ({error}): remove it and run the study again") from None
+    texts = {name: json.loads(row[name]) for name in ("params", "facts", "claims")}
+    arrays = {name: np.array(row[name], np.uint8) for name in ("best_predicted", "last_predicted")}
+    return Record(**{**row, **texts, **arrays})
+
+
+def read_records(folder: Path) -> list[Record]:
+    """All records of a folder, by condition, method and seed. Raises DataError where there is none."""
+    found = [read_record(path) for path in sorted(folder.glob("*.parquet"))]
+    if not found:
+        raise DataError(f"{folder} holds no records: run the study first")
+    return sorted(found, key=lambda record: (record.condition, record.method, record.seed))

@@ -1,0 +1,92 @@
+"""One training of a study, in a process of its own, and what is looked at when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nla.data.loader import Samples
+from nla.evaluation.counts import accuracy, confusion, mean_accuracy
+from nla.evaluation.predict import predict
+from nla.models.card import load_state
+from nla.models.classifier import Classifier
+from nla.records import read_json, write_json
+from nla.study.variants import Variant
+from nla.training.checkpoint import Progress, read_group
+from nla.training.job import Job
+from nla.training.loop import train
+from nla.training.observer import Observer
+from nla.training.store import FolderStore
+from nla.training.workers import Workers
+
+SEEN = "test.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training leaves behind."""
+
+    progress: Progress
+    on_test: Mapping[str, list[float]]
+    """test_accuracy and test_mean_accuracy of each epoch."""
+    best_predicted: np.ndarray
+    """[N test rows] uint8, by the epoch that validation chose."""
+    last_predicted: np.ndarray
+    claims: Mapping[str, Any]
+    """What the weights of the training samples say; JSON-able."""
+
+
+def run(job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, mirror: bool, observer: Observer) -> Result:
+    """Trains, going on from the checkpoint in `folder` where there is one. Raises what `train` raises.
+
+    Args:
+        cpus: threads of PyTorch.
+        mirror: average an image and its mirror on test.
+    """
+    torch.set_num_threads(cpus)
+    device = torch.device("cuda" if gpu else "cpu")
+    store = Witness(folder, job, variant.test, device, mirror)
+    progress = train(job, variant.split, Workers(device), store, observer)
+    with store.latest() as checkpoint:
+        assert checkpoint is not None  # the last epoch's
+        predicted = {name: store.predicted(checkpoint, name) for name in ("best", "last")}
+    return Result(progress, store.seen(), predicted["best"], predicted["last"], {})
+
+
+class Witness(FolderStore):
+    """Looks at the test split after each epoch, for what best-on-test would have claimed; it chooses nothing.
+
+    It reads the checkpoints alone, and writes what it saw into each: the loop knows no test split.
+    """
+
+    def __init__(self, folder: Path, job: Job, test: Samples, device: torch.device, mirror: bool) -> None:
+        super().__init__(folder)
+        self.test, self.mirror = test, mirror
+        self.model: Classifier = job.build().to(device)
+
+    def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
+        assert write is not None  # it is the only worker
+        before = self.seen()
+
+        def write_and_look(folder: Path) -> None:
+            write(folder)
+            counts_CC = confusion(self.test.label_N, self.predicted(folder, "last"), len(self.test.classes))
+            now = {"test_accuracy": float(accuracy(counts_CC)), "test_mean_accuracy": float(mean_accuracy(counts_CC))}
+            write_json(folder / SEEN, {name: [*before.get(name, []), value] for name, value in now.items()})
+
+        super().save(write_and_look, row)
+
+    def predicted(self, checkpoint: Path, group: str) -> np.ndarray:
+        """Classes of the test rows by the weights `best` or `last`, [N] uint8."""
+        load_state(self.model, read_group(checkpoint, group), checkpoint)
+        return predict(self.model, self.test.images_NHWC, mirror=self.mirror).argmax(1).astype(np.uint8)
+
+    def seen(self) -> dict[str, list[float]]:
+        """A list a metric, one value an epoch."""
+        with self.latest() as checkpoint:
+            return {} if checkpoint is None else read_json(checkpoint / SEEN)

@@ -1,0 +1,47 @@
+"""A study in MLflow: one parent run, and a nested run for each training."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+from nla.study.record import Record
+from nla.tracking import MlflowTracker
+from nla.tracking.store import PARENT, runs_by_tag
+
+STUDY, RECORD = "nla.study", "nla.record"
+"""Tags: the study's name, and, of a nested run, the fingerprint of its record."""
+WHOLE = "whole"
+"""In place of a fingerprint: the run that all others are nested in."""
+
+
+class MlflowStudy:
+    """Takes down what the store does not have yet, from the records alone: they may come from another machine."""
+
+    def __init__(self, uri: str, name: str) -> None:
+        self.uri, self.name, self.parent = uri, name, ""
+        self.known = runs_by_tag(uri, STUDY, name, RECORD)
+
+    @contextlib.contextmanager
+    def opened(self, tags: Mapping[str, str]) -> Iterator[None]:
+        """The run of the study, the same one at each call."""
+        tracker = MlflowTracker(self.uri, system_metrics=False)
+        self.parent = tracker.start(self.name, {}, {**tags, STUDY: self.name, RECORD: WHOLE}, self.known.get(WHOLE))
+        with tracker.closing():
+            yield
+
+    def take_down(self, record: Record, tags: Mapping[str, str]) -> None:
+        """A training: parameters, curves on validation, and test figures of the epoch that validation chose."""
+        if record.fingerprint in self.known:
+            return
+        tracker = MlflowTracker(self.uri, system_metrics=False)
+        nested = {**tags, PARENT: self.parent, STUDY: self.name, RECORD: record.fingerprint}
+        what = {"method": record.method, "condition": record.condition, "seed": record.seed}
+        tracker.start(f"{record.method}, {record.condition}, {record.seed}", {**what, **record.params}, nested)
+        with tracker.closing():
+            curves = zip(record.valid_accuracy, record.valid_mean_accuracy, strict=True)
+            for epoch, (accuracy, mean) in enumerate(curves, 1):
+                tracker.log_epoch({"valid_accuracy": accuracy, "valid_mean_accuracy": mean}, epoch)
+            chosen = record.best_epoch - 1
+            test = {name: getattr(record, name)[chosen] for name in ("test_accuracy", "test_mean_accuracy")}
+            tracker.log_metrics(test, record.best_epoch)

@@ -1,0 +1,57 @@
+"""The data of a study: one set of tables for each way in which labels are spoilt, made once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from nla.config.data import DataConfig
+from nla.data.loader import Annotations, Samples, load_annotations, load_samples
+from nla.data.prepare import prepare
+from nla.provenance import fingerprint
+from nla.training.loop import Split
+
+OF_SOURCE = {"source", "raw", "on_bad", "synthetic"}
+"""Settings of `ingest`: the faces themselves tell what they are."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What the trainings of one condition and seed see, and what is known of it beside."""
+
+    split: Split
+    train_known: Annotations
+    test: Samples
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Makes the tables of a condition from the faces, and keeps them in `folder`."""
+
+    faces: Path
+    folder: Path
+
+    def key(self, config: DataConfig) -> str:
+        """Names the data: the faces, and what is done to them."""
+        content = {"faces": faces_hash(self.faces), "data": config.model_dump(mode="json", exclude=OF_SOURCE)}
+        return fingerprint(content, [], self.folder)
+
+    def variant(self, config: DataConfig) -> Variant:
+        """The tables in memory, images decoded. Raises what `prepare` raises."""
+        folder = self.folder / self.key(config)
+        if not (folder / "test.parquet").is_file():  # the last of the three to be named so
+            prepare(self.faces, folder, config)
+        train, valid, test = (load_samples(folder / f"{name}.parquet") for name in ("train", "valid", "test"))
+        return Variant(Split(train, valid), load_annotations(folder / "train.parquet"), test)
+
+
+def faces_hash(path: Path) -> str:
+    """Of what the faces are, whichever version of Arrow wrote the file: pixels, labels, votes and splits."""
+    digest = hashlib.sha256()
+    for batch in pq.ParquetFile(path).iter_batches(columns=["pixels", "label", "votes", "split"]):
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            digest.update(repr(row).encode())
+    return digest.hexdigest()
