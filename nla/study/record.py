@@ -75,8 +75,8 @@ def write_record(path: Path, record: Record) -> None:
 def read_record(path: Path) -> Record:
     """The record. Raises DataError where the file is damaged or no record."""
     try:
-        (row,) = pq.read_table(path, schema=SCHEMA).to_pylist()
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        (row,) = pq.read_table(path).cast(SCHEMA).to_pylist()
+    except (OSError, ValueError) as error:  # Arrow's errors are either
         raise DataError(f"{path} is no record of a study ({error}): remove it and run the study again") from None
     texts = {name: json.loads(row[name]) for name in ("params", "facts", "claims")}
     arrays = {name: np.array(row[name], np.uint8) for name in ("best_predicted", "last_predicted")}

@@ -1,0 +1,18 @@
+"""Small data for the tests of studies."""
+
+from __future__ import annotations
+
+import numpy as np
+from training_parts import MakeSamples
+
+from nla.data.loader import Annotations
+from nla.study.variants import Variant
+from nla.training.loop import Split
+
+
+def variant_of(tiny_samples: MakeSamples) -> Variant:
+    """56 training rows, the first ten of them flipped, without votes."""
+    train = tiny_samples(56)
+    is_flipped_N = np.arange(56) < 10
+    known = Annotations(None, None, (train.label_N + is_flipped_N) % 3, is_flipped_N)
+    return Variant(Split(train, tiny_samples(30, seed=1)), known, tiny_samples(40, seed=2))

@@ -1,0 +1,92 @@
+"""What a grid is made of, and what is refused in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nla.config.base import read_params
+from nla.errors import ConfigError
+from nla.study.grid import Grid, cells, read_grid
+
+STUDIES = Path(__file__).parents[2] / "studies"
+GRID = """
+methods:
+  ce: {loss: {name: ce}}
+  wide: {model: {width: 32}, train: {lr: 0.1}}
+conditions:
+  clean: {}
+  noisy: {noise: {rate: 0.3}}
+seeds: [3, 4]
+reference: ce
+"""
+PARAMS: dict[str, Any] = {"data": {"source": "ferplus", "noise": {"exact": False}}, "train": {"epochs": 2}}
+
+
+def grid(tmp_path: Path, text: str = GRID) -> Grid:
+    path = tmp_path / "grid.yaml"
+    path.write_text(text)
+    return read_grid(path)
+
+
+def test_every_method_meets_every_condition_with_every_seed(tmp_path: Path) -> None:
+    found = cells(grid(tmp_path), PARAMS)
+    assert len({(cell.method, cell.condition, cell.seed) for cell in found}) == len(found) == 2 * 2 * 2
+    cell = next(cell for cell in found if (cell.method, cell.condition, cell.seed) == ("wide", "noisy", 4))
+    assert cell.params["model"] == {"width": 32}
+    assert cell.params["train"] == {"epochs": 2, "lr": 0.1, "seed": 4}
+    assert (cell.data.source, cell.data.seed) == ("ferplus", 4)
+    assert (cell.data.noise.rate, cell.data.noise.exact) == (0.3, False)
+    assert str(cell) == "wide, noisy, seed 4"
+
+
+def test_methods_share_the_data_of_a_condition_and_seed(tmp_path: Path) -> None:
+    """And stand next to each other, so that the tables are read once."""
+    configs = [cell.data for cell in cells(grid(tmp_path), PARAMS)]
+    assert configs[0::2] == configs[1::2]
+    assert all(a != b for i, a in enumerate(configs[0::2]) for b in configs[0::2][:i])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("reference: ce", "reference: cee", "reference 'cee' is no method: did you mean 'ce'?"),
+        ("seeds: [3, 4]", "seeds: [3, 3]", "a seed stands twice"),
+        ("seeds: [3, 4]", "seeds: []", "grid.seeds: "),
+        ("seeds", "sedes", "unknown key 'grid.sedes': did you mean 'seeds'?"),
+        ("methods:", "methods: [", "is no valid YAML"),
+    ],
+)
+def test_a_wrong_grid_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        grid(tmp_path, GRID.replace(old, new))
+    assert message in str(caught.value) and "grid.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("{name: ce}", "{name: cee}", "grid.yaml: ce, clean: loss.name: unknown method 'cee': did you mean 'ce'?"),
+        ("rate: 0.3", "rate: 2", "grid.yaml: ce, noisy: params.yaml:\n  data.noise.rate: "),
+        ("{lr: 0.1}", "{lr: 0.1, epoch: 3}", "unknown key 'train.epoch': did you mean 'epochs'?"),
+        ("{loss:", "{ray: {}, loss:", "method 'ce' changes ray: valid are augment, loss, model, train"),
+    ],
+)
+def test_a_wrong_cell_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        cells(grid(tmp_path, GRID.replace(old, new)), PARAMS)
+    assert message in str(caught.value)
+
+
+def test_a_grid_that_is_missing_says_where_to_go(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="run from the study's folder"):
+        read_grid(tmp_path / "grid.yaml")
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in STUDIES.glob("*/grid.yaml")), ids=lambda path: path.name
+)
+def test_the_projects_studies_can_be_run(folder: Path) -> None:
+    assert cells(read_grid(folder / "grid.yaml"), read_params(folder / "params.yaml"))

@@ -1,0 +1,72 @@
+"""Records keep what they are given, whole or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from nla.errors import DataError
+from nla.study.record import SCHEMA, Record, read_record, read_records, write_record
+
+RECORD = Record(
+    method="ce",
+    condition="clean",
+    noise_kind="symmetric",
+    noise_rate=0.0,
+    imbalance_factor=None,
+    seed=3,
+    fingerprint="abc",
+    epochs=2,
+    best_epoch=1,
+    seconds=1.5,
+    params={"loss": {"name": "ce", "true_mean": [0.5, 0.5]}},
+    facts={"commit": None},
+    claims={},
+    valid_accuracy=[0.5, 0.25],
+    valid_mean_accuracy=[0.5, 0.125],
+    test_accuracy=[0.25, 0.5],
+    test_mean_accuracy=[0.5, 0.75],
+    best_predicted=np.array([0, 7, 255], np.uint8),
+    last_predicted=np.array([1, 1, 1], np.uint8),
+)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "records/abc.parquet"
+    write_record(path, RECORD)
+    found = read_record(path)
+    for name, value in vars(RECORD).items():
+        np.testing.assert_equal(getattr(found, name), value)
+    assert found.best_predicted.dtype == np.uint8
+    assert pq.read_schema(path).names == SCHEMA.names == list(vars(RECORD))
+    assert [entry.name for entry in path.parent.iterdir()] == ["abc.parquet"]
+
+
+def test_a_folder_is_read_in_order(tmp_path: Path) -> None:
+    for i, (method, seed) in enumerate([("b", 1), ("a", 2), ("b", 0)]):
+        write_record(tmp_path / f"{i}.parquet", replace(RECORD, method=method, seed=seed))
+    assert [(record.method, record.seed) for record in read_records(tmp_path)] == [("a", 2), ("b", 0), ("b", 1)]
+
+
+def test_what_is_no_record_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no records: run the study first"):
+        read_records(tmp_path)
+    path = tmp_path / "abc.parquet"
+    write_record(path, RECORD)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"abc\.parquet is no record of a study"):
+            read_records(tmp_path)
+    pq.write_table(pq.ParquetFile(_written(tmp_path)).read().drop_columns(["seed"]), path)
+    with pytest.raises(DataError, match=r"abc\.parquet is no record of a study"):
+        read_record(path)
+
+
+def _written(folder: Path) -> Path:
+    write_record(folder / "other" / "x.parquet", RECORD)
+    return folder / "other" / "x.parquet"

@@ -1,0 +1,61 @@
+"""Data of a study: the same for every method, another for every condition, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from nla.config.data import DataConfig, NoiseConfig, SyntheticConfig
+from nla.data.ingest import ingest
+from nla.data.sources import open_source
+from nla.study.variants import Variants, faces_hash
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("faces")
+    config = DataConfig(synthetic=SyntheticConfig(train=300, valid=100, test=100))
+    ingest(open_source(config, folder), folder / "faces.parquet", on_bad="error")
+    return folder / "faces.parquet"
+
+
+def noisy(rate: float, seed: int = 0) -> DataConfig:
+    return DataConfig(noise=NoiseConfig(rate=rate), seed=seed, image_size=24)
+
+
+def test_noise_is_in_train_alone(tmp_path: Path, faces: Path) -> None:
+    variant = Variants(faces, tmp_path).variant(noisy(0.3))
+    clean = Variants(faces, tmp_path).variant(noisy(0.0))
+    assert variant.train_known.is_flipped_N.sum() == round(0.3 * len(variant.split.train))
+    assert (variant.split.train.label_N != clean.split.train.label_N).sum() == variant.train_known.is_flipped_N.sum()
+    for one, other in ((variant.split.valid, clean.split.valid), (variant.test, clean.test)):
+        np.testing.assert_array_equal(one.label_N, other.label_N)
+        np.testing.assert_array_equal(one.images_NHWC, other.images_NHWC)
+
+
+def test_tables_are_made_once(tmp_path: Path, faces: Path) -> None:
+    variants = Variants(faces, tmp_path)
+    first = variants.variant(noisy(0.3))
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    again = variants.variant(noisy(0.3))
+    np.testing.assert_array_equal(first.split.train.label_N, again.split.train.label_N)
+    assert times and {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == times
+
+
+def test_the_key_tells_data_apart(tmp_path: Path, faces: Path) -> None:
+    variants = Variants(faces, tmp_path)
+    configs = [noisy(0.0), noisy(0.3), noisy(0.3, seed=1), DataConfig(image_size=24, imbalance_factor=2.0)]
+    assert len({variants.key(config) for config in configs}) == len(configs)
+    elsewhere = noisy(0.3).model_copy(update={"raw": "elsewhere"})
+    assert variants.key(elsewhere) == variants.key(noisy(0.3))
+
+
+def test_the_hash_is_of_the_faces_not_of_the_file(tmp_path: Path, faces: Path) -> None:
+    table = pq.read_table(faces)
+    pq.write_table(table, tmp_path / "rewritten.parquet", compression="none", row_group_size=7)
+    assert faces_hash(tmp_path / "rewritten.parquet") == faces_hash(faces)
+    pq.write_table(table.slice(1), tmp_path / "fewer.parquet")
+    assert faces_hash(tmp_path / "fewer.parquet") != faces_hash(faces)
