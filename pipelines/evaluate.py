@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from matplotlib.figure import Figure
 
-from nla.config.base import read_params, section
+from nla.config.base import flatten, read_params, section
 from nla.config.evaluate import EvaluateConfig
 from nla.console import run_stage, say
 from nla.data.loader import Annotations, Samples, load_annotations, load_samples
@@ -139,9 +139,18 @@ def track(metrics: Mapping[str, Any], run: Mapping[str, Any], epoch: int) -> Non
     tracker = MlflowTracker(configure(project_root()), system_metrics=False)
     tracker.reopen(run)
     with tracker.closing():
-        tracker.log_metrics(metrics, epoch)
+        tracker.log_metrics(compared(metrics), epoch)
         for path in sorted((REPORTS / "figures").glob("*.png")):
             tracker.log_artifact(path, "figures")
+
+
+def compared(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What runs are compared by in MLflow: of the figures a class, recall on test alone; the others are in the file."""
+    return {
+        name: value
+        for name, value in flatten(metrics).items()
+        if ".classes." not in name or (name.startswith("test.") and name.endswith(".recall"))
+    }
 
 
 def headline(test: Mapping[str, Any], card: Mapping[str, Any]) -> str:

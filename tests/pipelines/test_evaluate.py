@@ -85,3 +85,10 @@ def test_a_run_that_cannot_be_told_has_failed(tmp_path: Path, monkeypatch: pytes
     with pytest.raises((RegistryError, OSError)):
         evaluate.track({"test": {"accuracy": 0.5}}, run, 1)
     assert status() == "FAILED"
+
+
+def test_runs_are_compared_by_few_figures() -> None:
+    """Some ninety of what the file holds; a column a class in MLflow's table is for recall on test alone."""
+    recall = {"recall": 0.5, "precision": 0.25}
+    metrics = {"test": {"accuracy": 0.5, "classes": {"joy": recall}}, "last": {"test": {"classes": {"joy": recall}}}}
+    assert evaluate.compared(metrics) == {"test.accuracy": 0.5, "test.classes.joy.recall": 0.5}
