@@ -20,6 +20,8 @@ from nla.records import read_json, write_json
 from nla.uris import without_credentials
 
 RUNS = ".runs"
+IMAGES = ".runs/images"
+"""Decoded images of sets that are larger than memory."""
 
 
 class Run:

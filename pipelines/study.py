@@ -54,11 +54,12 @@ class Run(NamedTuple):
 def main() -> None:
     """Runs what is missing, and tells MLflow of what it has not heard."""
     params, grid, root = read_params(), read_grid(GRID), project_root()
-    variants = Variants(FACES, root / RUNS / "study-data")
+    config = section(RayConfig, params)
+    variants = Variants(FACES, root / RUNS / "study-data", config.image_bytes)
     runs = [Run(cell, name_of(cell, variants)) for cell in cells(grid, params)]
     missing = [run for run in runs if forced() or not run.path.is_file()]
     say(f"study {workspace().name}: {len(runs)} trainings, of which {len(runs) - len(missing)} have their records")
-    failed = train_all(missing, variants, params, root) if missing else []
+    failed = train_all(missing, variants, config, params, root) if missing else []
     done = [run for run in runs if run not in failed]
     write_json(MANIFEST, {"reference": grid.reference, "runs": [row_of(run) for run in done]})
     take_down(done, root)
@@ -84,9 +85,11 @@ def row_of(run: Run) -> dict[str, Any]:
     }
 
 
-def train_all(missing: Sequence[Run], variants: Variants, params: Mapping[str, Any], root: Path) -> list[Run]:
+def train_all(
+    missing: Sequence[Run], variants: Variants, config: RayConfig, params: Mapping[str, Any], root: Path
+) -> list[Run]:
     """Trains and writes records as they come; gives those that failed."""
-    config, by_name = section(RayConfig, params), {run.fingerprint: run for run in missing}
+    by_name = {run.fingerprint: run for run in missing}
     failed, mirror = list[Run](), section(EvaluateConfig, params).mirror
     with connected(config) as cluster, bar("study", "runs") as progress:
         say(f"full logs: {log_file()}, and Ray's in {cluster.logs}")

@@ -20,7 +20,7 @@ from nla.errors import TrainingError
 from nla.models.card import sha256
 from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
-from nla.runs import Run
+from nla.runs import IMAGES, Run
 from nla.tracking import MlflowTracker, configure, run_tags
 from nla.training.distributed import absolute, forget
 from nla.training.job import Job, image_spec, training_sections
@@ -67,7 +67,8 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
     check_space(settings.distributions, params)
     first_values(settings.distributions, params)
     ray, root = section(RayConfig, params), project_root()
-    faces = Faces(Split(load_samples(TRAIN), load_samples(VALID)), read_info(TRAIN), [sha256(TRAIN), sha256(VALID)])
+    train, valid = (load_samples(path, ray.image_bytes, root / IMAGES) for path in (TRAIN, VALID))
+    faces = Faces(Split(train, valid), read_info(TRAIN), [sha256(TRAIN), sha256(VALID)])
     study = make_study(params, settings, faces, root)
     say(
         f"tune: {settings.num_samples} trials of {settings.epochs} epochs on {len(faces.split.train):,} "

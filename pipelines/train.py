@@ -22,7 +22,7 @@ from nla.models.weights import existing
 from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
 from nla.records import write_json, write_rows
-from nla.runs import Run
+from nla.runs import IMAGES, Run
 from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
 from nla.training.bar import training_bar
 from nla.training.checkpoint import read_progress
@@ -63,7 +63,7 @@ def main() -> None:
     params = merge(read_params(), read_best(Path("best.yaml")))
     ray = section(RayConfig, params)
     root = project_root()
-    plan = make_plan(params, root)
+    plan = make_plan(params, root, ray)
     run = Run(root, plan.job.fingerprint)
     storage = absolute(ray.storage_path or str(run.folder.parent))
     with run.lock(say):
@@ -79,11 +79,12 @@ def main() -> None:
         hand_over(plan, run, run.recall_tracking(uri))
 
 
-def make_plan(params: Mapping[str, Any], root: Path) -> Plan:
+def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     """Reads the data and says what will be trained."""
     sections = training_sections(params)
     info = read_info(TRAIN)
-    split = Split(load_samples(TRAIN), load_samples(VALID))
+    where = (ray.image_bytes, root / IMAGES)
+    split = Split(load_samples(TRAIN, *where), load_samples(VALID, *where))
     image = image_spec(split.train.images_NHWC)
     checked = {name: config.model_dump(mode="json") for name, config in sections.items()}
     data_hash = f"{sha256(TRAIN)[:16]}-{sha256(VALID)[:16]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
+import psutil
 from pydantic import Field
 
 from nla.config.base import Section
@@ -24,6 +25,9 @@ class RayConfig(Section):
     storage_path: str | None = None
     """Checkpoints of runs under way, shared by all nodes (a URL, or a folder, from the project's root where it is
     relative); null is .runs/ of the project."""
+    images_in_memory: Annotated[float, Field(ge=0)] | None = None
+    """GiB of decoded images of a split; larger ones lie in a file of .runs/, which is mapped. null: a quarter of the
+    memory."""
     workers_per_trial: Annotated[int, Field(ge=1)] = 1
     """Of a search; more than one train a trial together, on Ray Train."""
     cpus_per_trial: Annotated[int, Field(ge=1)] = 1
@@ -35,3 +39,10 @@ class RayConfig(Section):
     """null: as many as find room."""
     max_failures: Annotated[int, Field(ge=0)] = 0
     """Times that training goes on from its last checkpoint after a worker is lost."""
+
+    @property
+    def image_bytes(self) -> int:
+        """`images_in_memory` in bytes."""
+        if self.images_in_memory is None:
+            return psutil.virtual_memory().total // 4
+        return int(self.images_in_memory * 2**30)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +21,7 @@ import pyarrow.parquet as pq
 
 from nla.data.columns import dense
 from nla.data.images import decode
+from nla.data.mapped import mapped
 from nla.data.schema import TableInfo, read_info
 from nla.errors import DataError, TrainingError
 
@@ -78,8 +82,11 @@ class Batch:
     """Positions in the Samples."""
 
 
-def load_samples(path: Path) -> Samples:
-    """Read and decode a table of `prepare`. Raises DataError where it is missing or an image has another size."""
+def load_samples(path: Path, limit: int | None = None, folder: Path | None = None) -> Samples:
+    """Read and decode a table of `prepare`. Raises DataError where it is missing or an image has another size.
+
+    With `limit` and `folder`, images of more than `limit` bytes lie in a file there, which is mapped (nla.data.mapped).
+    """
     info = read_info(path)
     table = pq.read_table(path, columns=["row", "label", "target"])
     label_N = table["label"].to_numpy().astype(np.int64)
@@ -87,7 +94,8 @@ def load_samples(path: Path) -> Samples:
     if target_NC is not None:
         without = np.isnan(target_NC[:, 0])
         target_NC[without] = np.eye(len(info.classes), dtype=np.float32)[label_N[without]]
-    return Samples(_images(path, info), label_N, target_NC, table["row"].to_numpy(), info.classes, info.source)
+    images_NHWC = _images(path, info, limit, folder)
+    return Samples(images_NHWC, label_N, target_NC, table["row"].to_numpy(), info.classes, info.source)
 
 
 def load_annotations(path: Path) -> Annotations:
@@ -190,21 +198,34 @@ def _ahead(items: Iterable[T]) -> Generator[T]:
         thread.join()
 
 
-def _images(path: Path, info: TableInfo) -> np.ndarray:
-    """[N, H, W, C] uint8, read row group by row group."""
+def _images(path: Path, info: TableInfo, limit: int | None, folder: Path | None) -> np.ndarray:
+    """[N, H, W, C] uint8, in memory or mapped."""
     facts = info.extra or {}
     size, channels = facts["image_size"], facts["channels"]
-    file = pq.ParquetFile(path)
-    images_NHWC = np.empty((file.metadata.num_rows, size, size, channels), np.uint8)
+    shape = (pq.read_metadata(path).num_rows, size, size, channels)
+    if folder is None or limit is None or math.prod(shape) <= limit:
+        images_NHWC = np.empty(shape, np.uint8)
+        _decode(path, images_NHWC)
+        return images_NHWC
+    with path.open("rb") as file:
+        name = hashlib.file_digest(file, "sha256").hexdigest()
+    return mapped(folder / f"{name}.u8", shape, partial(_decode, path))
+
+
+def _decode(path: Path, images_NHWC: np.ndarray) -> None:
+    """Fills `images_NHWC`, row group by row group."""
+    _, *expected = images_NHWC.shape
 
     def decode_into(start: int, images: pa.Array) -> None:
         for i, data in enumerate(images.to_pylist(), start):
             pixels = decode(data)
-            if pixels.shape[:2] != (size, size) or pixels.size != images_NHWC[i].size:
-                raise DataError(f"{path}, row {i}: an image of {pixels.shape} in a table of {size}x{size}x{channels}")
-            images_NHWC[i] = pixels.reshape(size, size, channels)
+            if pixels.shape[:2] != tuple(expected[:2]) or pixels.size != images_NHWC[i].size:
+                raise DataError(
+                    f"{path}, row {i}: an image of {pixels.shape} in a table of {'x'.join(map(str, expected))}"
+                )
+            images_NHWC[i] = pixels.reshape(expected)
 
-    start = 0
+    file, start = pq.ParquetFile(path), 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for group in range(file.num_row_groups):
             column = pc.struct_field(file.read_row_group(group, columns=["image.bytes"])["image"], "bytes")
@@ -212,7 +233,6 @@ def _images(path: Path, info: TableInfo) -> np.ndarray:
             parts = range(0, len(chunk), DECODE_ROWS)
             list(pool.map(decode_into, [start + p for p in parts], [chunk.slice(p, DECODE_ROWS) for p in parts]))
             start += len(chunk)
-    return images_NHWC
 
 
 def _distributions(column: pa.ChunkedArray, info: TableInfo) -> np.ndarray | None:

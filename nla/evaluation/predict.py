@@ -24,7 +24,9 @@ def predict(
     parts = [np.empty((0, model.architecture.num_classes), np.float32)]
     with evaluating(model), torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for start in range(0, len(images_NHWC), batch_size):
-            batch = torch.from_numpy(np.ascontiguousarray(images_NHWC[start : start + batch_size])).to(device)
+            batch = torch.from_numpy(np.array(images_NHWC[start : start + batch_size])).to(
+                device
+            )  # what is shared is read-only
             p = model(batch, mirrored=mirror).float().softmax(1)
             p_NC = torch.stack(p.chunk(2)).mean(0) if mirror else p
             parts.append(p_NC.cpu().numpy())

@@ -33,6 +33,8 @@ class Variants:
 
     faces: Path
     folder: Path
+    limit: int
+    """Bytes of decoded images that a split may take of memory."""
 
     def key(self, config: DataConfig) -> str:
         """Names the data: the faces, and what is done to them."""
@@ -44,8 +46,11 @@ class Variants:
         folder = self.folder / self.key(config)
         if not (folder / "test.parquet").is_file():  # the last of the three to be named so
             prepare(self.faces, folder, config)
-        train, valid, test = (load_samples(folder / f"{name}.parquet") for name in ("train", "valid", "test"))
+        train, valid, test = (self._samples(folder / f"{name}.parquet") for name in ("train", "valid", "test"))
         return Variant(Split(train, valid), load_annotations(folder / "train.parquet"), test)
+
+    def _samples(self, path: Path) -> Samples:
+        return load_samples(path, self.limit, self.folder)
 
 
 def faces_hash(path: Path) -> str:

@@ -26,6 +26,7 @@ from nla.data.loader import (
     load_samples,
     steps_per_epoch,
 )
+from nla.data.mapped import MappedImages
 from nla.data.schema import SAMPLES, TableInfo, with_info
 from nla.errors import DataError, TrainingError
 
@@ -207,3 +208,17 @@ def test_an_error_in_the_thread_is_raised_to_the_user() -> None:
     with pytest.raises(ValueError, match="no such image"):
         next(batches(samples_of(4), batch_size=2, seed=0, epoch=0, augment=broken))
     assert threads() == 0
+
+
+def test_images_beyond_the_limit_are_mapped(tmp_path: Path) -> None:
+    """From a file that is named by what is in the table."""
+    path = tmp_path / "train.parquet"
+    pixels = write_samples(path, [{"label": 0, "clean_label": 0}] * 5)
+    size = sum(image.nbytes for image in pixels)
+    inside, beyond = (load_samples(path, limit, tmp_path / "images") for limit in (size, size - 1))
+    assert not isinstance(inside.images_NHWC, MappedImages)
+    assert isinstance(beyond.images_NHWC, MappedImages)
+    np.testing.assert_array_equal(inside.images_NHWC, beyond.images_NHWC)
+    write_samples(path, [{"label": 0, "clean_label": 0}] * 6)
+    assert len(load_samples(path, 0, tmp_path / "images").images_NHWC) == 6
+    assert len(list((tmp_path / "images").iterdir())) == 2

@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_parts import ROOT, new_store, write_samples
 
+from nla.config.ray import RayConfig
 from nla.runs import Run
 from nla.tracking import MlflowTracker
 from nla.training.checkpoint import Progress, write_checkpoint
@@ -49,7 +50,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 def plan_of(workspace: Path, **params: Any) -> train.Plan:
-    return train.make_plan({**PARAMS, **params}, workspace.with_name("project"))
+    return train.make_plan({**PARAMS, **params}, workspace.with_name("project"), RayConfig())
 
 
 def test_a_plan_names_the_commit_of_the_code_that_runs(workspace: Path) -> None:

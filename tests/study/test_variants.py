@@ -13,6 +13,8 @@ from nla.data.ingest import ingest
 from nla.data.sources import open_source
 from nla.study.variants import Variants, faces_hash
 
+LIMIT = 2**30
+
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -27,8 +29,8 @@ def noisy(rate: float, seed: int = 0) -> DataConfig:
 
 
 def test_noise_is_in_train_alone(tmp_path: Path, faces: Path) -> None:
-    variant = Variants(faces, tmp_path).variant(noisy(0.3))
-    clean = Variants(faces, tmp_path).variant(noisy(0.0))
+    variant = Variants(faces, tmp_path, LIMIT).variant(noisy(0.3))
+    clean = Variants(faces, tmp_path, LIMIT).variant(noisy(0.0))
     assert variant.train_known.is_flipped_N.sum() == round(0.3 * len(variant.split.train))
     assert (variant.split.train.label_N != clean.split.train.label_N).sum() == variant.train_known.is_flipped_N.sum()
     for one, other in ((variant.split.valid, clean.split.valid), (variant.test, clean.test)):
@@ -37,7 +39,7 @@ def test_noise_is_in_train_alone(tmp_path: Path, faces: Path) -> None:
 
 
 def test_tables_are_made_once(tmp_path: Path, faces: Path) -> None:
-    variants = Variants(faces, tmp_path)
+    variants = Variants(faces, tmp_path, LIMIT)
     first = variants.variant(noisy(0.3))
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
     again = variants.variant(noisy(0.3))
@@ -46,7 +48,7 @@ def test_tables_are_made_once(tmp_path: Path, faces: Path) -> None:
 
 
 def test_the_key_tells_data_apart(tmp_path: Path, faces: Path) -> None:
-    variants = Variants(faces, tmp_path)
+    variants = Variants(faces, tmp_path, LIMIT)
     configs = [noisy(0.0), noisy(0.3), noisy(0.3, seed=1), DataConfig(image_size=24, imbalance_factor=2.0)]
     assert len({variants.key(config) for config in configs}) == len(configs)
     elsewhere = noisy(0.3).model_copy(update={"raw": "elsewhere"})

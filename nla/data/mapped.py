@@ -1,0 +1,53 @@
+"""Decoded images in a file, for sets larger than memory: the system reads what is looked at, and forgets it again.
+
+The order of training, and so every bit of its result, is that of images in memory. All processes of a node share what
+is read of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nla.errors import DataError
+
+Fill = Callable[[np.ndarray], None]
+
+
+class MappedImages(np.memmap):
+    """[N, H, W, C] uint8. A pickle of it holds its place, not its content; of a part or a copy, the content."""
+
+    _mmap: Any
+    """NumPy's: None in a copy."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        path = Path(str(self.filename))
+        if self._mmap is not None and self.flags.c_contiguous and self.nbytes == path.stat().st_size:
+            return open_images, (path, self.shape)
+        return np.asarray(self).__reduce_ex__(protocol)
+
+
+def open_images(path: Path, shape: tuple[int, ...]) -> MappedImages:
+    """The images of a file. Raises DataError where this node does not see it."""
+    try:
+        return MappedImages(path, np.uint8, "r", shape=shape)
+    except FileNotFoundError:
+        raise DataError(
+            f"the decoded images lie in {path}, which this node does not see: keep the project on storage that all "
+            "nodes see, or raise ray.images_in_memory"
+        ) from None
+
+
+def mapped(path: Path, shape: tuple[int, ...], fill: Fill) -> MappedImages:
+    """The images at `path`; where there is no such file, `fill` writes them first, whole or not at all."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        images_NHWC = MappedImages(part, np.uint8, "w+", shape=shape)
+        fill(images_NHWC)
+        images_NHWC.flush()
+        part.replace(path)
+    return open_images(path, shape)
