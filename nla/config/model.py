@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from nla.config.base import Section
 
@@ -24,6 +24,8 @@ class ModelConfig(Section):
     """imagenet: 7x7 stride 2 and max pooling; stride2: 3x3 stride 2; stride1: 3x3 stride 1."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Before the last linear layer."""
+    head: Literal["linear", "cosine"] = "linear"
+    """The last layer. cosine: scaled cosines of features and class weights, as LDAM has it; of our ResNets alone."""
     weights: str | None = None
     """A local .pth or .safetensors file to start from; null starts from scratch."""
 
@@ -40,3 +42,9 @@ class ModelConfig(Section):
         if stem not in ("imagenet", "stride2", "stride1"):
             raise ValueError("unknown stem: valid are imagenet, stride2, stride1")
         return stem
+
+    @model_validator(mode="after")
+    def _head_of_ours(self) -> Self:
+        if self.head != "linear" and self.name not in RESNETS:
+            raise ValueError(f"head {self.head} is of {' and '.join(RESNETS)} alone")
+        return self

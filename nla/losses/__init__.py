@@ -3,8 +3,30 @@
 from __future__ import annotations
 
 from nla.losses.ce import CrossEntropyLoss
+from nla.losses.class_balanced import ClassBalancedLoss, class_weights
 from nla.losses.elr import early_learning
+from nla.losses.focal import FocalLoss
+from nla.losses.gce import GeneralisedCrossEntropyLoss
+from nla.losses.label_smoothing import LabelSmoothingLoss
+from nla.losses.ldam import margin_losses
+from nla.losses.logit_adjustment import LogitAdjustedLoss
+from nla.losses.mixup import mixed_cross_entropy
 from nla.losses.naw import naw_weight
 from nla.losses.nla import NLALoss
+from nla.losses.sce import SymmetricCrossEntropyLoss
 
-__all__ = ["CrossEntropyLoss", "NLALoss", "early_learning", "naw_weight"]
+__all__ = [
+    "ClassBalancedLoss",
+    "CrossEntropyLoss",
+    "FocalLoss",
+    "GeneralisedCrossEntropyLoss",
+    "LabelSmoothingLoss",
+    "LogitAdjustedLoss",
+    "NLALoss",
+    "SymmetricCrossEntropyLoss",
+    "class_weights",
+    "early_learning",
+    "margin_losses",
+    "mixed_cross_entropy",
+    "naw_weight",
+]

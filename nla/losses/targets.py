@@ -1,4 +1,4 @@
-"""Targets are class indices [N] or distributions q [N, C]; both are seen through these two functions.
+"""Targets are class indices [N] or distributions q [N, C]; both are seen through these functions.
 
 Legend: N samples, C classes.
 """
@@ -18,6 +18,13 @@ def given_label(target: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy a sample, [N], in float32: -log p[g], or -sum_c q_c log p_c for a distribution q."""
     return F.cross_entropy(logits.float(), target if target.ndim == 1 else target.float(), reduction="none")
+
+
+def at_target(values_NC: Tensor, target: Tensor) -> Tensor:
+    """Each sample's value at its label, [N]; of a distribution, the mean over the labels: sum_c q_c value_c."""
+    if target.ndim == 1:
+        return values_NC.gather(1, target[:, None]).squeeze(1)
+    return (target.float() * values_NC).sum(dim=1)
 
 
 def given_and_rival(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,19 @@ from torch import nn
 from nla.config.base import nearest
 from nla.config.loss import LossConfig
 from nla.errors import ConfigError
-from nla.losses import CrossEntropyLoss
+from nla.losses import (
+    ClassBalancedLoss,
+    CrossEntropyLoss,
+    FocalLoss,
+    GeneralisedCrossEntropyLoss,
+    LabelSmoothingLoss,
+    LogitAdjustedLoss,
+    SymmetricCrossEntropyLoss,
+)
 from nla.methods.base import Method, Minibatch, OneView, Outcome, Setting
 from nla.methods.elr import EarlyLearning
+from nla.methods.ldam import LabelDistributionAwareMargin
+from nla.methods.mixup import Mixup
 from nla.methods.nla import NLA
 
 __all__ = ["METHODS", "Method", "Minibatch", "Outcome", "Setting", "build_method", "check_method", "options_of"]
@@ -44,6 +54,14 @@ def strategy(method: Callable[..., Method]) -> Entry:
 METHODS: dict[str, Entry] = {
     "nla": strategy(NLA),
     "ce": plain(CrossEntropyLoss),
+    "label_smoothing": plain(LabelSmoothingLoss),
+    "focal": plain(FocalLoss),
+    "class_balanced": counted(ClassBalancedLoss),
+    "logit_adjustment": counted(LogitAdjustedLoss),
+    "ldam": strategy(LabelDistributionAwareMargin),
+    "gce": plain(GeneralisedCrossEntropyLoss),
+    "sce": plain(SymmetricCrossEntropyLoss),
+    "mixup": strategy(Mixup),
     "elr": strategy(EarlyLearning),
 }
 

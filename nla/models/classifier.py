@@ -37,14 +37,16 @@ class Architecture:
     stem: str
     dropout: float
     num_classes: int
+    head: str = "linear"
+    """The only one there was before it had a name."""
 
     @classmethod
     def of(cls, config: ModelConfig, num_classes: int) -> Architecture:
-        return cls(config.name, config.width, config.stem, config.dropout, num_classes)
+        return cls(config.name, config.width, config.stem, config.dropout, num_classes, config.head)
 
 
 class Classifier(nn.Module):
-    """uint8 [N, H, W, C] -> logits [N, num_classes]; the state dict is the backbone's alone."""
+    """uint8 [N, H, W, C], or floats on its scale -> logits [N, num_classes]; the state dict is the backbone's alone."""
 
     mean: Tensor
     std: Tensor
@@ -64,7 +66,7 @@ class Classifier(nn.Module):
         return self.to(memory_format=layout)  # type: ignore[call-overload]
 
     def normalise(self, images_NHWC: Tensor) -> Tensor:
-        """uint8 [N, H, W, C] -> float32 [N, C, H, W] in the memory format of `lay_out`, else channels-last."""
+        """uint8 [N, H, W, C], or floats on its scale -> float32 [N, C, H, W] in the memory format of `lay_out`."""
         x = images_NHWC.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.layout)
         return (x - self.mean) / self.std
 
@@ -107,9 +109,8 @@ class Classifier(nn.Module):
 def _backbone(architecture: Architecture, image: ImageSpec) -> nn.Module:
     of = architecture
     if of.name in RESNETS:
-        return ResNet(
-            of.name, of.num_classes, channels=image.channels, width=of.width, stem=of.stem, dropout=of.dropout
-        )
+        size = {"channels": image.channels, "width": of.width}
+        return ResNet(of.name, of.num_classes, **size, stem=of.stem, dropout=of.dropout, head=of.head)
     try:
         return _of_timm(of, image)
     except ImportError as error:

@@ -1,16 +1,20 @@
 """ResNet-18 and -34 with torchvision's key names, so that any checkpoint in that format fits.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
-Beyond the original: `width` channels in the first stage, and stems for images of 48 to 112 pixels.
+Beyond the original: `width` channels in the first stage, stems for images of 48 to 112 pixels, and a cosine head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 STAGES = ("layer1", "layer2", "layer3", "layer4")
+COSINE_SCALE = 30.0  # of LDAM's public code; cosines alone, at most 1, would keep softmax from ever being sure
 
 
 class BasicBlock(nn.Module):
@@ -42,6 +46,20 @@ def _stem(kind: str, channels_in: int, width: int) -> tuple[nn.Conv2d, nn.Module
     return nn.Conv2d(channels_in, width, 3, stride, padding=1, bias=False), nn.Identity()
 
 
+class CosineLinear(nn.Module):
+    """Features [N, D] -> COSINE_SCALE * cos(feature, weight of the class), [N, num_classes]; it has no bias."""
+
+    def __init__(self, features: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_classes, features))  # all directions alike; lengths do not matter
+
+    def forward(self, features_ND: Tensor) -> Tensor:
+        return COSINE_SCALE * F.linear(F.normalize(features_ND.float()), F.normalize(self.weight))
+
+
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, "cosine": CosineLinear}
+
+
 class ResNet(nn.Module):
     """[N, channels, H, W] -> logits [N, num_classes]."""
 
@@ -54,6 +72,7 @@ class ResNet(nn.Module):
         width: int = 64,
         stem: str = "imagenet",
         dropout: float = 0,
+        head: str = "linear",
     ) -> None:
         super().__init__()
         self.conv1, self.maxpool = _stem(stem, channels, width)
@@ -67,7 +86,7 @@ class ResNet(nn.Module):
             self.add_module(stage, nn.Sequential(*blocks))
             incoming = outgoing
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(incoming, num_classes)
+        self.fc = HEADS[head](incoming, num_classes)
         self.apply(_initialise)
 
     def maps(self, x: Tensor) -> Tensor:

@@ -1,0 +1,46 @@
+"""Class-balanced cross-entropy: a class weighs by its effective number of samples.
+
+    L = mean w_y CE,    w_c ~ (1 - beta) / (1 - beta^n_c),  sum_c w_c = C            n_c: training samples of the class
+
+Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, arXiv 1901.05555.
+
+Legend: N samples, C classes.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nla.losses.counts import occupied
+from nla.losses.targets import at_target
+
+
+def class_weights(class_counts: Tensor, beta: float) -> Tensor:
+    """w_c, [C] float32 with the sum C; a class without samples weighs as the rarest that has some.
+
+    Raises ValueError where beta is not in [0, 1), or no class has a sample.
+    """
+    if not 0 <= beta < 1:
+        raise ValueError(f"class-balanced weights need beta in [0, 1), not {beta}")
+    n_C = occupied(class_counts).double()  # 1 - beta^n has few digits left in float32
+    w_C = (1 - beta) / (1 - beta**n_C)
+    return (w_C / w_C.mean()).float()
+
+
+class ClassBalancedLoss(nn.Module):
+    """Mean weighted cross-entropy, over the samples and not over their weights; of a distribution, over the labels too.
+
+    Args:
+        class_counts: [C] training samples of each class.
+        beta: 0 weighs all classes alike, towards 1 by 1 / n_c; .9999 as for long-tailed CIFAR-10.
+    """
+
+    weight_C: Tensor
+
+    def __init__(self, class_counts: Tensor, *, beta: float = 0.9999) -> None:
+        super().__init__()
+        self.register_buffer("weight_C", class_weights(class_counts, beta), persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """A float32 scalar."""
+        return at_target(-self.weight_C * logits.float().log_softmax(dim=1), target).mean()

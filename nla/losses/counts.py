@@ -1,0 +1,20 @@
+"""How many samples each class has, fit to divide by and to take the logarithm of.
+
+Legend: C classes.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def occupied(class_counts: Tensor) -> Tensor:
+    """The counts [C] as float32; a class without samples counts as the rarest that has some.
+
+    Such a class has no weight, margin or prior of its own; counted as 0 or 1 it would take over those of the others.
+    Raises ValueError where no class has a sample.
+    """
+    some = class_counts[class_counts > 0]
+    if not len(some):
+        raise ValueError("no class has a sample")
+    return class_counts.clamp(min=int(some.min())).float()

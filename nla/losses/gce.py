@@ -1,0 +1,35 @@
+"""Generalised cross-entropy (GCE): between cross-entropy, which learns, and 1 - p, which bears wrong labels.
+
+    L = mean (1 - p^q) / q                               p: probability of the label
+
+Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels", NeurIPS 2018,
+arXiv 1805.07836, equation 6; without its truncation.
+
+Legend: N samples, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nla.losses.targets import at_target
+
+
+class GeneralisedCrossEntropyLoss(nn.Module):
+    """Mean GCE; of a distribution, its mean over the labels.
+
+    Args:
+        q: in (0, 1]; towards 0 cross-entropy, 1 is 1 - p. .7 as for all data sets of the paper.
+    """
+
+    def __init__(self, *, q: float = 0.7) -> None:
+        super().__init__()
+        if not 0 < q <= 1:
+            raise ValueError(f"gce needs q in (0, 1], not {q}")
+        self.q = q
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """A float32 scalar in [0, 1 / q]."""
+        log_p_NC = logits.float().log_softmax(dim=1)
+        return at_target(-torch.expm1(self.q * log_p_NC) / self.q, target).mean()

@@ -1,0 +1,39 @@
+"""Logit adjustment: the class frequencies are part of the fit, so that the logits are left with the rest.
+
+    L = mean CE(softmax(z + tau log pi), y)              pi_c: share of the class among the training labels
+
+At tau = 1 the argmax of z alone, which is what predicts, is the best one for the mean accuracy over classes.
+
+Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, arXiv 2007.07314, equation 10.
+
+Legend: N samples, C classes.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nla.losses.counts import occupied
+from nla.losses.targets import cross_entropy
+
+
+class LogitAdjustedLoss(nn.Module):
+    """Mean cross-entropy of adjusted logits against class indices [N] or distributions [N, C].
+
+    Args:
+        class_counts: [C] training samples of each class; a class without any counts as the rarest that has some.
+        tau: strength, at or above 0; 1 as for all data sets of the paper, 0 is cross-entropy.
+    """
+
+    shift_C: Tensor
+
+    def __init__(self, class_counts: Tensor, *, tau: float = 1.0) -> None:
+        super().__init__()
+        if not tau >= 0:
+            raise ValueError(f"logit_adjustment needs tau >= 0, not {tau}")
+        n_C = occupied(class_counts)
+        self.register_buffer("shift_C", tau * (n_C / n_C.sum()).log(), persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """A float32 scalar."""
+        return cross_entropy(logits.float() + self.shift_C, target).mean()

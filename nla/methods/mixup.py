@@ -1,0 +1,40 @@
+"""mixup: every image is seen with a part of another one."""
+
+from __future__ import annotations
+
+import torch
+from torch.distributions import Beta
+
+from nla.losses.mixup import mix, mixed_cross_entropy
+from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.models.classifier import Classifier
+
+LOWEST = 0.01  # below, draws from Beta(alpha, alpha) underflow: both ends become .5
+
+
+class Mixup(Method):
+    """mixup, arXiv 1710.09412: one lam ~ Beta(alpha, alpha) a batch, and a partner of the same worker's batch for each.
+
+    Pixels are mixed before they are normalised, which comes to the same: normalising is affine and the parts sum to 1.
+
+    lam and 1 - lam make the same mixes, with the inverse permutation, so the larger of the two is taken: a sample is
+    then the larger part of the mix in its place. The recorded places (p_GT, p_NN) are those of the mix, by the label of
+    that sample: even a perfect fit leaves p_GT at lam, so they say less about the label than those of other methods.
+
+    Args:
+        setting: the training that it takes part in.
+        alpha: at or above .01; 1 as for CIFAR-10, where the paper takes .2 for ImageNet.
+    """
+
+    def __init__(self, setting: Setting, *, alpha: float = 1.0) -> None:
+        super().__init__()
+        if not alpha >= LOWEST:
+            raise ValueError(f"mixup needs alpha >= {LOWEST}, not {alpha}")
+        self.alpha = alpha
+
+    def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
+        drawn = Beta(self.alpha, self.alpha).sample().item()
+        lam = max(drawn, 1 - drawn)
+        partner_N = torch.randperm(len(batch.images_NHWC)).to(batch.images_NHWC.device)  # on the CPU, as every draw
+        logits_NC = network(mix(batch.images_NHWC, partner_N, lam))
+        return Outcome(mixed_cross_entropy(logits_NC, batch.target, partner_N, lam), logits_NC)
