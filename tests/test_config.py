@@ -100,6 +100,12 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         (TrainConfig, {"optimizer": "lion"}, r"train\.optimizer: .*'adam', 'adamw' or 'sgd' \(got 'lion'\)"),
         (ModelConfig, {"name": "resnet9"}, r"model\.name: unknown network: valid are resnet18, resnet34 and timm/NAME"),
         (ModelConfig, {"stem": "stride3"}, r"model\.stem: unknown stem: valid are imagenet, stride2, stride1"),
+        (ModelConfig, {"head": "cosin"}, r"model\.head: Input should be 'linear' or 'cosine' \(got 'cosin'\)"),
+        (
+            ModelConfig,
+            {"name": "timm/resnet10t", "head": "cosine"},
+            "model: head cosine is of resnet18 and resnet34 alone",
+        ),
         (LossConfig, {"true_mean": [0.5]}, r"loss\.true_mean.* \(got "),
         (LossConfig, {"true_sign": 0}, r"loss\.true_sign: Input should be -1 or 1 \(got 0\)"),
         (DataConfig, {"imbalance_factor": 0.5}, r"data\.imbalance_factor: .*greater than or equal to 1"),

@@ -17,9 +17,10 @@ class LabelDistributionAwareMargin(Method):
     """LDAM-DRW, arXiv 1906.07413; the defaults are the authors' for long-tailed CIFAR-10.
 
     As published with `model.head: cosine`, where logits are COSINE_SCALE * cos and margins are on the cosine; other
-    logits get the same margins, COSINE_SCALE * m_c. Of a distribution, the loss is its mean over the labels. The weighted
-    loss is a mean over the samples, as their Algorithm 1 has it, with the weights of their code, which divides by the
-    sum of the weights instead. Fewer than five epochs never reach a progress of .8.
+    logits get the same margins, COSINE_SCALE * m_c. Of a distribution, the loss is its mean over the labels.
+
+    The weighted loss is a mean over the samples, as in the paper's Algorithm 1; the weights are those of the authors'
+    code, which divides by their sum instead. Fewer than five epochs never come to a progress of .8.
 
     Args:
         setting: the training that it takes part in.

@@ -28,6 +28,7 @@ def minibatch(indices: Sequence[int], progress: float = 0.0) -> Minibatch:
     """The samples at `indices`: an image is the same whenever its sample comes, and so is its label."""
     index_N = torch.tensor(indices)
     images = [
-        torch.randint(0, 256, (SIZE, SIZE, 1), dtype=torch.uint8, generator=torch.manual_seed(i)) for i in indices
+        torch.randint(0, 256, (SIZE, SIZE, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(i))
+        for i in indices
     ]
     return Minibatch(torch.stack(images), index_N % CLASSES, index_N, progress)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,20 @@ def test_pixels_are_normalised_a_channel() -> None:
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_floats_are_normalised_as_bytes_are() -> None:
+    model = Classifier(TINY, COLOUR)
+    torch.testing.assert_close(model.normalise(images().float()), model.normalise(images()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_images_have_the_layout_of_the_weights(channels: int, layout: torch.memory_format) -> None:
+def test_images_have_the_layout_of_the_weights(channels: int, layout: torch.memory_format, dtype: torch.dtype) -> None:
     """A convolution goes by the strides of both: with one channel too, where either layout counts as contiguous."""
     model, seen = Classifier(TINY, ImageSpec(16, channels, (0.4,) * channels, (0.2,) * channels)).lay_out(layout), []
     for name in ("conv1", "layer1"):
         model.backbone.get_submodule(name).register_forward_hook(lambda _, args, out: seen.extend([args[0], out]))
-    model(images(channels=channels), mirrored=True)
+    model(images(channels=channels).to(dtype), mirrored=True)
     assert model.get_parameter("backbone.layer1.0.conv1.weight").is_contiguous(memory_format=layout)
     for x in seen:
         assert x.stride() == torch.empty(x.shape).to(memory_format=layout).stride() or x.shape[1] == 1
@@ -56,13 +63,20 @@ def test_the_state_is_the_backbones_alone() -> None:
     assert set(model.state_dict()) == {f"backbone.{name}" for name in model.backbone.state_dict()}
 
 
-def test_built_again_from_its_description() -> None:
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_built_again_from_its_description(head: str) -> None:
     torch.manual_seed(0)
-    model = Classifier(TINY, COLOUR).eval()
+    model = Classifier(replace(TINY, head=head), COLOUR).eval()
     again = Classifier.build(json.loads(json.dumps(model.describe()))).eval()
-    assert (again.architecture, again.image) == (TINY, COLOUR)
+    assert (again.architecture, again.image) == (replace(TINY, head=head), COLOUR)
     again.backbone.load_state_dict(model.backbone.state_dict())
     torch.testing.assert_close(again(images()), model(images()), rtol=0, atol=0)
+
+
+def test_a_description_from_before_heads_had_names_is_of_a_linear_one() -> None:
+    description = Classifier(TINY, COLOUR).describe()
+    del description["architecture"]["head"]
+    assert Classifier.build(description).architecture == TINY
 
 
 @pytest.mark.parametrize(("channels", "color"), [(1, "grey"), (3, "rgb")])

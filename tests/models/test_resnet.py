@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from nla.models.resnet import ResNet
+from nla.models.resnet import CosineLinear, ResNet
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -56,6 +57,27 @@ def test_a_block_adds_its_shortcut() -> None:
     torch.nn.init.zeros_(block.get_parameter("bn2.weight"))
     x = torch.randn(2, 4, 8, 8, generator=torch.manual_seed(0))
     torch.testing.assert_close(block(x), x.relu())
+
+
+def test_a_cosine_head_knows_directions_alone() -> None:
+    model = ResNet("resnet18", 3, channels=1, width=4, stem="stride2", head="cosine").eval()
+    x_ND = torch.randn(5, 32, generator=torch.manual_seed(0))
+    w_CD = model.get_parameter("fc.weight").detach().double().numpy()
+    expected = [[30 * x @ w / np.sqrt(x @ x) / np.sqrt(w @ w) for w in w_CD] for x in x_ND.double().numpy()]
+    for factor in (1, 7):
+        np.testing.assert_allclose(model.classify(factor * x_ND).detach(), expected, rtol=1e-4, atol=1e-4)
+    assert "fc.bias" not in model.state_dict()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_cosine_head_has_finite_gradients(dtype: torch.dtype) -> None:
+    """For features of any size, and for none at all."""
+    head = CosineLinear(4, 3)
+    x_ND = torch.tensor([[0.0] * 4, [6e4] * 4, [1e-7] * 4, [1, -1, 0, 2]], dtype=dtype, requires_grad=True)
+    logits_NC = head(x_ND)
+    logits_NC.logsumexp(1).sum().backward()
+    assert logits_NC.abs().max() <= 30.001 and x_ND.grad is not None
+    assert x_ND.grad.isfinite().all() and head.weight.grad is not None and head.weight.grad.isfinite().all()
 
 
 def test_dropout_acts_in_training_alone() -> None:

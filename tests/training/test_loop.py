@@ -28,6 +28,11 @@ from nla.training.store import FolderStore
 
 RECIPES: dict[str, dict[str, Any]] = {
     "elr, a memory of each sample": {"loss": {"name": "elr"}, "recipe": "flip"},
+    "ldam, weights from epoch 2, cosine head": {
+        "loss": {"name": "ldam", "options": {"defer": 0.3}},
+        "model": {"head": "cosine"},
+    },
+    "mixup, draws of its own": {"loss": {"name": "mixup"}},
     "average, momentum, dropout, clipping, cosine": {
         "model": {"dropout": 0.5},
         "recipe": "affine",

@@ -26,6 +26,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper": {"loss": {"name": "nla", "variant": "paper"}, "recipe": "affine"},
     "released, summed": {"loss": {"name": "nla", "variant": "released"}, "lr": 0.01},
     "elr, a memory of each sample": {"loss": {"name": "elr"}, "recipe": "affine"},
+    "ldam, weights from epoch 2": {"loss": {"name": "ldam", "options": {"defer": 0.5}}},
     "adam, average, clipping": {"optimizer": "adam", "lr": 1e-3, "ema": 0.9, "grad_clip": 0.5},
 }
 
