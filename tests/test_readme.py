@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import itertools
 import json
 import re
@@ -27,11 +28,13 @@ from nla.config.register import RegisterConfig
 from nla.config.train import TrainConfig
 from nla.config.tune import TuneConfig
 from nla.data.images import encode_png
+from nla.losses.focal import FocalLoss
 from nla.losses.naw import Variant, naw_parameters, weight_at
 from nla.losses.nla import NLALoss
+from nla.methods import METHODS, options_of
 
 ROOT = Path(__file__).parents[1]
-README, LOSS = ROOT / "README.md", ROOT / "docs/loss.md"
+README, LOSS, METHODS_PAGE = ROOT / "README.md", ROOT / "docs/loss.md", ROOT / "docs/methods.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 SECTIONS = (
     AugmentConfig,
@@ -123,7 +126,21 @@ def test_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 def test_no_block_is_left_out() -> None:
     """Every block is run by a test above."""
     assert len(python_blocks(README)) == 3
-    assert {page.name for page in PAGES if python_blocks(page)} == {"README.md", "loss.md"}
+    assert {page.name for page in PAGES if python_blocks(page)} == {"README.md", "loss.md", "methods.md"}
+
+
+def test_methods_of_the_page() -> None:
+    """Each row of its table, against the options of the method."""
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| ([^|]+) \|", METHODS_PAGE.read_text(), re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(METHODS)
+    for name, cell in rows:
+        told = {option: float(value) for option, value in re.findall(r"`(\w+)` (-?[\d.]+)", cell)}
+        assert told == options_of(LossConfig(name=name)), name
+
+
+def test_the_method_that_is_shown_is_the_real_one() -> None:
+    assert block(METHODS_PAGE, "gamma") == inspect.getsource(FocalLoss)
+    assert '"focal": plain(FocalLoss),' in commands(METHODS_PAGE) and METHODS["focal"].takes is FocalLoss
 
 
 @pytest.mark.parametrize("command", SETTING)

@@ -24,7 +24,7 @@ def cosine_network() -> Classifier:
 @pytest.mark.parametrize("build", [small_network, cosine_network])
 @pytest.mark.parametrize(("progress", "weighted"), [(0.0, False), (159 / 200, False), (160 / 200, True)])
 def test_the_loss_against_the_formula(build: Callable[[], Classifier], progress: float, weighted: bool) -> None:
-    """The authors' form: s (cos - m) at the label; from epoch 160 of 200 on, weights that are inverse effective numbers."""
+    """The authors' form: s (cos - m) at the label; from epoch 160 of 200 on, inverse effective numbers as weights."""
     method = LabelDistributionAwareMargin(setting(labels=LABELS), margin=0.4, beta=0.9)
     batch = minibatch(range(5), progress)
     outcome = method(build(), batch)

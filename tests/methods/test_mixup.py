@@ -36,7 +36,7 @@ def watched_step(alpha: float, n: int, seed: int) -> tuple[Tensor, Outcome]:
 
 
 def explained(seen: Tensor, images: Tensor, i: int) -> tuple[int, float]:
-    """The partner j and the ratio by which seen_i = lam x_i + (1 - lam) x_j fits best; j = i, and 1, where it is x_i."""
+    """j and lam by which seen_i = lam x_i + (1 - lam) x_j fits best; i and 1 where nothing is mixed in."""
     gone = (seen[i] - images[i]).flatten()
     if gone.abs().max() < 1e-3:
         return i, 1.0
