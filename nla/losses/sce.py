@@ -23,8 +23,8 @@ class SymmetricCrossEntropyLoss(nn.Module):
 
     Args:
         alpha: factor of CE, at or above 0.
-        beta: factor of RCE, at or above 0. Both as for CIFAR-10.
-        log_zero: A, below 0; -4 as for all data sets of the paper.
+        beta: factor of RCE, at or above 0.
+        log_zero: A, below 0. All three as for CIFAR-10.
     """
 
     def __init__(self, *, alpha: float = 0.1, beta: float = 1.0, log_zero: float = -4.0) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -69,17 +71,24 @@ def test_images_and_labels_are_mixed_in_one_ratio(seed: int) -> None:
     np.testing.assert_allclose(outcome.loss.item(), np.mean(losses), rtol=1e-4)
 
 
-def test_ratios_of_alpha_1_are_uniform_above_a_half() -> None:
+@pytest.mark.parametrize(
+    ("alpha", "below"),
+    [
+        (1.0, lambda lam_N: 2 * lam_N - 1),  # uniform
+        (0.5, lambda lam_N: 2 / np.pi * (np.arcsin(np.sqrt(lam_N)) - np.arcsin(np.sqrt(1 - lam_N)))),  # arcsine law
+    ],
+)
+def test_ratios_are_those_of_a_beta(alpha: float, below: Callable[[np.ndarray], np.ndarray]) -> None:
     """Kolmogorov-Smirnov: 1.63 / sqrt(n) is the distance that one true sample in a hundred exceeds."""
     n, images = 400, minibatch([0, 1]).images_NHWC.double()
     ratios = []
     for seed in range(2 * n):
-        seen, _ = watched_step(1.0, 2, seed)
+        seen, _ = watched_step(alpha, 2, seed)
         j, lam = explained(seen, images, 0)
         ratios += [lam] if j == 1 else []  # a permutation of two leaves both in their place half the time
     assert abs(len(ratios) - n) < 4 * np.sqrt(n / 2)
     rank_N = (np.arange(len(ratios)) + 0.5) / len(ratios)
-    assert np.abs(2 * np.sort(ratios) - 1 - rank_N).max() < 1.63 / np.sqrt(len(ratios))
+    assert np.abs(below(np.sort(ratios)) - rank_N).max() < 1.63 / np.sqrt(len(ratios))
 
 
 def test_a_tiny_alpha_is_cross_entropy() -> None:
