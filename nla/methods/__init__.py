@@ -21,10 +21,14 @@ from nla.losses import (
     SymmetricCrossEntropyLoss,
 )
 from nla.methods.base import Method, Minibatch, OneView, Outcome, Setting
+from nla.methods.co_teaching import CoTeaching
+from nla.methods.eac import ErasingAttention
 from nla.methods.elr import EarlyLearning
 from nla.methods.ldam import LabelDistributionAwareMargin
 from nla.methods.mixup import Mixup
 from nla.methods.nla import NLA
+from nla.methods.rul import RelativeUncertainty
+from nla.methods.scn import SelfCure
 
 __all__ = ["METHODS", "Method", "Minibatch", "Outcome", "Setting", "build_method", "check_method", "options_of"]
 
@@ -63,6 +67,10 @@ METHODS: dict[str, Entry] = {
     "sce": plain(SymmetricCrossEntropyLoss),
     "mixup": strategy(Mixup),
     "elr": strategy(EarlyLearning),
+    "co_teaching": strategy(CoTeaching),
+    "scn": strategy(SelfCure),
+    "rul": strategy(RelativeUncertainty),
+    "eac": strategy(ErasingAttention),
 }
 
 

@@ -1,0 +1,56 @@
+"""Co-teaching: two networks that choose each other's samples."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nla.losses.co_teaching import kept_samples, mean_of_kept
+from nla.losses.selection import places
+from nla.losses.targets import cross_entropy
+from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.models.classifier import Classifier
+
+
+class CoTeaching(Method):
+    """Co-teaching, arXiv 1804.06872: two networks, twice the time. The first is the one that is kept.
+
+    The paper has an optimiser for each network; here the one optimiser has the sum of their losses, which is the same
+    but for gradient clipping. Small losses are those of the whole batch, however many workers it is split among.
+
+    Args:
+        setting: the training that it takes part in.
+        forget_rate: tau, the share of a batch that is left out in the end, in [0, 1). The paper sets it to the rate of
+            wrong labels, which is seldom known; .2 is the lowest that it tries.
+        ramp: T_k / T_max, the share of the training in which the left-out share grows from 0; in (0, 1].
+    """
+
+    def __init__(self, setting: Setting, *, forget_rate: float = 0.2, ramp: float = 0.05) -> None:
+        super().__init__()
+        if not (0 <= forget_rate < 1 and 0 < ramp <= 1):
+            raise ValueError(
+                f"co_teaching needs forget_rate in [0, 1) and ramp in (0, 1], not {forget_rate} and {ramp}"
+            )
+        self.forget_rate, self.ramp = forget_rate, ramp
+        self.gather, self.replicas = setting.gather, setting.replicas
+        self.peer = setting.build()
+        _restart_classifier(self.peer)
+
+    def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
+        logits_NC = network(batch.images_NHWC)
+        own_N = cross_entropy(logits_NC, batch.target)
+        peer_N = cross_entropy(self.peer(batch.images_NHWC), batch.target)
+        loss = self._taught(own_N, peer_N, batch) + self._taught(peer_N, own_N, batch)
+        return Outcome(loss, logits_NC)
+
+    def _taught(self, pupil_N: Tensor, teacher_N: Tensor, batch: Minibatch) -> Tensor:
+        """The pupil's mean loss on the samples that the teacher finds easy."""
+        teacher_N, index_G = teacher_N.detach(), self.gather(batch.index_N)
+        place_N = places(teacher_N, batch.index_N, self.gather(teacher_N), index_G)
+        kept = kept_samples(len(index_G), batch.progress, self.forget_rate, self.ramp)
+        return mean_of_kept(pupil_N, place_N, kept, self.replicas)
+
+
+def _restart_classifier(network: Classifier) -> None:
+    """Pretrained first weights are the same for both networks, which would then never differ."""
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    layers[-1].reset_parameters()

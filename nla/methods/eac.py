@@ -1,0 +1,76 @@
+"""EAC: class activation maps of an erased image and of its mirror must agree."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from nla.losses.eac import attention_consistency
+from nla.losses.targets import cross_entropy
+from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.models.classifier import Classifier
+
+WIDEST, TALLEST = 3.3, 0.3  # width / height of a hole, as torchvision's RandomErasing, which the authors use
+
+
+class ErasingAttention(Method):
+    """Erasing Attention Consistency, arXiv 2207.10299; only the erased image, not its mirror, is classified.
+
+    The method erases by itself, on the device, whatever augment.recipe does: take a recipe that does not erase, or
+    erasing 0. Both views have the same hole, one the mirror of the other; in the authors' public code that is so for
+    clean labels, while for noisy ones each view has a hole of its own. The formulas are the paper's as that code has
+    them: the square of the difference, and weights of the maps that get no gradient. With several workers each draws
+    its own holes; with erasing 0 they are one worker.
+
+    Args:
+        setting: the training that it takes part in.
+        lam: weight of the consistency.
+        erasing: probability that an image is erased, in [0, 1].
+        smallest, largest: share of the image that a hole takes, uniform between the two, in (0, 1].
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        lam: float = 5.0,
+        erasing: float = 0.5,
+        smallest: float = 0.02,
+        largest: float = 0.25,
+    ) -> None:
+        super().__init__()
+        if not (lam >= 0 and 0 <= erasing <= 1):
+            raise ValueError(f"eac needs lam >= 0 and erasing in [0, 1], not {lam} and {erasing}")
+        if not 0 < smallest <= largest <= 1:
+            raise ValueError(f"eac needs 0 < smallest <= largest <= 1, not {smallest} and {largest}")
+        self.lam, self.erasing, self.shares = lam, erasing, (smallest, largest)
+
+    def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
+        mean_C = network.mean.flatten().round().to(torch.uint8)
+        images_NHWC = erase(batch.images_NHWC, mean_C, self.erasing, self.shares)
+        first_NDhw, mirrored_NDhw = network.maps(images_NHWC, mirrored=True).chunk(2)
+        logits_NC = network.resnet.classify(first_NDhw.mean(dim=(2, 3)))
+        consistency = attention_consistency(first_NDhw, mirrored_NDhw, network.resnet.fc.weight)
+        return Outcome(cross_entropy(logits_NC, batch.target).mean() + self.lam * consistency, logits_NC)
+
+
+def erase(images_NHWC: Tensor, fill_C: Tensor, probability: float, shares: tuple[float, float]) -> Tensor:
+    """`images_NHWC`, each with `probability` with a hole of `fill_C`, whose share of the area is uniform in `shares`."""
+    number, height, width, _ = images_NHWC.shape
+    chance, share, shape, down, right = torch.rand(5, number, 1, device=images_NHWC.device)
+    area_N1 = height * width * (shares[0] + share * (shares[1] - shares[0]))
+    ratio_N1 = (math.log(TALLEST) + shape * math.log(WIDEST / TALLEST)).exp()
+    rows_NH = _span((area_N1 / ratio_N1).sqrt(), height, down)
+    columns_NW = _span((area_N1 * ratio_N1).sqrt(), width, right)
+    hole_NHW = rows_NH[:, :, None] & columns_NW[:, None, :] & (chance < probability)[:, :, None]
+    return torch.where(hole_NHW[..., None], fill_C, images_NHWC)
+
+
+def _span(length_N1: Tensor, side: int, place_N1: Tensor) -> Tensor:
+    """Which of the `side` pixels of each image lie in its hole, bool [N, side]; `place_N1` in [0, 1) moves it."""
+    length_N1 = length_N1.round().clamp(1, side)
+    first_N1 = (place_N1 * (side - length_N1 + 1)).floor()
+    pixel = torch.arange(side, device=length_N1.device)
+    return (pixel >= first_N1) & (pixel < first_N1 + length_N1)

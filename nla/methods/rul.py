@@ -1,0 +1,46 @@
+"""RUL: uncertainty learnt by telling apart what was mixed by it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nla.losses.rul import add_up, mixed
+from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.models.classifier import Classifier
+
+
+class RelativeUncertainty(Method):
+    """Relative Uncertainty Learning, NeurIPS 2021. The uncertainty serves training alone, as in the paper.
+
+    Of the paper, only the abstract could be checked; the rest is what the authors' public code computes: sigma is the
+    mean over `dimensions` of exp(BatchNorm(linear layer)), the partners are a random order of the batch, and the terms
+    of the add-up loss weigh 1/2 each. Where it departs: their features are of a layer of 64 behind the network, with
+    dropout, and their uncertainty sees the maps before pooling; here both are made from the pooled features, so that
+    the network is that of all methods. With several workers each mixes, and normalises, within its part of the batch, of at least two samples.
+
+    Args:
+        setting: the training that it takes part in.
+        dimensions: of the uncertainty before its mean is taken, at least 1.
+    """
+
+    def __init__(self, setting: Setting, *, dimensions: int = 64) -> None:
+        super().__init__()
+        if dimensions < 1:
+            raise ValueError(f"rul needs dimensions of at least 1, not {dimensions}")
+        features = setting.build().resnet.fc.in_features
+        # No running statistics: nothing is uncertain once training has ended. BatchNorm has the bias.
+        norm = nn.BatchNorm1d(dimensions, track_running_stats=False)
+        self.uncertainty = nn.Sequential(nn.Linear(features, dimensions, bias=False), norm)
+
+    def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
+        features_ND = network.maps(batch.images_NHWC).mean(dim=(2, 3))
+        partner_N = torch.randperm(len(features_ND), device=features_ND.device)
+        mixed_ND = mixed(features_ND, self._log_sigma(features_ND), partner_N)
+        loss = add_up(network.resnet.classify(mixed_ND), batch.target, partner_N)
+        with torch.no_grad():
+            return Outcome(loss, network.resnet.classify(features_ND))
+
+    def _log_sigma(self, features_ND: Tensor) -> Tensor:
+        """log of the sum of the exponentials, [N]: a mean but for what cancels in the mixture."""
+        return self.uncertainty(features_ND).float().logsumexp(dim=1)

@@ -1,0 +1,87 @@
+"""SCN: samples weighed by a learnt importance, and unimportant ones relabelled."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nla.losses.scn import (
+    AS_GIVEN,
+    corrected,
+    high_samples,
+    rank_regularisation,
+    relabel,
+    weighted_cross_entropy,
+)
+from nla.losses.selection import places
+from nla.losses.targets import given_label
+from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.models.classifier import Classifier
+
+
+class SelfCure(Method):
+    """Self-Cure Network, arXiv 2002.10392; the defaults are the paper's, and its groups those of the whole batch.
+
+    Where it departs: the importance alpha serves training alone. The paper's softmax(alpha z) and the softmax(z) that
+    is kept choose the same class, but z is the surer. The authors' public code adds the two terms up without gamma,
+    and relabels important samples too.
+
+    Args:
+        setting: the training that it takes part in.
+        beta: share of a batch that is of high importance, in (0, 1).
+        rank_margin: delta_1, least difference between the groups' mean importance, in [0, 1). The paper's .15 is for
+            batches of 1024; the authors advise .07 for 64.
+        gamma: share of the rank regularisation in the loss, in [0, 1].
+        relabel_margin: delta_2, in [0, 1].
+        relabel_from: share of the training before the first new label; the paper's 10 of 40 epochs. 1 is never.
+    """
+
+    label_M: Tensor
+    """int64 new label of each of the M training samples, AS_GIVEN where it has none."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        beta: float = 0.7,
+        rank_margin: float = 0.15,
+        gamma: float = 0.5,
+        relabel_margin: float = 0.2,
+        relabel_from: float = 0.25,
+    ) -> None:
+        super().__init__()
+        if not (0 < beta < 1 and 0 <= rank_margin < 1):
+            raise ValueError(f"scn needs beta in (0, 1) and rank_margin in [0, 1), not {beta} and {rank_margin}")
+        for name, value in (("gamma", gamma), ("relabel_margin", relabel_margin), ("relabel_from", relabel_from)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"scn needs {name} in [0, 1], not {value}")
+        self.beta, self.rank_margin, self.gamma = beta, rank_margin, gamma
+        self.relabel_margin, self.relabel_from = relabel_margin, relabel_from
+        self.gather, self.replicas = setting.gather, setting.replicas
+        self.importance = nn.Linear(setting.build().resnet.fc.in_features, 1)
+        self.register_buffer("label_M", torch.full_like(setting.label_N, AS_GIVEN))
+
+    def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
+        features_ND = network.maps(batch.images_NHWC).mean(dim=(2, 3))
+        logits_NC = network.resnet.classify(features_ND)
+        alpha_N = self.importance(features_ND).squeeze(1).float().sigmoid()
+        target = corrected(batch.target, self.label_M[batch.index_N])
+        high_N, counts = self._groups(alpha_N.detach(), batch.index_N)
+        ranks = rank_regularisation(alpha_N, high_N, counts, self.rank_margin, self.gather, self.replicas)
+        loss = self.gamma * ranks + (1 - self.gamma) * weighted_cross_entropy(logits_NC, alpha_N, target)
+        if batch.progress >= self.relabel_from:
+            label_N = relabel(logits_NC, alpha_N, given_label(target), self.relabel_margin)
+            self._remember(label_N.masked_fill(high_N, AS_GIVEN), batch.index_N)
+        return Outcome(loss, logits_NC)
+
+    def _groups(self, alpha_N: Tensor, index_N: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Which samples are of high importance, and how many of the whole batch are of high and of low."""
+        index_G = self.gather(index_N)
+        high = high_samples(len(index_G), self.beta)
+        low = len(index_G) - high
+        return places(alpha_N, index_N, self.gather(alpha_N), index_G) >= low, (high, low)
+
+    def _remember(self, label_N: Tensor, index_N: Tensor) -> None:
+        """Keeps the new labels for the epochs to come; a sample without one keeps what it has."""
+        label_N = torch.where(label_N == AS_GIVEN, self.label_M[index_N], label_N)
+        self.label_M[self.gather(index_N)] = self.gather(label_N)
