@@ -12,7 +12,7 @@ from nla.losses.targets import cross_entropy
 from nla.methods.base import Method, Minibatch, Outcome, Setting
 from nla.models.classifier import Classifier
 
-WIDEST, TALLEST = 3.3, 0.3  # width / height of a hole, as torchvision's RandomErasing, which the authors use
+WIDEST, TALLEST = 0.3, 3.3  # height / width of a hole in torchvision's RandomErasing, which the authors use
 
 
 class ErasingAttention(Method):
@@ -57,13 +57,13 @@ class ErasingAttention(Method):
 
 
 def erase(images_NHWC: Tensor, fill_C: Tensor, probability: float, shares: tuple[float, float]) -> Tensor:
-    """`images_NHWC`, each with `probability` with a hole of `fill_C`, whose share of the area is uniform in `shares`."""
+    """Images with, by `probability`, a hole of `fill_C` each, whose share of the area is uniform within `shares`."""
     number, height, width, _ = images_NHWC.shape
     chance, share, shape, down, right = torch.rand(5, number, 1, device=images_NHWC.device)
     area_N1 = height * width * (shares[0] + share * (shares[1] - shares[0]))
-    ratio_N1 = (math.log(TALLEST) + shape * math.log(WIDEST / TALLEST)).exp()
-    rows_NH = _span((area_N1 / ratio_N1).sqrt(), height, down)
-    columns_NW = _span((area_N1 * ratio_N1).sqrt(), width, right)
+    ratio_N1 = (math.log(WIDEST) + shape * math.log(TALLEST / WIDEST)).exp()
+    rows_NH = _span((area_N1 * ratio_N1).sqrt(), height, down)
+    columns_NW = _span((area_N1 / ratio_N1).sqrt(), width, right)
     hole_NHW = rows_NH[:, :, None] & columns_NW[:, None, :] & (chance < probability)[:, :, None]
     return torch.where(hole_NHW[..., None], fill_C, images_NHWC)
 

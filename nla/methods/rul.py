@@ -17,7 +17,8 @@ class RelativeUncertainty(Method):
     mean over `dimensions` of exp(BatchNorm(linear layer)), the partners are a random order of the batch, and the terms
     of the add-up loss weigh 1/2 each. Where it departs: their features are of a layer of 64 behind the network, with
     dropout, and their uncertainty sees the maps before pooling; here both are made from the pooled features, so that
-    the network is that of all methods. With several workers each mixes, and normalises, within its part of the batch, of at least two samples.
+    the network is that of all methods. With several workers each mixes, and normalises, within its part of the batch,
+    which needs two samples at least.
 
     Args:
         setting: the training that it takes part in.

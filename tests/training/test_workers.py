@@ -27,6 +27,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "released, summed": {"loss": {"name": "nla", "variant": "released"}, "lr": 0.01},
     "elr, a memory of each sample": {"loss": {"name": "elr"}, "recipe": "affine"},
     "ldam, weights from epoch 2": {"loss": {"name": "ldam", "options": {"defer": 0.5}}},
+    "co_teaching, small losses of all": {"loss": {"name": "co_teaching", "options": {"forget_rate": 0.5, "ramp": 0.5}}},
+    "scn, ranks and new labels of all": {
+        "loss": {"name": "scn", "options": {"rank_margin": 0.5, "relabel_margin": 0.0, "relabel_from": 0.0}}
+    },
+    "scn on distributions": {"loss": {"name": "scn", "options": {"relabel_margin": 0.0}}, "soft": True},
+    "eac without holes": {"loss": {"name": "eac", "options": {"erasing": 0.0}}},
     "adam, average, clipping": {"optimizer": "adam", "lr": 1e-3, "ema": 0.9, "grad_clip": 0.5},
 }
 
@@ -64,7 +70,7 @@ def test_two_workers_are_one(tmp_path: Path, split: Split, name: str) -> None:
         same = {key: value for key, value in expected.items() if key not in ("seconds", "images_per_second")}
         assert {key: row[key] for key in same} == pytest.approx(same, rel=1e-5, abs=1e-5)
     first = load_file(checkpoint_of(tmp_path / "one") / "last.safetensors")
-    for group in ("last", "best", "positions"):
+    for group in ("last", "best", "trained", "positions"):
         tensors = [load_file(checkpoint_of(tmp_path / place) / f"{group}.safetensors") for place in ("two", "one")]
         torch.testing.assert_close(*tensors, rtol=1e-5, atol=1e-5, equal_nan=True)
     torch.manual_seed(0)

@@ -1,0 +1,130 @@
+"""EAC: maps of all classes that must turn with the face, and the holes."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from method_parts import minibatch, setting, small_network
+from method_reference import cross_entropies, double
+
+from nla.losses.eac import attention_consistency
+from nla.methods.eac import ErasingAttention, erase
+
+
+def consistency(first: np.ndarray, mirrored: np.ndarray, weight: np.ndarray) -> float:
+    """Mean of (M - flip M')^2, one place of one map after the other."""
+    samples, features, height, width = first.shape
+    squares = []
+    for n in range(samples):
+        for w_D in weight:
+            for y in range(height):
+                for x in range(width):
+                    here = sum(w_D[d] * first[n, d, y, x] for d in range(features))
+                    there = sum(w_D[d] * mirrored[n, d, y, width - 1 - x] for d in range(features))
+                    squares.append((here - there) ** 2)
+    return float(np.mean(squares))
+
+
+def test_consistency_against_loops() -> None:
+    rng = np.random.default_rng(0)
+    first, mirrored, weight = (rng.normal(size=shape) for shape in ((2, 5, 3, 4), (2, 5, 3, 4), (6, 5)))
+    loss = attention_consistency(*(torch.from_numpy(array).float() for array in (first, mirrored, weight)))
+    assert loss.item() == pytest.approx(consistency(first, mirrored, weight), rel=1e-5)
+
+
+def test_maps_that_turn_with_the_face_cost_nothing_and_others_do() -> None:
+    maps, weight = torch.rand(2, 5, 3, 4, generator=torch.manual_seed(0)), torch.eye(5)
+    assert attention_consistency(maps, maps.flip(-1), weight) == 0
+    assert attention_consistency(maps, maps, weight) > 0
+    assert attention_consistency(maps, maps.flip(-2), weight) > 0
+
+
+def test_gradients_go_to_both_views_and_not_to_the_weights() -> None:
+    first, mirrored = (torch.rand(2, 5, 3, 4, generator=torch.manual_seed(i)).requires_grad_() for i in range(2))
+    weight = torch.eye(5, requires_grad=True)
+    attention_consistency(first, mirrored, weight).backward()
+    assert weight.grad is None
+    assert first.grad is not None and mirrored.grad is not None
+    torch.testing.assert_close(first.grad, -mirrored.grad.flip(-1))
+    assert first.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_batch_against_the_formulas(soft: bool) -> None:
+    """64 pixels, whose maps are 4 x 4; the mirror is not classified."""
+    network, method = small_network(), ErasingAttention(setting(), lam=3.0, erasing=0.0)
+    images = torch.randint(0, 256, (4, 64, 64, 1), dtype=torch.uint8, generator=torch.manual_seed(0))
+    batch = minibatch(range(4))._replace(images_NHWC=images)
+    if soft:
+        batch = batch._replace(target=torch.rand(4, 3, generator=torch.manual_seed(0)).softmax(1))
+    outcome = method(network, batch)
+    maps = double(network.maps(torch.cat([images, images.flip(2)])))
+    assert maps.shape == (8, 32, 4, 4)
+    weight, bias = double(network.resnet.fc.weight), double(network.resnet.fc.bias)
+    z_NC = maps[:4].mean(axis=(2, 3)) @ weight.T + bias
+    expected = cross_entropies(z_NC, batch.target.numpy()).mean() + 3.0 * consistency(maps[:4], maps[4:], weight)
+    np.testing.assert_allclose(outcome.loss.item(), expected, rtol=1e-4)
+    np.testing.assert_allclose(double(outcome.logits_NC), z_NC, rtol=1e-4, atol=1e-5)
+
+
+def test_the_erased_image_is_what_is_seen() -> None:
+    """Erasing every image nearly whole leaves nothing to tell them by; the fill is the mean, which is 0 normalised."""
+    network, method = small_network().eval(), ErasingAttention(setting(), erasing=1.0, smallest=1.0, largest=1.0)
+    with torch.no_grad():
+        logits_NC = method(network, minibatch(range(64))).logits_NC
+        grey = network(torch.full((1, 16, 16, 1), 102, dtype=torch.uint8))  # .4 of 255
+    assert (logits_NC - grey).abs().amax(1).min() < 1e-6  # a square hole covers it all
+    assert not torch.allclose(network(minibatch(range(64)).images_NHWC), logits_NC)
+
+
+@given(st.integers(0, 2**32), st.integers(8, 60), st.integers(8, 60))
+def test_a_hole_is_one_rectangle_of_the_share_asked_for(seed: int, height: int, width: int) -> None:
+    torch.manual_seed(seed)
+    images = torch.full((8, height, width, 2), 200, dtype=torch.uint8)
+    for image in erase(images, torch.tensor([3, 7], dtype=torch.uint8), 1.0, (0.1, 0.25)):
+        hole = image[..., 0] == 3
+        assert torch.equal(image[..., 1] == 7, hole) and torch.equal(image[..., 1] == 200, ~hole)
+        rows, columns = hole.any(1), hole.any(0)
+        assert torch.equal(hole, rows[:, None] & columns)
+        spans = [int(side.sum()) for side in (rows, columns)]
+        for side, span in zip((rows, columns), spans, strict=True):
+            first = int(side.nonzero()[0])
+            assert side[first : first + span].all()
+        cut = spans[0] == height or spans[1] == width  # at the edge of an image that is far from square
+        slack = (spans[0] + spans[1] + 1) / 2  # each side is rounded
+        assert cut or 0.1 * height * width - slack <= spans[0] * spans[1] <= 0.25 * height * width + slack
+
+
+def test_as_many_holes_as_asked_for_everywhere() -> None:
+    torch.manual_seed(0)
+    images = torch.ones(20_000, 12, 12, 1, dtype=torch.uint8)
+    holes = erase(images, torch.zeros(1, dtype=torch.uint8), 0.5, (0.02, 0.25))[..., 0] == 0
+    assert holes.any(2).any(1).float().mean().item() == pytest.approx(0.5, abs=0.015)
+    share = holes[holes.any(2).any(1)].float().mean().item()
+    assert share == pytest.approx(0.135, abs=0.01)
+    frequency = holes.float().mean(0)
+    torch.testing.assert_close(frequency, frequency.flip(0), rtol=0, atol=0.012)
+    torch.testing.assert_close(frequency, frequency.flip(1), rtol=0, atol=0.012)
+    torch.testing.assert_close(frequency, frequency.T, rtol=0, atol=0.012)
+    assert frequency.min() > 0.01
+    assert torch.equal(erase(images, torch.zeros(1, dtype=torch.uint8), 0.0, (0.02, 0.25)), images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lam": -1.0}, "eac needs lam >= 0 and erasing in [0, 1], not -1.0 and 0.5"),
+        ({"erasing": 1.5}, "eac needs lam >= 0 and erasing in [0, 1], not 5.0 and 1.5"),
+        ({"smallest": 0.0}, "eac needs 0 < smallest <= largest <= 1, not 0.0 and 0.25"),
+        ({"smallest": 0.3}, "eac needs 0 < smallest <= largest <= 1, not 0.3 and 0.25"),
+        ({"largest": 1.1}, "eac needs 0 < smallest <= largest <= 1, not 0.02 and 1.1"),
+    ],
+)
+def test_values_out_of_range(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        ErasingAttention(setting(), **options)
