@@ -111,7 +111,7 @@ def test_as_many_holes_as_asked_for_everywhere() -> None:
     torch.testing.assert_close(frequency, frequency.flip(0), rtol=0, atol=0.012)
     torch.testing.assert_close(frequency, frequency.flip(1), rtol=0, atol=0.012)
     torch.testing.assert_close(frequency, frequency.T, rtol=0, atol=0.012)
-    assert frequency.min() > 0.01
+    assert frequency.min() > 0.004  # in a corner
     assert torch.equal(erase(images, torch.zeros(1, dtype=torch.uint8), 0.0, (0.02, 0.25)), images)
 
 

@@ -110,13 +110,15 @@ def test_running_statistics_are_the_mean_over_the_workers(tmp_path: Path, split:
     assert not torch.allclose(parts[0][0], parts[1][0], rtol=1e-4, atol=1e-5)
 
 
-def test_two_go_on_as_if_never_stopped(tmp_path: Path, split: Split) -> None:
-    """Bit for bit, with BatchNorm, dropout, average and momentum; rate and loss do not look at the planned epochs.
+@pytest.mark.parametrize("method", ["ce", "co_teaching", "scn", "rul", "eac"])
+def test_two_go_on_as_if_never_stopped(tmp_path: Path, split: Split, method: str) -> None:
+    """Bit for bit, with BatchNorm, dropout, average and momentum; only after the first epoch may a loss look at the planned ones.
 
     Not so three: the order in which gloo adds up a gradient depends on its place in DDP's buckets, which DDP lays out
     anew after the first step of each process. Of two numbers the order does not matter.
     """
     parts = {"batch_size": 24, "recipe": "affine", "model": {"dropout": 0.3}, "ema": 0.9, "momentum": 0.9}
+    parts |= {"loss": {"name": method}}
     together(2, worker_group.train_into, make_job(epochs=3, **parts), split, tmp_path / "whole")
     for epochs in (1, 3):
         together(2, worker_group.train_into, make_job(epochs=epochs, **parts), split, tmp_path / "parts")
