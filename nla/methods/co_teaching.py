@@ -20,7 +20,7 @@ class CoTeaching(Method):
     Args:
         setting: the training that it takes part in.
         forget_rate: tau, the share of a batch that is left out in the end, in [0, 1). The paper sets it to the rate of
-            wrong labels, which is seldom known; .2 is the lowest that it tries.
+            wrong labels, which is seldom known; .2 is the lowest rate of its experiments.
         ramp: T_k / T_max, the share of the training in which the left-out share grows from 0; in (0, 1].
     """
 

@@ -20,9 +20,9 @@ class ErasingAttention(Method):
 
     The method erases by itself, on the device, whatever augment.recipe does: take a recipe that does not erase, or
     erasing 0. Both views have the same hole, one the mirror of the other; in the authors' public code that is so for
-    clean labels, while for noisy ones each view has a hole of its own. The formulas are the paper's as that code has
-    them: the square of the difference, and weights of the maps that get no gradient. With several workers each draws
-    its own holes; with erasing 0 they are one worker.
+    clean labels, while for noisy ones each view has a hole of its own. Of the paper, only the abstract could be
+    checked: that the difference is squared, and that no gradient goes to the weights of the maps, is from the code.
+    With several workers each draws its own holes; with erasing 0 they are one worker.
 
     Args:
         setting: the training that it takes part in.

@@ -11,7 +11,7 @@ from nla.models.classifier import Classifier
 
 
 class RelativeUncertainty(Method):
-    """Relative Uncertainty Learning, NeurIPS 2021. The uncertainty serves training alone, as in the paper.
+    """Relative Uncertainty Learning, NeurIPS 2021; the uncertainty serves training alone.
 
     Of the paper, only the abstract could be checked; the rest is what the authors' public code computes: sigma is the
     mean over `dimensions` of exp(BatchNorm(linear layer)), the partners are a random order of the batch, and the terms

@@ -20,20 +20,21 @@ from nla.models.classifier import Classifier
 
 
 class SelfCure(Method):
-    """Self-Cure Network, arXiv 2002.10392; the defaults are the paper's, and its groups those of the whole batch.
+    """Self-Cure Network, arXiv 2002.10392; its groups are those of the whole batch, on any number of workers.
 
-    Where it departs: the importance alpha serves training alone. The paper's softmax(alpha z) and the softmax(z) that
-    is kept choose the same class, but z is the surer. The authors' public code adds the two terms up without gamma,
-    and relabels important samples too.
+    The importance alpha serves training alone: softmax(alpha z) of the paper and softmax(z), which is kept, choose the
+    same class, but z is the surer. The authors' public code parts from the paper: it adds the two terms up without
+    gamma, and relabels important samples too. The paper's equations could not be opened when this was written; its
+    abstract and introduction, which name the groups, and the code were.
 
     Args:
         setting: the training that it takes part in.
         beta: share of a batch that is of high importance, in (0, 1).
         rank_margin: delta_1, least difference between the groups' mean importance, in [0, 1). The paper's .15 is for
-            batches of 1024; the authors advise .07 for 64.
+            batches of 1024; the authors' code advises .07 for 64.
         gamma: share of the rank regularisation in the loss, in [0, 1].
         relabel_margin: delta_2, in [0, 1].
-        relabel_from: share of the training before the first new label; the paper's 10 of 40 epochs. 1 is never.
+        relabel_from: share of the training before the first new label: epoch 10 of 40 (of 70 in the code). 1 is never.
     """
 
     label_M: Tensor
