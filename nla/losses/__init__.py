@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from nla.losses.ce import CrossEntropyLoss
 from nla.losses.class_balanced import ClassBalancedLoss, class_weights
+from nla.losses.co_teaching import mean_of_kept
+from nla.losses.eac import attention_consistency
 from nla.losses.elr import early_learning
 from nla.losses.focal import FocalLoss
 from nla.losses.gce import GeneralisedCrossEntropyLoss
@@ -13,7 +15,10 @@ from nla.losses.logit_adjustment import LogitAdjustedLoss
 from nla.losses.mixup import mixed_cross_entropy
 from nla.losses.naw import naw_weight
 from nla.losses.nla import NLALoss
+from nla.losses.rul import add_up
 from nla.losses.sce import SymmetricCrossEntropyLoss
+from nla.losses.scn import rank_regularisation, weighted_cross_entropy
+from nla.losses.selection import places
 
 __all__ = [
     "ClassBalancedLoss",
@@ -24,9 +29,15 @@ __all__ = [
     "LogitAdjustedLoss",
     "NLALoss",
     "SymmetricCrossEntropyLoss",
+    "add_up",
+    "attention_consistency",
     "class_weights",
     "early_learning",
     "margin_losses",
+    "mean_of_kept",
     "mixed_cross_entropy",
     "naw_weight",
+    "places",
+    "rank_regularisation",
+    "weighted_cross_entropy",
 ]

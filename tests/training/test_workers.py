@@ -112,7 +112,7 @@ def test_running_statistics_are_the_mean_over_the_workers(tmp_path: Path, split:
 
 @pytest.mark.parametrize("method", ["ce", "co_teaching", "scn", "rul", "eac"])
 def test_two_go_on_as_if_never_stopped(tmp_path: Path, split: Split, method: str) -> None:
-    """Bit for bit, with BatchNorm, dropout, average and momentum; only after the first epoch may a loss look at the planned ones.
+    """Bit for bit, with BatchNorm, dropout, average and momentum; the first epoch does not look at the planned number.
 
     Not so three: the order in which gloo adds up a gradient depends on its place in DDP's buckets, which DDP lays out
     anew after the first step of each process. Of two numbers the order does not matter.
