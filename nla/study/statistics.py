@@ -2,7 +2,7 @@
 
 What a seed changes and what the choice of test rows changes are both chance, and the two are crossed: every seed sees
 every row. So seeds and rows are drawn with replacement, the same for both methods (the pigeonhole bootstrap, Owen 2007,
-"The pigeonhole bootstrap", Annals of Applied Statistics 1(2), arXiv 0712.1111). Where two seeds differ on a row for no
+"The pigeonhole bootstrap", Annals of Applied Statistics 1(2), 386-411). Where two seeds differ on a row for no
 reason of the seed or the row, it counts that chance up to three times and is cautious; where seeds differ in level,
 few of them make it too bold, for it knows no more of their spread than they show.
 
@@ -59,7 +59,7 @@ def differences(
     """`accuracy` and `mean_accuracy` of a - b, by a paired bootstrap over seeds and rows.
 
     Mean accuracy draws rows within each class, so that none vanishes. With one seed rows alone are drawn: the result
-    then holds for these two trainings, not for the methods. The order of the seeds and of the rows makes no difference.
+    then holds for these two trainings, not for the methods. The order of the seeds makes no difference.
     Raises ValueError where a, b and the labels do not fit each other.
     """
     gain_SN = _gains(predicted_a_SN, predicted_b_SN, label_N)

@@ -1,0 +1,135 @@
+"""Does the weight do what is claimed of it? Asked of one training, early and late.
+
+Lee et al., AAAI 2025, arXiv 2502.09993, claim that noisy samples weigh little, that ambiguous ones weigh more as
+training goes on, and that late the emphasised samples are mostly of the minority classes. A method that weighs nothing
+by NAW is asked too: what would the weight have done with its predictions?
+
+Legend: N training samples; (p_GT, p_NN) a sample's place: probability of its given label, and the largest other one;
+`doubt` the entropy of its annotators' votes or of its true posterior in nats, NaN where neither is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nla.data.loader import Annotations
+from nla.evaluation.agreement import spearman
+from nla.evaluation.uncertainty import entropy
+
+Weight = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+"""(p_GT [N], p_NN [N], progress) -> weight [N]; such as nla.evaluation.weight.position_weight gives."""
+
+FIFTHS = 5
+TOP = 0.9  # the top tenth begins here
+DIGITS = 6  # of an entropy: the same shares in another order differ by 1e-8 in float32, and are one tie
+
+
+def weight_claims(
+    early_N2: np.ndarray,
+    late_N2: np.ndarray,
+    weight: Weight,
+    progress: Mapping[str, float],
+    known: Annotations,
+) -> dict[str, Any]:
+    """All claims of one training, JSON-able: `early` and `late` as of `claims_at`, and what holds for both.
+
+    Args:
+        early_N2: places of the samples at `progress["early"]`; NaN where a sample had not been seen, which leaves it
+            out of both moments.
+        late_N2: the same samples at `progress["late"]`.
+        weight: weight(p_GT, p_NN, progress).
+        progress: `early` and `late`, in [0, 1].
+        known: what is known of the samples. Minorities are those of the labels before noise: by the given ones, most
+            of a small class would be others' samples that noise has put there.
+    """
+    seen_N = ~np.isnan(early_N2).any(axis=1) & ~np.isnan(late_N2).any(axis=1)
+    minority_N = minority(known.clean_label_N)[seen_N]
+    flipped_N, doubt_N = known.is_flipped_N[seen_N], doubt(known)[seen_N]
+    report: dict[str, Any] = {"rows": int(seen_N.sum()), "minority_share": float(minority_N.mean())}
+    for moment, place_N2 in (("early", early_N2), ("late", late_N2)):
+        p_GT, p_NN = np.ascontiguousarray(place_N2[seen_N].T)
+        weight_N = weight(p_GT, p_NN, progress[moment])
+        report[moment] = claims_at(p_GT, p_NN, weight_N, flipped_N, doubt_N, minority_N)
+    return report
+
+
+def claims_at(
+    p_GT_N: np.ndarray,
+    p_NN_N: np.ndarray,
+    weight_N: np.ndarray,
+    flipped_N: np.ndarray,
+    doubt_N: np.ndarray,
+    minority_N: np.ndarray,
+) -> dict[str, Any]:
+    """The claims at one moment; what cannot be asked (no flipped labels, no votes) is None or left out.
+
+    `flipped_auroc` is how well a low weight tells flipped labels, and `flipped_auroc_p_GT` how well a low p_GT does,
+    which any weight must beat. `weight_by_doubt` are mean weights from the clearest fifth of the samples to the most
+    ambiguous, and `doubtful_weight` is the last of them over their mean. The correlations are Spearman's with doubt.
+    Doubt is asked of clean samples alone.
+    """
+    report: dict[str, Any] = {
+        "flipped_auroc": auroc(-weight_N, flipped_N),
+        "flipped_auroc_p_GT": auroc(-p_GT_N, flipped_N),
+        "mean_weight": float(weight_N.mean()),
+        "minority_of_top_tenth": mean_between(minority_N, weight_N, TOP, 1.0),
+    }
+    asked_N = ~flipped_N & ~np.isnan(doubt_N)
+    if asked_N.any():
+        doubt_M, weight_M = doubt_N[asked_N], weight_N[asked_N]
+        ambiguity_M = 1 - np.abs(p_GT_N - p_NN_N)[asked_N]
+        fifths = by_fifth(weight_M, doubt_M)
+        report |= {
+            "weight_by_doubt": {str(number): mean for number, mean in enumerate(fifths, 1)},
+            "doubtful_weight": fifths[-1] / float(weight_M.mean()) if weight_M.any() else None,
+            "weight_correlation": spearman(weight_M, doubt_M),
+            "ambiguity_correlation": spearman(ambiguity_M, doubt_M),
+        }
+    return report
+
+
+def auroc(score_N: np.ndarray, positive_N: np.ndarray) -> float | None:
+    """How often a positive scores higher than a negative, ties counting half; None where either kind is missing."""
+    positive, negative = score_N[positive_N], np.sort(score_N[~positive_N])
+    if not (positive.size and negative.size):
+        return None
+    below, up_to = (np.searchsorted(negative, positive, side).mean() for side in ("left", "right"))
+    return float((below + up_to) / 2 / negative.size)
+
+
+def mean_between(value_N: np.ndarray, by_N: np.ndarray, low: float, high: float) -> float:
+    """Mean of `value` over the samples that lie, ordered `by`, between the shares `low` and `high` of all.
+
+    Samples with the same `by` are one: those on the border count by the part of them that lies inside.
+    """
+    _, group_N, size_G = np.unique(by_N, return_inverse=True, return_counts=True)
+    end_G = np.cumsum(size_G)
+    inside_G = np.minimum(end_G, high * len(by_N)) - np.maximum(end_G - size_G, low * len(by_N))
+    part_N = (np.maximum(inside_G, 0) / size_G)[group_N]
+    return float(part_N @ np.asarray(value_N, np.float64) / part_N.sum())
+
+
+def by_fifth(value_N: np.ndarray, by_N: np.ndarray) -> list[float]:
+    """Mean of `value` in each fifth of the samples, from the smallest `by` to the largest."""
+    return [mean_between(value_N, by_N, k / FIFTHS, (k + 1) / FIFTHS) for k in range(FIFTHS)]
+
+
+def minority(label_N: np.ndarray) -> NDArray[np.bool_]:
+    """Which samples are of a class that has fewer of them than the median of the classes that have any."""
+    _, class_N, size_C = np.unique(label_N, return_inverse=True, return_counts=True)
+    small_N: NDArray[np.bool_] = (size_C < np.median(size_C))[class_N]
+    return small_N
+
+
+def doubt(known: Annotations) -> NDArray[np.float64]:
+    """Entropy of each sample's votes, where it has none that of its true posterior, else NaN, [N] in nats."""
+    doubt_N = np.full(len(known.is_flipped_N), np.nan)
+    for share_NC in (known.posterior_NC, known.votes_NC):
+        if share_NC is not None:
+            told_N = ~np.isnan(share_NC).any(axis=1)
+            doubt_N[told_N] = entropy(share_NC[told_N]).round(DIGITS)
+    return doubt_N
