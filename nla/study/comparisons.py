@@ -1,0 +1,100 @@
+"""Who beats whom under one condition: each method against its best rival and against the reference.
+
+The best rival is the other method with the highest mean on test: chosen with hindsight, so the hardest there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nla.study.statistics import Difference, differences, discordant, holm, pooled
+
+METRICS = ("accuracy", "mean_accuracy")
+
+Predicted = Mapping[str, Mapping[int, np.ndarray]]
+"""Method -> seed -> class of each test row."""
+
+
+class Question(NamedTuple):
+    """Is `method` better than `other` by `metric`?"""
+
+    method: str
+    metric: str
+    kind: str
+    """What `other` is to it: `rival` or `reference`."""
+    other: str
+
+    @property
+    def test(self) -> tuple[str, str, str]:
+        """The same from either side."""
+        first, second = sorted((self.method, self.other))
+        return first, second, self.metric
+
+
+def comparisons(
+    predicted: Predicted,
+    mean: Mapping[str, Mapping[str, float]],
+    label_N: np.ndarray,
+    reference: str,
+    resamples: int,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """JSON-able, by method, metric and kind; of methods that share seeds, on those seeds.
+
+    `p_holm` is corrected for all tests of the condition: two methods by one metric are one test, whoever asks.
+
+    Args:
+        predicted: by the epoch that validation chose.
+        mean: metric -> method -> its mean on test, which chooses the best rival.
+    """
+    questions = list(_questions(predicted, mean, reference))
+    found = {pair: _compare(predicted, *pair, label_N, resamples) for pair in {q.test[:2] for q in questions}}
+    tests = sorted({q.test for q in questions})
+    p_holm = dict(zip(tests, holm([found[a, b][metric].p for a, b, metric in tests]).tolist(), strict=True))
+    report: dict[str, dict[str, dict[str, Any]]] = {method: {} for method in predicted}
+    for q in questions:
+        first, second, _ = q.test
+        difference = found[first, second][q.metric]
+        shown = _shown(difference if q.method == first else -difference)
+        against = {"method": q.other, **shown, "p_holm": p_holm[q.test]}
+        if q.metric == "accuracy":
+            against["mcnemar"] = _mcnemar(predicted, q.method, q.other, label_N)
+        report[q.method].setdefault(q.metric, {})[q.kind] = {**against, "n": len(_shared(predicted, first, second))}
+    return report
+
+
+def _questions(predicted: Predicted, mean: Mapping[str, Mapping[str, float]], reference: str) -> Iterator[Question]:
+    for metric in METRICS:
+        for method in predicted:
+            others = [name for name in predicted if name != method and _shared(predicted, method, name)]
+            if others:
+                yield Question(method, metric, "rival", max(others, key=lambda name: mean[metric][name]))
+            if reference in others:
+                yield Question(method, metric, "reference", reference)
+
+
+def _shared(predicted: Predicted, a: str, b: str) -> list[int]:
+    """Seeds of both."""
+    return sorted(predicted[a].keys() & predicted[b].keys())
+
+
+def _pair(predicted: Predicted, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
+    """[S, N] each, on the shared seeds."""
+    first, second = (np.stack([predicted[name][seed] for seed in _shared(predicted, a, b)]) for name in (a, b))
+    return first, second
+
+
+def _compare(predicted: Predicted, a: str, b: str, label_N: np.ndarray, resamples: int) -> dict[str, Difference]:
+    return differences(*_pair(predicted, a, b), label_N, resamples)
+
+
+def _mcnemar(predicted: Predicted, a: str, b: str, label_N: np.ndarray) -> dict[str, Any]:
+    of_seeds = discordant(*_pair(predicted, a, b), label_N)
+    by_seed = dict(zip(map(str, _shared(predicted, a, b)), (found.p for found in of_seeds), strict=True))
+    return {**pooled(of_seeds)._asdict(), "p_by_seed": by_seed}
+
+
+def _shown(difference: Difference) -> dict[str, float]:
+    return {"difference": difference.value, "low": difference.low, "high": difference.high, "p": difference.p}

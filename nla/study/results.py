@@ -1,0 +1,136 @@
+"""The records of a study and the labels of its test rows -> everything that its report says, as one JSON-able dict.
+
+Shares run from 0 to 1. A spread is the mean, the standard deviation (of a sample; null for one training) and the number
+of trainings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nla.config.base import flatten
+from nla.errors import DataError
+from nla.evaluation.counts import confusion
+from nla.evaluation.metrics import HEADLINES
+from nla.machine import in_words
+from nla.study.comparisons import METRICS, comparisons
+from nla.study.record import Record
+from nla.study.statistics import RESAMPLES
+
+TOLERANCE = 0.01
+"""Of an accuracy that is computed again: a GPU may break a few ties otherwise, other labels are far off."""
+MEND = "it was made on another data set or label rule; run `dvc repro prepare`, or remove the record and run the study"
+PROTOCOL = (
+    "noise and imbalance in train alone, validation and test labels as the source has them; the epoch is chosen on "
+    "validation; test selects nothing"
+)
+
+
+def study_results(
+    records: Sequence[Record], label_N: np.ndarray, classes: Sequence[str], reference: str, resamples: int = RESAMPLES
+) -> dict[str, Any]:
+    """All figures by condition and method, in the order of the records.
+
+    Raises DataError where a record was not measured on these labels, or no record is of the reference.
+    """
+    check(records, label_N, len(classes))
+    if reference not in {record.method for record in records}:
+        raise DataError(f"no record is of the reference {reference!r}: run the study, or name another in grid.yaml")
+    support = np.bincount(label_N, minlength=len(classes)).tolist()
+    by_condition = _grouped(records, lambda record: record.condition)
+    conditions = {
+        name: _condition(own, label_N, len(classes), reference, resamples) for name, own in by_condition.items()
+    }
+    test = {"rows": len(label_N), "classes": dict(zip(classes, support, strict=True))}
+    return {
+        "protocol": PROTOCOL,
+        "reference": reference,
+        "resamples": resamples,
+        "test": test,
+        "conditions": conditions,
+    }
+
+
+def check(records: Iterable[Record], label_N: np.ndarray, classes: int) -> None:
+    """Raises DataError where a record was measured on other labels than these."""
+    for record in records:
+        name = f"the record of {record.method}, {record.condition}, seed {record.seed}"
+        rows = len(record.best_predicted)
+        if rows != len(label_N):
+            raise DataError(f"{name} is of {rows:,} test rows, the labels are of {len(label_N):,}: {MEND}")
+        then = record.test_accuracy[record.best_epoch - 1]
+        now = measured(record.best_predicted, label_N, classes)["accuracy"]
+        if abs(then - now) > TOLERANCE:
+            raise DataError(f"{name} says {then:.2%} on test, by these labels it is {now:.2%}: {MEND}")
+
+
+def measured(predicted_N: np.ndarray, label_N: np.ndarray, classes: int) -> dict[str, float]:
+    """Accuracy, mean accuracy and macro-F1."""
+    counts_CC = confusion(label_N, predicted_N, classes)
+    return {name: float(statistic(counts_CC)) for name, statistic in HEADLINES.items()}
+
+
+def spread(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Mean and standard deviation over trainings."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "std": std, "n": len(values)}
+
+
+def _grouped(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def _condition(
+    records: Sequence[Record], label_N: np.ndarray, classes: int, reference: str, resamples: int
+) -> dict[str, Any]:
+    runs = _grouped(records, lambda record: record.method)
+    methods = {method: _figures(own, label_N, classes) for method, own in runs.items()}
+    predicted = {method: {record.seed: record.best_predicted for record in own} for method, own in runs.items()}
+    mean = {metric: {name: of[metric]["mean"] for name, of in methods.items()} for metric in METRICS}
+    against = comparisons(predicted, mean, label_N, reference, resamples)
+    one = records[0]
+    return {
+        "noise_kind": one.noise_kind,
+        "noise_rate": one.noise_rate,
+        "imbalance_factor": one.imbalance_factor,
+        "seeds": sorted({record.seed for record in records}),
+        "made_by": _made_by(records),
+        "methods": {name: {**figures, "against": against[name]} for name, figures in methods.items()},
+    }
+
+
+def _figures(records: Sequence[Record], label_N: np.ndarray, classes: int) -> dict[str, Any]:
+    """Of one method: validation-selected epoch, last epoch, what best-on-test would have claimed, and the claims."""
+    best = [measured(record.best_predicted, label_N, classes) for record in records]
+    last = [measured(record.last_predicted, label_N, classes) for record in records]
+    claimed = [max(record.test_accuracy) for record in records]
+    surplus = [max(record.test_accuracy) - record.test_accuracy[record.best_epoch - 1] for record in records]
+    return {
+        **_spreads(best),
+        "last": _spreads(last),
+        "best_on_test": {"accuracy": spread(claimed), "surplus": spread(surplus)},
+        "best_epoch": spread([record.best_epoch for record in records]),
+        "epochs": max(record.epochs for record in records),
+        "seconds": spread([record.seconds for record in records]),
+        "claims": _spreads([flatten(record.claims) for record in records]),
+    }
+
+
+def _spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
+    """The spread of each key over the rows that have a value for it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    given = {name: [value for row in rows if (value := row.get(name)) is not None] for name in names}
+    return {name: spread(values) for name, values in given.items() if values}
+
+
+def _made_by(records: Sequence[Record]) -> dict[str, list[str]]:
+    """Each different hardware with its versions, and each commit."""
+    facts = [record.facts for record in records]
+    places = (f"{of['device_name']} in {of['precision']}; {in_words(of['machine'], of['versions'])}" for of in facts)
+    return {"places": [*dict.fromkeys(places)], "commits": [*dict.fromkeys(of["commit"] or "unknown" for of in facts)]}

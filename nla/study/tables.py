@@ -1,0 +1,149 @@
+"""The results of a study as Markdown: what each method reaches, whom it beats, and what its weight does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from nla.study.comparisons import METRICS
+
+SMALLEST_P = 0.001
+"""What is smaller is told as such: that is below what a few thousand resamples can tell apart."""
+
+
+def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str:
+    """The README of the study `name`, which is made by `dvc repro` in its folder; `figures` are paths of pictures."""
+    parts = [f"# {name}", "", *_introduction(results), ""]
+    parts += [line for path in figures for line in (f"![{_caption(path)}]({path})", "")]
+    for title, condition in results["conditions"].items():
+        parts += [f"## {title}", "", *figures_table(condition), "", *comparison_table(condition, results["reference"])]
+        if any(of["claims"] for of in condition["methods"].values()):
+            parts += ["", *claims_table(condition)]
+        parts += ["", *_conditions_of(condition, name), ""]
+    return "\n".join(parts)
+
+
+def figures_table(condition: Mapping[str, Any]) -> list[str]:
+    """A row a method; bold where it is better than its best rival and the 95 % interval says so too."""
+    head = ["method", "n", "accuracy %", "mean accuracy %", "macro-F1 %", "last epoch %", "best on test %", "minutes"]
+    return _table(head, (_figures_row(name, of) for name, of in condition["methods"].items()))
+
+
+def comparison_table(condition: Mapping[str, Any], reference: str) -> list[str]:
+    """Differences in points with their 95 % intervals and Holm's p, against the best rival and the reference."""
+    kinds = {"rival": "its best rival", "reference": reference}
+    titles = [f"{metric.replace('_', ' ')} against {of}" for of in kinds.values() for metric in METRICS]
+    head = ["method", *(column for title in titles for column in (title, "p"))]
+    rows = [
+        [name, *(cell for kind in kinds for metric in METRICS for cell in _against(of, metric, kind))]
+        for name, of in condition["methods"].items()
+    ]
+    return _table(head, rows)
+
+
+def claims_table(condition: Mapping[str, Any]) -> list[str]:
+    """What the weights of the training samples say, early -> late in training; only what could be asked."""
+    methods = condition["methods"]
+    asked = {
+        key: title for key, title in CLAIMS.items() if any(f"late.{key}" in of["claims"] for of in methods.values())
+    }
+    rows = [[name, *(_moments(of["claims"], key) for key in asked)] for name, of in methods.items()]
+    return _table(["method", *asked.values()], rows)
+
+
+CLAIMS = {
+    "flipped_auroc": "flipped labels by weight (AUROC)",
+    "flipped_auroc_p_GT": "by p_GT alone",
+    "doubtful_weight": "weight of the most ambiguous fifth / mean",
+    "weight_correlation": "weight with doubt (Spearman)",
+    "ambiguity_correlation": "1 - abs(p_GT - p_NN) with doubt",
+    "minority_of_top_tenth": "minorities in the top tenth by weight",
+}
+
+
+def _introduction(results: Mapping[str, Any]) -> Iterator[str]:
+    rows, resamples = results["test"]["rows"], results["resamples"]
+    yield f"Made by `python -m pipelines.study_report` from `records/`. Protocol: {results['protocol']}."
+    yield f"All figures are on the {rows:,} test rows, mean ± standard deviation over n trainings with different seeds."
+    yield "*last epoch* and *best on test* are accuracies too; the latter is what choosing the epoch on test would have"
+    yield "claimed, with what that adds to the epoch chosen on validation. It chooses nothing here."
+    yield ""
+    yield "Differences are in points, paired by seed and test row, with their 95 % interval: a bootstrap that draws seeds"
+    yield f"and test rows ({resamples:,} times); with one seed, rows alone, and then it says nothing about other seeds."
+    yield "With three to five seeds such an interval is cautious where seeds agree in level, and too narrow where they do"
+    yield "not. The best rival is the other method with the highest mean on test, which is named. p is two-sided and"
+    yield "corrected by Holm for all comparisons of its table. Bold: the interval against the best rival is above zero."
+
+
+def _figures_row(name: str, of: Mapping[str, Any]) -> list[str]:
+    claimed = of["best_on_test"]
+    return [
+        name,
+        str(of["accuracy"]["n"]),
+        *(_bold(_percent(of[metric]), _is_best(of, metric)) for metric in METRICS),
+        _percent(of["macro_f1"]),
+        _percent(of["last"]["accuracy"]),
+        f"{_percent(claimed['accuracy'])} ({100 * claimed['surplus']['mean']:+.2f})",
+        f"{of['seconds']['mean'] / 60:.1f}",
+    ]
+
+
+def _is_best(of: Mapping[str, Any], metric: str) -> bool:
+    against = of["against"].get(metric, {})
+    return "rival" in against and against["rival"]["low"] > 0
+
+
+def _against(of: Mapping[str, Any], metric: str, kind: str) -> tuple[str, str]:
+    """The difference and its p."""
+    against = of["against"].get(metric, {}).get(kind)
+    if against is None:
+        return "", ""
+    low, value, high = (100 * against[name] for name in ("low", "difference", "high"))
+    whom = f" {against['method']}" if kind == "rival" else ""
+    p = against["p_holm"]
+    return f"{value:+.2f} ({low:+.2f} to {high:+.2f}){whom}", f"< {SMALLEST_P}" if p < SMALLEST_P else f"{p:.3f}"
+
+
+def _moments(claims: Mapping[str, Any], key: str) -> str:
+    if f"late.{key}" not in claims:
+        return ""
+    text = " -> ".join(_plain(claims[f"{moment}.{key}"]) for moment in ("early", "late"))
+    return f"{text} (of all {_plain(claims['minority_share'])})" if key == "minority_of_top_tenth" else text
+
+
+def _conditions_of(condition: Mapping[str, Any], name: str) -> Iterator[str]:
+    seeds = ", ".join(map(str, condition["seeds"]))
+    counts = sorted({of["accuracy"]["n"] for of in condition["methods"].values()})
+    trainings = " or ".join(map(str, counts))
+    yield f"`dvc repro` in `studies/{name}`; seeds {seeds}, n = {trainings} trainings a row. {'. '.join(condition['made_by']['places'])}."
+    yield f"Code: {', '.join(condition['made_by']['commits'])}."
+
+
+def _percent(spread: Mapping[str, Any]) -> str:
+    return _with_std(spread, 100, 2)
+
+
+def _plain(spread: Mapping[str, Any]) -> str:
+    return _with_std(spread, 1, 3)
+
+
+def _with_std(spread: Mapping[str, Any], scale: float, digits: int) -> str:
+    """A mean with its standard deviation, if it has one."""
+    mean = f"{scale * spread['mean']:.{digits}f}"
+    return mean if spread["std"] is None else f"{mean} ± {scale * spread['std']:.{digits}f}"
+
+
+def _bold(text: str, is_bold: bool) -> str:
+    return f"**{text}**" if is_bold else text
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [_line(head), _line(["---"] * len(head)), *(_line(row) for row in rows)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '\\|') for cell in cells)} |"
+
+
+def _caption(path: str) -> str:
+    return path.rsplit("/", 1)[-1].removesuffix(".png").replace("_", " ")
