@@ -13,7 +13,8 @@ SMALLEST_P = 0.001
 
 def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str:
     """The README of the study `name`, which is made by `dvc repro` in its folder; `figures` are paths of pictures."""
-    parts = [f"# {name}", "", *_introduction(results), ""]
+    known = {"protocol": results["protocol"], "rows": results["test"]["rows"], "resamples": results["resamples"]}
+    parts = [f"# {name}", "", INTRODUCTION.format(**known), ""]
     parts += [line for path in figures for line in (f"![{_caption(path)}]({path})", "")]
     for title, condition in results["conditions"].items():
         parts += [f"## {title}", "", *figures_table(condition), "", *comparison_table(condition, results["reference"])]
@@ -42,7 +43,7 @@ def comparison_table(condition: Mapping[str, Any], reference: str) -> list[str]:
 
 
 def claims_table(condition: Mapping[str, Any]) -> list[str]:
-    """What the weights of the training samples say, early -> late in training; only what could be asked."""
+    """What the weights of the training samples say, early → late in training; only what could be asked."""
     methods = condition["methods"]
     asked = {
         key: title for key, title in CLAIMS.items() if any(f"late.{key}" in of["claims"] for of in methods.values())
@@ -50,6 +51,17 @@ def claims_table(condition: Mapping[str, Any]) -> list[str]:
     rows = [[name, *(_moments(of["claims"], key) for key in asked)] for name, of in methods.items()]
     return _table(["method", *asked.values()], rows)
 
+
+INTRODUCTION = """Made by `python -m pipelines.study_report` from `records/`. Protocol: {protocol}. All figures are on
+the {rows:,} test rows: mean ± standard deviation over n trainings with different seeds. *Last epoch* and *best on test*
+are accuracies too. The latter is what choosing the epoch on test would have claimed, with what that adds to the epoch
+that validation chose; it chooses nothing here.
+
+Differences are in points, paired by seed and test row, with their 95 % interval: a bootstrap that draws seeds and test
+rows {resamples:,} times. With three to five seeds it is cautious where seeds reach the same level, and too narrow where
+they do not. The best rival is the other method with the highest mean on test. p is two-sided, and corrected by Holm
+over all comparisons of its table. Bold: the interval against the best rival is above zero."""
+ONE_SEED = "One seed: the intervals draw test rows alone, so they are of these trainings, not of the methods."
 
 CLAIMS = {
     "flipped_auroc": "flipped labels by weight (AUROC)",
@@ -59,20 +71,6 @@ CLAIMS = {
     "ambiguity_correlation": "1 - abs(p_GT - p_NN) with doubt",
     "minority_of_top_tenth": "minorities in the top tenth by weight",
 }
-
-
-def _introduction(results: Mapping[str, Any]) -> Iterator[str]:
-    rows, resamples = results["test"]["rows"], results["resamples"]
-    yield f"Made by `python -m pipelines.study_report` from `records/`. Protocol: {results['protocol']}."
-    yield f"All figures are on the {rows:,} test rows, mean ± standard deviation over n trainings with different seeds."
-    yield "*last epoch* and *best on test* are accuracies too; the latter is what choosing the epoch on test would have"
-    yield "claimed, with what that adds to the epoch chosen on validation. It chooses nothing here."
-    yield ""
-    yield "Differences are in points, paired by seed and test row, with their 95 % interval: a bootstrap that draws seeds"
-    yield f"and test rows ({resamples:,} times); with one seed, rows alone, and then it says nothing about other seeds."
-    yield "With three to five seeds such an interval is cautious where seeds agree in level, and too narrow where they do"
-    yield "not. The best rival is the other method with the highest mean on test, which is named. p is two-sided and"
-    yield "corrected by Holm for all comparisons of its table. Bold: the interval against the best rival is above zero."
 
 
 def _figures_row(name: str, of: Mapping[str, Any]) -> list[str]:
@@ -99,24 +97,26 @@ def _against(of: Mapping[str, Any], metric: str, kind: str) -> tuple[str, str]:
     if against is None:
         return "", ""
     low, value, high = (100 * against[name] for name in ("low", "difference", "high"))
-    whom = f" {against['method']}" if kind == "rival" else ""
+    whom = f" ({against['method']})" if kind == "rival" else ""
     p = against["p_holm"]
-    return f"{value:+.2f} ({low:+.2f} to {high:+.2f}){whom}", f"< {SMALLEST_P}" if p < SMALLEST_P else f"{p:.3f}"
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]{whom}", f"< {SMALLEST_P}" if p < SMALLEST_P else f"{p:.3f}"
 
 
 def _moments(claims: Mapping[str, Any], key: str) -> str:
     if f"late.{key}" not in claims:
         return ""
-    text = " -> ".join(_plain(claims[f"{moment}.{key}"]) for moment in ("early", "late"))
+    text = " → ".join(_plain(claims[f"{moment}.{key}"]) for moment in ("early", "late"))
     return f"{text} (of all {_plain(claims['minority_share'])})" if key == "minority_of_top_tenth" else text
 
 
 def _conditions_of(condition: Mapping[str, Any], name: str) -> Iterator[str]:
-    seeds = ", ".join(map(str, condition["seeds"]))
+    seeds, made_by = ", ".join(map(str, condition["seeds"])), condition["made_by"]
     counts = sorted({of["accuracy"]["n"] for of in condition["methods"].values()})
-    trainings = " or ".join(map(str, counts))
-    yield f"`dvc repro` in `studies/{name}`; seeds {seeds}, n = {trainings} trainings a row. {'. '.join(condition['made_by']['places'])}."
-    yield f"Code: {', '.join(condition['made_by']['commits'])}."
+    n = " or ".join(map(str, counts))
+    yield f"`dvc repro` in `studies/{name}`: seeds {seeds}, n = {n} a row. {'. '.join(made_by['places'])}."
+    yield f"Code: {', '.join(made_by['commits'])}."
+    if counts[0] == 1:
+        yield ONE_SEED
 
 
 def _percent(spread: Mapping[str, Any]) -> str:
@@ -142,7 +142,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '\\|') for cell in cells)} |"
+    return f"| {' | '.join(cells)} |"
 
 
 def _caption(path: str) -> str:

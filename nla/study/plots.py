@@ -1,0 +1,249 @@
+"""What a study found, in pictures; each function takes the dict of nla.study.results and returns a Figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nla.evaluation.plots.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    VERMILLION,
+    headline,
+    percent,
+    percent_axis,
+    styled,
+)
+
+COLORS = (BLUE, VERMILLION, GREEN, ORANGE, "#cc79a7", "#56b4e9", INK)  # Okabe and Ito's, black for the last
+MARKERS = "osD^vPX*"
+"""With eight of them no two methods look alike before the 56th."""
+DODGE = 0.12
+"""Part of the smallest step of the noise rate over which the methods of one rate are spread."""
+ROW = 0.3
+"""Inches a row of a chart of rows."""
+
+
+class Row(NamedTuple):
+    """A method under a condition."""
+
+    condition: str
+    method: str
+    figures: Mapping[str, Any]
+
+
+def pictures(results: Mapping[str, Any]) -> dict[str, Figure]:
+    """All that these results are enough for, by name."""
+    found = {}
+    if len({of["noise_rate"] for of in results["conditions"].values()}) > 1:
+        found["accuracy_by_noise"] = accuracy_by_noise(results, "accuracy")
+        found["mean_accuracy_by_noise"] = accuracy_by_noise(results, "mean_accuracy")
+    if any(_rows_against(results, "accuracy")):
+        found["against_best_rival"] = against_best_rival(results)
+    found["best_on_test"] = best_on_test(results)
+    if any(_rows_with_flips(results)):
+        found["flipped_by_weight"] = flipped_by_weight(results)
+    return found
+
+
+@styled
+def accuracy_by_noise(results: Mapping[str, Any], metric: str) -> Figure:
+    """Mean and standard deviation over seeds against the noise rate, a line a method and a panel an imbalance and kind.
+
+    Labels without noise belong to every kind.
+    """
+    panels = _panels(results["conditions"])
+    figure = Figure(figsize=(max(7.5, 3.9 * len(panels)), 4.8), layout="constrained")
+    axes_P = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    methods = _methods(results)
+    for axes, (title, conditions) in zip(axes_P, panels.items(), strict=True):
+        rates = sorted({of["noise_rate"] for of in conditions})
+        step = min(np.diff(rates), default=1.0)
+        for m, method in enumerate(methods):
+            shift = DODGE * step * (m - (len(methods) - 1) / 2) / max(1, len(methods) - 1)
+            _draw_line(axes, [of for of in conditions if method in of["methods"]], method, metric, shift, _look(m))
+        axes.set(xlabel=f"wrong training labels, {title}", xticks=rates)
+        percent_axis(axes.xaxis)
+        axes.grid(axis="y")
+    axes_P[0].set_ylabel(f"{_words(metric)} on test")
+    percent_axis(axes_P[0].yaxis)
+    handles, labels = axes_P[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
+    n = _trainings(results)
+    headline(axes_P[0], f"{_words(metric).capitalize()} against label noise", f"mean ± standard deviation, {n}")
+    return figure
+
+
+@styled
+def against_best_rival(results: Mapping[str, Any], metric: str = "accuracy") -> Figure:
+    """Paired differences from the best rival with their 95 % intervals, a row a method, the conditions apart."""
+    rows = list(_rows_against(results, metric))
+    figure, axes = _chart_of_rows(rows)
+    for y, row in zip(_heights(rows), rows, strict=True):
+        rival = row.figures["against"][metric]["rival"]
+        low, value, high = rival["low"], rival["difference"], rival["high"]
+        color = BLUE if low > 0 else VERMILLION if high < 0 else MUTED
+        axes.errorbar(value, y, xerr=[[value - low], [high - value]], fmt="o", ms=5, color=color, capsize=3, lw=1.6)
+        text = f"{100 * value:+.1f} to {rival['method']}, p {_p(rival['p_holm'])}"
+        axes.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=MUTED)
+    axes.axvline(0, color=INK, lw=1, ls=(0, (4, 3)))
+    axes.set_xlabel(f"difference of {_words(metric)}, with its 95 % interval")
+    percent_axis(axes.xaxis)
+    better = sum(row.figures["against"][metric]["rival"]["low"] > 0 for row in rows)
+    title = f"{better} of {len(rows)} surely above their best rival" if better else "None surely above its best rival"
+    headline(axes, title, "blue: above, red: below; p corrected by Holm within a condition")
+    return figure
+
+
+@styled
+def best_on_test(results: Mapping[str, Any]) -> Figure:
+    """Accuracy of the epoch that validation chose, and what the best epoch on test would have claimed."""
+    rows = list(_rows(results))
+    figure, axes = _chart_of_rows(rows)
+    for y, row in zip(_heights(rows), rows, strict=True):
+        chosen, claimed = row.figures["accuracy"]["mean"], row.figures["best_on_test"]["accuracy"]["mean"]
+        axes.plot([chosen, claimed], [y, y], color=FAINT, lw=1.6, zorder=1)
+        axes.plot(chosen, y, "o", ms=6, color=BLUE, label="chosen on validation" if y == 0 else None)
+        axes.plot(
+            claimed, y, "o", ms=6, mfc="white", mec=VERMILLION, label="best on test" if y == 0 else None, zorder=3
+        )
+        surplus = 100 * row.figures["best_on_test"]["surplus"]["mean"]
+        place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8.5, "color": MUTED}
+        axes.annotate(f"{percent(chosen)}  {surplus:+.1f}", (1.02, y), **place)
+    axes.set_xlabel("accuracy on test")
+    percent_axis(axes.xaxis)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, borderpad=0, columnspacing=1.6)
+    mean = np.mean([row.figures["best_on_test"]["surplus"]["mean"] for row in rows])
+    title = f"Choosing the epoch on test would claim {100 * mean:.1f} points more"
+    headline(axes, title, f"mean over {_trainings(results)}", lift=18)
+    return figure
+
+
+@styled
+def flipped_by_weight(results: Mapping[str, Any]) -> Figure:
+    """How well a low weight, and a low p_GT, tell flipped training labels: AUROC, from early to late in training."""
+    rows = list(_rows_with_flips(results))
+    figure, axes = _chart_of_rows(rows)
+    for y, row in zip(_heights(rows), rows, strict=True):
+        for key, color, lift in (("flipped_auroc", BLUE, -0.14), ("flipped_auroc_p_GT", ORANGE, 0.14)):
+            early, late = (row.figures["claims"][f"{moment}.{key}"]["mean"] for moment in ("early", "late"))
+            arrow = {"arrowstyle": "-|>", "color": color, "lw": 1.6, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", (late, y + lift), (early, y + lift), arrowprops=arrow)
+            axes.plot(early, y + lift, "o", ms=4, color=color)
+            axes.plot(late, y + lift, alpha=0)  # an arrow widens no limits
+    axes.axvline(0.5, color=INK, lw=1, ls=(0, (4, 3)))
+    axes.set_xlabel("AUROC, from early to late in training; 0.5 is chance")
+    looks = [Line2D([], [], color=color, lw=2) for color in (BLUE, ORANGE)]
+    axes.legend(
+        looks, ["by the weight", "by p_GT alone"], loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2,
+        borderpad=0,
+    )  # fmt: skip
+    late = [
+        [row.figures["claims"][f"late.{key}"]["mean"] for key in ("flipped_auroc", "flipped_auroc_p_GT")]
+        for row in rows
+    ]
+    better = sum(weight > plain for weight, plain in late)
+    headline(
+        axes,
+        f"Late, the weight tells flipped labels better than p_GT in {better} of {len(rows)}",
+        _trainings(results),
+        lift=18,
+    )
+    return figure
+
+
+def _rows(results: Mapping[str, Any]) -> Iterator[Row]:
+    for condition, of in results["conditions"].items():
+        for method, figures in of["methods"].items():
+            yield Row(condition, method, figures)
+
+
+def _rows_against(results: Mapping[str, Any], metric: str) -> Iterator[Row]:
+    return (row for row in _rows(results) if "rival" in row.figures["against"].get(metric, {}))
+
+
+def _rows_with_flips(results: Mapping[str, Any]) -> Iterator[Row]:
+    return (row for row in _rows(results) if "late.flipped_auroc" in row.figures["claims"])
+
+
+def _heights(rows: Sequence[Row]) -> list[float]:
+    """Down from 0, with room for the name of each condition above its first row."""
+    heights, y = list[float](), -1.0
+    for i, row in enumerate(rows):
+        y += 1.0 if i == 0 or row.condition == rows[i - 1].condition else 2.0
+        heights.append(y)
+    return heights
+
+
+def _chart_of_rows(rows: Sequence[Row]) -> tuple[Figure, Axes]:
+    """Axes with a row a method, and the conditions written above theirs."""
+    heights = _heights(rows)
+    figure = Figure(figsize=(7.5, 1.9 + ROW * (heights[-1] + 2)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_yticks(heights, [row.method for row in rows])
+    axes.set_ylim(heights[-1] + 0.7, -1.7)
+    for i, (y, row) in enumerate(zip(heights, rows, strict=True)):
+        if i == 0 or row.condition != rows[i - 1].condition:
+            place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontweight": "bold", "fontsize": 9}
+            axes.annotate(row.condition, (0.01, y - 1), **place)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    return figure, axes
+
+
+def _panels(conditions: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Conditions by kind of noise and imbalance, in words, by rising noise."""
+    kinds = dict.fromkeys((of["noise_kind"], of["imbalance_factor"]) for of in conditions.values() if of["noise_rate"])
+    panels = {}
+    for kind, factor in kinds:
+        own = [of for of in conditions.values() if of["imbalance_factor"] == factor]
+        title = kind if factor is None else f"{kind}, imbalance {factor:g}"
+        panels[title] = sorted(
+            (of for of in own if of["noise_kind"] == kind or not of["noise_rate"]), key=lambda of: of["noise_rate"]
+        )
+    return panels
+
+
+def _draw_line(
+    axes: Axes,
+    conditions: Sequence[Mapping[str, Any]],
+    method: str,
+    metric: str,
+    shift: float,
+    look: Mapping[str, Any],
+) -> None:
+    rate = [of["noise_rate"] + shift for of in conditions]
+    spreads = [of["methods"][method][metric] for of in conditions]
+    mean, std = [s["mean"] for s in spreads], [s["std"] or 0.0 for s in spreads]
+    axes.errorbar(rate, mean, yerr=std, label=method, ms=5, lw=1.6, capsize=2.5, elinewidth=1.1, **look)
+
+
+def _look(number: int) -> dict[str, Any]:
+    return {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
+
+
+def _methods(results: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(row.method for row in _rows(results)))
+
+
+def _trainings(results: Mapping[str, Any]) -> str:
+    """In words: how many seeds."""
+    counts = sorted({row.figures["accuracy"]["n"] for row in _rows(results)})
+    return f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

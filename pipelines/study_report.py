@@ -1,0 +1,68 @@
+"""Stage of a study, run in its folder: runs.json, records/ and data/test.parquet -> results.json, README.md, figures/."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nla.console import run_stage, say
+from nla.data.loader import load_samples
+from nla.errors import DataError
+from nla.evaluation.plots.style import write_png
+from nla.paths import workspace
+from nla.records import read_json, write_json
+from nla.study.plots import pictures
+from nla.study.record import Record, read_record
+from nla.study.results import study_results
+from nla.study.tables import report
+
+MANIFEST, RECORDS, TEST = Path("runs.json"), Path("records"), Path("data/test.parquet")
+RESULTS, README, FIGURES = Path("results.json"), Path("README.md"), Path("figures")
+
+
+def main() -> None:
+    """Measures, compares, draws and writes."""
+    manifest = read_json(MANIFEST)
+    test = load_samples(TEST)
+    results = study_results(read_runs(manifest), test.label_N, test.classes, manifest["reference"])
+    shutil.rmtree(FIGURES, ignore_errors=True)
+    for name, figure in pictures(results).items():
+        write_png(figure, FIGURES / f"{name}.png")
+    README.write_text(report(results, workspace().name, sorted(map(Path.as_posix, FIGURES.glob("*.png")))))
+    write_json(RESULTS, results)
+    for condition, of in results["conditions"].items():
+        say(headline(condition, of))
+
+
+def read_runs(manifest: Mapping[str, Any]) -> list[Record]:
+    """The records that the manifest names, as it names them: a method may have got another name since.
+
+    Raises DataError where one is missing or damaged, or where there is none.
+    """
+    paths = {run["record"]: RECORDS / f"{run['record']}.parquet" for run in manifest["runs"]}
+    if lost := [str(path) for path in paths.values() if not path.is_file()]:
+        raise DataError(f"{len(lost)} of {len(paths)} records are missing, such as {lost[0]}: run `dvc repro study`")
+    if not paths:
+        raise DataError(f"{MANIFEST} names no training: run `dvc repro -f study`")
+    return [
+        replace(read_record(paths[run["record"]]), **{name: run[name] for name in ("method", "condition", "seed")})
+        for run in manifest["runs"]
+    ]
+
+
+def headline(condition: str, of: Mapping[str, Any]) -> str:
+    """The best method in a line."""
+    name, best = max(of["methods"].items(), key=lambda item: item[1]["accuracy"]["mean"])
+    line = f"{condition}: {name} is best with {best['accuracy']['mean']:.2%} over {best['accuracy']['n']} seeds"
+    rival = best["against"].get("accuracy", {}).get("rival")
+    if rival is None:
+        return line
+    interval = f"{100 * rival['low']:+.2f} to {100 * rival['high']:+.2f}"
+    return f"{line}, {100 * rival['difference']:+.2f} points ({interval}) against {rival['method']}"
+
+
+if __name__ == "__main__":
+    run_stage(main)
