@@ -1,4 +1,7 @@
-"""Stage of a study, run in its folder: runs.json, records/ and data/test.parquet -> results.json, README.md, figures/."""
+"""Stage of a study, run in its folder: runs.json, records/, data/test.parquet -> results.json, README.md, figures/.
+
+Nothing is trained. The same records give the same bytes.
+"""
 
 from __future__ import annotations
 

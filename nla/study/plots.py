@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import blended_transform_factory
 
 from nla.evaluation.plots.style import (
     BLUE,
@@ -31,6 +32,11 @@ DODGE = 0.12
 """Part of the smallest step of the noise rate over which the methods of one rate are spread."""
 ROW = 0.3
 """Inches a row of a chart of rows."""
+
+
+FLIPPED = ("flipped_auroc", "flipped_auroc_p_GT")
+CHOSEN: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 6, "color": BLUE}
+CLAIMED: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 6, "mfc": "white", "mec": VERMILLION}
 
 
 class Row(NamedTuple):
@@ -93,8 +99,8 @@ def against_best_rival(results: Mapping[str, Any], metric: str = "accuracy") -> 
         low, value, high = rival["low"], rival["difference"], rival["high"]
         color = BLUE if low > 0 else VERMILLION if high < 0 else MUTED
         axes.errorbar(value, y, xerr=[[value - low], [high - value]], fmt="o", ms=5, color=color, capsize=3, lw=1.6)
-        text = f"{100 * value:+.1f} to {rival['method']}, p {_p(rival['p_holm'])}"
-        axes.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=MUTED)
+        text = f"{100 * value:+.1f} against {rival['method']}, p {_p(rival['p_holm'])}"
+        _beside(axes, y, text)
     axes.axvline(0, color=INK, lw=1, ls=(0, (4, 3)))
     axes.set_xlabel(f"difference of {_words(metric)}, with its 95 % interval")
     percent_axis(axes.xaxis)
@@ -110,18 +116,14 @@ def best_on_test(results: Mapping[str, Any]) -> Figure:
     rows = list(_rows(results))
     figure, axes = _chart_of_rows(rows)
     for y, row in zip(_heights(rows), rows, strict=True):
-        chosen, claimed = row.figures["accuracy"]["mean"], row.figures["best_on_test"]["accuracy"]["mean"]
-        axes.plot([chosen, claimed], [y, y], color=FAINT, lw=1.6, zorder=1)
-        axes.plot(chosen, y, "o", ms=6, color=BLUE, label="chosen on validation" if y == 0 else None)
-        axes.plot(
-            claimed, y, "o", ms=6, mfc="white", mec=VERMILLION, label="best on test" if y == 0 else None, zorder=3
-        )
-        surplus = 100 * row.figures["best_on_test"]["surplus"]["mean"]
-        place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8.5, "color": MUTED}
-        axes.annotate(f"{percent(chosen)}  {surplus:+.1f}", (1.02, y), **place)
+        chosen, of = row.figures["accuracy"]["mean"], row.figures["best_on_test"]
+        axes.plot([chosen, of["accuracy"]["mean"]], [y, y], color=FAINT, lw=1.6, zorder=1)
+        axes.plot(chosen, y, **CHOSEN)
+        axes.plot(of["accuracy"]["mean"], y, **CLAIMED)
+        _beside(axes, y, f"{percent(chosen)}  {100 * of['surplus']['mean']:+.1f}")
     axes.set_xlabel("accuracy on test")
     percent_axis(axes.xaxis)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, borderpad=0, columnspacing=1.6)
+    _legend_above(axes, {"chosen on validation": CHOSEN, "best on test": CLAIMED})
     mean = np.mean([row.figures["best_on_test"]["surplus"]["mean"] for row in rows])
     title = f"Choosing the epoch on test would claim {100 * mean:.1f} points more"
     headline(axes, title, f"mean over {_trainings(results)}", lift=18)
@@ -134,30 +136,18 @@ def flipped_by_weight(results: Mapping[str, Any]) -> Figure:
     rows = list(_rows_with_flips(results))
     figure, axes = _chart_of_rows(rows)
     for y, row in zip(_heights(rows), rows, strict=True):
-        for key, color, lift in (("flipped_auroc", BLUE, -0.14), ("flipped_auroc_p_GT", ORANGE, 0.14)):
+        for key, color, lift in zip(FLIPPED, (BLUE, ORANGE), (-0.14, 0.14), strict=True):
             early, late = (row.figures["claims"][f"{moment}.{key}"]["mean"] for moment in ("early", "late"))
             arrow = {"arrowstyle": "-|>", "color": color, "lw": 1.6, "shrinkA": 0, "shrinkB": 0}
             axes.annotate("", (late, y + lift), (early, y + lift), arrowprops=arrow)
-            axes.plot(early, y + lift, "o", ms=4, color=color)
-            axes.plot(late, y + lift, alpha=0)  # an arrow widens no limits
-    axes.axvline(0.5, color=INK, lw=1, ls=(0, (4, 3)))
+            axes.plot([early, late], [y + lift] * 2, "o", ms=4, color=color, markevery=[0])
+    axes.axvline(0.5, color=INK, lw=1, ls=(0, (4, 3)), zorder=0)
     axes.set_xlabel("AUROC, from early to late in training; 0.5 is chance")
-    looks = [Line2D([], [], color=color, lw=2) for color in (BLUE, ORANGE)]
-    axes.legend(
-        looks, ["by the weight", "by p_GT alone"], loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2,
-        borderpad=0,
-    )  # fmt: skip
-    late = [
-        [row.figures["claims"][f"late.{key}"]["mean"] for key in ("flipped_auroc", "flipped_auroc_p_GT")]
-        for row in rows
-    ]
+    _legend_above(axes, {"by the weight": {"color": BLUE}, "by p_GT alone": {"color": ORANGE}})
+    late = [[row.figures["claims"][f"late.{key}"]["mean"] for key in FLIPPED] for row in rows]
     better = sum(weight > plain for weight, plain in late)
-    headline(
-        axes,
-        f"Late, the weight tells flipped labels better than p_GT in {better} of {len(rows)}",
-        _trainings(results),
-        lift=18,
-    )
+    title = f"Late, the weight tells flipped labels better than p_GT in {better} of {len(rows)}"
+    headline(axes, title, f"mean over {_trainings(results)}", lift=18)
     return figure
 
 
@@ -193,11 +183,24 @@ def _chart_of_rows(rows: Sequence[Row]) -> tuple[Figure, Axes]:
     axes.set_ylim(heights[-1] + 0.7, -1.7)
     for i, (y, row) in enumerate(zip(heights, rows, strict=True)):
         if i == 0 or row.condition != rows[i - 1].condition:
-            place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontweight": "bold", "fontsize": 9}
-            axes.annotate(row.condition, (0.01, y - 1), **place)
+            place = blended_transform_factory(axes.transAxes, axes.transData)
+            words = axes.text(0.01, y - 1, row.condition, transform=place, va="center", fontsize=9, fontweight="bold")
+            words.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     return figure, axes
+
+
+def _legend_above(axes: Axes, looks: Mapping[str, Mapping[str, Any]]) -> None:
+    handles = [Line2D([], [], label=name, **look) for name, look in looks.items()]
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
+    axes.legend(handles=handles, **place, ncols=len(handles), columnspacing=1.6)
+
+
+def _beside(axes: Axes, y: float, text: str) -> None:
+    """Writes to the right of the axes."""
+    place = blended_transform_factory(axes.transAxes, axes.transData)
+    axes.text(1.02, y, text, transform=place, va="center", fontsize=8.5, color=MUTED)
 
 
 def _panels(conditions: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

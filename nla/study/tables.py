@@ -52,8 +52,9 @@ def claims_table(condition: Mapping[str, Any]) -> list[str]:
     return _table(["method", *asked.values()], rows)
 
 
-INTRODUCTION = """Made by `python -m pipelines.study_report` from `records/`. Protocol: {protocol}. All figures are on
-the {rows:,} test rows: mean ± standard deviation over n trainings with different seeds. *Last epoch* and *best on test*
+INTRODUCTION = """Made by `python -m pipelines.study_report` from `records/`. Protocol: {protocol}.
+
+All figures are on the {rows:,} test rows: mean ± standard deviation over n trainings with different seeds. *Last epoch* and *best on test*
 are accuracies too. The latter is what choosing the epoch on test would have claimed, with what that adds to the epoch
 that validation chose; it chooses nothing here.
 

@@ -60,7 +60,7 @@ def _record(
     kind, rate, factor = condition
     rng = np.random.default_rng([seed, len(method), int(100 * skill), int(100 * rate)])
     hard_N = np.random.default_rng(0).normal(size=len(label_N))  # the same for all
-    steps = (skill - rate - 0.1 * abs(epoch - 4) + 0.03 * rng.normal() for epoch in range(EPOCHS))
+    steps = (skill - rate - 0.1 * abs(epoch - 4) + 0.1 * rng.normal() for epoch in range(EPOCHS))
     classes = int(label_N.max()) + 1
     predicted = [
         np.where(s + 0.4 * rng.normal(size=len(label_N)) > hard_N, label_N, (label_N + 1) % classes) for s in steps
