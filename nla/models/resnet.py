@@ -6,9 +6,6 @@ Beyond the original: `width` channels in the first stage, stems for images of 48
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -46,18 +43,18 @@ def _stem(kind: str, channels_in: int, width: int) -> tuple[nn.Conv2d, nn.Module
     return nn.Conv2d(channels_in, width, 3, stride, padding=1, bias=False), nn.Identity()
 
 
-class CosineLinear(nn.Module):
+class CosineLinear(nn.Linear):
     """Features [N, D] -> COSINE_SCALE * cos(feature, weight of the class), [N, num_classes]; it has no bias."""
 
     def __init__(self, features: int, num_classes: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(num_classes, features))  # all directions alike; lengths do not matter
+        super().__init__(features, num_classes, bias=False)
+        nn.init.normal_(self.weight)  # all directions alike; lengths do not matter
 
     def forward(self, features_ND: Tensor) -> Tensor:
         return COSINE_SCALE * F.linear(F.normalize(features_ND.float()), F.normalize(self.weight))
 
 
-HEADS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, "cosine": CosineLinear}
+HEADS: dict[str, type[nn.Linear]] = {"linear": nn.Linear, "cosine": CosineLinear}
 
 
 class ResNet(nn.Module):

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nla.data.loader import Samples
 from nla.evaluation.counts import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import predict
+from nla.evaluation.weight import position_weight
 from nla.models.card import load_state
 from nla.models.classifier import Classifier
 from nla.records import read_json, write_json
+from nla.study.claims import weight_claims
 from nla.study.variants import Variant
 from nla.training.checkpoint import Progress, read_group
 from nla.training.job import Job
@@ -55,7 +58,14 @@ def run(job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, mirror: 
     with store.latest() as checkpoint:
         assert checkpoint is not None  # the last epoch's
         predicted = {name: store.predicted(checkpoint, name) for name in ("best", "last")}
-    return Result(progress, store.seen(), predicted["best"], predicted["last"], {})
+        claims = _claims(job, progress, variant, read_group(checkpoint, "positions"))
+    return Result(progress, store.seen(), predicted["best"], predicted["last"], claims)
+
+
+def _claims(job: Job, progress: Progress, variant: Variant, positions: Mapping[str, Tensor]) -> dict[str, Any]:
+    moments = {"early": progress.early_epoch / progress.epochs, "late": (progress.epochs_done - 1) / progress.epochs}
+    early_N2, late_N2 = (positions[moment].numpy() for moment in moments)
+    return weight_claims(early_N2, late_N2, position_weight(job.loss.model_dump()), moments, variant.train_known)
 
 
 class Witness(FolderStore):

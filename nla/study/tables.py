@@ -54,9 +54,9 @@ def claims_table(condition: Mapping[str, Any]) -> list[str]:
 
 INTRODUCTION = """Made by `python -m pipelines.study_report` from `records/`. Protocol: {protocol}.
 
-All figures are on the {rows:,} test rows: mean ± standard deviation over n trainings with different seeds. *Last epoch* and *best on test*
-are accuracies too. The latter is what choosing the epoch on test would have claimed, with what that adds to the epoch
-that validation chose; it chooses nothing here.
+All figures are on the {rows:,} test rows: mean ± standard deviation over n trainings with different seeds. *Last epoch*
+and *best on test* are accuracies too. The latter is what choosing the epoch on test would have claimed, with what that
+adds to the epoch that validation chose; it chooses nothing here.
 
 Differences are in points, paired by seed and test row, with their 95 % interval: a bootstrap that draws seeds and test
 rows {resamples:,} times. With three to five seeds it is cautious where seeds reach the same level, and too narrow where
