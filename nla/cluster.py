@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -25,6 +26,8 @@ SHARE_OF_GPU = 0.125
 LOWER = "lower ray.cpus_per_trial, ray.gpus_per_trial or ray.workers_per_trial"
 WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 """Another process, that looks for nodes which a cloud takes back."""
+PRESTART = "RAY_prestart_worker_first_driver"
+"""Processes for tasks to come; Ray Train asks for others, with an environment of its own."""
 
 
 class Node(NamedTuple):
@@ -41,6 +44,8 @@ class Cluster:
     nodes: tuple[Node, ...]
     logs: Path
     """Ray's full logs on the node of this process."""
+    ours: bool = False
+    """Whether this process has started it, and it ends with this process."""
 
     def share(self, config: RayConfig) -> tuple[int, bool]:
         """(CPUs a worker, whether each has a GPU): as many CPUs as leave a place for every worker.
@@ -91,7 +96,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def connected(config: RayConfig) -> Iterator[Cluster]:
+def connected(config: RayConfig, *, dashboard: bool = False) -> Iterator[Cluster]:
     """A connection to the cluster of `ray.address` or RAY_ADDRESS, else to a Ray of our own that ends with us.
 
     An existing connection of this process is used as it is, and left. Raises TrainingError where nobody answers, and
@@ -106,31 +111,56 @@ def connected(config: RayConfig) -> Iterator[Cluster]:
     if ray.is_initialized():
         yield _cluster()
         return
-    with started() if address == "local" else _joined(address):
+    with started(dashboard=dashboard) if address == "local" else _joined(address):
         yield _cluster()
 
 
 @contextlib.contextmanager
-def started(cpus: int | None = None) -> Iterator[None]:
+def started(cpus: int | None = None, *, dashboard: bool = False) -> Iterator[None]:
     """A Ray of our own, with the CPUs of this machine or so many.
+
+    Args:
+        dashboard: whether it has one. Ray Train asks it inside Ray Tune, and nothing else here does.
 
     Its processes would ask the dashboard of whichever Ray they find here, were they not told of ours.
     """
     port = _free_port()
-    with _environment({API_SERVER: f"http://127.0.0.1:{port}", WATCHER: "0"}):
+    with _environment({API_SERVER: f"http://127.0.0.1:{port}", WATCHER: "0", PRESTART: "0"}):
         try:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=True,
-                dashboard_host="127.0.0.1",
-                dashboard_port=port,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with _few_processes(dashboard):
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=dashboard,
+                    dashboard_host="127.0.0.1",
+                    dashboard_port=port,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
             yield
         finally:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _few_processes(dashboard: bool) -> Iterator[None]:
+    """Has `ray.init` start only what is needed, which none of its parameters can say.
+
+    Left out are the monitor of an autoscaler, that of logs, which no driver here reads, and the server of the
+    dashboard. The agent of the node listens at a free port. Ray would take the same port for each Ray of a machine:
+    the second one's agent tries for 3.5 s to have it, and all else waits for the agent.
+    """
+    node, module = cast(Any, ray._private.node.Node), cast(Any, ray._private.parameter)
+    start, parameters = node.start_api_server, module.RayParams
+    module.RayParams = functools.partial(
+        parameters, no_monitor=True, include_log_monitor=False, dashboard_agent_listen_port=0
+    )
+    if not dashboard:
+        node.start_api_server = lambda self, **_: None
+    try:
+        yield
+    finally:
+        node.start_api_server, module.RayParams = start, parameters
 
 
 @contextlib.contextmanager
@@ -186,5 +216,6 @@ def _free_port() -> int:
 
 def _cluster() -> Cluster:
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    logs = Path(cast(Any, ray._private.worker._global_node).get_logs_dir_path())
-    return Cluster(tuple(Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources), logs)
+    nodes = tuple(Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources)
+    here = cast(Any, ray._private.worker._global_node)
+    return Cluster(nodes, Path(here.get_logs_dir_path()), here.is_head())

@@ -84,7 +84,7 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
             run.forget()
         with recorded(run, uri, study, settings, faces) as (tracker, record):
             with (
-                connected(ray) as cluster,
+                connected(ray, dashboard=ray.workers_per_trial > 1) as cluster,
                 trial_table(settings.num_samples, settings.epochs, settings.objective) as table,
             ):
                 say(f"MLflow run {record.parent}; full logs: {log_file()}, and Ray's in {cluster.logs}")

@@ -89,5 +89,5 @@ def ray_cluster() -> Iterator[Cluster]:
     from nla.config.ray import RayConfig
 
     os.environ.pop("RAY_ADDRESS", None)
-    with started(cpus=2), connected(RayConfig()) as cluster:
+    with started(cpus=2, dashboard=True), connected(RayConfig()) as cluster:
         yield cluster

@@ -127,7 +127,7 @@ class Actor:
     def state(self):
         return get_actor(ray.get_runtime_context().get_actor_id()).state
 
-with connected(RayConfig()):
+with connected(RayConfig(), dashboard=True):
     print(ray.get(Actor.remote().state.remote()))
 """
 
@@ -140,3 +140,26 @@ def test_a_ray_of_our_own_is_not_mistaken_for_another_one() -> None:
         (Path(folder) / "ray/ray_current_cluster").write_text("127.0.0.9:1")
         done = run_python(ALIVE, Path(folder), RAY_TMPDIR=folder)
     assert (done.returncode, done.stdout) == (0, "ALIVE\n"), done.stderr
+
+
+PROCESSES = """
+from pathlib import Path
+import psutil
+from nla.cluster import connected
+from nla.config.ray import RayConfig
+
+with connected(RayConfig()) as cluster:
+    assert cluster.ours
+    processes = psutil.Process().children(recursive=True)
+    print(len(processes), *(name in str([process.cmdline() for process in processes]) for name in {names!r}))
+    print("Failed" in (cluster.logs / "dashboard_agent.log").read_text())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_ray_of_our_own_starts_what_it_needs_and_does_not_wait_for_another(ray_cluster: Cluster) -> None:
+    """One is running already, whose ports are taken."""
+    done = run_python(PROCESSES.format(names=["gcs_server", "log_monitor.py", "dashboard.py"]), ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "4 True False False\nFalse\n", "the two others are the raylet and its agent for environments"

@@ -7,21 +7,24 @@ What the first worker tells travels to the driver, which shows and records it: t
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.fs as pa_fs
 import ray
 import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig, UserCallback
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.backend import BackendConfig
+from ray.train.torch import TorchConfig, get_device
 from ray.train.v2.api.config import FailureConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -34,6 +37,7 @@ from nla.training.loop import Split, train
 from nla.training.mailbox import Letters, Mailbox, relay
 from nla.training.observer import Observer
 from nla.training.store import fetched
+from nla.training.trainer import AloneTrainer
 from nla.training.workers import Workers
 
 POLL, POLL_EVERY = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2"
@@ -69,11 +73,10 @@ def train_on(
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     mailbox: Any = ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here).remote()
     data = split if isinstance(split, ray.ObjectRef) else ray.put(split)
-    spec = {"job": job, "split": data, "cpus": cpus, "gpu": gpu, "mailbox": mailbox}
     os.environ.setdefault(POLL, POLL_EVERY)
-    trainer = TorchTrainer(
-        _work,
-        train_loop_config=spec,
+    trainer = (AloneTrainer if cluster.ours else DataParallelTrainer)(
+        functools.partial(_work, _Spec(job, data, cpus, gpu, mailbox)),  # a configuration the controller would unpack
+        backend_config=TorchConfig() if config.num_workers > 1 else BackendConfig(),
         scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu=gpu, resources_per_worker={"CPU": cpus}),
         run_config=RunConfig(
             name=job.fingerprint,
@@ -113,17 +116,26 @@ def absolute(storage: str) -> str:
     return storage if "://" in storage else str(project_root() / storage)
 
 
-def _work(spec: dict[str, Any]) -> None:
+class _Spec(NamedTuple):
+    """What a worker needs to know."""
+
+    job: Job
+    split: ray.ObjectRef[Split]
+    cpus: int
+    gpu: bool
+    mailbox: Any
+
+
+def _work(spec: _Spec) -> None:
     """What each Ray worker runs. After an NLAError it has nothing to do: a repetition would only meet it again."""
-    mailbox = spec["mailbox"]
-    if ray.get(mailbox.failure.remote()):
+    if ray.get(spec.mailbox.failure.remote()):
         return
-    torch.set_num_threads(spec["cpus"])
-    device = get_device() if spec["gpu"] else torch.device("cpu")  # Ray would give a GPU that it has not shared out
+    torch.set_num_threads(spec.cpus)
+    device = get_device() if spec.gpu else torch.device("cpu")  # Ray would give a GPU that it has not shared out
     try:
-        train(spec["job"], ray.get(spec["split"]), Workers.joined(device), _RayStore(), Letters(mailbox))
+        train(spec.job, ray.get(spec.split), Workers.joined(device), _RayStore(), Letters(spec.mailbox))
     except NLAError as error:
-        ray.get(mailbox.fail.remote(error))
+        ray.get(spec.mailbox.fail.remote(error))
         raise  # the other workers may be waiting for this one: only Ray can end them
 
 
