@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from mlflow_parts import migrated
 from tiny_project import Finished, Project
 
 
@@ -23,7 +24,9 @@ def prepared(shared: Path) -> Project:
     """All is ready for training, and nothing is trained."""
 
     def make(root: Path) -> str:
-        return Project.make(root).dvc("repro", "tune")
+        printed = Project.make(root).dvc("repro", "tune")
+        (root / "mlflow.db").write_bytes(migrated())  # once for all copies
+        return printed
 
     return Project(made_once(shared / "prepared", make)[0])
 
@@ -34,6 +37,7 @@ def finished(prepared: Project, shared: Path) -> Finished:
 
     def make(root: Path) -> str:
         project = prepared.copy(root)
+        (root / "mlflow.db").unlink()  # here it is made on the way, as a user has it
         printed = project.dvc("repro")
         project.commit("finished")
         return printed

@@ -42,6 +42,8 @@ class Nodes:
         """One node, up to `stop` or `kill`."""
         head = ["--head", f"--port={self.port}", f"--dashboard-port={free_port()}", "--dashboard-host=127.0.0.1"]
         where = head if ip == ADDRESSES[0] else [f"--address={self.address}"]
+        # Each agent listens at 127.0.0.1 too, and would try for seconds to have the port of another.
+        where.append(f"--dashboard-agent-listen-port={free_port()}")
         limits = ["--num-cpus=1", "--num-gpus=0", "--object-store-memory=100000000", f"--node-ip-address={ip}"]
         environment = user_environment() | self.environment
         if ip == ADDRESSES[0]:

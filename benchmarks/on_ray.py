@@ -1,0 +1,307 @@
+"""What Ray costs: its start, its part in a step, two workers against two threads, and a model of many GPUs.
+
+    python benchmarks/on_ray.py start COMMIT   a small training by phase and by process, here and at a commit before
+    python benchmarks/on_ray.py step           one worker on Ray Train against the bare loop
+    python benchmarks/on_ray.py workers        two workers of one thread against one worker of two
+    python benchmarks/on_ray.py tables         benchmarks/records/ -> docs/ray.md
+
+What is compared takes turns, each time in a fresh process. Speeds are those of the epochs after the first one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from records import RECORDS, ROOT, conditions, measured_here, read_record, write_record
+
+TRAINING = Path(__file__).with_name("on_ray_training.py")
+START = {"where": "ray", "workers": 1, "threads": 1, "images": 192, "epochs": 3}
+STEADY = {"images": 1536, "epochs": 5}
+ROUNDS = 3
+PHASES = ("imports", "Ray starts", "up to the first step", "training", "up to the result", "Ray ends")
+KINDS = {
+    "driver": "on_ray_training",
+    "worker": "ray::RayTrainWorker",
+    "controller": "ray::TrainController",
+    "mailbox": "ray::Mailbox",
+    "barrier of the workers": "ray::SynchronizationActor",
+    "helpers of Ray Train": "PlacementGroupCleaner|DatasetManager|AutoscalingCoordinator",
+    "agents of the node": "DashboardAgent|RuntimeEnvAgent|dashboard/agent.py|runtime_env/agent",
+    "dashboard": "dashboard.py|ray-dashboard|multiprocessing",
+    "monitors": "monitor.py",
+    "raylet and gcs": "raylet/raylet|gcs/gcs_server",
+    "idle": "ray::IDLE|default_worker.py",
+}
+"""Processes by a pattern of their command lines; the first that fits counts."""
+PAGE = ROOT / "docs/ray.md"
+
+
+def main(what: str, *given: str) -> None:
+    """Measures, or writes the page."""
+    if what == "tables":
+        PAGE.write_text("\n".join(["# What Ray costs", "", INTRODUCTION, *section()]) + "\n")
+    elif what == "start":
+        write_record("ray-start", start(*given))
+    elif what == "step":
+        sides = {"bare": {"where": "bare", "threads": 2}, "ray": {"where": "ray", "workers": 1, "threads": 2}}
+        write_record("ray-step", steady(sides))
+    else:
+        sides = {"threads": {"workers": 1, "threads": 2}, "workers": {"workers": 2, "threads": 1}}
+        write_record("ray-workers", steady({name: {"where": "ray", **side} for name, side in sides.items()}))
+
+
+def start(before: str) -> dict[str, Any]:
+    """The small training at commit `before` and here, in turns."""
+    rounds: dict[str, list[dict[str, Any]]] = {"before": [], "now": []}
+    with tempfile.TemporaryDirectory() as folder:
+        worktree = Path(folder, "before")
+        subprocess.run(["git", "worktree", "add", "-q", "--detach", worktree, before], cwd=ROOT, check=True)
+        try:
+            for _ in range(ROUNDS):
+                for name, code in (("before", worktree), ("now", ROOT)):
+                    rounds[name].append(watched(START, code))
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", worktree], cwd=ROOT, check=True)
+    return {"before_commit": before, "training": START, "rounds": rounds, **measured_here()}
+
+
+def steady(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Images a second of each side, in turns."""
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    for i in range(ROUNDS):
+        for name in list(sides)[:: -1 if i % 2 else 1]:
+            rounds[name].append(watched({**STEADY, **sides[name]}, ROOT)["told"])
+    return {"sides": sides, "training": STEADY, "rounds": rounds, **measured_here()}
+
+
+def watched(training: Mapping[str, Any], code: Path) -> dict[str, Any]:
+    """What a training tells, with its wall seconds and the CPU seconds of all processes by kind."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY")}
+    began = time.time()
+    with tempfile.TemporaryDirectory() as storage:
+        process = subprocess.Popen(
+            [sys.executable, TRAINING, json.dumps({**training, "storage": storage, "began": began})],
+            env=environment | {"PYTHONPATH": str(code)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        used = cpu_seconds(process)
+        wall = time.time() - began
+        assert process.stdout is not None and process.returncode == 0
+        told = json.loads(process.stdout.read().splitlines()[-1])
+    return {"told": told, "wall": wall, "cpu": used}
+
+
+def cpu_seconds(process: subprocess.Popen[str]) -> dict[str, float]:
+    """CPU seconds of a process and all that it starts, by kind, up to a tenth of a second before each ends."""
+    seen: dict[int, tuple[str, float]] = {}
+    first = psutil.Process(process.pid)
+    while process.poll() is None:
+        for member in [first, *first.children(recursive=True)]:
+            try:
+                times, command = member.cpu_times(), " ".join(member.cmdline())
+            except psutil.Error:
+                continue
+            if command:
+                seen[member.pid] = (command, times.user + times.system)
+        time.sleep(0.1)
+    found: Counter[str] = Counter()
+    for command, seconds in seen.values():
+        found[next((kind for kind, pattern in KINDS.items() if re.search(pattern, command)), "other")] += seconds
+    return dict(found)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A model of many GPUs, not a measurement: each has its own batch, and gradients are averaged once a step.
+
+    A ring all-reduce sends 2 (n - 1) / n of the gradients' bytes through the slowest link in 2 (n - 1) rounds
+    (Patarasuk and Yuan, 2009). DDP sends gradients that are ready while the others are still computed: all but the last
+    bucket may hide behind the backward pass. Left out: data loading, stragglers, BatchNorm's buffers.
+    """
+
+    gradient_bytes: float
+    bucket_bytes: float = 25 * 2**20  # DDP's default
+    backward_share: float = 2 / 3  # of a step: two products of matrices for each one of the forward pass
+    latency: float = 10e-6  # seconds a round; assumed
+
+    def all_reduce(self, n: int, bandwidth: float, size: float) -> float:
+        """Seconds for `size` bytes among `n` at `bandwidth` bytes a second."""
+        return 2 * (n - 1) / n * size / bandwidth + 2 * (n - 1) * self.latency
+
+    def efficiency(self, n: int, bandwidth: float, step: float, *, overlapped: bool) -> float:
+        """Images a second of `n` GPUs as a part of n times those of one; `step` is one GPU's seconds a step."""
+        whole = self.all_reduce(n, bandwidth, self.gradient_bytes)
+        if not overlapped:
+            return step / (step + whole)
+        last = min(whole, self.all_reduce(n, bandwidth, min(self.bucket_bytes, self.gradient_bytes)))
+        return step / (step + max(last, whole - self.backward_share * step))
+
+
+MODEL = {
+    "parameters": 11_171_784,  # resnet18 of width 64, stem stride2, on grey images of 8 classes
+    "steps": (0.005, 0.020, 0.080),  # seconds of one GPU; assumed
+    "links": {"NVLink, 150 GB/s": 150e9, "InfiniBand, 12 GB/s": 12e9, "Ethernet, 1.1 GB/s": 1.1e9},  # assumed
+    "gpus": (8, 64),
+}
+"""All that the model takes in, in one place."""
+
+
+def section() -> list[str]:
+    """What has records, in Markdown, and the model."""
+    parts = {"ray-start": _start, "ray-step": _step, "ray-workers": _workers}
+    lines = [
+        line
+        for name, write in parts.items()
+        if (RECORDS / f"{name}.json").exists()
+        for line in write(read_record(name))
+    ]
+    return [*lines, *_model()]
+
+
+def _start(record: Mapping[str, Any]) -> list[str]:
+    rounds = record["rounds"]
+    sides = list(rounds)
+
+    def row(name: str, values: Mapping[str, Sequence[float]], bold: str = "") -> str:
+        return (
+            f"| {bold}{name}{bold} | " + " | ".join(f"{statistics.median(values[side]):.1f}" for side in sides) + " |"
+        )
+
+    head = [f"| | before ({record['before_commit'][:12]}) | now |", "|---|---|---|"]
+    lines = ["", "## A small training, from start to end", "", START_TEXT, "", *head]
+    for phase in PHASES:
+        lines += [row(phase, {side: [r["told"]["phases"][phase] for r in rounds[side]] for side in sides})]
+    lines += [row("wall seconds", {side: [r["wall"] for r in rounds[side]] for side in sides}, "**"), "", *head]
+    for kind in (*KINDS, "other"):
+        used = {side: [r["cpu"].get(kind, 0.0) for r in rounds[side]] for side in sides}
+        lines += [row(kind, used)] if any(map(sum, used.values())) else []
+    lines += [row("CPU seconds", {side: [sum(r["cpu"].values()) for r in rounds[side]] for side in sides}, "**")]
+    return [
+        *lines,
+        "",
+        f"`python benchmarks/on_ray.py start {record['before_commit']}`: medians of n = {len(rounds['now'])}; "
+        + conditions(record),
+    ]
+
+
+def _step(record: Mapping[str, Any]) -> list[str]:
+    return [
+        "",
+        "## One worker on Ray Train against the bare loop",
+        "",
+        STEP_TEXT,
+        "",
+        *_compared(record, "bare", "ray", {"bare": "the bare loop", "ray": "one worker on Ray Train"}),
+        "",
+        f"`python benchmarks/on_ray.py step`: {conditions(record)}",
+    ]
+
+
+def _workers(record: Mapping[str, Any]) -> list[str]:
+    return [
+        "",
+        "## Two workers against two threads",
+        "",
+        WORKERS_TEXT,
+        "",
+        *_compared(
+            record, "threads", "workers", {"threads": "1 worker, 2 threads", "workers": "2 workers, 1 thread each"}
+        ),
+        "",
+        f"`python benchmarks/on_ray.py workers`: {conditions(record)}",
+    ]
+
+
+def _compared(record: Mapping[str, Any], base: str, other: str, names: Mapping[str, str]) -> list[str]:
+    rounds, training = record["rounds"], record["training"]
+    lines = [
+        "| | images/s in steps | images/s with all between epochs | ratio in steps | ratio with all |",
+        "|---|---|---|---|---|",
+    ]
+    measures = {"in steps": speeds_in_steps, "with all": speed_with_all}
+    ratios = {
+        name: [speed(b) / speed(a) for a, b in zip(rounds[base], rounds[other], strict=True)]
+        for name, speed in measures.items()
+    }
+    for side in (base, other):
+        cells = [f"{statistics.median(map(speed, rounds[side])):.0f}" for speed in measures.values()]
+        of = [
+            f"{statistics.median(r):.3f} ({min(r):.3f} to {max(r):.3f})" if side == other else "1"
+            for r in ratios.values()
+        ]
+        lines += [f"| {names[side]} | {' | '.join([*cells, *of])} |"]
+    return [
+        *lines,
+        "",
+        f"Medians of n = {len(rounds[base])} rounds of {training['epochs'] - 1} epochs of {training['images']} images; "
+        "ratios of neighbours.",
+    ]
+
+
+def speeds_in_steps(told: Mapping[str, Any]) -> float:
+    """Images a second of the training steps, the median of the epochs after the first."""
+    return statistics.median(row["images_per_second"] for row in told["rows"][1:])
+
+
+def speed_with_all(told: Mapping[str, Any]) -> float:
+    """Images a second from the end of the first epoch to that of the last: validation and checkpoints too."""
+    times = told["epoch_ends"]
+    return (len(times) - 1) * told["images"] / (times[-1] - times[0])
+
+
+def _model() -> list[str]:
+    model = Scaling(4.0 * MODEL["parameters"])
+    lines = [
+        "",
+        "## Many GPUs: a model, not a measurement",
+        "",
+        MODEL_TEXT.format(**MODEL, mb=model.gradient_bytes / 1e6),
+    ]
+    head = "| step of one GPU | link | " + " | ".join(
+        f"{n} GPUs, {how}" for n in MODEL["gpus"] for how in ("after", "during")
+    )
+    lines += ["", f"{head} backward |", "|---" * (2 + 2 * len(MODEL["gpus"])) + "|"]
+    for step in MODEL["steps"]:
+        for link, bandwidth in MODEL["links"].items():
+            cells = [
+                f"{model.efficiency(n, bandwidth, step, overlapped=overlapped):.0%}"
+                for n in MODEL["gpus"]
+                for overlapped in (False, True)
+            ]
+            lines += [f"| {1000 * step:.0f} ms | {link} | {' | '.join(cells)} |"]
+    return lines
+
+
+INTRODUCTION = "Made by `python benchmarks/on_ray.py tables` from `benchmarks/records/ray-*.json`."
+START_TEXT = """ResNet-18 of width 16, three epochs of three steps: nearly all is start and end. Before, Ray started its
+dashboard and monitors, and Ray Train a cleaner, a manager of data sets and an autoscaler's coordinator, none of which a
+training on a Ray of its own asks for anything; the controller imported PyTorch to make a group of one."""
+STEP_TEXT = """ResNet-18 of width 16, drawn noise of 48 px, batches of 64, loss and augmentation of params.yaml, two
+threads. In steps: loading, augmentation, forward, backward, optimiser. With all: validation of 256 images and the
+checkpoint of each epoch too; an end of an epoch is known to a quarter of a second on Ray."""
+WORKERS_TEXT = """As above, on two cores: two processes that average their gradients by gloo, or one with two threads.
+The global batch is 64 in both."""
+MODEL_TEXT = """ResNet-18 of width 64: {parameters:,} parameters, {mb:.1f} MB of gradients a step. Parts of n times the
+speed of one GPU, each with a batch of its own, if the gradients are averaged by a ring after the backward pass, or
+during it. Time of the ring: 2 (n - 1) / n bytes / bandwidth + 2 (n - 1) 10 us; during the backward pass, two thirds of
+a step, all but the last bucket of 25 MB can hide. Steps, links and latency are assumed, and nothing here was run on GPUs;
+loading, stragglers and checkpoints are left out (`Scaling` in benchmarks/on_ray.py)."""
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in ("start", "step", "workers", "tables"):
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
