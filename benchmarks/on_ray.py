@@ -298,7 +298,7 @@ The global batch is 64 in both."""
 MODEL_TEXT = """ResNet-18 of width 64: {parameters:,} parameters, {mb:.1f} MB of gradients a step. Parts of n times the
 speed of one GPU, each with a batch of its own, if the gradients are averaged by a ring after the backward pass, or
 during it. Time of the ring: 2 (n - 1) / n bytes / bandwidth + 2 (n - 1) 10 us; during the backward pass, two thirds of
-a step, all but the last bucket of 25 MB can hide. Steps, links and latency are assumed, and nothing here was run on GPUs;
+a step, all but the last bucket of 25 MB can hide. Steps, links and latency are assumed; nothing here was run on GPUs;
 loading, stragglers and checkpoints are left out (`Scaling` in benchmarks/on_ray.py)."""
 
 if __name__ == "__main__":
