@@ -291,7 +291,10 @@ INTRODUCTION = "Made by `python benchmarks/on_ray.py tables` from `benchmarks/re
 START_TEXT = """ResNet-18 of width 16, three epochs of three steps: nearly all is start and end. Before, Ray started its
 dashboard and monitors, and Ray Train a cleaner, a manager of data sets and an autoscaler's coordinator, none of which a
 training on a Ray of its own asks for anything; the controller imported PyTorch to make a group of one. Another Ray was
-running, as beside a second training: 3.5 s of the old start are the wait of the node's agent for that one's port."""
+running, as beside a second training: 3.5 s of the old start are the wait of the node's agent for that one's port.
+
+A Ray that stays between the stages of one `dvc repro` would save its start and end once, after a search alone, and cost
+a process that outlives its stage: not worth it."""
 STEP_TEXT = """ResNet-18 of width 16, drawn noise of 48 px, batches of 64, loss and augmentation of params.yaml, two
 threads. In steps: loading, augmentation, forward, backward, optimiser. With all: validation of 256 images and the
 checkpoint of each epoch too; an end of an epoch is known to a quarter of a second on Ray."""
