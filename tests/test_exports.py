@@ -80,7 +80,7 @@ def users_of(package: str) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "places"),
     [
-        ("ray", ("training/distributed.py", "training/mailbox.py", "tuning/", "study/runner.py", "cluster.py")),
+        ("ray", ("training/distributed.py", "training/mailbox.py", "training/trainer.py", "tuning/", "study/runner.py", "cluster.py")),
         ("mlflow", ("tracking/", "registry.py", "serving/")),
         (
             "matplotlib",
