@@ -80,12 +80,10 @@ def users_of(package: str) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "places"),
     [
-        ("ray", ("training/distributed.py", "training/mailbox.py", "training/trainer.py", "tuning/", "study/runner.py", "cluster.py")),
+        ("ray", ("cluster.py", *(f"training/{n}.py" for n in ("distributed", "mailbox", "trainer")), "tuning/", "study/runner")),
         ("mlflow", ("tracking/", "registry.py", "serving/")),
-        (
-            "matplotlib",
-            ("evaluation/plots/", "tuning/plots.py", "study/plots.py", "tracking/"),
-        ),  # tracking names the type of a picture
+        # tracking names the type of a picture
+        ("matplotlib", ("evaluation/plots/", "study/plots.py", "tuning/plots.py", "tracking/")),
         ("albumentations", ("data/augment.py",)),
         ("pandas", ("serving/",)),
     ],

@@ -1,0 +1,160 @@
+"""The figures of a study whose truth is known, and the tables and pictures that are made of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_study import CLASSES, labels, made_up
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from nla.config.base import flatten
+from nla.errors import DataError
+from nla.study.plots import pictures
+from nla.study.results import study_results
+from nla.study.statistics import differences, holm
+from nla.study.tables import report
+
+RESAMPLES = 300
+
+
+@cache
+def results() -> dict[str, Any]:
+    return study_results(made_up(), labels(), CLASSES, "ce", RESAMPLES)
+
+
+def test_means_and_deviations_over_seeds() -> None:
+    records = [r for r in made_up() if (r.method, r.condition) == ("elr", "clean")]
+    found = results()["conditions"]["clean"]["methods"]["elr"]
+    mean = [balanced_accuracy_score(labels(), r.best_predicted) for r in records]
+    f1 = [f1_score(labels(), r.last_predicted, average="macro") for r in records]
+    assert found["mean_accuracy"] == pytest.approx({"mean": np.mean(mean), "std": np.std(mean, ddof=1), "n": 3})
+    assert found["last"]["macro_f1"]["mean"] == pytest.approx(np.mean(f1))
+    assert found["seconds"]["mean"] == 101
+    assert results()["test"]["classes"]["contempt"] == 16
+
+
+def test_what_best_on_test_would_have_claimed() -> None:
+    for condition, of in results()["conditions"].items():
+        for method, figures in of["methods"].items():
+            own = [r.test_accuracy for r in made_up() if (r.method, r.condition) == (method, condition)]
+            claimed = figures["best_on_test"]
+            assert claimed["accuracy"]["mean"] == pytest.approx(np.mean([max(series) for series in own]))
+            surplus = claimed["accuracy"]["mean"] - figures["accuracy"]["mean"]
+            assert claimed["surplus"]["mean"] == pytest.approx(surplus)
+            assert claimed["surplus"]["mean"] >= 0
+
+
+def test_rivals_are_the_best_of_the_others() -> None:
+    for of in results()["conditions"].values():
+        for metric in ("accuracy", "mean_accuracy"):
+            means = {name: figures[metric]["mean"] for name, figures in of["methods"].items()}
+            for name, figures in of["methods"].items():
+                others = {other: mean for other, mean in means.items() if other != name}
+                rival = figures["against"][metric]["rival"]
+                assert rival["method"] == max(others, key=lambda other: others[other])
+                assert rival["difference"] == pytest.approx(means[name] - means[rival["method"]])
+                assert ("reference" in figures["against"][metric]) == (name != "ce")
+
+
+def test_p_is_corrected_over_the_different_tests_of_a_condition() -> None:
+    """Three methods: ce, elr and paper ask of ce-elr, ce-paper and elr-paper at most, each by two metrics."""
+    methods = results()["conditions"]["clean"]["methods"]
+    tests = {}
+    for name, figures in methods.items():
+        for metric, kinds in figures["against"].items():
+            for against in kinds.values():
+                tests[(*sorted((name, against["method"])), metric)] = against["p"], against["p_holm"]
+    p, corrected = np.array(list(tests.values())).T
+    np.testing.assert_allclose(corrected, holm(p))
+    assert len(tests) <= 6
+
+
+def test_a_comparison_is_that_of_its_predictions() -> None:
+    records = [r for r in made_up() if r.condition == "clean"]
+    elr, ce = (np.stack([r.best_predicted for r in records if r.method == name]) for name in ("elr", "ce"))
+    ours = results()["conditions"]["clean"]["methods"]["elr"]["against"]["accuracy"]["reference"]
+    expected = -differences(ce, elr, labels(), RESAMPLES)["accuracy"]
+    assert (ours["difference"], ours["low"], ours["high"], ours["p"]) == tuple(vars(expected).values())
+    only_elr = ((elr == labels()) & (ce != labels())).sum()
+    assert ours["mcnemar"]["only_a"] == only_elr
+
+
+def test_claims_are_summed_up_where_there_are_any() -> None:
+    noisy = results()["conditions"]["symmetric 30 %"]["methods"]["ce"]["claims"]
+    own = [r.claims for r in made_up() if (r.method, r.condition) == ("ce", "symmetric 30 %")]
+    assert noisy["late.flipped_auroc"]["mean"] == pytest.approx(np.mean([c["late"]["flipped_auroc"] for c in own]))
+    assert noisy["early.weight_by_doubt.5"]["n"] == 3
+    assert "late.flipped_auroc" not in results()["conditions"]["clean"]["methods"]["ce"]["claims"]
+
+
+def test_the_order_of_the_seeds_changes_nothing() -> None:
+    mixed = study_results(made_up(seeds=(2, 0, 1)), labels(), CLASSES, "ce", RESAMPLES)
+    ours, other = flatten(results()["conditions"]), flatten(mixed["conditions"])
+    assert ours.keys() == other.keys()
+    for key, value in ours.items():
+        assert other[key] == (pytest.approx(value) if isinstance(value, float) else value), key
+
+
+def test_json_holds_it() -> None:
+    assert json.loads(json.dumps(results(), allow_nan=False)) == results()
+
+
+def test_only_shared_seeds_are_compared() -> None:
+    records = [r for r in made_up() if r.method != "elr" or r.seed == 1]
+    found = study_results(records, labels(), CLASSES, "ce", RESAMPLES)["conditions"]["clean"]["methods"]
+    assert found["elr"]["against"]["accuracy"]["reference"]["n"] == 1
+    assert found["paper"]["against"]["accuracy"]["reference"]["n"] == 3
+
+
+def test_one_method_of_one_seed() -> None:
+    alone = study_results(made_up({"ce": 1.0}, seeds=[0], claims=False), labels(), CLASSES, "ce", RESAMPLES)
+    assert alone["conditions"]["clean"]["methods"]["ce"]["against"] == {}
+    text = report(alone, "alone", [])
+    assert "One seed" in text and "±" not in "".join(line for line in text.splitlines() if line.startswith("| ce"))
+    assert set(pictures(alone)) == {"accuracy_by_noise", "mean_accuracy_by_noise", "best_on_test"}
+
+
+@pytest.mark.parametrize(
+    ("label_N", "words"),
+    [(labels()[:-1], "is of 3,153 test rows, the labels are of 3,152"), (labels()[::-1], "by these labels it is")],
+)
+def test_labels_of_another_data_set(label_N: np.ndarray, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        study_results(made_up(), label_N, CLASSES, "ce", RESAMPLES)
+
+
+def test_a_reference_without_records() -> None:
+    with pytest.raises(DataError, match="'scn'"):
+        study_results(made_up(), labels(), CLASSES, "scn", RESAMPLES)
+
+
+def test_the_report_says_it_all() -> None:
+    text = report(results(), "made-up", ["figures/best_on_test.png"])
+    for words in (
+        "## clean",
+        "## symmetric 30 %",
+        "`dvc repro` in `studies/made-up`",
+        "seeds 0, 1, 2, n = 3",
+        "torch 2.13",
+    ):
+        assert words in text
+    assert "{" not in text
+    for block in text.split("\n\n"):
+        rows = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({row.count("|") for row in rows}) <= 1
+    assert "![best on test](figures/best_on_test.png)" in text
+
+
+def test_bold_is_who_beats_the_best_rival() -> None:
+    rows = [line for line in report(results(), "s", []).splitlines() if "**" in line]
+    assert rows and all(line.startswith("| paper") for line in rows)
+
+
+def test_equals_are_not_bold() -> None:
+    twins = [replace(record, method=name) for name in ("a", "b") for record in made_up({"ce": 1.0})]
+    assert "**" not in report(study_results(twins, labels(), CLASSES, "a", RESAMPLES), "s", [])
