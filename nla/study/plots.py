@@ -141,7 +141,7 @@ def flipped_by_weight(results: Mapping[str, Any]) -> Figure:
             arrow = {"arrowstyle": "-|>", "color": color, "lw": 1.6, "shrinkA": 0, "shrinkB": 0}
             axes.annotate("", (late, y + lift), (early, y + lift), arrowprops=arrow)
             axes.plot([early, late], [y + lift] * 2, "o", ms=4, color=color, markevery=[0])
-    axes.axvline(0.5, color=INK, lw=1, ls=(0, (4, 3)), zorder=0)
+    axes.axvline(0.5, color=INK, lw=1, ls=(0, (4, 3)))
     axes.set_xlabel("AUROC, from early to late in training; 0.5 is chance")
     _legend_above(axes, {"by the weight": {"color": BLUE}, "by p_GT alone": {"color": ORANGE}})
     late = [[row.figures["claims"][f"late.{key}"]["mean"] for key in FLIPPED] for row in rows]

@@ -1,0 +1,147 @@
+"""The stage that makes a study's report, on a made-up study in a folder of its own; and its pictures."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from made_up_study import CLASSES, labels, made_up
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from nla.data.images import encode_png
+from nla.data.schema import SAMPLES, TableInfo, with_info
+from nla.errors import DataError
+from nla.study.plots import pictures
+from nla.study.record import write_record
+from nla.study.results import study_results
+from pipelines import study_report
+
+SUPPORT = (40, 30, 20, 20, 10, 5, 5, 2)
+MORE = {
+    "clean": ("symmetric", 0.0, None),
+    "symmetric 10 %": ("symmetric", 0.1, None),
+    "symmetric 30 %": ("symmetric", 0.3, None),
+    "asymmetric 20 %": ("asymmetric", 0.2, None),
+    "clean, 50 to 1": ("symmetric", 0.0, 50.0),
+    "symmetric 30 %, 50 to 1": ("symmetric", 0.3, 50.0),
+}
+PICTURES = {"accuracy_by_noise", "mean_accuracy_by_noise", "against_best_rival", "best_on_test", "flipped_by_weight"}
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study that has ended, as the working folder; one of its methods was called otherwise when it was trained."""
+    folder = tmp_path / "made-up"
+    rows = []
+    for record in made_up(seeds=(0, 1), support=SUPPORT):
+        write_record(folder / f"records/{record.fingerprint}.parquet", record)
+        method = {"elr": "early learning"}.get(record.method, record.method)
+        rows.append(
+            {"method": method, "condition": record.condition, "seed": record.seed, "record": record.fingerprint}
+        )
+    (folder / "runs.json").write_text(json.dumps({"reference": "ce", "runs": rows}))
+    write_test(folder / "data/test.parquet", labels(SUPPORT))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def write_test(path: Path, label_N: np.ndarray) -> None:
+    """A table as `prepare` writes it, of black images."""
+    image = {"bytes": encode_png(np.zeros((16, 16, 1), np.uint8)), "path": None}
+    rows = [
+        {"row": row, "label": label, "clean_label": label, "is_flipped": False, "image": image}
+        for row, label in enumerate(label_N.tolist())
+    ]
+    info = TableInfo("made-up", CLASSES, (), {"image_size": 16, "channels": 1})
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, with_info(SAMPLES, info)), path)
+
+
+def test_writes_figures_tables_and_pictures(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study_report.main()
+    results = json.loads((study / "results.json").read_text())
+    assert list(results["conditions"]["clean"]["methods"]) == ["ce", "early learning", "paper"]
+    assert {path.stem for path in (study / "figures").iterdir()} == PICTURES
+    text = (study / "README.md").read_text()
+    assert text.startswith("# made-up\n") and "| early learning | 2 |" in text
+    assert all((study / path).is_file() for path in (f"figures/{name}.png" for name in PICTURES))
+    assert "clean: paper is best with" in capsys.readouterr().out
+
+
+def test_a_second_report_has_the_same_bytes(study: Path) -> None:
+    study_report.main()
+    made = [study / "results.json", study / "README.md", *(study / "figures").iterdir()]
+    before = [path.read_bytes() for path in made]
+    study_report.main()
+    assert [path.read_bytes() for path in made] == before
+
+
+def test_a_record_that_the_manifest_does_not_name_is_left_out(study: Path) -> None:
+    manifest = json.loads((study / "runs.json").read_text())
+    manifest["runs"] = [run for run in manifest["runs"] if run["method"] != "paper"]
+    (study / "runs.json").write_text(json.dumps(manifest))
+    study_report.main()
+    assert "paper" not in (study / "README.md").read_text()
+
+
+def test_missing_records(study: Path) -> None:
+    next((study / "records").iterdir()).unlink()
+    with pytest.raises(DataError, match=r"1 of 12 records are missing.*dvc repro study"):
+        study_report.main()
+
+
+def test_no_training(study: Path) -> None:
+    (study / "runs.json").write_text(json.dumps({"reference": "ce", "runs": []}))
+    with pytest.raises(DataError, match="names no training"):
+        study_report.main()
+
+
+@pytest.mark.parametrize("name", ["runs.json", "data/test.parquet"])
+def test_missing_inputs(study: Path, name: str) -> None:
+    (study / name).unlink()
+    with pytest.raises(DataError, match=f"{name} is missing: run"):
+        study_report.main()
+    assert not (study / "results.json").exists()
+
+
+def test_another_data_set(study: Path) -> None:
+    write_test(study / "data/test.parquet", labels(SUPPORT)[1:])
+    with pytest.raises(DataError, match="132 test rows, the labels are of 131"):
+        study_report.main()
+
+
+def legible(figure: Figure) -> None:
+    """No text overlaps another one or is cut off."""
+    boxes = {
+        text: text.get_window_extent()
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text().strip() and text.get_rotation() in (0, 90)
+    }
+    hidden = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in axis.get_major_ticks():
+                shown = low <= tick.get_loc() <= high
+                hidden |= {label for label in (tick.label1, tick.label2) if not (shown and label.get_visible())}
+    placed = {text: box for text, box in boxes.items() if text not in hidden}
+    for text, box in placed.items():
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, f"cut: {text}"
+    for (one, a), (other, b) in combinations(placed.items(), 2):
+        apart = min(a.x1, b.x1) - max(a.x0, b.x0) <= 1 or min(a.y1, b.y1) - max(a.y0, b.y0) <= 1
+        assert apart, f"overlap: {one} and {other}"
+
+
+def test_pictures_of_a_large_study_are_legible() -> None:
+    records = made_up({"ce": 1.0, "paper": 1.3, "a method of a long name": 1.1}, MORE, (0, 1), SUPPORT)
+    found = pictures(study_results(records, labels(SUPPORT), CLASSES, "ce", 100))
+    assert set(found) == PICTURES
+    for figure in found.values():
+        legible(figure)
+    assert len(found["accuracy_by_noise"].axes) == 3
