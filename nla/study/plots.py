@@ -22,6 +22,7 @@ from nla.evaluation.plots.style import (
     headline,
     percent,
     percent_axis,
+    short,
     styled,
 )
 
@@ -99,7 +100,7 @@ def against_best_rival(results: Mapping[str, Any], metric: str = "accuracy") -> 
         low, value, high = rival["low"], rival["difference"], rival["high"]
         color = BLUE if low > 0 else VERMILLION if high < 0 else MUTED
         axes.errorbar(value, y, xerr=[[value - low], [high - value]], fmt="o", ms=5, color=color, capsize=3, lw=1.6)
-        text = f"{100 * value:+.1f} against {rival['method']}, p {_p(rival['p_holm'])}"
+        text = f"{100 * value:+.1f} against {short(rival['method'])}, p {_p(rival['p_holm'])}"
         _beside(axes, y, text)
     axes.axvline(0, color=INK, lw=1, ls=(0, (4, 3)))
     axes.set_xlabel(f"difference of {_words(metric)}, with its 95 % interval")
@@ -125,7 +126,7 @@ def best_on_test(results: Mapping[str, Any]) -> Figure:
     percent_axis(axes.xaxis)
     _legend_above(axes, {"chosen on validation": CHOSEN, "best on test": CLAIMED})
     mean = np.mean([row.figures["best_on_test"]["surplus"]["mean"] for row in rows])
-    title = f"Choosing the epoch on test would claim {100 * mean:.1f} points more"
+    title = f"Best on test would claim {100 * mean:.1f} points more"
     headline(axes, title, f"mean over {_trainings(results)}", lift=18)
     return figure
 
@@ -146,8 +147,8 @@ def flipped_by_weight(results: Mapping[str, Any]) -> Figure:
     _legend_above(axes, {"by the weight": {"color": BLUE}, "by p_GT alone": {"color": ORANGE}})
     late = [[row.figures["claims"][f"late.{key}"]["mean"] for key in FLIPPED] for row in rows]
     better = sum(weight > plain for weight, plain in late)
-    title = f"Late, the weight tells flipped labels better than p_GT in {better} of {len(rows)}"
-    headline(axes, title, f"mean over {_trainings(results)}", lift=18)
+    title = f"Flipped labels: the weight beats p_GT in {better} of {len(rows)}"
+    headline(axes, title, f"late in training, mean over {_trainings(results)}", lift=18)
     return figure
 
 
@@ -179,7 +180,7 @@ def _chart_of_rows(rows: Sequence[Row]) -> tuple[Figure, Axes]:
     heights = _heights(rows)
     figure = Figure(figsize=(7.5, 1.9 + ROW * (heights[-1] + 2)), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_yticks(heights, [row.method for row in rows])
+    axes.set_yticks(heights, [short(row.method) for row in rows])
     axes.set_ylim(heights[-1] + 0.7, -1.7)
     for i, (y, row) in enumerate(zip(heights, rows, strict=True)):
         if i == 0 or row.condition != rows[i - 1].condition:
@@ -227,7 +228,7 @@ def _draw_line(
     rate = [of["noise_rate"] + shift for of in conditions]
     spreads = [of["methods"][method][metric] for of in conditions]
     mean, std = [s["mean"] for s in spreads], [s["std"] or 0.0 for s in spreads]
-    axes.errorbar(rate, mean, yerr=std, label=method, ms=5, lw=1.6, capsize=2.5, elinewidth=1.1, **look)
+    axes.errorbar(rate, mean, yerr=std, label=short(method), ms=5, lw=1.6, capsize=2.5, elinewidth=1.1, **look)
 
 
 def _look(number: int) -> dict[str, Any]:

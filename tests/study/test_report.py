@@ -53,7 +53,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_test(path: Path, label_N: np.ndarray) -> None:
     """A table as `prepare` writes it, of black images."""
-    image = {"bytes": encode_png(np.zeros((16, 16, 1), np.uint8)), "path": None}
+    image = {"bytes": encode_png(np.zeros((16, 16), np.uint8)), "path": None}
     rows = [
         {"row": row, "label": label, "clean_label": label, "is_flipped": False, "image": image}
         for row, label in enumerate(label_N.tolist())
