@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
 from nla.evaluation.plots.style import (
@@ -188,6 +189,7 @@ def _chart_of_rows(rows: Sequence[Row]) -> tuple[Figure, Axes]:
             words = axes.text(0.01, y - 1, row.condition, transform=place, va="center", fontsize=9, fontweight="bold")
             words.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
     axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="x")
     return figure, axes
 
