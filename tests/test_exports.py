@@ -80,7 +80,15 @@ def users_of(package: str) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "places"),
     [
-        ("ray", ("cluster.py", *(f"training/{n}.py" for n in ("distributed", "mailbox", "trainer")), "tuning/", "study/runner")),
+        (
+            "ray",
+            (
+                "cluster.py",
+                *(f"training/{n}.py" for n in ("distributed", "mailbox", "trainer")),
+                "tuning/",
+                "study/runner",
+            ),
+        ),
         ("mlflow", ("tracking/", "registry.py", "serving/")),
         # tracking names the type of a picture
         ("matplotlib", ("evaluation/plots/", "study/plots.py", "tuning/plots.py", "tracking/")),
