@@ -33,7 +33,8 @@ def sections() -> dict[str, type[Section]]:
     """Every section class of nla.config by its name."""
     for module in pkgutil.iter_modules(nla.config.__path__, "nla.config."):
         importlib.import_module(module.name)
-    return {cls.NAME: cls for cls in Section.__subclasses__() if "NAME" in vars(cls)}
+    known = [cls for cls in Section.__subclasses__() if cls.__module__.startswith("nla.config.")]
+    return {cls.NAME: cls for cls in known if "NAME" in vars(cls)}
 
 
 def fields(cls: type[BaseModel], prefix: str) -> Iterator[str]:

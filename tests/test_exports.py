@@ -77,18 +77,13 @@ def users_of(package: str) -> set[str]:
     return {str(f.relative_to(ROOT / "nla")) for f in files if package in {name.split(".")[0] for name in imports(f)}}
 
 
+RAY_TRAINS = tuple(f"training/{name}.py" for name in ("distributed", "mailbox", "trainer"))
+
+
 @pytest.mark.parametrize(
     ("package", "places"),
     [
-        (
-            "ray",
-            (
-                "cluster.py",
-                *(f"training/{n}.py" for n in ("distributed", "mailbox", "trainer")),
-                "tuning/",
-                "study/runner",
-            ),
-        ),
+        ("ray", ("cluster.py", *RAY_TRAINS, "tuning/", "study/runner.py")),
         ("mlflow", ("tracking/", "registry.py", "serving/")),
         # tracking names the type of a picture
         ("matplotlib", ("evaluation/plots/", "study/plots.py", "tuning/plots.py", "tracking/")),

@@ -80,6 +80,7 @@ def accuracy_by_noise(results: Mapping[str, Any], metric: str) -> Figure:
             shift = DODGE * step * (m - (len(methods) - 1) / 2) / max(1, len(methods) - 1)
             _draw_line(axes, [of for of in conditions if method in of["methods"]], method, metric, shift, _look(m))
         axes.set(xlabel=f"wrong training labels, {title}", xticks=rates)
+        axes.set_xlim(rates[0] - 0.3 * step, rates[-1] + 0.3 * step)
         percent_axis(axes.xaxis)
         axes.grid(axis="y")
     axes_P[0].set_ylabel(f"{_words(metric)} on test")
@@ -107,8 +108,8 @@ def against_best_rival(results: Mapping[str, Any], metric: str = "accuracy") -> 
     axes.set_xlabel(f"difference of {_words(metric)}, with its 95 % interval")
     percent_axis(axes.xaxis)
     better = sum(row.figures["against"][metric]["rival"]["low"] > 0 for row in rows)
-    title = f"{better} of {len(rows)} surely above their best rival" if better else "None surely above its best rival"
-    headline(axes, title, "blue: above, red: below; p corrected by Holm within a condition")
+    title = f"{better} of {len(rows)} above their best rival" if better else "None is above its best rival"
+    headline(axes, title, "blue: the whole interval is above zero, red: below; p after Holm")
     return figure
 
 

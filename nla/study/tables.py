@@ -59,9 +59,10 @@ and *best on test* are accuracies too. The latter is what choosing the epoch on 
 adds to the epoch that validation chose; it chooses nothing here.
 
 Differences are in points, paired by seed and test row, with their 95 % interval: a bootstrap that draws seeds and test
-rows {resamples:,} times. With three to five seeds it is cautious where seeds reach the same level, and too narrow where
-they do not. The best rival is the other method with the highest mean on test. p is two-sided, and corrected by Holm
-over all comparisons of its table. Bold: the interval against the best rival is above zero."""
+rows {resamples:,} times. It is cautious where seeds reach the same level; where they do not, five of them or fewer make
+it too narrow and p too small, and the standard deviations are the better guide. The best rival is the other method with
+the highest mean on test. p is two-sided, and corrected by Holm over all comparisons of its table. Bold: the interval
+against the best rival is above zero."""
 ONE_SEED = "One seed: the intervals draw test rows alone, so they are of these trainings, not of the methods."
 
 CLAIMS = {
