@@ -11,24 +11,19 @@ takes what is there from the run cache; its seconds are those of the training th
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
-import platform
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
+from records import RECORDS, ROOT, conditions, write_record
 from ruamel.yaml import YAML
 
 from nla.config.base import flatten
+from nla.machine import machine, versions
 
-ROOT = Path(__file__).parents[1]
-RECORDS, RESULTS = ROOT / "benchmarks/records", ROOT / "docs/results.md"
-PACKAGES = ("torch", "ray", "mlflow", "dvc", "albumentations", "pyarrow")
-
+RESULTS = ROOT / "docs/results.md"
 FERPLUS = {"data.source": "ferplus"}
 REFERENCE = {
     **FERPLUS,
@@ -97,25 +92,6 @@ def committed() -> dict[str, Any]:
     return {key: params[key] for runs in RUNS.values() for changes in runs.values() for key in changes}
 
 
-def machine() -> dict[str, Any]:
-    """The hardware, without a name."""
-    cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "unknown")
-    flags = next((line.split(":")[1].split() for line in _cpuinfo() if line.startswith("flags")), [])
-    known = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
-    return {"cpu": cpu, "cores": os.cpu_count(), "instructions": known, "python": platform.python_version()}
-
-
-def versions() -> dict[str, str]:
-    """Those of the packages that results depend on."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def write_record(name: str, record: dict[str, Any]) -> None:
-    """Keeps a record in benchmarks/records."""
-    RECORDS.mkdir(exist_ok=True)
-    (RECORDS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-
-
 def tables() -> str:
     """docs/results.md: a section for what has records."""
     records = {path.stem: json.loads(path.read_text()) for path in RECORDS.glob("*.json")}
@@ -123,7 +99,7 @@ def tables() -> str:
     for rate in (0, 30):
         names = {name: f"{name}-{rate}" for name in LOSSES}
         sections.append((f"Losses side by side, {rate} % symmetric noise in train", LOSSES_TEXT, names))
-    sections.append(("One worker and two", WORKERS_TEXT, {f"{n} workers": f"workers-{n}" for n in (1, 2)}))
+    sections.append(("One worker and two", WORKERS_TEXT, {"1 worker": "workers-1", "2 workers": "workers-2"}))
     parts = ["# Results", "", INTRODUCTION]
     for title, text, names in sections:
         rows = {name: records[stem] for name, stem in names.items() if stem in records}
@@ -141,11 +117,8 @@ def table(rows: dict[str, dict[str, Any]]) -> list[str]:
     for name, record in rows.items():
         lines += ["", f"{name}: `{record['command']}`"]
     for record in list(rows.values())[:1]:
-        of, versions = record["machine"], ", ".join(f"{k} {v}" for k, v in record["versions"].items())
-        hardware = (
-            f"{of['cores']} cores of {of['cpu']} ({', '.join(of['instructions'])}), {record['facts']['precision']}"
-        )
-        lines += ["", f"{hardware}; {versions}; Python {of['python']}; seed {record['seed']}, n = 1 training a row."]
+        of = f"{record['facts']['precision']}; seed {record['seed']}, n = 1 training a row"
+        lines += ["", f"{conditions(record)}; {of}."]
         lines += ["", record["note"]] if "note" in record else []
     return lines
 
@@ -165,11 +138,6 @@ def _row(name: str, record: dict[str, Any]) -> str:
         f"{record['training_seconds'] / 60:.1f}",
     ]
     return f"| {' | '.join(cells)} |"
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 INTRODUCTION = """Made by `python benchmarks/accuracy.py tables` from `benchmarks/records/`. The checkpoint is chosen on

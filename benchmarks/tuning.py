@@ -9,7 +9,6 @@ Each search starts afresh; its trials are the same, as the searcher is seeded.
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
@@ -18,10 +17,12 @@ from collections import Counter
 from typing import Any
 
 import pyarrow.parquet as pq
-from accuracy import RECORDS, ROOT, SHORT, machine, run, settings, versions, write_record
+from accuracy import SHORT, run, settings
+from records import RECORDS, ROOT, conditions, read_record, write_record
 
 from nla.config.base import read_params, section
 from nla.config.tune import Distribution, TuneConfig
+from nla.machine import machine, versions
 from nla.tuning.importance import importance
 from nla.tuning.trials import METRICS, Trial
 
@@ -86,15 +87,11 @@ def tables() -> str:
     """docs/search.md: a section for what has records."""
     parts = ["# What a search costs, and what it finds", "", INTRODUCTION]
     if (RECORDS / "tuning-none.json").exists():
-        parts += ["", "## Schedulers side by side", "", *cost({name: read(f"tuning-{name}") for name in SCHEDULERS})]
+        records = {name: read_record(f"tuning-{name}") for name in SCHEDULERS}
+        parts += ["", "## Schedulers side by side", "", *cost(records)]
     if (RECORDS / "tuning-ferplus.json").exists():
-        parts += ["", "## FERPlus with 30 % symmetric noise", "", *found(read("tuning-ferplus"))]
+        parts += ["", "## FERPlus with 30 % symmetric noise", "", *found(read_record("tuning-ferplus"))]
     return "\n".join(parts) + "\n"
-
-
-def read(name: str) -> dict[str, Any]:
-    """A record."""
-    return json.loads((RECORDS / f"{name}.json").read_text())
 
 
 def cost(records: dict[str, dict[str, Any]]) -> list[str]:
@@ -124,17 +121,10 @@ def found(record: dict[str, Any]) -> list[str]:
     lines += ["", "| | test accuracy | mean accuracy | validation | each seed on test |", "|---|---|---|---|---|"]
     seeds = [seed for seed in SEEDS if all((RECORDS / f"{name}-{seed}.json").exists() for name in PAIR)]
     for name in PAIR:
-        lines += [_seeds(name, [read(f"{name}-{seed}")["metrics"] for seed in seeds])]
-    lines += ["", f"The search: `{record['command']}`", "", f"Published: `{read('published-1')['command']}`"]
+        lines += [_seeds(name, [read_record(f"{name}-{seed}")["metrics"] for seed in seeds])]
+    lines += ["", f"The search: `{record['command']}`", "", f"Published: `{read_record('published-1')['command']}`"]
     given = f"seeds {', '.join(map(str, seeds))}, n = {len(seeds)}, mean and std"
     return [*lines, "", f"{conditions(record)}; {given}."]
-
-
-def conditions(record: dict[str, Any]) -> str:
-    """Hardware and versions."""
-    of = record["machine"]
-    packages = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    return f"{of['cores']} cores of {of['cpu']} ({', '.join(of['instructions'])}); {packages}"
 
 
 def _seeds(name: str, metrics: list[dict[str, Any]]) -> str:

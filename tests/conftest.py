@@ -32,7 +32,18 @@ hypothesis.settings.register_profile("nla", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("nla")
 
 
-LONGEST = ("experiments", "study", "searching", "stops", "nodes", "sweep", "distributed", "bad_input", "repro", "registering")
+LONGEST = (
+    "experiments",
+    "study",
+    "searching",
+    "stops",
+    "nodes",
+    "sweep",
+    "distributed",
+    "bad_input",
+    "repro",
+    "registering",
+)
 """Files that take minutes, test_NAME.py."""
 
 

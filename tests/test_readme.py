@@ -183,8 +183,8 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_targets_of_make_exist(page: Path) -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = [re.match(r"make (?:[A-Z]+=\S+ )?(\w+)", command) for command in commands(page)]
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = [re.match(r"make (?:[A-Z]+=\S+ )?([\w-]+)", command) for command in commands(page)]
     assert {match[1] for match in named if match} <= targets
 
 

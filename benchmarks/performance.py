@@ -1,0 +1,302 @@
+"""The records of step, usual, compute, data and everyday -> docs/performance.md and its figures.
+
+python benchmarks/performance.py
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from records import RECORDS, ROOT, conditions, read_record
+from turns import CALM
+
+from nla.evaluation.plots.style import BLUE, FAINT, GREEN, ORANGE, VERMILLION, headline, percent_axis, styled, write_png
+
+PAGE, FIGURES = ROOT / "docs/performance.md", ROOT / "docs/figures"
+TARGETS = {"48": 0.90, "112": 0.95, "224": 0.95}
+KINDS = {"convolution": BLUE, "BatchNorm": GREEN, "ReLU and additions": ORANGE, "optimiser": VERMILLION, "other": FAINT}
+
+
+def main() -> None:
+    """Writes the page and its figures."""
+    sections = [step(), usual(), networks(), small(), ferplus(), growth(), loader(), everyday()]
+    parts = ["# Performance", "", INTRODUCTION.format(calm=CALM)]
+    parts += [line for section in sections if section for line in ("", *section)]
+    PAGE.write_text("\n".join(parts) + "\n")
+
+
+def step() -> list[str]:
+    """The step against its limit."""
+    records = {name: read_record(f"step-{name}") for name in TARGETS if _has(f"step-{name}")}
+    rows = [
+        [
+            f"{name} px, {'RGB' if r['image'][2] == 3 else 'grey'}",
+            f"width {r['model']['width']}, {r['model']['stem']}, batch {r['batch_size']}",
+            f"{r['batch_size'] / statistics.median(r['limit']):.1f}",
+            f"{r['batch_size'] / statistics.median(r['end_to_end']):.1f}",
+            *_ratio(r),
+            f"{TARGETS[name]:.2f}",
+        ]
+        for name, r in records.items()
+    ]
+    head = ["images", "resnet18", "limit, samples/s", "end to end", "ratio", "spread", "rounds, calm", "wanted"]
+    lines = _section("The step against its limit", STEP_TEXT, head, rows, records.values())
+    return lines + (["", *_around(read_record("step-around"))] if _has("step-around") else [])
+
+
+def _around(record: dict[str, Any]) -> list[str]:
+    """What lies outside the steps."""
+    rows = [
+        [
+            f"{name} px",
+            f"{record[name]['before_first_step_in_steps']:.1f} steps",
+            f"{record[name]['validation_of_training']:.1%} of the training",
+            f"{record[name]['checkpoint_in_steps']:.1f} steps",
+        ]
+        for name in TARGETS
+    ]
+    head = ["around the steps", "before the first, once", "validation, an epoch", "checkpoint, an epoch"]
+    note = "Validation is that of one image for three to train on, as in `params.yaml`; without Ray, n = 1:"
+    return [f"{note} `{record['command']}`", "", *_table(head, rows)]
+
+
+def usual() -> list[str]:
+    """Against the usual loop."""
+    if not _has("usual"):
+        return []
+    record = read_record("usual")
+    rows = [
+        [
+            f"{name.removeprefix('usual_')} loading processes",
+            f"{record['batch_size'] / statistics.median(r[name]):.1f}",
+            f"{record['batch_size'] / statistics.median(r['nla']):.1f}",
+            *_ratio(r),
+        ]
+        for name, r in record["against"].items()
+    ]
+    head = ["the usual loop with", "its samples/s", "NLA's", "ratio", "spread", "rounds, calm"]
+    return _section("Against the usual loop", USUAL_TEXT, head, rows, [record])
+
+
+def networks() -> list[str]:
+    """What part of the peak each network reaches, and what the time goes into."""
+    if not (_has("compute-networks") and _has("compute-profile")):
+        return []
+    record, profile = read_record("compute-networks"), read_record("compute-profile")
+    write_png(_shares(profile["shares"]), FIGURES / "performance-shares.png")
+    lines = _section("Part of the processor's peak", NETWORKS_TEXT, COMPUTE_HEAD, _efficiency(record), [record])
+    shown = [[name, *(f"{shares.get(kind, 0):.0%}" for kind in KINDS)] for name, shares in profile["shares"].items()]
+    picture = "![Shares of a step's time by kind of operation](figures/performance-shares.png)"
+    return [*lines, "", picture, "", *_table(["px", *KINDS], shown), "", f"`{profile['command']}`"]
+
+
+def small() -> list[str]:
+    """What changes it at 48 px."""
+    records = [read_record(name) for name in ("compute-small", "compute-compiled") if _has(name)]
+    rows = [row for record in records for row in _efficiency(record)]
+    return _section("What raises it at 48 px", SMALL_TEXT, COMPUTE_HEAD, rows, records)
+
+
+def ferplus() -> list[str]:
+    """FERPlus into tables."""
+    if not _has("data-ferplus"):
+        return []
+    record = read_record("data-ferplus")
+    against = record["against_csv"]
+    rows = [
+        ["ingest", f"{_calmest(against['ingest'], against['others']):.1f} s"],
+        ["prepare", f"{_median(record['prepare']):.1f} s"],
+        ["the csv module, a row at a time", f"{_calmest(against['plain'], against['others']):.1f} s"],
+        ["the csv module / ingest", " ".join(_ratio(against)[:2])],
+        ["peak memory", f"{record['peak_mib']:.0f} MiB"],
+    ]
+    return _section("FERPlus into tables", FERPLUS_TEXT, ["", "35,887 rows"], rows, [record])
+
+
+def growth() -> list[str]:
+    """Files into a table, by their number."""
+    if not _has("data-growth"):
+        return []
+    record = read_record("data-growth")
+    sizes = {int(rows): row for rows, row in record["rows"].items()}
+    write_png(_growth(sizes), FIGURES / "performance-growth.png")
+    first = min(sizes)
+    unit = _median(sizes[first]["turns"]) / first
+    rows = [
+        [
+            f"{n:,}",
+            f"{_median(row['turns']):.1f} s",
+            f"{n / _median(row['turns']):,.0f}",
+            f"{_median(row['turns']) / n / unit:.2f}",
+            f"{row['peak_mib']:.0f} MiB",
+        ]
+        for n, row in sizes.items()
+    ]
+    head = ["files", "ingest", "files/s", f"time a file, of that at {first:,}", "peak memory"]
+    lines = _section("A tree of files into a table", GROWTH_TEXT, head, rows, [record])
+    return [*lines, "", "![Time and peak memory by the number of files](figures/performance-growth.png)"]
+
+
+def loader() -> list[str]:
+    """Batches a second."""
+    if not _has("data-loader"):
+        return []
+    record = read_record("data-loader")
+    rows = []
+    for name, result in record["against"].items():
+        ours = f"nla {name.split()[1]}"
+        rates = [f"{_median(record['rates'][key]):,.0f}" for key in (name, ours)]
+        kind, change, processes = name.split()
+        what = {"files": "DataLoader over files", "datasets": "Hugging Face datasets"}[kind]
+        rows.append([what, change, processes, *rates, *_ratio(result)])
+    head = ["against", "augmentation", "processes", "its images/s", "NLA's", "ratio", "spread", "rounds, calm"]
+    lines = _section("Batches", LOADER_TEXT, head, rows, [record])
+    return [*lines[:-1], f"datasets {record['datasets']}; {lines[-1]}"]
+
+
+def everyday() -> list[str]:
+    """What is paid many times a day."""
+    if not _has("everyday"):
+        return []
+    record = read_record("everyday")
+    rows = [[name, f"{seconds:.2f} s"] for name, seconds in record["seconds"].items()]
+    loads = [[name, ", ".join(heavy) or "none"] for name, heavy in record["loads"].items()]
+    ratios = [[name, *_ratio(r)] for name, r in record["against"].items()]
+    lines = _section("Every day", EVERYDAY_TEXT, ["", "start to end, median"], rows, [record])
+    lines += ["", *_table(["", "ratio", "spread", "rounds, calm"], ratios)]
+    return [*lines, "", *_table(["import", "heavy libraries that are loaded"], loads)]
+
+
+@styled
+def _shares(shares: dict[str, dict[str, float]]) -> Figure:
+    figure = Figure(figsize=(7.5, 2.9), layout="constrained")
+    axes = figure.add_subplot()
+    left = np.zeros(len(shares))
+    for kind, color in KINDS.items():
+        parts = np.array([row.get(kind, 0.0) for row in shares.values()])
+        axes.barh(range(len(shares)), parts, left=left, color=color, height=0.62, label=kind)
+        left += parts
+    axes.set_yticks(range(len(shares)), [f"{name} px" for name in shares])
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1))
+    percent_axis(axes.xaxis)
+    axes.tick_params(axis="y", length=0)
+    axes.legend(ncols=len(KINDS), loc="lower left", bbox_to_anchor=(-0.01, 0.98), handlelength=1, columnspacing=1.2)
+    headline(axes, "What a step spends its time on", "forward, backward and update, by the profiler", lift=20)
+    return figure
+
+
+@styled
+def _growth(sizes: dict[int, dict[str, Any]]) -> Figure:
+    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
+    seconds, memory = figure.subplots(1, 2)
+    n = np.array(list(sizes))
+    slope = _median(sizes[max(sizes)]["turns"]) / max(sizes)
+    seconds.plot([0, max(n)], [0, slope * max(n)], color=FAINT, lw=1.2, ls=(0, (4, 3)))
+    for rows, row in sizes.items():
+        seconds.plot([rows] * len(row["turns"]), [value for value, _ in row["turns"]], "o", color=BLUE, ms=5, alpha=0.8)
+    memory.plot(n, [row["peak_mib"] for row in sizes.values()], "o-", color=ORANGE)
+    for axes in (seconds, memory):
+        axes.set(xlabel="files", xlim=(0, 1.05 * max(n)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:.0f}k")
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
+        axes.grid(axis="y")
+    headline(seconds, "Seconds", "dashed: in proportion to the files")
+    headline(memory, "Peak memory, MiB", "of the process, all libraries included")
+    return figure
+
+
+def _efficiency(record: dict[str, Any]) -> list[list[str]]:
+    return [
+        [
+            name,
+            f"{row['gflop_a_sample']:.2f}",
+            f"{row['samples_per_second']:.0f}",
+            f"{statistics.median(row['of_peak']['peak']) / 1e9:.0f}",
+            *_ratio(row["of_peak"]),
+        ]
+        for name, row in record["rows"].items()
+    ]
+
+
+def _ratio(result: dict[str, Any]) -> list[str]:
+    digits = 2 if result["ratio"] < 10 else 0
+    spread = f"{result['low']:.{digits}f} to {result['high']:.{digits}f}"
+    return [f"**{result['ratio']:.{digits}f}**", spread, f"{result['rounds']}, {result['calm_rounds']}"]
+
+
+def _median(turns: Sequence[Sequence[float]]) -> float:
+    """Of [value, cores that others used] a turn: the calm ones, where there are any."""
+    return statistics.median([v for v, others in turns if others < CALM] or [v for v, _ in turns])
+
+
+def _calmest(values: list[float], others: list[float]) -> float:
+    return _median(list(zip(values, others, strict=True)))
+
+
+def _section(
+    title: str, text: str, head: list[str], rows: list[list[str]], records: Iterable[dict[str, Any]]
+) -> list[str]:
+    """Title, words, table, and under it how it was measured; nothing without rows."""
+    if not rows:
+        return []
+    records = list(records)
+    lines = [f"## {title}", "", text, "", *_table(head, rows), ""]
+    for record in records:
+        threads = f", {record['threads']} threads" if "threads" in record else ""
+        lines.append(f"`{record['command']}` at commit {record['commit']}{threads}")
+        lines.append("")
+    return [*lines, f"{conditions(records[0])}."]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _has(name: str) -> bool:
+    return (RECORDS / f"{name}.json").exists()
+
+
+COMPUTE_HEAD = ["", "GFLOP a sample", "samples/s", "peak, GFLOPS", "part of it", "spread", "rounds, calm"]
+INTRODUCTION = """Made by `python benchmarks/performance.py` from `benchmarks/records/`. Everything is compared in one
+run: what is compared takes turns, and a ratio is that of two neighbouring turns; the median and the spread (smallest to
+largest) are those of calm rounds, in which other processes used less than {calm} of a core, and of all rounds where
+fewer than two were calm: other work was on the machine then, which the last column says. Seconds and rates are those of
+one machine and vary with it; the ratios are what counts. All is float32, as the processor has no AMX. A commit is the
+last that changed `nla/`."""
+STEP_TEXT = """The limit: forward, loss, backward and update of the network on two views that lie in memory,
+normalised, with PyTorch as it comes. End to end: `nla.training.loop.train` in the middle of an epoch, with the loader's
+thread, recipe `affine`, both views, the loss `paper`, the update, the samples' positions, a look at each loss and the
+observer, and with deterministic kernels. *Ratio* is the part of the limit's speed that is left.
+`make check-performance` compares the loop at 48 px with this record in 20 seconds, and fails where it is below by what
+is no chance; beside other work it says nothing."""
+USUAL_TEXT = """The usual loop opens an image file a sample, decodes, resizes, flips, erases and normalises it on the
+CPU, makes a pass for the image and one for its mirror, and waits for the loss. Backbone (the published ResNet-18 at
+112 px), loss and batch of 32 are the same. Loading costs it little here: with this network two cores make some 30
+samples a second, and a core decodes hundreds. What is left is how fast the convolutions run, and those take the larger
+part of the processor's peak in both loops (below): no loop can be much faster than the usual one where float32 is the
+fastest that a processor has. A factor of 3.5 would need arithmetic that is faster: bfloat16 on AMX, or a GPU."""
+NETWORKS_TEXT = """Operations are those of convolutions and matrix products, forward and backward, on both views; the
+peak is a product of 2048 x 2048 matrices in float32 on the same threads, in turns with the steps. The convolutions
+alone come close to it, so what is to be gained lies in BatchNorm, ReLU and additions."""
+SMALL_TEXT = """At 48 px and width 16 a step has little to compute for what it moves: BatchNorm, ReLU and additions,
+which only read and write memory, take more than a third of its time, and the optimiser next to nothing. Wider stages
+raise the part of the peak, as operations grow with the square of the width and memory with the width. For the same
+network channels-last pays, by a quarter; a larger batch does not, and neither does torch.compile."""
+FERPLUS_TEXT = """`fer2013.csv` and `fer2013new.csv` to `faces.parquet`, checked row by row and encoded, then to the
+three tables of training. For comparison the pixels alone, read as most scripts read them."""
+GROWTH_TEXT = """Faces as JPEG files of 100 px, one folder a class: each is read, checked, decoded and hashed, and its
+bytes go into the table. Files after the first 2,048 are the same faces in another light."""
+LOADER_TEXT = """Batches of 64 grey images of 48 px. NLA decodes a set once, when training starts, and one thread then
+cuts batches out of memory and augments them. The others open the same 6,000 JPEG files again and again; Hugging Face's
+has their bytes in an Arrow table. *affine* is the same function for all."""
+EVERYDAY_TEXT = """Each is a process from start to end. `dvc repro` has nothing to do; a stage is the import of its
+script with all that it uses. Measured in a project of small data, which changes neither."""
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""The training step against its limit: the same network and loss on tensors that are already there.
+
+    python benchmarks/step.py 48       resnet18 of width 16 on 48 px grey, as in params.yaml
+    python benchmarks/step.py 112      the published resnet18 on 112 px RGB
+    python benchmarks/step.py 224      and on 224 px
+    python benchmarks/step.py around   what comes before, between and after the steps
+
+The limit is forward, loss, backward and optimiser, on both views normalised before, with PyTorch as it comes. End to
+end is nla.training.loop.train: loader, augmentation, views, loss, optimiser, positions, checks and observer, in the
+middle of an epoch. Blocks of the two take turns in one process; a ratio is that of two neighbours, as a part of the
+limit's speed.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from records import ROOT, measured_here, write_record
+from turns import compared, in_turns, told
+
+from nla.config.base import read_params
+from nla.data.loader import PREFETCH, Samples
+from nla.losses import NLALoss
+from nla.training.job import Job, image_spec, training_sections
+from nla.training.loop import Split, train
+from nla.training.observer import Silent
+from nla.training.optim import make_optimizer
+from nla.training.store import FolderStore
+from nla.training.workers import Workers
+
+CLASSES = tuple("abcdefgh")
+ALONE = Workers(torch.device("cpu"))
+WARM = PREFETCH + 1
+"""Steps at the start of a block that do not count: in the first ones the loader fills its queue."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network, its images, and how long a block is."""
+
+    size: int
+    channels: int
+    batch_size: int
+    model: dict[str, Any]
+    steps: int
+    rounds: int
+
+
+PUBLISHED = {"width": 64, "stem": "imagenet"}
+SETTINGS = {
+    "48": Setting(48, 1, 64, {}, 30, 25),
+    "112": Setting(112, 3, 32, PUBLISHED, 4, 9),
+    "224": Setting(224, 3, 16, PUBLISHED, 3, 5),
+}
+
+
+class Enough(Exception):
+    """As many steps as are wanted."""
+
+
+class Stopwatch(Silent):
+    """Times the steps after the first WARM ones, and then ends the training."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.started, self.seconds = steps, 0.0, 0.0
+
+    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
+        if step == WARM:
+            self.started = time.perf_counter()
+        elif step == WARM + self.steps:
+            self.seconds = (time.perf_counter() - self.started) / self.steps
+            raise Enough
+
+
+class Whole(Silent):
+    """When the first step was done, when the last, and the row of the epoch."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.row: dict[str, float] = {}
+
+    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
+        self.times.append(time.perf_counter())
+
+    def epoch(self, row: dict[str, float]) -> None:
+        self.row = row
+
+
+class Limit:
+    """What a step cannot do without."""
+
+    def __init__(self, job: Job, samples: Samples) -> None:
+        torch.manual_seed(job.train.seed)
+        model = job.build().lay_out(torch.channels_last if job.train.channels_last else torch.contiguous_format)
+        self.backbone = model.backbone.train()
+        if job.train.compile:
+            self.backbone.compile()
+        self.loss = NLALoss(job.loss.variant)
+        self.optimizer = make_optimizer(model, job.train)
+        x = model.normalise(torch.from_numpy(samples.images_NHWC[: job.train.batch_size]))
+        self.views = torch.cat([x, x.flip(-1)]) if self.loss.two_views else x
+        self.target = torch.from_numpy(samples.label_N[: job.train.batch_size])
+
+    def step(self) -> None:
+        """One update."""
+        logits = self.backbone(self.views)
+        first, second = logits.chunk(2) if self.loss.two_views else (logits, None)
+        loss = self.loss(first, second, self.target, 0.0)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+    def seconds(self, steps: int) -> float:
+        """Seconds a step; the first of a block does not count."""
+        torch.use_deterministic_algorithms(False)
+        self.step()
+        started = time.perf_counter()
+        for _ in range(steps):
+            self.step()
+        return (time.perf_counter() - started) / steps
+
+
+def main(name: str) -> None:
+    """Measures a setting and keeps the record."""
+    setting = SETTINGS[name]
+    job, samples = job_of(setting), samples_of(setting)
+    limit = Limit(job, samples)
+    things = {
+        "limit": lambda: limit.seconds(setting.steps),
+        "end_to_end": lambda: end_to_end(job, samples, setting.steps),
+    }
+    limit.seconds(1), end_to_end(job, samples, 1)  # caches, primitives, threads
+    result = compared(in_turns(things, setting.rounds), "limit", "end_to_end")
+    print(f"{name}: {told(result)} of the limit")
+    record = {
+        "command": f"python benchmarks/step.py {name}",
+        "model": job.model.model_dump(),
+        "image": [setting.size, setting.size, setting.channels],
+        "recipe": job.augment.recipe,
+        "batch_size": setting.batch_size,
+        "steps": setting.steps,
+        "threads": torch.get_num_threads(),
+        **result,
+    }
+    write_record(f"step-{name}", record | measured_here())
+
+
+def around(setting: Setting) -> dict[str, float]:
+    """An epoch with three images to train on for each to validate on, as params.yaml has it."""
+    rows = 3 * setting.batch_size * setting.steps
+    job, samples, valid = job_of(setting, epochs=1), samples_of(setting, rows), samples_of(setting, rows // 3)
+    watch, started = Whole(), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        train(job, Split(samples, valid), ALONE, FolderStore(Path(folder)), watch)
+    ended, (first, *_, last) = time.perf_counter(), watch.times
+    a_step = (last - first) / (len(watch.times) - 1)
+    training = a_step * len(watch.times)
+    validation = watch.row["seconds"] - rows / watch.row["images_per_second"]
+    return {
+        "before_first_step_in_steps": (first - started) / a_step - 1,
+        "validation_of_training": validation / training,
+        "checkpoint_in_steps": (ended - last - validation) / a_step,
+    }
+
+
+def job_of(setting: Setting, **train: Any) -> Job:
+    """The training of params.yaml with the setting's network and batch."""
+    params = read_params(ROOT / "params.yaml")
+    params["model"] |= setting.model
+    params["train"] |= {"batch_size": setting.batch_size, **train}
+    image = image_spec(samples_of(setting, 64).images_NHWC)
+    return Job(**training_sections(params), num_classes=len(CLASSES), image=image)
+
+
+def samples_of(setting: Setting, rows: int | None = None) -> Samples:
+    """Noise with labels: what a step costs does not depend on what is in the pictures."""
+    n = rows or setting.batch_size * (WARM + setting.steps + PREFETCH + 1)  # the loader is at work to the last step
+    rng = np.random.default_rng(0)
+    images_NHWC = rng.integers(0, 256, (n, setting.size, setting.size, setting.channels), dtype=np.uint8)
+    return Samples(images_NHWC, rng.integers(len(CLASSES), size=n), None, np.arange(n), CLASSES, "noise")
+
+
+def end_to_end(job: Job, samples: Samples, steps: int) -> float:
+    """Seconds a step of the real loop."""
+    watch = Stopwatch(steps)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            train(job, Split(samples, samples), ALONE, FolderStore(Path(folder)), watch)
+        except Enough:
+            return watch.seconds
+    raise AssertionError("the epoch ended before the stopwatch")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in (*SETTINGS, "around"):
+        sys.exit(__doc__)
+    if sys.argv[1] == "around":
+        found = {name: around(setting) for name, setting in SETTINGS.items()}
+        print(found)
+        write_record("step-around", {"command": "python benchmarks/step.py around", **found} | measured_here())
+    else:
+        main(sys.argv[1])

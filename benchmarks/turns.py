@@ -1,0 +1,87 @@
+"""Things that take turns in one process, so that what the machine does besides falls on all of them alike."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+CALM = 0.15
+"""Cores that other processes may use during a turn; what is left in an idle system is about 0.03."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn has measured, and how many cores others used meanwhile."""
+
+    value: float
+    others: float
+
+
+def in_turns(things: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[Turn]]:
+    """Each thing once a round; every second round the other way round."""
+    turns: dict[str, list[Turn]] = {name: [] for name in things}
+    for i in range(rounds):
+        for name in list(things)[:: -1 if i % 2 else 1]:
+            turns[name].append(_turn(things[name]))
+    return turns
+
+
+def compared(turns: Mapping[str, Sequence[Turn]], above: str, below: str) -> dict[str, Any]:
+    """Ratio above / below of every round; the median and the spread are those of the calm rounds, where there are two.
+
+    Where seconds are compared, `above` is what the other is measured by: 0.9 of its speed.
+    """
+    pairs = list(zip(turns[above], turns[below], strict=True))
+    ratios = [a.value / b.value for a, b in pairs]
+    is_calm = [max(a.others, b.others) < CALM for a, b in pairs]
+    calm = [ratio for ratio, quiet in zip(ratios, is_calm, strict=True) if quiet]
+    used = calm if len(calm) > 1 else ratios
+    return {
+        "ratio": statistics.median(used),
+        "low": min(used),
+        "high": max(used),
+        "std": statistics.stdev(used) if len(used) > 1 else 0.0,
+        "rounds": len(ratios),
+        "calm_rounds": len(calm),
+        "ratios": ratios,
+        "others": [max(a.others, b.others) for a, b in pairs],
+        above: [a.value for a, _ in pairs],
+        below: [b.value for _, b in pairs],
+    }
+
+
+def told(result: Mapping[str, Any]) -> str:
+    """A comparison in a few words."""
+    calm = f"{result['calm_rounds']} of {result['rounds']} rounds calm"
+    return f"{result['ratio']:.3f} ({result['low']:.3f} to {result['high']:.3f}; {calm})"
+
+
+def _turn(thing: Callable[[], float]) -> Turn:
+    busy, started = _others(), time.perf_counter()
+    value = thing()
+    return Turn(value, max(0.0, (_others() - busy) / (time.perf_counter() - started)))
+
+
+def _others() -> float:
+    """Processor seconds since the start of the machine that are not those of this process and its children."""
+    all_of_it = psutil.cpu_times()
+    idle = all_of_it.idle + getattr(all_of_it, "iowait", 0.0)
+    guests = getattr(all_of_it, "guest", 0.0) + getattr(all_of_it, "guest_nice", 0.0)  # counted in user and nice too
+    mine = os.times()
+    running = [_seconds(child) for child in psutil.Process().children(recursive=True)]
+    ours = mine.user + mine.system + mine.children_user + mine.children_system + sum(running)
+    return sum(all_of_it) - idle - guests - ours
+
+
+def _seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system

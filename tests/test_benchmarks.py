@@ -1,0 +1,61 @@
+"""What the benchmarks make of their measurements; the measurements themselves are no tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import turns
+
+    return turns
+
+
+@pytest.fixture
+def check(turns: ModuleType) -> ModuleType:
+    import check
+
+    return check
+
+
+def test_rounds_beside_other_work_do_not_count(turns: ModuleType) -> None:
+    values = [(1.0, 2.0, 0.0), (1.0, 4.0, 1.2), (3.0, 2.0, 0.1), (9.0, 1.0, 0.8)]
+    result = turns.compared(
+        {"a": [turns.Turn(a, other) for a, _, other in values], "b": [turns.Turn(b, 0.0) for _, b, _ in values]},
+        "a",
+        "b",
+    )
+    assert (result["ratio"], result["low"], result["high"]) == (1.0, 0.5, 1.5)
+    assert (result["rounds"], result["calm_rounds"]) == (4, 2)
+    assert result["ratios"] == [0.5, 0.25, 1.5, 9.0]
+
+
+def test_things_take_turns_and_others_are_seen(turns: ModuleType) -> None:
+    order: list[str] = []
+
+    def thing(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    found = turns.in_turns({"a": lambda: thing("a"), "b": lambda: thing("b")}, 3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert [turn.value for turn in found["a"]] == [1, 4, 5]
+
+
+def test_the_check_takes_no_noise_for_a_loss_and_sees_a_quarter_gone(check: ModuleType) -> None:
+    known = json.loads((ROOT / f"benchmarks/records/{check.RECORD}.json").read_text())
+    spread = known["std"] * (known["steps"] / check.STEPS) ** 0.5
+    rng = np.random.default_rng(0)
+    for rounds in (check.FEWEST, check.ROUNDS):
+        noisy = rng.normal(known["ratio"], spread, (20_000, rounds))
+        assert (np.median(noisy, axis=1) < check.least(known, rounds)).mean() < 1e-3
+    assert check.least(known, check.ROUNDS) > 0.75 * known["ratio"]
