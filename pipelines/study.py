@@ -7,6 +7,7 @@ holds for its parameters and data: code may have changed since, and stands in it
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,9 +71,10 @@ def main() -> None:
 
 
 def name_of(cell: Cell, variants: Variants) -> str:
-    """Hash of the parameters and the data of a training."""
+    """Hash of the parameters and the data of a training, and of how it is measured."""
     sections = {name: config.model_dump(mode="json") for name, config in training_sections(cell.params).items()}
-    return fingerprint({**sections, "data": variants.key(cell.data)}, [], workspace())
+    measured = {"mirror": section(EvaluateConfig, cell.params).mirror}
+    return fingerprint({**sections, "data": variants.key(cell.data), "evaluate": measured}, [], workspace())
 
 
 def row_of(run: Run) -> dict[str, Any]:
@@ -102,6 +104,7 @@ def train_all(
             else:
                 record = record_of(run, task.job, result)
                 write_record(run.path, record)
+                shutil.rmtree(task.folder, ignore_errors=True)  # where it ran on this machine
                 say(summary(record))
             progress(done, len(missing))
     return failed
@@ -116,6 +119,8 @@ def tasks(missing: Sequence[Run], variants: Variants, root: Path) -> Iterator[Ta
         image, classes = image_spec(train.images_NHWC), len(train.classes)
         for run in group:
             name = f"{run.fingerprint}-{code}"
+            if forced():
+                shutil.rmtree(root / RUNS / name, ignore_errors=True)
             job = Job(**training_sections(run.cell.params), num_classes=classes, image=image, fingerprint=name)
             yield Task(run.fingerprint, with_first_weights(job, root)[0], shared, root / RUNS / name)
 
