@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from nla.cluster import Cluster
 
 hush()  # before a test imports a library that phones home
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's job in the background; what it starts inherits it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 FERPLUS_FILES = ("fer2013.csv", "fer2013new.csv")
