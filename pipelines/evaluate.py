@@ -78,7 +78,7 @@ def probabilities(
     model.to(device)
     bf16 = card["facts"]["precision"] == "bf16" and use_bf16("auto", device)
     p = {
-        name: predict(model, samples.images_NHWC, mirror=config.mirror, bf16=bf16)
+        name: predict(model, samples.images_NHWC, mirror=config.mirror, shift=config.shift, bf16=bf16)
         for name, (samples, _) in splits.items()
     }
     return p, card

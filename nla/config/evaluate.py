@@ -16,6 +16,8 @@ class EvaluateConfig(Section):
 
     mirror: bool = True
     """Average the probabilities of an image and of its mirror."""
+    shift: Annotated[int, Field(ge=0)] = 0
+    """Average over the image moved by so many pixels to each side, too: five times as long; 0 is off."""
     bins: Annotated[int, Field(ge=2)] = 15
     """Equal-width confidence bins of the calibration error (15: Guo et al. 2017)."""
     bootstrap: Annotated[int, Field(ge=100)] = 1000

@@ -7,30 +7,52 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from nla.models.classifier import Classifier
 
 
 def predict(
-    model: Classifier, images_NHWC: np.ndarray, *, mirror: bool = True, batch_size: int = 256, bf16: bool = False
+    model: Classifier,
+    images_NHWC: np.ndarray,
+    *,
+    mirror: bool = True,
+    shift: int = 0,
+    batch_size: int = 256,
+    bf16: bool = False,
 ) -> np.ndarray:
-    """p_NC float32. With `mirror`, the mean of the probabilities of an image and of its mirror.
+    """p_NC float32: the mean of the probabilities of all views of an image.
 
     Args:
         images_NHWC: uint8 of the model's image size; any number, 0 included.
+        mirror: each view's mirror is a view too.
+        shift: so many pixels up, down, left and right are four views more; what comes in repeats the edge.
         bf16: compute in bfloat16 autocast.
     """
     device = next(model.parameters()).device
     parts = [np.empty((0, model.architecture.num_classes), np.float32)]
     with evaluating(model), torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for start in range(0, len(images_NHWC), batch_size):
-            batch = torch.from_numpy(np.array(images_NHWC[start : start + batch_size])).to(
-                device
-            )  # what is shared is read-only
-            p = model(batch, mirrored=mirror).float().softmax(1)
-            p_NC = torch.stack(p.chunk(2)).mean(0) if mirror else p
-            parts.append(p_NC.cpu().numpy())
+            own = np.array(images_NHWC[start : start + batch_size])  # PyTorch takes nothing that is read-only
+            views = _shifted(torch.from_numpy(own).to(device), shift)
+            logits = torch.cat([model(view, mirrored=mirror) for view in views])
+            p_VNC = logits.float().softmax(1).reshape(-1, len(own), logits.shape[1])
+            parts.append(p_VNC.mean(0).cpu().numpy())
     return np.concatenate(parts)
+
+
+def _shifted(images_NHWC: Tensor, pixels: int) -> list[Tensor]:
+    """The images, and with `pixels` the same moved that far to each side."""
+    if not pixels:
+        return [images_NHWC]
+    _, height, width, _ = images_NHWC.shape
+    padded_NCHW = F.pad(images_NHWC.permute(0, 3, 1, 2).float(), [pixels] * 4, mode="replicate")
+    ways = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))  # the middle, up, down, left, right
+    return [
+        padded_NCHW[:, :, down * pixels :, right * pixels :][:, :, :height, :width].permute(0, 2, 3, 1)
+        for down, right in ways
+    ]
 
 
 @contextlib.contextmanager
