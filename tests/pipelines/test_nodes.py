@@ -74,11 +74,9 @@ class Nodes:
 def nodes(tmp_path: Path) -> Iterator[Nodes]:
     nodes = Nodes(tmp_path)
     try:
-        nodes.start(ADDRESSES[0])
-        nodes.wait_for(ADDRESSES[:1])  # the others would give up
-        for ip in ADDRESSES[1:]:
+        for i, ip in enumerate(ADDRESSES, 1):
             nodes.start(ip)
-        nodes.wait_for(ADDRESSES)
+            nodes.wait_for(ADDRESSES[:i])  # the others would give up; two that start at once may be in each other's way
         yield nodes
     finally:
         for ip in reversed(list(nodes.processes)):
