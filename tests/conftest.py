@@ -37,13 +37,13 @@ hypothesis.settings.load_profile("nla")
 
 
 LONGEST = (
-    "experiments",
-    "study",
-    "searching",
-    "stops",
-    "nodes",
     "sweep",
+    "stops",
+    "experiments",
+    "searching",
     "distributed",
+    "study",
+    "nodes",
     "bad_input",
     "repro",
     "registering",
