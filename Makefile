@@ -26,8 +26,8 @@ repro: setup          ## from raw faces to a registered model
 	dvc repro
 
 test: setup lint
-	@# more than there are cores: half of the time the tests wait for processes to start, or to end
-	python -m pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder
+	@# three at a time: half of the time the tests wait for processes to start
+	python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check-performance: setup  ## the training loop against its limit, as a ratio, in 20 seconds
 	python benchmarks/check.py

@@ -37,13 +37,13 @@ hypothesis.settings.load_profile("nla")
 
 
 LONGEST = (
-    "sweep",
-    "stops",
     "experiments",
-    "searching",
-    "distributed",
     "study",
+    "searching",
+    "stops",
     "nodes",
+    "sweep",
+    "distributed",
     "bad_input",
     "repro",
     "registering",
