@@ -30,8 +30,9 @@ REFERENCE = {
     "data.label_rule": "votes",
     "loss.name": "ce",
     "model.width": 32,
-    "train.epochs": 13,
+    "train.epochs": 32,
     "train.batch_size": 128,
+    "evaluate.shift": 2,
 }
 SHORT = {**FERPLUS, "model.width": 16, "train.epochs": 6, "train.batch_size": 128}
 LOSSES: dict[str, dict[str, Any]] = {
