@@ -6,8 +6,9 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from nla.cpu import cpu
 
 PACKAGES = ("torch", "ray", "mlflow", "dvc", "albumentations", "pyarrow")
 """Those that results depend on."""
@@ -16,10 +17,9 @@ INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 def machine() -> dict[str, Any]:
     """The hardware and the interpreter."""
-    cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "unknown")
-    flags = next((line.split(":")[1].split() for line in _cpuinfo() if line.startswith("flags")), [])
-    known = [name for name in INSTRUCTIONS if name in flags]
-    return {"cpu": cpu, "cores": os.cpu_count(), "instructions": known, "python": platform.python_version()}
+    name, flags = cpu().get("model name", "unknown"), cpu().get("flags", "").split()
+    known = [instruction for instruction in INSTRUCTIONS if instruction in flags]
+    return {"cpu": name, "cores": os.cpu_count(), "instructions": known, "python": platform.python_version()}
 
 
 def versions() -> dict[str, str]:
@@ -32,8 +32,3 @@ def in_words(machine: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     hardware = f"{machine['cores']} cores of {machine['cpu']} ({', '.join(machine['instructions'])})"
     return f"{hardware}; {packages}; Python {machine['python']}"
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []

@@ -32,7 +32,7 @@ class TrainConfig(Section):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay a step of the averaged weights that are validated and kept; 0 is off."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the hardware is faster at it: a GPU from Ampere on, a CPU with AMX."""
+    """auto: bf16 where the hardware is faster at it: a GPU from Ampere on, a CPU with AMX, AMD's from Zen 4 on."""
     channels_last: bool = True
     compile: bool = False
     """By torch.compile, which needs a C++ compiler on a CPU."""

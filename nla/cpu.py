@@ -1,0 +1,21 @@
+"""What the kernel tells of the processor; empty where it tells nothing."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+@cache
+def cpu() -> dict[str, str]:
+    """The first core's lines of /proc/cpuinfo, such as `vendor_id`, `model name` and `flags`."""
+    first = CPUINFO.read_text().split("\n\n")[0].splitlines() if CPUINFO.exists() else []
+    lines = (line.partition(":") for line in first)
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def is_amd() -> bool:
+    """Whether the processor is one of AMD's."""
+    return cpu().get("vendor_id") == "AuthenticAMD"
