@@ -27,11 +27,12 @@ SIGMAS = 4.0
 
 def main() -> int:
     """Prints what is found; the exit code."""
-    job, samples = job_of(SETTING), samples_of(SETTING)
+    known = read_record(RECORD)
+    job, samples = job_of(SETTING, precision=known["precision"]), samples_of(SETTING)
     limit = Limit(job, samples)
     things = {"limit": lambda: limit.seconds(STEPS), "end_to_end": lambda: end_to_end(job, samples, STEPS)}
     limit.seconds(1), end_to_end(job, samples, 1)
-    now, known = compared(in_turns(things, ROUNDS), "limit", "end_to_end"), read_record(RECORD)
+    now = compared(in_turns(things, ROUNDS), "limit", "end_to_end")
     if now["calm_rounds"] < FEWEST:
         print(f"{told(now)} of the limit: too much else is running here to judge that")
         return 0

@@ -6,8 +6,8 @@
     python benchmarks/compute.py profile       shares of a step, by kind of operation
 
 Operations are counted by torch.utils.flop_counter: convolutions and matrix products, forward and backward, a
-multiplication and an addition as two. The peak is a matrix product of 2048 x 2048 in float32 with the same threads,
-measured in turns with the steps.
+multiplication and an addition as two. The peak is a matrix product of 2048 x 2048 in the same precision with the same
+threads, measured in turns with the steps.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from typing import Any
 
 import torch
 from records import measured_here, write_record
-from step import SETTINGS, Limit, Setting, job_of, samples_of
+from step import ALONE, SETTINGS, Limit, Setting, job_of, precision, samples_of
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from turns import Turn, compared, in_turns
+
+from nla.training.precision import use_bf16
 
 SIDE, PRODUCTS = 2048, 12
 ROUNDS = 5
@@ -65,7 +67,8 @@ def main(what: str) -> None:
     else:
         found = {"rows": efficiency({"networks": NETWORKS, "small": SMALL, "compiled": COMPILED}[what])}
     print(json.dumps(found, indent=1))
-    record = {"command": f"python benchmarks/compute.py {what}", "threads": torch.get_num_threads(), **found}
+    as_measured = {"threads": torch.get_num_threads(), "precision": precision(_limit(BASE, {}))}
+    record = {"command": f"python benchmarks/compute.py {what}", **as_measured, **found}
     write_record(f"compute-{what}", record | measured_here())
 
 
@@ -87,7 +90,7 @@ def efficiency(cases: dict[str, tuple[Setting, dict[str, Any]]]) -> dict[str, An
 
 def peak() -> float:
     """Operations a second of a matrix product."""
-    a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
+    a, b = torch.randn(2, SIDE, SIDE).to(torch.bfloat16 if use_bf16("auto", ALONE.device) else torch.float32)
     a @ b
     started = time.perf_counter()
     for _ in range(PRODUCTS):

@@ -1,11 +1,13 @@
 """What the data cost: FERPlus into tables, trees of files into a table, and tables into batches.
 
     python benchmarks/data.py ferplus       ingest and prepare of the real FERPlus
-    python benchmarks/data.py growth        ingest of 10,000, 30,000 and 100,000 JPEG files
+    python benchmarks/data.py growth        ingest of 10,000 to 300,000 JPEG files; DVC's and Hugging Face's part of it
     python benchmarks/data.py loader        batches a second, against DataLoader and Hugging Face datasets
+    python benchmarks/data.py mapped        batches a second of a set that lies in a mapped file, read before or not
 
-FERPlus needs fer2013.csv and fer2013new.csv in data/raw/ferplus; `loader` takes Hugging Face's part where `datasets`
-is installed, which is no dependency. Each pass over a set is a process of its own, as memory is measured at its end.
+FERPlus needs fer2013.csv and fer2013new.csv in data/raw/ferplus; `growth` and `loader` take Hugging Face's part where
+`datasets` is installed, which is no dependency. Each pass over a set is a process of its own, as memory is measured at
+its end.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ import importlib.metadata
 import importlib.util
 import itertools
 import json
+import mmap
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,16 +38,19 @@ from turns import Turn, compared, in_turns, told
 
 from nla.data.augment import make_augment
 from nla.data.loader import Augment, Samples, batches
+from nla.data.mapped import mapped
 
 RAW = ROOT / "data/raw"
-SIZES = (10_000, 30_000, 100_000)
-ROUNDS = {"ferplus": 4, "growth": 2, "loader": 6}
+SIZES = (10_000, 30_000, 100_000, 300_000)
+OTHERS_SIZE = 30_000
+"""Files that DVC and Hugging Face's library go through."""
+ROUNDS = {"ferplus": 4, "growth": 2, "loader": 6, "mapped": 6}
 BATCH, SIDE, FILES = 64, 48, 6_000
 
 
 def main(what: str) -> None:
     """Measures and keeps the record."""
-    found = {"ferplus": ferplus, "growth": growth, "loader": loader}[what]()
+    found = {"ferplus": ferplus, "growth": growth, "loader": loader, "mapped": from_a_file}[what]()
     write_record(f"data-{what}", {"command": f"python benchmarks/data.py {what}"} | found | measured_here())
 
 
@@ -80,11 +88,73 @@ def growth() -> dict[str, Any]:
             peaks[rows].append(done["peak_mib"])
             return done["seconds"]
 
-        turns = in_turns({str(rows): partial(pass_over, rows) for rows in SIZES}, ROUNDS["growth"])
+        things = {str(rows): partial(pass_over, rows) for rows in SIZES}
+        others = {"dvc": dvc_hashes, "datasets": hugging_face_reads}
+        if not importlib.util.find_spec("datasets"):
+            del others["datasets"]
+        things |= {name: partial(do, Path(folder) / str(OTHERS_SIZE)) for name, do in others.items()}
+        turns = in_turns(things, ROUNDS["growth"])
     found = {str(rows): {"turns": _listed(turns[str(rows)]), "peak_mib": max(peaks[rows])} for rows in SIZES}
     for rows, row in found.items():
         print(rows, row)
-    return {"rows": found, "memory_before_mib": apart("folder", Path(), Path(), ())["peak_mib"]}
+    against = {name: compared(turns, name, str(OTHERS_SIZE)) for name in others}
+    for name, result in against.items():
+        print(f"{name} / ingest, {OTHERS_SIZE} files: {told(result)}")
+    before = apart("folder", Path(), Path(), ())["peak_mib"]
+    return {"rows": found, "memory_before_mib": before, "others_size": OTHERS_SIZE, "against": against}
+
+
+def dvc_hashes(tree: Path) -> float:
+    """Seconds of `dvc add`, which hashes every file, without copying into a cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        copied = shutil.copytree(tree, Path(folder) / "copy", copy_function=os.link)  # DVC wants it in its project
+        subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=folder, check=True)
+        started = time.perf_counter()
+        subprocess.run(["dvc", "add", "-q", "--no-commit", copied.name], cwd=folder, check=True)
+        return time.perf_counter() - started
+
+
+def hugging_face_reads(tree: Path) -> float:
+    """Seconds in which `datasets` makes its table of the files, bytes included."""
+    with tempfile.TemporaryDirectory() as cache:
+        script = (
+            "import datasets, sys, time; datasets.disable_progress_bars(); began = time.perf_counter(); "
+            "datasets.load_dataset('imagefolder', data_dir=sys.argv[1], cache_dir=sys.argv[2])"
+            "; print(time.perf_counter() - began)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tree), cache], check=True, capture_output=True, text=True
+        )
+        return float(done.stdout.splitlines()[-1])
+
+
+def from_a_file() -> dict[str, Any]:
+    """Images a second from memory, from a mapped file that lies in memory too, and from one that does not."""
+    number, side = 20_000, 112
+    rng = np.random.default_rng(0)
+    images_NHWC = rng.integers(0, 256, (number, side, side, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:  # /tmp may be memory itself
+        path = Path(folder) / "images"
+        in_file = mapped(path, images_NHWC.shape, lambda file: np.copyto(file, images_NHWC))
+        label_N, row_N = rng.integers(8, size=number), np.arange(number)
+        held, lying = (Samples(x, label_N, None, row_N, tuple("abcdefgh"), "noise") for x in (images_NHWC, in_file))
+
+        def forgotten() -> float:
+            with path.open("rb") as file:
+                in_file._mmap.madvise(mmap.MADV_DONTNEED)  # a page that is mapped stays in the cache
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            return _rate(_ours(lying, None))
+
+        things = {
+            "memory": lambda: _rate(_ours(held, None)),
+            "file": lambda: _rate(_ours(lying, None)),
+            "forgotten": forgotten,
+        }
+        turns = in_turns(things, ROUNDS["mapped"])
+    against = {name: compared(turns, name, "memory") for name in ("file", "forgotten")}
+    for name, result in against.items():
+        print(f"{name} / memory: {told(result)}; {[round(turn.value) for turn in turns[name]]} images/s")
+    return {"images": number, "image": [side, side, 3], "against": against}
 
 
 def apart(source: str, root: Path, out: Path, steps: tuple[str, ...]) -> dict[str, float]:

@@ -248,7 +248,8 @@ def _section(
     lines = [f"## {title}", "", text, "", *_table(head, rows), ""]
     for record in records:
         threads = f", {record['threads']} threads" if "threads" in record else ""
-        lines += [f"`{record['command']}` at commit {record['commit']}{threads}", ""]
+        precision = f", {record['precision']}" if "precision" in record else ""
+        lines += [f"`{record['command']}` at commit {record['commit']}{threads}{precision}", ""]
         lines += [record["note"], ""] if "note" in record else []
     return [*lines, f"{conditions(records[0])}."]
 
@@ -267,14 +268,14 @@ INTRODUCTION = """Made by `python benchmarks/performance.py` from `benchmarks/re
 run: what is compared takes turns, and a ratio is that of two neighbouring turns; the median and the spread (smallest to
 largest) are those of calm rounds, in which other processes used less than {calm} of a core, and of all rounds where
 fewer than two were calm: other work was on the machine then, which the last column says. Seconds and rates are those of
-one machine and vary with it; the ratios are what counts. All is float32, as the processor has no AMX. A commit is the
-last that changed `nla/`."""
+one machine and vary with it; the ratios are what counts. Networks compute in the precision that stands under the table.
+A commit is the last that changed `nla/`."""
 STEP_TEXT = """The limit: forward, loss, backward and update of the network on two views that lie in memory,
-normalised, with PyTorch as it comes. End to end: `nla.training.loop.train` in the middle of an epoch, with the loader's
-thread, recipe `affine`, both views, the loss `paper`, the update, the samples' positions, a look at each loss and the
-observer, and with deterministic kernels. *Ratio* is the part of the limit's speed that is left.
-`make check-performance` compares the loop at 48 px with this record in 20 seconds, and fails where it is below by what
-is no chance; beside other work it says nothing."""
+normalised, in the same precision, with PyTorch as it comes. End to end: `nla.training.loop.train` in the middle of an
+epoch, with the loader's thread, recipe `affine`, both views, the loss `paper`, the update, the samples' positions, a
+look at each loss and the observer, and with deterministic kernels. *Ratio* is the part of the limit's speed that is
+left. `make check-performance` compares the loop at 48 px with this record in 20 seconds, and fails where it is below by
+what is no chance; beside other work it says nothing."""
 USUAL_TEXT = """The usual loop opens an image file a sample, decodes, resizes, flips, erases and normalises it on the
 CPU, makes a pass for the image and one for its mirror, and waits for the loss. Backbone (the published ResNet-18 at
 112 px), loss and batch of 32 are the same. Loading costs it little here: with this network two cores make some 30
@@ -283,8 +284,7 @@ at 112 px (below), the usual loop is a few hundredths behind, so a loop at the p
 fast as the usual one. The factor of 3.5 that was wanted is not reached in float32 on this processor; whether faster
 arithmetic, bfloat16 on AMX or a GPU, gives it was not measured."""
 NETWORKS_TEXT = """Operations are those of convolutions and matrix products, forward and backward, on both views; the
-peak is a product of 2048 x 2048 matrices in float32 on the same threads, in turns with the steps. The convolutions
-alone come close to it, so what is to be gained lies in BatchNorm, ReLU and additions."""
+peak is a product of 2048 x 2048 matrices in the same precision on the same threads, in turns with the steps."""
 SMALL_TEXT = """At 48 px and width 16 a step has little to compute for what it moves: BatchNorm, ReLU and additions,
 which only read and write memory, take more than a third of its time, and the optimiser next to nothing. Wider stages
 raise the part of the peak, as operations grow with the square of the width and memory with the width. For the same

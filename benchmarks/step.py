@@ -5,10 +5,10 @@
     python benchmarks/step.py 224      and on 224 px
     python benchmarks/step.py around   what comes before, between and after the steps
 
-The limit is forward, loss, backward and optimiser, on both views normalised before, with PyTorch as it comes. End to
-end is nla.training.loop.train: loader, augmentation, views, loss, optimiser, positions, checks and observer, in the
-middle of an epoch. Blocks of the two take turns in one process; a ratio is that of two neighbours, as a part of the
-limit's speed.
+The limit is forward, loss, backward and optimiser, on both views normalised before, in the same precision, with PyTorch
+as it comes. End to end is nla.training.loop.train: loader, augmentation, views, loss, optimiser, positions, checks and
+observer, in the middle of an epoch. Blocks of the two take turns in one process; a ratio is that of two neighbours, as
+a part of the limit's speed.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from nla.training.job import Job, image_spec, training_sections
 from nla.training.loop import Split, train
 from nla.training.observer import Silent
 from nla.training.optim import make_optimizer
+from nla.training.precision import use_bf16
 from nla.training.store import FolderStore
 from nla.training.workers import Workers
 
@@ -104,15 +105,17 @@ class Limit:
             self.backbone.compile()
         self.loss = NLALoss(job.loss.variant)
         self.optimizer = make_optimizer(model, job.train)
+        self.bf16 = use_bf16(job.train.precision, ALONE.device)
         x = model.normalise(torch.from_numpy(samples.images_NHWC[: job.train.batch_size]))
         self.views = torch.cat([x, x.flip(-1)]) if self.loss.two_views else x
         self.target = torch.from_numpy(samples.label_N[: job.train.batch_size])
 
     def step(self) -> None:
         """One update."""
-        logits = self.backbone(self.views)
-        first, second = logits.chunk(2) if self.loss.two_views else (logits, None)
-        loss = self.loss(first, second, self.target, 0.0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            logits = self.backbone(self.views)
+            first, second = logits.chunk(2) if self.loss.two_views else (logits, None)
+            loss = self.loss(first, second, self.target, 0.0)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -144,12 +147,18 @@ def main(name: str) -> None:
         "model": job.model.model_dump(),
         "image": [setting.size, setting.size, setting.channels],
         "recipe": job.augment.recipe,
+        "precision": precision(limit),
         "batch_size": setting.batch_size,
         "steps": setting.steps,
         "threads": torch.get_num_threads(),
         **result,
     }
     write_record(f"step-{name}", record | measured_here())
+
+
+def precision(limit: Limit) -> str:
+    """As `train.precision` names it."""
+    return "bf16" if limit.bf16 else "fp32"
 
 
 def around(setting: Setting) -> dict[str, float]:

@@ -4,7 +4,8 @@
 
 The usual loop follows the recipe of the method's public code (github.com/jungyu0413/NLA of arXiv 2502.09993: batches of
 32, Adam, an image file a sample, flip, erasing, the mirror in a pass of its own), with 0 and 2 loading processes: the
-better counts. Network, loss, resolution and batch are the same for both, and blocks of both take turns.
+better counts. Network, loss, resolution and batch are the same for both, and blocks of both take turns; the usual loop
+computes in float32, as most do, and NLA's as `train.precision: auto` decides.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from face_files import write_tree
 from records import measured_here, write_record
-from step import SETTINGS, WARM, end_to_end, job_of, samples_of
+from step import SETTINGS, WARM, Limit, end_to_end, job_of, precision, samples_of
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from turns import compared, in_turns, told
 
@@ -108,6 +109,7 @@ def main() -> None:
         "image": [SETTING.size, SETTING.size, SETTING.channels],
         "model": job.model.model_dump(),
         "batch_size": SETTING.batch_size,
+        "precision": precision(Limit(job, samples)),
         "best": best,
         "against": results,
     }
