@@ -52,7 +52,7 @@ PAGE = ROOT / "docs/ray.md"
 def main(what: str, *given: str) -> None:
     """Measures, or writes the page."""
     if what == "tables":
-        PAGE.write_text("\n".join(["# What Ray costs", "", INTRODUCTION, *section()]) + "\n")
+        PAGE.write_text(page())
     elif what == "start":
         write_record("ray-start", start(*given))
     elif what == "step":
@@ -61,6 +61,11 @@ def main(what: str, *given: str) -> None:
     else:
         sides = {"threads": {"workers": 1, "threads": 2}, "workers": {"workers": 2, "threads": 1}}
         write_record("ray-workers", steady({name: {"where": "ray", **side} for name, side in sides.items()}))
+
+
+def page() -> str:
+    """docs/ray.md."""
+    return "\n".join(["# What Ray costs", "", INTRODUCTION, *section()]) + "\n"
 
 
 def start(before: str) -> dict[str, Any]:

@@ -23,10 +23,17 @@ KINDS = {"convolution": BLUE, "BatchNorm": GREEN, "ReLU and additions": ORANGE, 
 
 def main() -> None:
     """Writes the page and its figures."""
-    sections = [step(), usual(), networks(), small(), ferplus(), growth(), loader(), everyday()]
+    PAGE.write_text(page())
+    for name, draw in {"shares": shares_figure, "growth": growth_figure}.items():
+        write_png(draw(), FIGURES / f"performance-{name}.png")
+
+
+def page() -> str:
+    """docs/performance.md."""
+    sections = [step(), usual(), networks(), small(), ferplus(), growth(), loader(), from_a_file(), everyday()]
     parts = ["# Performance", "", INTRODUCTION.format(calm=CALM)]
     parts += [line for section in sections if section for line in ("", *section)]
-    PAGE.write_text("\n".join(parts) + "\n")
+    return "\n".join(parts) + "\n"
 
 
 def step() -> list[str]:
@@ -87,7 +94,6 @@ def networks() -> list[str]:
     if not (_has("compute-networks") and _has("compute-profile")):
         return []
     record, profile = read_record("compute-networks"), read_record("compute-profile")
-    write_png(_shares(profile["shares"]), FIGURES / "performance-shares.png")
     lines = _section("Part of the processor's peak", NETWORKS_TEXT, COMPUTE_HEAD, _efficiency(record), [record])
     shown = [[name, *(f"{shares.get(kind, 0):.0%}" for kind in KINDS)] for name, shares in profile["shares"].items()]
     picture = "![Shares of a step's time by kind of operation](figures/performance-shares.png)"
@@ -123,7 +129,6 @@ def growth() -> list[str]:
         return []
     record = read_record("data-growth")
     sizes = {int(rows): row for rows, row in record["rows"].items()}
-    write_png(_growth(sizes), FIGURES / "performance-growth.png")
     first = min(sizes)
     unit = _median(sizes[first]["turns"]) / first
     rows = [
@@ -138,7 +143,14 @@ def growth() -> list[str]:
     ]
     head = ["files", "ingest", "files/s", f"time a file, of that at {first:,}", "peak memory"]
     lines = _section("A tree of files into a table", GROWTH_TEXT, head, rows, [record])
-    return [*lines, "", "![Time and peak memory by the number of files](figures/performance-growth.png)"]
+    lines += ["", "![Time and peak memory by the number of files](figures/performance-growth.png)"]
+    if "against" not in record:
+        return lines
+    size, names = record["others_size"], {"dvc": "`dvc add`: hashes alone", "datasets": "Hugging Face datasets"}
+    others = [
+        [names[key], f"{_calmest(r[key], r['others']):.1f} s", *_ratio(r)] for key, r in record["against"].items()
+    ]
+    return [*lines, "", *_table([f"{size:,} files", "time", "of ingest's", "spread", "rounds, calm"], others)]
 
 
 def loader() -> list[str]:
@@ -158,6 +170,17 @@ def loader() -> list[str]:
     return [*lines[:-1], f"datasets {record['datasets']}; {lines[-1]}"]
 
 
+def from_a_file() -> list[str]:
+    """Batches of a set that is larger than memory."""
+    if not _has("data-mapped"):
+        return []
+    record = read_record("data-mapped")
+    names = {"file": "a mapped file, in memory", "forgotten": "a mapped file, not in memory"}
+    rows = [[names[key], f"{_calmest(r[key], r['others']):,.0f}", *_ratio(r)] for key, r in record["against"].items()]
+    head = ["images lie in", "images/s", "of those from memory", "spread", "rounds, calm"]
+    return _section("Sets larger than memory", MAPPED_TEXT, head, rows, [record])
+
+
 def everyday() -> list[str]:
     """What is paid many times a day."""
     if not _has("everyday"):
@@ -172,7 +195,9 @@ def everyday() -> list[str]:
 
 
 @styled
-def _shares(shares: dict[str, dict[str, float]]) -> Figure:
+def shares_figure() -> Figure:
+    """What a step spends its time on."""
+    shares = read_record("compute-profile")["shares"]
     figure = Figure(figsize=(7.5, 2.9), layout="constrained")
     axes = figure.add_subplot()
     left = np.zeros(len(shares))
@@ -191,7 +216,9 @@ def _shares(shares: dict[str, dict[str, float]]) -> Figure:
 
 
 @styled
-def _growth(sizes: dict[int, dict[str, Any]]) -> Figure:
+def growth_figure() -> Figure:
+    """Seconds and memory of `ingest` by the number of files."""
+    sizes = {int(rows): row for rows, row in read_record("data-growth")["rows"].items()}
     figure = Figure(figsize=(7.5, 3.2), layout="constrained")
     seconds, memory = figure.subplots(1, 2)
     n = np.array(list(sizes))
@@ -296,6 +323,9 @@ bytes go into the table. Files after the first 2,048 are the same faces in anoth
 LOADER_TEXT = """Batches of 64 grey images of 48 px. NLA decodes a set once, when training starts, and one thread then
 cuts batches out of memory and augments them. The others open the same 6,000 JPEG files again and again; Hugging Face's
 has their bytes in an Arrow table. *affine* is the same function for all."""
+MAPPED_TEXT = """20,000 RGB images of 112 px in batches of 64, without augmentation, as a split that takes more than
+`ray.images_in_memory`: decoded images in a file, mapped, in the very order of images in memory. A training step asks
+for far fewer."""
 EVERYDAY_TEXT = """Each is a process from start to end. `dvc repro` has nothing to do; a stage is the import of its
 script with all that it uses. Measured in a project of small data, which changes neither."""
 

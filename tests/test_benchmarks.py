@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,15 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+
+PAGES = {"accuracy": "results", "performance": "performance", "on_ray": "ray"}
+
+
+@pytest.mark.parametrize(("module", "name"), PAGES.items())
+def test_a_page_of_figures_is_what_its_records_say(module: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    assert (ROOT / f"docs/{name}.md").read_text() == importlib.import_module(module).page()
 
 
 @pytest.fixture
