@@ -32,6 +32,7 @@ from nla.losses.focal import FocalLoss
 from nla.losses.naw import Variant, naw_parameters, weight_at
 from nla.losses.nla import NLALoss
 from nla.methods import METHODS, options_of
+from nla.records import read_json
 
 ROOT = Path(__file__).parents[1]
 README, LOSS, METHODS_PAGE = ROOT / "README.md", ROOT / "docs/loss.md", ROOT / "docs/methods.md"
@@ -127,6 +128,25 @@ def test_no_block_is_left_out() -> None:
     """Every block is run by a test above."""
     assert len(python_blocks(README)) == 3
     assert {page.name for page in PAGES if python_blocks(page)} == {"README.md", "loss.md", "methods.md"}
+
+
+def test_figures_are_those_of_the_records() -> None:
+    """The README's own, against what the benchmarks and `dvc repro` have written."""
+    text = " ".join(README.read_text().split())
+    record, longer = (read_json(ROOT / f"benchmarks/records/{name}.json") for name in ("reference", "longer"))
+    test = record["metrics"]["test"]
+    for figure in (
+        f"**{test['accuracy']:.2%} on test**",
+        f"{test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}",
+        f"mean accuracy {test['mean_accuracy']:.2%}",
+        f"{record['training_seconds'] / 60:.1f} minutes of training",
+        f"{longer['epochs']} epochs give {longer['metrics']['test']['accuracy']:.2%}",
+    ):
+        assert figure in text
+    assert record["command"] in [" ".join(command.split()) for command in commands(README)]
+    drawn = read_json(ROOT / "reports/metrics.json")["test"]
+    assert f"test accuracy {drawn['accuracy']:.2%}" in text
+    assert f"the model has {drawn['bayes_ratio']:.1%} of it" in text
 
 
 def test_methods_of_the_page() -> None:
