@@ -68,6 +68,20 @@ def test_clusters_are_of_the_locked_ray_and_ask_for_a_token() -> None:
         assert "RAY_AUTH_MODE=token" in (FOLDER / name).read_text()
 
 
+def test_training_goes_to_the_workers() -> None:
+    for cluster in clusters().values():
+        assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+        assert all("num-cpus" not in group["rayStartParams"] for group in cluster["workerGroupSpecs"])
+
+
+def test_the_first_commands_of_the_docs_ask_for_a_token() -> None:
+    text = (ROOT / "docs/cluster.md").read_text()
+    made, asked, started = (
+        text.index(words) for words in ("ray get-auth-token --generate", "RAY_AUTH_MODE=token", "ray start --head")
+    )
+    assert made < asked < started
+
+
 def test_shellcheck_finds_nothing() -> None:
     shellcheck = Path(sys.executable).with_name("shellcheck")
     subprocess.run([shellcheck, FOLDER / "slurm.sh"], check=True)
