@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from accuracy import SHORT, run, settings
 from records import RECORDS, ROOT, conditions, read_record, write_record
+from users_files import kept, take_committed
 
 from nla.config.base import read_params, section
 from nla.config.tune import Distribution, TuneConfig
@@ -54,20 +55,27 @@ def main(what: str) -> None:
     """Measures, or makes the tables."""
     if what == "tables":
         RESULTS.write_text(tables())
-    elif what == "asha":
+        return
+    with kept(ROOT):
+        measure(what)
+
+
+def measure(what: str) -> None:
+    """Searches, and trains with what was found."""
+    if what == "asha":
         for name, scheduler in SCHEDULERS.items():
             write_record(f"tuning-{name}", searched(SEARCH | scheduler))
-    else:
-        write_record("tuning-ferplus", searched(NOISY_SEARCH))
-        for seed in SEEDS:
-            for name, samples in zip(PAIR, (0, NOISY_SEARCH["tune.num_samples"]), strict=True):
-                changes = NOISY_SEARCH | {"tune.num_samples": samples, "train.seed": seed}
-                write_record(f"{name}-{seed}", run(changes, []))
+        return
+    write_record("tuning-ferplus", searched(NOISY_SEARCH))
+    for seed in SEEDS:
+        for name, samples in zip(PAIR, (0, NOISY_SEARCH["tune.num_samples"]), strict=True):
+            changes = NOISY_SEARCH | {"tune.num_samples": samples, "train.seed": seed}
+            write_record(f"{name}-{seed}", run(changes, []))
 
 
 def searched(changes: dict[str, Any]) -> dict[str, Any]:
-    """One search from its start."""
-    subprocess.run(["git", "checkout", "-q", "params.yaml"], cwd=ROOT, check=True)
+    """One search from its start, of the parameters of the last commit."""
+    take_committed(ROOT, "params.yaml")
     subprocess.run(["dvc", "exp", "run", *settings(changes), "prepare"], cwd=ROOT, check=True)
     started = time.perf_counter()
     subprocess.run(["dvc", "repro", "--force", "--single-item", "tune"], cwd=ROOT, check=True)
@@ -115,7 +123,7 @@ def found(record: dict[str, Any]) -> list[str]:
     for name, row in (("published", published), (f"trial {best['trial']}, the best", best)):
         cells = [name, *(f"{row[key]:.3g}" for key in names), f"{row['accuracy']:.2%} after epoch {row['epochs']}"]
         lines += [f"| {' | '.join(cells)} |"]
-    lines += [f"| importance | {' | '.join(f'{shares[key]:.0%}' for key in names)} | |"] if shares else []
+    lines += [f"| importance | {' | '.join(f'{shares[key].share:.0%}' for key in names)} | |"] if shares else []
     ended = Counter(f"{row['status']} after {row['epochs']}" for row in rows)
     lines += ["", "How trials ended: " + ", ".join(f"{n} {how}" for how, n in sorted(ended.items())) + " epochs."]
     lines += ["", "| | test accuracy | mean accuracy | validation | each seed on test |", "|---|---|---|---|---|"]

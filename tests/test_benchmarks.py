@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
@@ -69,3 +70,26 @@ def test_the_check_takes_no_noise_for_a_loss_and_sees_a_quarter_gone(check: Modu
         noisy = rng.normal(known["ratio"], spread, (20_000, rounds))
         assert (np.median(noisy, axis=1) < check.least(known, rounds)).mean() < 1e-3
     assert check.least(known, check.ROUNDS) > 0.75 * known["ratio"]
+
+
+def test_what_the_user_has_not_committed_is_there_afterwards(turns: ModuleType, tmp_path: Path) -> None:
+    import users_files
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=Tester", "-c", "user.email=tester@example.org")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    (tmp_path / "params.yaml").write_text("committed")
+    git("init")
+    git("add", "--all")
+    git("commit", "--message", "start")
+    (tmp_path / "params.yaml").write_text("under way")
+    (tmp_path / "dvc.lock").write_text("mine")
+    with pytest.raises(KeyboardInterrupt), users_files.kept(tmp_path):
+        users_files.take_committed(tmp_path, "params.yaml")
+        assert (tmp_path / "params.yaml").read_text() == "committed"
+        for name in ("dvc.lock", "best.yaml"):
+            (tmp_path / name).write_text("a benchmark's")
+        raise KeyboardInterrupt
+    assert (tmp_path / "params.yaml").read_text() == "under way"
+    assert (tmp_path / "dvc.lock").read_text() == "mine" and not (tmp_path / "best.yaml").exists()

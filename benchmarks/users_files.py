@@ -1,0 +1,37 @@
+"""What `dvc exp run` writes over in a working tree, and what belongs to whoever measures there."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+WRITTEN = (
+    "params.yaml",
+    "dvc.lock",
+    "best.yaml",
+    "reports/ingest.json",
+    "reports/prepare.json",
+    "reports/metrics.json",
+)
+
+
+@contextlib.contextmanager
+def kept(root: Path) -> Iterator[None]:
+    """They are afterwards as they were, committed or not, whatever happens meanwhile."""
+    before = {root / name: (root / name).read_bytes() if (root / name).exists() else None for name in WRITTEN}
+    try:
+        yield
+    finally:
+        for path, content in before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
+
+
+def take_committed(root: Path, name: str) -> None:
+    """Writes a file as the last commit has it."""
+    done = subprocess.run(["git", "show", f"HEAD:{name}"], cwd=root, check=True, capture_output=True)
+    (root / name).write_bytes(done.stdout)
