@@ -22,6 +22,8 @@ SPACE = {
     }
 }
 KINDS = ("uniform", "loguniform", "quniform", "randint", "choice", "grid")
+NOT_COPIED = {"loss.name", "train.optimizer", "train.ema"}
+"""What pbt cannot change: a copied checkpoint is of the other trial's loss, optimizer and average."""
 
 
 class Distribution(BaseModel):
@@ -57,6 +59,8 @@ class Distribution(BaseModel):
             raise ValueError("loguniform needs a low end above 0")
         if step and not 0 < step[0] <= high - low:
             raise ValueError("quniform needs a step between 0 and its range")
+        if step and not all(_is_multiple(end, step[0]) for end in (low, high)):
+            raise ValueError(f"quniform needs ends that are multiples of its step {step[0]:g}")
         return self
 
     @property
@@ -75,6 +79,12 @@ class Distribution(BaseModel):
             return [self.arguments[0], self.arguments[1] - 1]
         return self.arguments if self.kind in ("choice", "grid") else self.arguments[:2]
 
+    def nearest(self, value: float) -> float:
+        """The value of the range that is next to this one."""
+        low, high = self.ends()
+        step = None if self.quniform is None else self.quniform[2]
+        return min(max(value if step is None else round(value / step) * step, low), high)
+
     def holds(self, value: Any) -> bool:
         """Whether a draw could give `value`."""
         if self.kind in ("choice", "grid"):
@@ -82,7 +92,7 @@ class Distribution(BaseModel):
         low, high = self.ends()
         if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
             return False
-        return self.quniform is None or math.isclose(value / self.quniform[2], round(value / self.quniform[2]))
+        return self.quniform is None or _is_multiple(value, self.quniform[2])
 
 
 class TuneConfig(Section):
@@ -108,7 +118,7 @@ class TuneConfig(Section):
     reduction: Annotated[float, Field(gt=1)] = 3.0
     """ASHA goes on with one in so many trials from each rung to the next."""
     time_budget: Annotated[float, Field(gt=0)] | None = None
-    """Minutes until no trial goes on; null is without end."""
+    """Minutes, over all calls, until no trial goes on; null is without end. With more of them the search goes on."""
     max_failed: Annotated[int, Field(ge=0)] | None = None
     """More failed trials than that fail the search; null: only if all fail."""
     space: dict[str, Any] = Field(default_factory=lambda: copy.deepcopy(SPACE))
@@ -130,7 +140,15 @@ class TuneConfig(Section):
             raise ValueError("objective both needs scheduler none")
         if self.scheduler == "pbt" and (self.searcher != "random" or "grid" in kinds):
             raise ValueError("scheduler pbt needs searcher random and no grid")
+        if self.scheduler == "pbt" and (searched := sorted(NOT_COPIED & self.distributions.keys())):
+            raise ValueError(f"scheduler pbt cannot change {', '.join(searched)}: take it out of the space")
         return self
+
+    @property
+    def trials(self) -> int:
+        """All of them: a grid is gone through once a sample."""
+        grids = [each.arguments for each in self.distributions.values() if each.kind == "grid"]
+        return self.num_samples * math.prod(map(len, grids))
 
     @property
     def distributions(self) -> dict[str, Distribution]:
@@ -143,10 +161,27 @@ def _distributions(space: Mapping[str, Any]) -> Iterator[tuple[str, Distribution
         if not isinstance(parameters, Mapping):
             raise ValueError(f"{section} must be a section with parameters, not {parameters!r}")
         for key, value in parameters.items():
-            name = f"{section}.{key}"
-            elements = {f"{name}.{i}": element for i, element in enumerate(value)} if isinstance(value, list) else {}
-            for place, given in (elements or {name: value}).items():
-                yield place, _distribution(place, given)
+            yield from _below(f"{section}.{key}", value)
+
+
+def _below(name: str, given: Any) -> Iterator[tuple[str, Distribution]]:
+    """The distribution that `name` has, or those of its elements, or of the keys under it."""
+    if isinstance(given, list) and given:
+        for i, element in enumerate(given):
+            yield f"{name}.{i}", _distribution(f"{name}.{i}", element)
+    elif isinstance(given, Mapping) and given and all(_has_distributions(key, below) for key, below in given.items()):
+        for key, below in given.items():
+            yield from _below(f"{name}.{key}", below)
+    else:
+        yield name, _distribution(name, given)
+
+
+def _has_distributions(key: str, below: Any) -> bool:
+    return key != "when" and isinstance(below, Mapping)
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    return math.isclose(value / step, round(value / step), abs_tol=1e-9)
 
 
 def _distribution(name: str, given: Any) -> Distribution:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Mapping
 from typing import Any
 
-from nla.config.base import flatten
+from nla.config.base import flatten, nearest
 from nla.config.loss import LossConfig
 from nla.config.tune import Distribution
 from nla.errors import ConfigError, NLAError
@@ -14,6 +15,9 @@ from nla.losses.nla import PUBLISHED_CONSISTENCY, NLALoss
 from nla.methods import options_of
 from nla.training.job import training_sections
 
+OF_NLA = LossConfig.model_fields.keys() - {"name", "options"}
+REFUSALS = (NLAError, KeyError, IndexError, TypeError, ValueError, AttributeError)
+"""What a value that does not fit its place gives rise to."""
 Values = Mapping[str, Any]
 """Dotted names -> values."""
 
@@ -57,56 +61,102 @@ def trial_base(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def active(values: Values, space: Mapping[str, Distribution], base: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `values` whose conditions hold in the trial itself."""
-    kept = dict(values)
-    for _ in space:  # a condition may hang on a parameter that has a condition of its own
+    kept: dict[str, Any] = {}
+    for _ in range(len(space) + 1):  # a condition may hang on a parameter that has a condition of its own
         here = flatten(resolved(with_values(base, kept)))
-        kept = {
-            name: value
-            for name, value in kept.items()
-            if all(here.get(other) == wanted for other, wanted in space[name].when.items())
-        }
+        kept = {name: value for name, value in values.items() if _counts(space[name], here)}
     return kept
 
 
 def first_values(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> dict[str, Any]:
-    """What the searched parameters are without a search: the first trial. Raises ConfigError outside of the space."""
+    """What the searched parameters are without a search: the first trial. Raises ConfigError outside of the space.
+
+    A parameter that does not count there, and has no value of its space, is left out.
+    """
     base = resolved(params)
+    here = flatten(base)
     values = {name: _look_up(base, name) for name in space}
-    outside = [name for name, value in values.items() if not space[name].holds(value)]
+    inside = {name: value for name, value in values.items() if space[name].holds(value)}
+    outside = [name for name in space if name not in inside and _counts(space[name], here)]
     if outside:
-        lines = [f"  tune.space.{name} leaves out the present value {values[name]!r}" for name in outside]
+        lines = [f"  tune.space.{name} {_why_outside(values[name])}" for name in outside]
         raise ConfigError("params.yaml:\n" + "\n".join(lines) + "\nIt is the first trial: widen the space")
-    return values
+    return inside
+
+
+def _why_outside(value: Any) -> str:
+    return (
+        "has no value now: say with `when` where it counts" if value is None else f"leaves out {value!r}, as it is now"
+    )
+
+
+def _counts(distribution: Distribution, here: Mapping[str, Any]) -> bool:
+    """Whether its condition holds where these are the parameters, by dotted names."""
+    return all(other in here and here[other] == wanted for other, wanted in distribution.when.items())
 
 
 def check_space(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a parameter that a training does not have, or a value that it refuses."""
+    """Raises ConfigError for a parameter that a training does not have, or a value or condition that cannot be."""
     if not space:
         raise ConfigError("tune.num_samples is above 0, but tune.space is empty: name what is to be searched")
     base = trial_base(params)
-    problems = [f"  tune.space.{name}: {why}" for name in space if (why := _problem(name, space[name], base))]
+    possible = _possible(space, base)
+    problems = [f"  tune.space.{name}: {why}" for name in space if (why := _problem(name, space, base, possible))]
     if problems:
         raise ConfigError("params.yaml:\n" + "\n".join(problems))
 
 
-def _problem(name: str, distribution: Distribution, base: Mapping[str, Any]) -> str | None:
-    section = name.split(".")[0]
+def _possible(space: Mapping[str, Distribution], base: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Values that a parameter has without a search, or where another has one of its choices; by dotted names."""
+    listed = [(name, value) for name, each in space.items() if each.kind in ("choice", "grid") for value in each.ends()]
+    found: dict[str, list[Any]] = {}
+    for changes in ({}, *({**_conditions(name, space), name: value} for name, value in listed)):
+        with contextlib.suppress(*REFUSALS):  # _problem tells of it
+            for name, value in flatten(resolved(with_values(base, changes))).items():
+                found.setdefault(name, []).append(value)
+    return found
+
+
+def _conditions(name: str, space: Mapping[str, Distribution], below: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """What must be so for a parameter to count, and for those that it hangs on."""
+    found: dict[str, Any] = {}
+    for other, wanted in space[name].when.items():
+        if other in space and other not in below:
+            found |= _conditions(other, space, below | {name})
+        found[other] = wanted
+    return found
+
+
+def _problem(
+    name: str, space: Mapping[str, Distribution], base: Mapping[str, Any], possible: Mapping[str, list[Any]]
+) -> str | None:
+    section, key = name.split(".")[:2]
     if section not in ("loss", "train"):
         return "only parameters of loss and train can be searched"
     if name in ("train.seed", "train.epochs"):
-        return f"set tune.{name.split('.')[1]} instead"
-    for value in distribution.ends():
+        return f"set tune.{key} instead"
+    methods = possible.get("loss.name", [])
+    if section == "loss" and key in OF_NLA and "nla" not in methods:
+        return f"is of loss.name nla alone, which is {methods[0]} here: search {methods[0]}'s own, in loss.options"
+    for other, wanted in space[name].when.items():
+        if other not in possible and other not in space:
+            return f"when names no parameter {other!r}{nearest(other, list(possible))}"
+        searched = other in space and space[other].holds(wanted)
+        if not searched and wanted not in possible.get(other, []):
+            return f"when asks for {other} {wanted!r}, which no trial has: search it too, or set it"
+    for value in space[name].ends():
         try:
-            training_sections(with_values(base, {name: value}))
-        except (NLAError, KeyError, IndexError, TypeError, ValueError) as error:
+            training_sections(with_values(base, {**_conditions(name, space), name: value}))
+        except REFUSALS as error:
             return f"{value!r} is refused: {str(error).splitlines()[-1].strip()}"
     return None
 
 
 def _look_up(params: Mapping[str, Any], name: str) -> Any:
+    """None where there is no such place."""
     place: Any = params
     for part in name.split("."):
-        place = place[int(part)] if isinstance(place, list) else place.get(part)
+        place = place[int(part)] if isinstance(place, list) else (place or {}).get(part)
     return place
 
 

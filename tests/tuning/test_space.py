@@ -13,6 +13,15 @@ from nla.config.tune import Distribution, TuneConfig
 from nla.errors import ConfigError
 from nla.tuning.space import active, check_space, first_values, resolved, trial_base, with_values
 
+WHEN: dict[str, Any] = {"uniform": [0.2, 0.9]}
+METHODS: dict[str, Any] = {
+    "loss": {
+        "name": {"choice": ["nla", "elr"]},
+        "slope": {"uniform": [0, 30], "when": {"loss.name": "nla"}},
+        "options": {"beta": {"uniform": [0.5, 0.9], "when": {"loss.name": "elr"}}},
+    }
+}
+
 
 def settings(space: dict[str, Any], **others: Any) -> TuneConfig:
     return section(TuneConfig, {"tune": {"num_samples": 2, "space": space, **others}})
@@ -26,7 +35,11 @@ def settings(space: dict[str, Any], **others: Any) -> TuneConfig:
         ({"loss": {"lam": {"uniform": [1, 0]}}}, "low end below its high end"),
         ({"loss": {"lam": {"loguniform": [0, 1]}}}, "low end above 0"),
         ({"loss": {"lam": {"quniform": [0, 1, 2]}}}, "a step between 0 and its range"),
+        ({"loss": {"slope": {"quniform": [0, 31, 5]}}}, "ends that are multiples of its step 5"),
+        ({"loss": {"slope": {"quniform": [1, 30, 5]}}}, "ends that are multiples of its step 5"),
         ({"loss": {"lam": {"choice": []}}}, "at least 1 item"),
+        ({"loss": {"options": {"beta": {"unifrom": [0, 1]}}}}, r"loss\.options\.beta: unifrom: .*valid are uniform"),
+        ({"loss": {"options": {}}}, r"loss\.options: exactly one of"),
         ({"loss": {"lam": 0.5}}, r"loss\.lam must be a distribution such as"),
     ],
 )
@@ -43,11 +56,84 @@ def test_a_space_that_is_wrong(space: dict[str, Any], message: str) -> None:
         ({"train": {"epochs": {"randint": [1, 9]}}}, r"train\.epochs: set tune\.epochs instead"),
         ({"data": {"seed": {"randint": [1, 9]}}}, "only parameters of loss and train"),
         ({}, r"tune\.space is empty"),
+        (
+            {"loss": {"lam": WHEN | {"when": {"loss.lamm": 1}}}},
+            r"lam: when names no parameter 'loss\.lamm': did you mean",
+        ),
+        ({"loss": {"lam": WHEN | {"when": {"loss.consistency": "none"}}}}, "consistency 'none', which no trial has"),
+        ({"loss": {"lam": WHEN | {"when": {"train.lr": 0.5}}, "slope": WHEN}}, r"train\.lr 0\.5, which no trial has"),
+        ({"loss": {"options": {"beta": {"uniform": [0, 1]}}}}, "nla has no option 'beta'"),
     ],
 )
 def test_a_space_of_no_training(space: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_space(settings(space).distributions, {})
+
+
+@pytest.mark.parametrize(
+    ("space", "when"),
+    [
+        ({"consistency": {"choice": ["none", "jensen_shannon"]}}, {"loss.consistency": "none"}),
+        ({"slope": {"quniform": [0, 30, 5]}}, {"loss.slope": 10}),
+        ({"variant": {"choice": ["paper", "released"]}}, {"loss.normalized": True}),  # as `paper` has it
+        ({"variant": {"choice": ["paper", "released"]}}, {"loss.normalized": False}),  # and `released`
+        ({}, {"train.momentum": 0.9}),
+    ],
+)
+def test_a_condition_that_a_trial_can_have(space: dict[str, Any], when: dict[str, Any]) -> None:
+    check_space(settings({"loss": {"lam": WHEN | {"when": when}, **space}}).distributions, {})
+
+
+def test_options_of_a_method_are_searched() -> None:
+    space = settings(METHODS).distributions
+    assert list(space) == ["loss.name", "loss.slope", "loss.options.beta"]
+    check_space(space, {})
+    assert first_values(space, {}) == {"loss.name": "nla", "loss.slope": 15.0}, "beta does not count there"
+    drawn = {"loss.name": "elr", "loss.slope": 3.0, "loss.options.beta": 0.6}
+    kept = active(drawn, space, trial_base({}))
+    assert kept == {"loss.name": "elr", "loss.options.beta": 0.6}
+    assert with_values(trial_base({}), kept)["loss"]["options"] == {"beta": 0.6}
+    assert active(drawn | {"loss.name": "nla"}, space, trial_base({})) == {"loss.name": "nla", "loss.slope": 3.0}
+    elr = {"loss": {"name": "elr", "options": {"beta": 0.8}}}
+    assert first_values(space, elr) == {"loss.name": "elr", "loss.options.beta": 0.8}
+
+
+def test_the_space_of_nla_is_not_that_of_another_method() -> None:
+    with pytest.raises(ConfigError, match=r"tune\.space\.loss\.lam: is of loss\.name nla alone, which is ce here"):
+        check_space(section(TuneConfig, {}).distributions, {"loss": {"name": "ce"}})
+    names = {"loss": {"name": {"choice": ["ce", "nla"]}, "slope": {"uniform": [0, 30]}}}
+    check_space(settings(names).distributions, {"loss": {"name": "ce"}})
+    with pytest.raises(ConfigError, match=r"loss\.slope has no value now: say with `when` where it counts"):
+        first_values(settings(names).distributions, {"loss": {"name": "ce"}})
+
+
+def test_a_condition_hangs_on_another_one() -> None:
+    chain = {
+        "name": {"choice": ["nla", "gce", "elr"]},
+        "consistency": {"choice": ["none", "jensen_shannon"], "when": {"loss.name": "nla"}},
+        "consistency_weight": {"uniform": [0.0, 1.0], "when": {"loss.consistency": "jensen_shannon"}},
+    }
+    space = settings({"loss": chain}).distributions
+    check_space(space, {"loss": {"name": "gce"}})
+    drawn = {"loss.name": "nla", "loss.consistency": "jensen_shannon", "loss.consistency_weight": 0.5}
+    base = trial_base({"loss": {"name": "gce"}})
+    assert active(drawn, space, base) == drawn
+    assert active(drawn | {"loss.name": "elr"}, space, base) == {"loss.name": "elr"}
+
+
+@pytest.mark.parametrize("searched", ["train.optimizer", "train.ema", "loss.name"])
+def test_pbt_hands_over_no_other_optimizer_average_or_loss(searched: str) -> None:
+    choices = {"train.optimizer": ["sgd", "adamw"], "train.ema": [0.0, 0.9], "loss.name": ["nla", "ce"]}
+    section_name, key = searched.split(".")
+    space = {section_name: {key: {"choice": choices[searched]}}}
+    with pytest.raises(ConfigError, match=f"pbt cannot change {searched}: take it out of the space"):
+        settings(space, scheduler="pbt")
+    assert settings(space, scheduler="asha")
+
+
+def test_a_grid_makes_more_trials() -> None:
+    space = {"loss": {"lam": {"grid": [0.4, 0.5, 0.6]}, "slope": {"grid": [5, 15]}, "true_ratio": {"uniform": [1, 8]}}}
+    assert settings(space).trials == 12 and settings({}).trials == 2
 
 
 @pytest.mark.parametrize(
@@ -86,7 +172,7 @@ def test_the_first_trial_has_the_published_values() -> None:
 
 def test_a_first_trial_outside_of_the_space_is_named() -> None:
     space = settings({"loss": {"slope": {"uniform": [0, 10]}}}).distributions
-    with pytest.raises(ConfigError, match=r"loss\.slope leaves out the present value 15\.0"):
+    with pytest.raises(ConfigError, match=r"loss\.slope leaves out 15\.0, as it is now"):
         first_values(space, {})
 
 
@@ -117,3 +203,11 @@ def test_values_are_laid_without_a_change_of_the_base(lam: float, slope: int) ->
 @given(st.floats(-1, 2))
 def test_a_range_holds_what_lies_in_it(value: float) -> None:
     assert Distribution(uniform=(0.0, 1.0)).holds(value) == (0 <= value <= 1)
+
+
+@given(st.floats(-10, 40))
+def test_the_nearest_value_is_of_the_space(value: float) -> None:
+    steps, plain = Distribution(quniform=(0.0, 30.0, 5.0)), Distribution(uniform=(0.0, 30.0))
+    assert steps.holds(steps.nearest(value)) and plain.holds(plain.nearest(value))
+    assert abs(steps.nearest(value) - min(max(value, 0), 30)) <= 2.5
+    assert plain.nearest(value) == min(max(value, 0), 30)
