@@ -6,56 +6,64 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nla.evaluation.plots.style import BLUE, BLUES, FAINT, MUTED, VERMILLION, headline, percent, percent_axis, styled
+from nla.tuning.importance import Share
+from nla.tuning.scales import Scale, of_numbers
 
 
 @styled
-def parallel_coordinates(values: Mapping[str, Sequence[float]], score_T: Sequence[float], objective: str) -> Figure:
-    """A line a trial over an axis a parameter and one for the score; the darker, the better, and the best in red.
-
-    `values` gives T numbers a parameter, NaN where it does not count in a trial.
-    """
-    names = [*values, objective]
-    columns = np.array([*values.values(), score_T], dtype=float)
-    low, high = np.nanmin(columns, axis=1), np.nanmax(columns, axis=1)
-    unit = (columns - low[:, None]) / np.where(high > low, high - low, 1)[:, None]
+def parallel_coordinates(scales: Mapping[str, Scale], score_T: Sequence[float], objective: str) -> Figure:
+    """A line a trial over an axis a parameter and one for the score; the darker, the better, and the best in red."""
+    axis_A = [*scales.values(), of_numbers(score_T, write=percent)]
+    height_AT = np.array([each.height_T for each in axis_A])
     figure = Figure(figsize=(7.5, 4.4), layout="constrained")
     axes = figure.add_subplot()
     order = np.argsort(score_T)
     for rank, trial in enumerate(order):
         best = rank == len(order) - 1
         color = VERMILLION if best else BLUES(0.25 + 0.6 * rank / max(1, len(order) - 1))
-        axes.plot(unit[:, trial], color=color, lw=2.6 if best else 1.1, alpha=1 if best else 0.75, marker="o", ms=3)
-    axes.vlines(np.arange(len(names)), 0, 1, color=FAINT, lw=1, zorder=0)
-    for i in range(len(names)):
-        write = percent if i == len(names) - 1 else "{:.3g}".format
-        for value, height, above in ((high[i], 1, 5), (low[i], 0, -13)):
-            place: dict[str, Any] = {"xytext": (0, above), "textcoords": "offset points", "ha": "center"}
-            axes.annotate(write(value), (i, height), **place, color=MUTED, fontsize=8.5)
-    axes.set_xticks(np.arange(len(names)), [_short(name) for name in names], rotation=20, ha="right")
+        axes.plot(
+            height_AT[:, trial], color=color, lw=2.6 if best else 1.1, alpha=1 if best else 0.75, marker="o", ms=3
+        )
+    axes.vlines(np.arange(len(axis_A)), 0, 1, color=FAINT, lw=1, zorder=0)
+    for i, each in enumerate(axis_A):
+        for height, text in each.marks:
+            _mark(axes, i, height, text)
+    labels = [f"{_short(name)}{' (log)' if each.is_log else ''}" for name, each in scales.items()]
+    axes.set_xticks(np.arange(len(axis_A)), [*labels, _short(objective)], rotation=20, ha="right")
     axes.set(yticks=[], ylim=(-0.12, 1.12))
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    headline(axes, f"{len(score_T)} trials, the best at {percent(max(score_T))}", f"{_short(objective)} on validation")
+    gaps = "; a line is broken where a parameter does not count" if np.isnan(height_AT).any() else ""
+    title = f"{len(score_T)} trials, the best at {percent(max(score_T))}"
+    headline(axes, title, f"{_short(objective)} on validation{gaps}")
     return figure
 
 
 @styled
-def parameter_importance(importance: Mapping[str, float], trials: int) -> Figure:
+def parameter_importance(importance: Mapping[str, Share]) -> Figure:
     """How much each parameter has to do with a trial's being among the best; shares of 1."""
-    names = sorted(importance, key=lambda name: importance[name])
-    figure = Figure(figsize=(7.5, 1.9 + 0.4 * len(names)), layout="constrained")
+    names = sorted(importance, key=lambda name: importance[name].share)
+    trials = max(share.trials for share in importance.values())
+    everywhere = [name for name in names if importance[name].trials == trials]
+    rest = {
+        name: f"\n(among the {importance[name].trials} trials that have it)" for name in names if name not in everywhere
+    }
+    figure = Figure(figsize=(7.5, 1.9 + 0.4 * len(names) + 0.15 * len(rest)), layout="constrained")
     axes = figure.add_subplot()
-    axes.barh(
-        [_short(name) for name in names], [importance[name] for name in names], height=0.62, color=BLUE, alpha=0.85
-    )
+    labels = [f"{_short(name)}{rest.get(name, '')}" for name in names]
+    axes.barh(labels, [importance[name].share for name in names], height=0.62, color=BLUE, alpha=0.85)
+    for i, name in enumerate(names):
+        axes.patches[i].set_alpha(0.45 if name in rest else 0.85)
     axes.set(xlim=(0, None), xlabel="share of the importance")
     percent_axis(axes.xaxis)
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
-    headline(axes, f"{_short(names[-1])} matters most", f"PED-ANOVA over {trials} trials; no test of significance")
+    title = f"{_short(everywhere[-1])} matters most"
+    headline(axes, title, f"PED-ANOVA over {trials} trials; no test of significance")
     return figure
 
 
@@ -77,5 +85,14 @@ def best_so_far(score_T: Sequence[float], seconds_T: Sequence[float], objective:
     return figure
 
 
+def _mark(axes: Axes, x: int, height: float, text: str) -> None:
+    """A value at its axis: the ends above and below it, those between at its side."""
+    place: dict[str, Any] = {"xytext": (0, 5 if height else -13), "ha": "center"}
+    if 0 < height < 1:
+        box = {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 1}
+        place = {"xytext": (5, 0), "ha": "left", "va": "center", "bbox": box}
+    axes.annotate(text, (x, height), textcoords="offset points", **place, color=MUTED, fontsize=8.5)
+
+
 def _short(name: str) -> str:
-    return name.removeprefix("loss.").removeprefix("train.").replace("_", " ")
+    return name.removeprefix("loss.").removeprefix("options.").removeprefix("train.").replace("_", " ")
