@@ -13,16 +13,16 @@ from ray.tune.schedulers import (
     AsyncHyperBandScheduler,
     FIFOScheduler,
     MedianStoppingRule,
-    PopulationBasedTraining,
     TrialScheduler,
 )
-from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
-from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search import SearchAlgorithm, Searcher
 
 from nla.config.tune import Distribution, TuneConfig
+from nla.tuning.population import SeededPBT
 from nla.tuning.space import first_values
 from nla.tuning.trial import Study
 from nla.tuning.trials import METRICS, Trial
+from nla.tuning.turns import OptunaTurns, RandomTurns
 
 
 def param_space(settings: TuneConfig) -> dict[str, Any]:
@@ -30,30 +30,26 @@ def param_space(settings: TuneConfig) -> dict[str, Any]:
     return {name: _domain(distribution) for name, distribution in settings.distributions.items()}
 
 
-def searcher(
-    study: Study, settings: TuneConfig, before: Sequence[Trial], done: int, side_by_side: int | None
-) -> Searcher | SearchAlgorithm:
+def searcher(study: Study, settings: TuneConfig, before: Sequence[Trial], done: int) -> Searcher | SearchAlgorithm:
     """What proposes values: first those without a search, then new ones, in the light of earlier trials.
 
     With two objectives there is no such light: Ray has no way to tell Optuna of pairs.
 
     Args:
         done: samples asked for in earlier calls; the draws after them are others.
-        side_by_side: most trials at a time; None is as many as find room.
     """
     seed = settings.seed + done
     first = [] if before else [_first(study, settings)]
     if settings.searcher == "random":
-        limit = side_by_side or 0  # Ray Tune's own limit is not for this searcher
-        return BasicVariantGenerator(points_to_evaluate=first, random_state=seed, max_concurrent=limit)
+        return RandomTurns(points_to_evaluate=first, random_state=seed)
     both = settings.objective == "both"
     metrics = [f"valid_{name}" for name in METRICS]
     known = [] if both else [trial for trial in before if _is_whole(trial, settings)]
     rewards = [trial.score(settings.objective) for trial in known]
-    return OptunaSearch(
+    return OptunaTurns(
         metric=metrics if both else None,
         mode=["max"] * len(metrics) if both else None,
-        points_to_evaluate=[dict(trial.values) for trial in known] or first,
+        points_to_evaluate=[dict(trial.drawn) for trial in known] or first,
         evaluated_rewards=rewards or None,
         sampler=_sampler(settings, seed),
     )
@@ -70,7 +66,8 @@ def scheduler(settings: TuneConfig) -> TrialScheduler:
         case "median":
             return MedianStoppingRule(time_attr="epoch", grace_period=grace, min_samples_required=2)
         case "pbt":
-            return PopulationBasedTraining(
+            return SeededPBT(
+                settings.seed,
                 time_attr="epoch",
                 perturbation_interval=grace,
                 hyperparam_mutations=_mutations(settings),
@@ -89,7 +86,7 @@ def _first(study: Study, settings: TuneConfig) -> dict[str, Any]:
 
 def _is_whole(trial: Trial, settings: TuneConfig) -> bool:
     """Whether it says what its values are worth: it has all of them, and at least one epoch."""
-    return trial.score(settings.objective) >= 0 and set(trial.values) == set(settings.distributions)
+    return trial.score(settings.objective) >= 0 and set(trial.drawn) == set(settings.distributions)
 
 
 def _mutations(settings: TuneConfig) -> dict[str, Any]:
@@ -100,12 +97,12 @@ def _mutations(settings: TuneConfig) -> dict[str, Any]:
 
 
 def _within(settings: TuneConfig) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Keeps what PBT makes of a value, by a factor, in the value's range."""
+    """Keeps what PBT makes of a value, by a factor, in the value's range, and on its grid where it has a step."""
     distributions = settings.distributions
 
     def clamped(config: dict[str, Any]) -> dict[str, Any]:
-        ranges = {name: each.ends() for name, each in distributions.items() if each.kind != "choice"}
-        return config | {name: min(max(config[name], low), high) for name, (low, high) in ranges.items()}
+        ranges = {name: each for name, each in distributions.items() if each.kind not in ("choice", "grid")}
+        return config | {name: each.nearest(config[name]) for name, each in ranges.items()}
 
     return clamped
 

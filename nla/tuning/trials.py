@@ -28,11 +28,13 @@ class Trial:
     history: Sequence[Mapping[str, float]] = field(default_factory=list)
     """One row an epoch, as training has them."""
     seconds: float = 0.0
-    """From the start of the search to the last epoch of this trial."""
+    """That the search had run for, over all calls, at the last epoch of this trial."""
     ended: float | None = None
     """Unix time in seconds of the last epoch; None where there is none."""
     own_from: int = 0
     """Epochs before that were trained with other values: PBT copies them."""
+    drawn: Mapping[str, Any] = field(default_factory=dict)
+    """What was proposed for it: `values`, and those of parameters that do not count in it."""
 
     @property
     def own(self) -> Sequence[Mapping[str, float]]:

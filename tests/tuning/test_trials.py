@@ -67,6 +67,11 @@ def test_the_table_has_a_row_a_trial(tmp_path: Path) -> None:
     assert rows[2]["accuracy"] is None and rows[2]["status"] == "failed"
 
 
+def test_of_failed_trials_none_is_chosen() -> None:
+    rows = trials_table([trial(0, (0.5, 0.4), status="failed"), trial(1, status="failed")], [], "accuracy").to_pylist()
+    assert [(row["status"], row["chosen"], row["pareto"]) for row in rows] == [("failed", False, False)] * 2
+
+
 def test_no_trials_are_an_empty_table() -> None:
     assert trials_table([], ["loss.slope"], "accuracy").num_rows == 0
 
@@ -80,9 +85,21 @@ def test_what_decides_is_important() -> None:
         row = {"epoch": 1, "valid_accuracy": slope, "valid_mean_accuracy": slope}
         trials.append(Trial(i, str(i), {"loss.slope": slope, "loss.lam": lam}, "finished", "", [row]))
     shares = importance(trials, space, "accuracy")
-    assert sum(shares.values()) == pytest.approx(1)
-    assert shares["loss.slope"] > 0.8
+    assert sum(each.share for each in shares.values()) == pytest.approx(1)
+    assert shares["loss.slope"].share > 0.8
+    assert {each.trials for each in shares.values()} == {40}
     assert importance(trials[:7], space, "accuracy") == {}
+
+    # A third parameter that counts in half of the trials, and decides there.
+    for i, each in enumerate(trials[:20]):
+        row = {"epoch": 1, "valid_accuracy": i / 20, "valid_mean_accuracy": i / 20}
+        trials[i] = replace(each, values={**each.values, "loss.true_ratio": 1 + i / 20}, history=[row])
+    space["loss.true_ratio"] = Distribution(uniform=(1.0, 2.0), when={"loss.consistency": "none"})
+    with_it = importance(trials, space, "accuracy")
+    assert with_it["loss.true_ratio"].trials == 20 and with_it["loss.true_ratio"].share > 0.6
+    assert with_it["loss.slope"].trials == 40
+    assert sum(each.share for each in with_it.values() if each.trials == 40) == pytest.approx(1)
+    assert "loss.true_ratio" not in importance(trials[13:], space, "accuracy"), "7 are too few"
 
 
 def test_best_keys_are_nested_as_in_params(tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""How many trials run side by side: as many as this call says, where Ray would hold to what the first call said."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ray.tune.search import BasicVariantGenerator
+from ray.tune.search.optuna import OptunaSearch
+
+
+class Turns:
+    """What this process was told; Ray keeps searchers with a search, and a limit is of one call."""
+
+    limit: ClassVar[int | None] = None
+    """Most trials at a time; None is as many as find room."""
+
+
+class RandomTurns(BasicVariantGenerator):
+    """Random draws and grids."""
+
+    def next_trial(self) -> Any:
+        """The next trial; None where it has to wait."""
+        self.max_concurrent = Turns.limit or 0
+        return super().next_trial()  # type: ignore[no-untyped-call]
+
+
+class OptunaTurns(OptunaSearch):
+    """Optuna's samplers."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._under_way: set[str] = set()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """Values of the next trial; None where it has to wait."""
+        if Turns.limit is not None and len(self._under_way) >= Turns.limit:
+            return None
+        self._under_way.add(trial_id)
+        return super().suggest(trial_id)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing: these samplers look at a trial's end alone, and Optuna warns of an epoch that is repeated."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A trial has ended."""
+        self._under_way.discard(trial_id)
+        super().on_trial_complete(trial_id, result, error)

@@ -1,0 +1,66 @@
+"""Who proposes values, and who changes them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from sweep_parts import settings, study
+
+from nla.tuning.algorithms import param_space, scheduler, searcher
+from nla.tuning.population import SeededPBT
+from nla.tuning.trials import Trial
+from nla.tuning.turns import OptunaTurns
+
+CONDITIONAL: dict[str, Any] = {
+    "loss": {
+        "consistency": {"choice": ["jensen_shannon", "none"]},
+        "consistency_weight": {"uniform": [0.0, 1.0], "when": {"loss.consistency": "jensen_shannon"}},
+    }
+}
+
+
+@pytest.mark.parametrize("name", ["optuna", "gp"])
+def test_what_a_trial_without_a_condition_is_worth_is_not_forgotten(name: str) -> None:
+    config = settings(4, searcher=name, space=CONDITIONAL)
+    drawn = [{"loss.consistency": form, "loss.consistency_weight": 0.25} for form in ("none", "jensen_shannon")]
+    counting = [{"loss.consistency": "none"}, drawn[1]]
+    row = {"epoch": 1.0, "valid_accuracy": 0.5, "valid_mean_accuracy": 0.5}
+    before = [
+        Trial(i, str(i), values, "finished", "", [row], drawn=given)
+        for i, (values, given) in enumerate(zip(counting, drawn, strict=True))
+    ]
+    found = searcher(study("s"), config, before, 2)
+    assert isinstance(found, OptunaTurns)
+    assert found.set_search_properties("valid_accuracy", "max", param_space(config))
+    assert [(trial.params, trial.value) for trial in found._ot_study.trials] == [(given, 0.5) for given in drawn]
+
+
+def draws(pbt: SeededPBT, others: int) -> list[float]:
+    """Of Python's and numpy's generators, as Ray draws in three calls, others drawing in between."""
+    found = []
+    for _ in range(3):
+        with pbt._own_generators():
+            found += [random.random(), float(np.random.random())]  # noqa: NPY002
+        random.seed(others)
+        np.random.seed(others)  # noqa: NPY002
+    return found
+
+
+def test_pbt_draws_by_its_seed_alone() -> None:
+    config = [settings(4, scheduler="pbt", seed=seed) for seed in (1, 1, 2)]
+    made = [scheduler(each) for each in config]
+    assert all(isinstance(each, SeededPBT) for each in made)
+    one, same, other = (draws(each, others) for each, others in zip(made, (7, 8, 7), strict=True))
+    assert one == same != other and len(set(one)) == 6
+
+
+def test_pbt_leaves_the_draws_of_others_alone() -> None:
+    random.seed(5)
+    expected = random.random()
+    random.seed(5)
+    with scheduler(settings(4, scheduler="pbt"))._own_generators():
+        random.random()
+    assert random.random() == expected
