@@ -15,6 +15,7 @@ from nla.training.observer import Recorder
 from nla.tuning.space import active, with_values
 from nla.tuning.trial import Study
 from nla.tuning.trials import Trial
+from nla.tuning.watch import History
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +25,21 @@ ENDINGS: Mapping[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", 
 
 
 class MlflowTrials:
-    """A watcher that opens a nested run for each trial; a search that goes on goes on with its runs too."""
+    """A watcher that opens a nested run for each trial; a search that goes on goes on with its runs too.
 
-    def __init__(self, uri: str, parent: str, study: Study, space: Mapping[str, Any]) -> None:
-        self.uri, self.parent, self.study, self.space = uri, parent, study, space
+    Args:
+        fixed: whether a trial has the same values to its end. PBT changes them: MLflow, which lets nobody change a
+            parameter, is then told of the searched ones when the trial has ended.
+    """
+
+    def __init__(self, uri: str, parent: str, study: Study, space: Mapping[str, Any], *, fixed: bool = True) -> None:
+        self.uri, self.parent, self.study, self.space, self.fixed = uri, parent, study, space, fixed
         self._runs = runs_by_tag(uri, SWEEP, study.fingerprint, TRIAL)
         self._recorders: dict[str, Recorder] = {}
         self._trackers: dict[str, MlflowTracker] = {}
+
+    def known(self, trial: str, history: History) -> None:
+        """Its run is there; `settle` tells what is missing of it."""
 
     def started(self, trial: str, values: Mapping[str, Any]) -> None:
         """Opens the trial's run."""
@@ -71,8 +80,14 @@ class MlflowTrials:
         known = {PARENT: self.parent, SWEEP: self.study.fingerprint, TRIAL: trial, **(tags or {})}
         named = known if name is None else {**known, "mlflow.runName": name}
         shown = flatten(with_values(self.study.params, values))
+        if not self.fixed and name is None:
+            shown = {key: value for key, value in shown.items() if not self._is_searched(key)}
         self._runs[trial] = tracker.start(name or f"trial-{trial}", shown, named, self._runs.get(trial))
         self._trackers[trial], self._recorders[trial] = tracker, Recorder(tracker.log_epoch)
+
+    def _is_searched(self, key: str) -> bool:
+        """Whether a parameter is, or has elements that are, searched."""
+        return any(name == key or name.startswith(f"{key}.") for name in self.space)
 
 
 @contextlib.contextmanager
