@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from nla.cluster import connected
 from nla.config.base import merge, section
 from nla.config.ray import RayConfig
@@ -27,20 +25,21 @@ from nla.training.job import Job, image_spec, training_sections
 from nla.training.loop import Split
 from nla.training.start import with_first_weights
 from nla.tuning.best import write_best
+from nla.tuning.clock import Clock
 from nla.tuning.importance import importance
 from nla.tuning.plots import best_so_far, parallel_coordinates, parameter_importance
 from nla.tuning.record import MlflowTrials
 from nla.tuning.report import trials_table, write_report
+from nla.tuning.scales import scale
 from nla.tuning.space import check_space, first_values, trial_base, with_values
 from nla.tuning.sweep import search
 from nla.tuning.table import trial_table
 from nla.tuning.trial import Study
 from nla.tuning.trials import Trial, best_of
-from nla.tuning.watch import Hooks
 from nla.workflow import forced
 
 TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
-OF_NO_TRIAL = {"num_samples", "max_failed", "source"}
+OF_NO_TRIAL = {"num_samples", "max_failed", "time_budget", "source"}
 """Settings that may change between two calls of one search."""
 
 
@@ -71,7 +70,7 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
     faces = Faces(Split(train, valid), read_info(TRAIN), [sha256(TRAIN), sha256(VALID)])
     study = make_study(params, settings, faces, root)
     say(
-        f"tune: {settings.num_samples} trials of {settings.epochs} epochs on {len(faces.split.train):,} "
+        f"tune: {settings.trials} trials of {settings.epochs} epochs on {len(faces.split.train):,} "
         f"{faces.info.source} faces; searcher {settings.searcher}, scheduler {settings.scheduler}, "
         f"objective {settings.objective}"
     )
@@ -83,12 +82,13 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
             forget(storage, study.fingerprint)
             run.forget()
         with recorded(run, uri, study, settings, faces) as (tracker, record):
+            clock = Clock(f"{storage}/{study.fingerprint}", settings.time_budget)
             with (
                 connected(ray, dashboard=ray.workers_per_trial > 1) as cluster,
-                trial_table(settings.num_samples, settings.epochs, settings.objective) as table,
+                trial_table(settings.trials, settings.epochs, settings.objective, clock.left) as table,
             ):
                 say(f"MLflow run {record.parent}; full logs: {log_file()}, and Ray's in {cluster.logs}")
-                found = search(cluster, study, faces.split, settings, ray, storage, Hooks([table, record]))
+                found = search(cluster, study, faces.split, settings, ray, storage, [table, record], clock)
             record.settle(found, settings.objective)
             report(found, settings, outs, tracker)
             too_many(found, settings)
@@ -120,16 +120,17 @@ def recorded(
     """The search's run in MLflow, the same one where it goes on, and the runs of its trials below it."""
     tracker = MlflowTracker(uri)
     tags = run_tags(workspace(), study.fingerprint, "-".join(sha[:16] for sha in faces.hashes))
-    shown = {**study.params, "tune": settings.model_dump(mode="json", exclude={"num_samples"})}
+    shown = {**study.params, "tune": settings.model_dump(mode="json", exclude={"num_samples", "time_budget"})}
     name = f"{faces.info.source}-sweep-{study.fingerprint[:6]}"
     run_id = tracker.start(name, shown, tags, run.recall_tracking(uri))
     run.remember_tracking(uri, run_id)
     with tracker.closing():
-        yield tracker, MlflowTrials(uri, run_id, study, settings.distributions)
+        fixed = settings.scheduler != "pbt"
+        yield tracker, MlflowTrials(uri, run_id, study, settings.distributions, fixed=fixed)
 
 
 def report(trials: Sequence[Trial], settings: TuneConfig, outs: Outs, tracker: MlflowTracker) -> None:
-    """Writes table and pictures, here and to MLflow. Raises TrainingError where all trials failed."""
+    """Writes table and pictures, here and to MLflow."""
     table = trials_table(trials, list(settings.distributions), settings.objective)
     write_report(table, pictures(trials, settings), outs.trials, outs.figures)
     tracker.log_artifact(outs.trials, "tune")
@@ -138,7 +139,7 @@ def report(trials: Sequence[Trial], settings: TuneConfig, outs: Outs, tracker: M
 
 
 def keep_best(trials: Sequence[Trial], study: Study, settings: TuneConfig, best: Path) -> None:
-    """Writes the values of the best trial."""
+    """Writes the values of the best trial. Raises TrainingError where all trials failed."""
     chosen = best_of(trials, settings.objective)
     write_best(best, with_values({}, as_lists(chosen.values, study)))
     say(f"trial {chosen.number} is best with {chosen.score(settings.objective):.2%} on validation: see {best}")
@@ -150,20 +151,20 @@ def pictures(trials: Sequence[Trial], settings: TuneConfig) -> dict[str, Any]:
     if not good:
         return {}
     scores = [trial.score(settings.objective) for trial in good]
-    numbers = {name: [number(trial.values.get(name)) for trial in good] for name in settings.distributions}
-    shown = {name: values for name, values in numbers.items() if not np.isnan(values).all()}
+    drawn = {name: [trial.values.get(name) for trial in good] for name in settings.distributions}
+    scales = {name: scale(settings.distributions[name], value_T) for name, value_T in drawn.items() if any_of(value_T)}
     figures = {
-        "parallel": parallel_coordinates(shown, scores, settings.objective),
+        "parallel": parallel_coordinates(scales, scores, settings.objective),
         "best_so_far": best_so_far(scores, [trial.seconds for trial in good], settings.objective),
     }
     if shares := importance(trials, settings.distributions, settings.objective):
-        figures["importance"] = parameter_importance(shares, len(good))
+        figures["importance"] = parameter_importance(shares)
     return figures
 
 
-def number(value: Any) -> float:
-    """A value that has its place on an axis; NaN for others."""
-    return float(value) if isinstance(value, int | float) else float("nan")
+def any_of(value_T: Sequence[Any]) -> bool:
+    """Whether a parameter counts in some trial."""
+    return any(value is not None for value in value_T)
 
 
 def as_lists(values: Mapping[str, Any], study: Study) -> dict[str, Any]:

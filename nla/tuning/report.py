@@ -26,13 +26,14 @@ SCHEMA = [
     ("pareto", pa.bool_()),
 ]
 """Columns before those of the searched parameters. Metrics are those on validation, of the best epoch.
-`training_seconds` are those inside of epochs; `seconds` go from the start of the search to the trial's last epoch."""
+`training_seconds` are those inside of epochs; `seconds` those that the search had run for, over all calls, at the
+trial's last epoch."""
 
 
 def trials_table(trials: Sequence[Trial], names: Sequence[str], objective: str) -> pa.Table:
-    """A row a trial; parameters that do not count in a trial are null."""
+    """A row a trial; parameters that do not count in a trial are null, and none is chosen where all failed."""
     front = pareto_front(trials)
-    chosen = best_of(trials, objective).number if trials else None
+    chosen = best_of(trials, objective).number if any(trial.score(objective) >= 0 for trial in trials) else None
     rows = [
         _row(trial, objective) | {"chosen": trial.number == chosen, "pareto": trial.number in front} for trial in trials
     ]

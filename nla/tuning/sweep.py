@@ -6,9 +6,13 @@ call needs is there: which trials ended, what their epochs gave, and the last ch
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import pickle
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +27,18 @@ from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig as Settings
 from nla.errors import ConfigError, TrainingError
 from nla.training.checkpoint import read_history
+from nla.training.distributed import forget
 from nla.training.loop import Split
 from nla.tuning.algorithms import param_space, scheduler, searcher
+from nla.tuning.clock import Clock
 from nla.tuning.group_trial import group_history, run_group_trial
 from nla.tuning.space import active, with_values
 from nla.tuning.trial import FAILED, Study, run_trial
 from nla.tuning.trials import Status, Trial
-from nla.tuning.watch import Hooks
+from nla.tuning.turns import Turns
+from nla.tuning.watch import Hooks, Lost, Watcher
+
+log = logging.getLogger(__name__)
 
 RETRIES = 3
 """Times that a trial goes on from its last checkpoint after its process or node was lost."""
@@ -41,22 +50,37 @@ SETTINGS = {
 }
 HEAD_NODE = "node:__internal_head__"
 """Ray's name for a resource of the first node, which no search outlives anyway."""
+STATE_FILE = re.compile(r"experiment_state-(.+)\.json")
+"""Ray's, of one call; what else it keeps of that call has the same ending."""
 KEPT = 3  # checkpoints a trial: a killed driver's state may name an earlier one, and so does PBT while it copies
 
 
 def search(
-    cluster: Cluster, study: Study, split: Split, settings: Settings, ray: RayConfig, storage: str, hooks: Hooks
+    cluster: Cluster,
+    study: Study,
+    split: Split,
+    settings: Settings,
+    ray: RayConfig,
+    storage: str,
+    watchers: Sequence[Watcher],
+    clock: Clock | None = None,
 ) -> list[Trial]:
     """Runs what is missing of `settings.num_samples` trials, and gives all.
 
     Args:
         storage: folder or URL that all nodes see; the search in it is named by the study's fingerprint.
+        clock: of that search; None makes one.
 
     Raises ConfigError for settings that do not go together, TrainingError where a trial finds no room.
     """
     os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return _Search(cluster, study, split, settings, ray, f"{storage}/{study.fingerprint}", hooks).trials()
+    root = f"{storage}/{study.fingerprint}"
+    clock = clock or Clock(root, settings.time_budget)
+    groups = root if ray.workers_per_trial > 1 else None
+    history = partial(_history, study, groups)
+    hooks = Hooks(watchers, clock, history)
+    return _Search(cluster, study, split, settings, ray, root, clock, hooks, history).trials()
 
 
 @dataclass(frozen=True)
@@ -67,19 +91,20 @@ class _Search:
     settings: Settings
     ray: RayConfig
     root: str
+    clock: Clock
     hooks: Hooks
+    history: Callable[[Any, str], list[dict[str, float]]]
 
     def trials(self) -> list[Trial]:
         """Those of each folder in turn, and then those that no folder has yet."""
-        side_by_side, trainable = self._side_by_side(), self._trainable()
+        Turns.limit = self._side_by_side()
         found: list[Trial] = []
         done = 0
         for first, last in _parts(self.root):
-            found += self._part(None, trainable, _name(first, last), len(found))
+            found += self._kept(first, last, found)
             done = last
         if done < self.settings.num_samples:
-            tuner = self._tuner(trainable, side_by_side, found, done)
-            found += self._part(tuner, trainable, _name(done, self.settings.num_samples), len(found))
+            found += self._new(done, self.settings.num_samples, found)
         return found
 
     @property
@@ -122,6 +147,7 @@ class _Search:
         if batch % workers:
             raise ConfigError(f"train.batch_size {batch} must divide by ray.workers_per_trial {workers}")
 
+    @cached_property
     def _trainable(self) -> Any:
         """What runs a trial, with its data in the object store of each node, and the resources of its process."""
         given: dict[str, Any] = {"study": self.study, "space": self.settings.distributions}
@@ -133,27 +159,25 @@ class _Search:
         given |= {"split": self.split, "cpus": self.ray.cpus_per_trial, "gpu": resources["GPU"] > 0}
         return tune.with_resources(tune.with_parameters(run_trial, **given), resources)
 
-    def _tuner(self, trainable: Any, side_by_side: int | None, before: Sequence[Trial], done: int) -> Tuner:
-        """A search for the samples from `done` on."""
+    def _tuner(self, first: int, last: int, before: Sequence[Trial]) -> Tuner:
+        """A search for the samples from `first` to before `last`."""
         settings = self.settings
         metric = "valid_accuracy" if settings.objective == "both" else f"valid_{settings.objective}"
         has_two = settings.objective == "both" and settings.searcher != "random"  # the searcher knows them
         return Tuner(
-            trainable,
+            self._trainable,
             param_space=param_space(settings),
             tune_config=TuneConfig(
                 metric=None if has_two else metric,
                 mode=None if has_two else "max",
-                search_alg=searcher(self.study, settings, before, done, side_by_side),
+                search_alg=searcher(self.study, settings, before, first),
                 scheduler=scheduler(settings),
-                num_samples=settings.num_samples - done,
-                max_concurrent_trials=None if settings.searcher == "random" else side_by_side,
-                time_budget_s=None if settings.time_budget is None else 60 * settings.time_budget,
+                num_samples=last - first,
                 reuse_actors=not self._in_groups,  # only the end of its process ends the workers of a group
                 trial_dirname_creator=_folder,
             ),
             run_config=RunConfig(
-                name=_name(done, settings.num_samples),
+                name=_name(first, last),
                 storage_path=self.root,
                 failure_config=FailureConfig(max(RETRIES, self.ray.max_failures)),
                 checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
@@ -162,41 +186,89 @@ class _Search:
             ),
         )
 
-    def _part(self, tuner: Tuner | None, trainable: Any, name: str, before: int) -> list[Trial]:
-        """The trials of one folder, numbered after `before` others; without a tuner that of the folder goes on."""
+    def _new(self, first: int, last: int, before: Sequence[Trial]) -> list[Trial]:
+        """The trials of samples that nobody has asked for."""
+        return self._ended(self._fitted(self._tuner(first, last, before)), _name(first, last), len(before))
+
+    def _kept(self, first: int, last: int, before: Sequence[Trial]) -> list[Trial]:
+        """The trials of one folder: what is missing of them goes on.
+
+        A kill can leave a state behind that is no state yet: Ray then goes on from the one before, or, without one,
+        the samples are asked for anew.
+        """
+        name = _name(first, last)
         path = f"{self.root}/{name}"
-        results = _fitted(tuner or _restored(path, trainable))
+        while True:
+            try:
+                return self._ended(self._fitted(_restored(path, self._trainable), resumes=True), name, len(before))
+            except Lost:
+                if not _forget_newest(path):
+                    break
+        log.warning("nothing that can be read was kept of the search in %s: it begins anew", path)
+        forget(self.root, name)
+        return self._new(first, last, before)
+
+    def _fitted(self, tuner: Tuner, *, resumes: bool = False) -> list[Result]:
+        self.hooks.resumes = resumes
+        grid = tuner.fit()
+        return [grid[i] for i in range(len(grid))]
+
+    def _ended(self, results: list[Result], name: str, before: int) -> list[Trial]:
+        """What is known of the trials of one folder, numbered after `before` others."""
         for _ in range(RETRIES):
             if not any(_is_lost(result) for result in results):
                 break
             # Ray gives a trial up whose next process was on the lost node too; its checkpoint is there.
-            results = _fitted(Tuner.restore(path, trainable, resume_errored=True))
+            again = Tuner.restore(f"{self.root}/{name}", self._trainable, resume_errored=True)
+            results = self._fitted(again, resumes=True)
         results.sort(key=lambda result: Path(result.path).name)
-        started = min(map(_start, results), default=0.0)
-        return [self._trial(result, before + i, started) for i, result in enumerate(results)]
+        return [self._trial(result, before + i) for i, result in enumerate(results)]
 
-    def _trial(self, result: Result, number: int, started: float) -> Trial:
-        metrics, trial = result.metrics or {}, Path(result.path).name.split("-", 1)[1]
-        history = self._history(result, trial)
-        values = active(result.config or {}, self.settings.distributions, self.study.params)
-        patience = with_values(self.study.params, values)["train"]["patience"]
-        stoppers = _stoppers(self.settings, patience)
-        status, reason = _ending(result, metrics, len(history), self.settings.epochs, stoppers)
+    def _trial(self, result: Result, number: int) -> Trial:
+        metrics, drawn, trial = result.metrics or {}, result.config or {}, Path(result.path).name.split("-", 1)[1]
+        history = self.history(result, trial)
+        values = active(drawn, self.settings.distributions, self.study.params)
+        status, reason = self._ending(result, trial, values, history)
         ended = float(metrics["timestamp"]) if "timestamp" in metrics else None
-        seconds = 0.0 if ended is None else ended - started
+        seconds = 0.0 if ended is None else self.clock.spent(ended)
         copied = len(history) - 1 if self.settings.scheduler == "pbt" and history else 0
-        return Trial(number, trial, values, status, reason, history, seconds, ended, copied)
+        return Trial(number, trial, values, status, reason, history, seconds, ended, copied, drawn)
 
-    def _history(self, result: Result, trial: str) -> list[dict[str, float]]:
-        if self._in_groups:
-            return group_history(self.root, self.study, trial)
-        checkpoint = result.checkpoint
-        return [] if checkpoint is None else read_history(checkpoint.filesystem, checkpoint.path)
+    def _ending(
+        self, result: Result, trial: str, values: Mapping[str, Any], history: Sequence[Mapping[str, float]]
+    ) -> tuple[Status, str]:
+        failure = (result.metrics or {}).get(FAILED)
+        if result.error is not None:
+            return "failed", str(result.error).strip().splitlines()[-1]
+        if failure is not None:
+            return "failed", str(failure)
+        if len(history) >= self.settings.epochs:
+            return "finished", ""
+        train = with_values(self.study.params, values)["train"]
+        if _stalled(history, f"valid_{train['select']}", train["patience"]):
+            stopper = "patience"
+        else:
+            stopper = "time budget" if trial in self.hooks.cut else self.settings.scheduler
+        return "stopped", f"{stopper}, after epoch {len(history)} of {self.settings.epochs}"
+
+
+def _history(study: Study, groups: str | None, trial: Any, name: str) -> list[dict[str, float]]:
+    """The rows of the epochs of a trial: of its last checkpoint, which Ray's result and Ray's trial know.
+
+    Args:
+        groups: where the search is, if several workers train a trial together: Ray Train has the checkpoints then.
+    """
+    if groups is not None:
+        return group_history(groups, study, name)
+    checkpoint = trial.checkpoint
+    return [] if checkpoint is None else read_history(checkpoint.filesystem, checkpoint.path)
 
 
 def _restored(path: str, trainable: Any) -> Tuner:
     try:
         return Tuner.restore(path, trainable)
+    except (EOFError, pickle.UnpicklingError):
+        raise Lost from None
     except ValueError as error:  # of another function
         raise ConfigError(
             f"ray.workers_per_trial was 1 where it is more now, or the other way round, when the search in {path} was "
@@ -204,15 +276,17 @@ def _restored(path: str, trainable: Any) -> Tuner:
         ) from error
 
 
-def _start(result: Result) -> float:
-    """When the trial began, in seconds; the end of time where it never did."""
-    metrics = result.metrics or {}
-    return float(metrics.get("timestamp", float("inf"))) - float(metrics.get("time_total_s", 0.0))
-
-
-def _fitted(tuner: Tuner) -> list[Result]:
-    grid = tuner.fit()
-    return [grid[i] for i in range(len(grid))]
+def _forget_newest(path: str) -> bool:
+    """Removes what Ray wrote last of a search's state, in the last call; whether an earlier call's is there."""
+    filesystem, folder = pa_fs.FileSystem.from_uri(path)
+    files = filesystem.get_file_info(pa_fs.FileSelector(folder))
+    calls = sorted(match[1] for entry in files if (match := STATE_FILE.fullmatch(entry.base_name)))
+    if len(calls) < 2:
+        return False
+    for entry in files:
+        if Path(entry.base_name).stem.endswith(calls[-1]):
+            filesystem.delete_file(entry.path)
+    return True
 
 
 def _is_lost(result: Result) -> bool:
@@ -220,20 +294,10 @@ def _is_lost(result: Result) -> bool:
     return isinstance(result.error, RayError) and not isinstance(result.error, RayTaskError)
 
 
-def _ending(result: Result, metrics: Mapping[str, Any], done: int, epochs: int, stoppers: str) -> tuple[Status, str]:
-    if result.error is not None:
-        return "failed", str(result.error).strip().splitlines()[-1]
-    if FAILED in metrics:
-        return "failed", str(metrics[FAILED])
-    if done >= epochs:
-        return "finished", ""
-    return "stopped", f"{stoppers}, after epoch {done} of {epochs}"
-
-
-def _stoppers(settings: Settings, patience: int) -> str:
-    """Ray does not tell which of them it was."""
-    there = {settings.scheduler: settings.scheduler != "none", "time budget": settings.time_budget is not None}
-    return " or ".join(name for name, is_there in {**there, "patience": patience > 0}.items() if is_there)
+def _stalled(history: Sequence[Mapping[str, float]], metric: str, patience: int) -> bool:
+    """Whether training ended by itself: so many epochs without a better one."""
+    best = max(range(len(history)), key=lambda i: history[i][metric], default=0)
+    return 0 < patience < len(history) - best
 
 
 def _parts(root: str) -> list[tuple[int, int]]:

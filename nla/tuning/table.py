@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.live import Live
@@ -12,22 +13,34 @@ from rich.table import Table
 
 from nla.console import console, say
 from nla.tuning.trials import row_score
+from nla.tuning.watch import History
 
 
 class TableWatcher:
     """A watcher that draws."""
 
-    def __init__(self, total: int, epochs: int, objective: str, live: Live) -> None:
-        self.total, self.epochs, self.objective, self.live = total, epochs, objective, live
+    def __init__(self, total: int, epochs: int, objective: str, budget: Callable[[], float], live: Live) -> None:
+        self.total, self.epochs, self.objective, self.budget, self.live = total, epochs, objective, budget, live
         self.began = time.monotonic()
         self.rows: dict[str, Mapping[str, float]] = {}
         self.best: dict[str, float] = {}
         self.running: set[str] = set()
-        self.done = 0
+        self.done: set[str] = set()
+        self.done_before = 0
+
+    def known(self, trial: str, history: History) -> None:
+        """Counts it."""
+        self.done.add(trial)
+        self.done_before += 1
+        if history:
+            self.rows[trial] = history[-1]
+            self.best[trial] = max(row_score(row, self.objective) for row in history)
+        self._draw()
 
     def started(self, trial: str, values: Mapping[str, Any]) -> None:
         """Adds a line."""
         self.running.add(trial)
+        self.done.discard(trial)
         self._draw()
 
     def epoch(self, trial: str, row: Mapping[str, float]) -> None:
@@ -39,23 +52,32 @@ class TableWatcher:
     def ended(self, trial: str) -> None:
         """Says what came of it."""
         self.running.discard(trial)
-        self.done += 1
+        self.done.add(trial)
         leader = max(self.best, key=lambda name: self.best[name], default=trial)
         after = int(self.rows[trial]["epoch"]) if trial in self.rows else 0
         say(
-            f"trial {self.done:3d}/{self.total}  {self.objective} {self.best.get(trial, 0.0):.2%} "
+            f"trial {len(self.done):3d}/{self._all}  {self.objective} {self.best.get(trial, 0.0):.2%} "
             f"after epoch {after} of {self.epochs}; best so far {self.best.get(leader, 0.0):.2%}; {self._left()}"
         )
         self._draw()
 
+    @property
+    def _all(self) -> int:
+        """A search that was larger once still has all its trials."""
+        return max(self.total, len(self.done) + len(self.running))
+
     def _left(self) -> str:
-        if not self.done:
+        here = len(self.done) - self.done_before
+        pace = (time.monotonic() - self.began) / here if here > 0 else math.inf
+        waiting = self._all - len(self.done)
+        minutes = min(pace * waiting if waiting else 0.0, self.budget()) / 60
+        if minutes == math.inf:
             return "time left unknown"
-        minutes = (time.monotonic() - self.began) / self.done * max(0, self.total - self.done) / 60
         return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
 
     def _draw(self) -> None:
-        table = Table("running", "epoch", self.objective, title=f"{self.done} of {self.total} trials, {self._left()}")
+        title = f"{len(self.done)} of {self._all} trials, {self._left()}"
+        table = Table("running", "epoch", self.objective, title=title)
         for trial in sorted(self.running):
             epoch = int(self.rows[trial]["epoch"]) if trial in self.rows else 0
             table.add_row(trial, f"{epoch}/{self.epochs}", f"{self.best.get(trial, 0.0):.2%}")
@@ -63,7 +85,9 @@ class TableWatcher:
 
 
 @contextlib.contextmanager
-def trial_table(total: int, epochs: int, objective: str) -> Iterator[TableWatcher]:
-    """A table over all trials; where nobody looks on, the lines alone."""
+def trial_table(
+    total: int, epochs: int, objective: str, budget: Callable[[], float] = lambda: math.inf
+) -> Iterator[TableWatcher]:
+    """A table over all trials; where nobody looks on, the lines alone. `budget` tells the seconds that are left."""
     with Live(console=console, refresh_per_second=2, transient=True) as live:
-        yield TableWatcher(total, epochs, objective, live)
+        yield TableWatcher(total, epochs, objective, budget, live)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ray.tune import Callback
 
+from nla.tuning.clock import Clock
 from nla.tuning.trial import FAILED
+
+History = Sequence[Mapping[str, float]]
 
 
 class Watcher(Protocol):
     """Told of trials by Ray's id."""
+
+    def known(self, trial: str, history: History) -> None:
+        """It ended in an earlier call, with these epochs; none where it failed."""
+        ...
 
     def started(self, trial: str, values: Mapping[str, Any]) -> None:
         """It starts, or goes on after a stop."""
@@ -26,18 +34,54 @@ class Watcher(Protocol):
         ...
 
 
+class Lost(Exception):
+    """What Ray kept of a search cannot be read."""
+
+
 class Hooks(Callback):
-    """Ray Tune's callbacks, passed on to watchers."""
+    """Ray Tune's callbacks, passed on to watchers; and who ends a search when its time is over.
+
+    Args:
+        history: the rows of a trial's epochs, from Ray's trial and its id.
+    """
 
     present: Hooks | None = None
 
-    def __init__(self, watchers: Sequence[Watcher]) -> None:
-        self.watchers = watchers
+    def __init__(self, watchers: Sequence[Watcher], clock: Clock, history: Callable[[Any, str], History]) -> None:
+        self.watchers, self.clock, self.history = watchers, clock, history
+        self.cut: set[str] = set()
+        """Trials whose time was over."""
+        self.resumes = False
+        """Whether Ray is to go on with trials that it has kept."""
+        self._is_first_step = True
+        self._ended: set[str] = set()
         Hooks.present = self
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Ray keeps the callbacks with a search, and a watcher is of one process: a search that goes on has this one's.
         return _present, ()
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        """Ray begins, or goes on."""
+        self._is_first_step = True
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Raises Lost where Ray, which does not tell, begins another search in place of one that it cannot read."""
+        if self._is_first_step and self.resumes and not trials:
+            raise Lost
+        self._tell_known(trials)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Has Ray keep the state of all trials and end, when the time is over: more time, and they go on."""
+        self.clock.tick()
+        if not self.clock.left():
+            self.cut |= {trial.trial_id for trial in trials if not trial.is_finished()}
+            signal.raise_signal(signal.SIGUSR1)  # Ray's way to be interrupted in order
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Ray ends: perhaps at once, where nothing was left to do."""
+        self._tell_known(trials)
+        self.clock.write()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial starts."""
@@ -55,13 +99,29 @@ class Hooks(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has ended, by itself or by a scheduler."""
-        for watcher in self.watchers:
-            watcher.ended(trial.trial_id)
+        self._end(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial is given up."""
+        self._end(trial)
+
+    def _end(self, trial: Any) -> None:
+        self._ended.add(trial.trial_id)
         for watcher in self.watchers:
             watcher.ended(trial.trial_id)
+
+    def _tell_known(self, trials: list[Any]) -> None:
+        """Of trials that had ended before Ray's first step."""
+        if not self._is_first_step:
+            return
+        self._is_first_step = False
+        for trial in trials:
+            if trial.is_finished() and trial.trial_id not in self._ended:
+                self._ended.add(trial.trial_id)
+                failed = trial.status == trial.ERROR or FAILED in trial.last_result
+                history = [] if failed else self.history(trial, trial.trial_id)
+                for watcher in self.watchers:
+                    watcher.known(trial.trial_id, history)
 
 
 def _present() -> Hooks | None:

@@ -118,6 +118,39 @@ def test_an_earlier_search_is_taken(prepared: Project, searched: Project, tmp_pa
     assert best(project) == best(searched) and rows(project) == []
 
 
+def failing(prepared: Project, folder: Path, *rates: float, **tune: Any) -> Project:
+    """Of a learning rate with which no loss stays finite, and others."""
+    project = prepared.copy(folder / "project")
+    search = {"num_samples": 1, "epochs": 1, "scheduler": "none", "space": None, **tune}
+    project.set({"tune": search, "train": {"lr": rates[0], "schedule": "constant"}})
+    project.set({"tune": {"space": {"train": {"lr": {"grid": list(rates)}}}}})
+    return project
+
+
+def test_where_all_trials_fail_the_table_and_the_reasons_are_there(prepared: Project, tmp_path: Path) -> None:
+    project = failing(prepared, tmp_path, 1e38, 2e38)
+    done = project.try_stage("tune")
+    assert done.code == 1 and "Traceback" not in done.text
+    assert "no trial of the search ended well: the loss" in done.err and "is not finite" in done.err
+    assert done.out.count(" failed: the loss") == 2
+    assert [(row["status"], row["chosen"], row["train.lr"]) for row in rows(project)] == [
+        ("failed", False, 1e38),
+        ("failed", False, 2e38),
+    ]
+    assert all("is not finite" in row["reason"] for row in rows(project))
+    assert not (project / "best.yaml").exists()
+
+
+def test_more_failed_trials_than_allowed_fail_the_search(prepared: Project, tmp_path: Path) -> None:
+    project = failing(prepared, tmp_path, 0.003, 1e38, max_failed=0)
+    done = project.try_stage("tune")
+    assert done.code == 1 and "1 of 2 trials failed, more than tune.max_failed 0" in done.err
+    assert [row["status"] for row in rows(project)] == ["finished", "failed"]
+    project.set({"tune": {"max_failed": 1}})
+    again = project.try_stage("tune")
+    assert again.code == 0 and best(project) == {"train": {"lr": 0.003}}, "allowed now, and nothing is searched again"
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from nla.config.tune import TuneConfig
 from nla.data.loader import Samples
 from nla.models.classifier import ImageSpec
 from nla.training.loop import Split
+from nla.tuning.clock import Clock
 from nla.tuning.space import trial_base
 from nla.tuning.sweep import search
 from nla.tuning.trial import Study
 from nla.tuning.trials import Trial
-from nla.tuning.watch import Hooks, Watcher
+from nla.tuning.watch import History, Watcher
 
 EPOCHS = 3
 SPACE = {"loss": {"lam": {"uniform": [0.3, 0.7]}, "slope": {"uniform": [0.0, 30.0]}}}
@@ -32,12 +34,19 @@ class Counts:
     """A watcher that remembers what it was told."""
 
     def __init__(self) -> None:
+        self.before: dict[str, int] = {}
         self.starts: list[str] = []
         self.epochs: list[tuple[str, int]] = []
         self.ends: list[str] = []
+        self.side_by_side = 0
+
+    def known(self, trial: str, history: History) -> None:
+        assert trial not in self.before
+        self.before[trial] = len(history)
 
     def started(self, trial: str, values: Mapping[str, Any]) -> None:
         self.starts.append(trial)
+        self.side_by_side = max(self.side_by_side, len(set(self.starts) - set(self.ends)))
 
     def epoch(self, trial: str, row: Mapping[str, float]) -> None:
         self.epochs.append((trial, int(row["epoch"])))
@@ -51,8 +60,9 @@ def settings(num_samples: int, **others: Any) -> TuneConfig:
     return section(TuneConfig, {"tune": given})
 
 
-def study(name: str, **train: Any) -> Study:
+def study(name: str, loss: Mapping[str, Any] | None = None, **train: Any) -> Study:
     params = {
+        "loss": loss,
         "model": {"width": 8},
         "augment": {"recipe": "flip"},
         "train": {"epochs": EPOCHS, "batch_size": 16, "lr": 0.01, **train},
@@ -67,11 +77,14 @@ def run(
     config: TuneConfig,
     ray: RayConfig = RAY,
     watcher: Watcher | None = None,
+    now: Callable[[], float] = time.time,
     **train: Any,
 ) -> tuple[list[Trial], Counts]:
     counts = Counts()
-    hooks = Hooks([counts] if watcher is None else [counts, watcher])
-    found = search(cluster, study("s" * 16, **train), split, config, ray, str(storage), hooks)
+    watchers = [counts] if watcher is None else [counts, watcher]
+    mine = study("s" * 16, **train)
+    clock = Clock(f"{storage}/{mine.fingerprint}", config.time_budget, now)
+    found = search(cluster, mine, split, config, ray, str(storage), watchers, clock)
     return found, counts
 
 
