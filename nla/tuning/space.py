@@ -7,12 +7,16 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from nla.config.base import flatten, nearest
 from nla.config.loss import LossConfig
+from nla.config.model import ModelConfig
 from nla.config.tune import Distribution
 from nla.errors import ConfigError, NLAError
 from nla.losses.nla import PUBLISHED_CONSISTENCY, NLALoss
-from nla.methods import options_of
+from nla.methods import Setting, build_method, options_of
+from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.training.job import training_sections
 
 OF_NLA = LossConfig.model_fields.keys() - {"name", "options"}
@@ -146,10 +150,17 @@ def _problem(
             return f"when asks for {other} {wanted!r}, which no trial has: search it too, or set it"
     for value in space[name].ends():
         try:
-            training_sections(with_values(base, {**_conditions(name, space), name: value}))
+            _build(training_sections(with_values(base, {**_conditions(name, space), name: value}))["loss"])
         except REFUSALS as error:
             return f"{value!r} is refused: {str(error).splitlines()[-1].strip()}"
     return None
+
+
+def _build(loss: LossConfig) -> None:
+    """Raises ConfigError for what the method itself refuses; made for a small network."""
+    small = Architecture.of(ModelConfig(name="resnet18", width=8), num_classes=2)
+    image = ImageSpec(size=16, channels=1, mean=(0.5,), std=(0.5,))
+    build_method(loss, Setting(torch.arange(2), 2, 1, lambda rows: rows, lambda: Classifier(small, image)))
 
 
 def _look_up(params: Mapping[str, Any], name: str) -> Any:

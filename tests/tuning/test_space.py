@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nla.config.base import section
 from nla.config.tune import Distribution, TuneConfig
 from nla.errors import ConfigError
+from nla.methods import METHODS as METHODS_BY_NAME
 from nla.tuning.space import active, check_space, first_values, resolved, trial_base, with_values
 
 WHEN: dict[str, Any] = {"uniform": [0.2, 0.9]}
@@ -63,6 +64,15 @@ def test_a_space_that_is_wrong(space: dict[str, Any], message: str) -> None:
         ({"loss": {"lam": WHEN | {"when": {"loss.consistency": "none"}}}}, "consistency 'none', which no trial has"),
         ({"loss": {"lam": WHEN | {"when": {"train.lr": 0.5}}, "slope": WHEN}}, r"train\.lr 0\.5, which no trial has"),
         ({"loss": {"options": {"beta": {"uniform": [0, 1]}}}}, "nla has no option 'beta'"),
+        (
+            {
+                "loss": {
+                    "name": {"choice": ["nla", "elr"]},
+                    "options": {"beta": {"uniform": [0.5, 1.5], "when": {"loss.name": "elr"}}},
+                }
+            },
+            r"beta: 1\.5 is refused: loss\.options: elr needs lam >= 0 and beta in \[0, 1\)",
+        ),
     ],
 )
 def test_a_space_of_no_training(space: dict[str, Any], message: str) -> None:
@@ -96,6 +106,11 @@ def test_options_of_a_method_are_searched() -> None:
     assert active(drawn | {"loss.name": "nla"}, space, trial_base({})) == {"loss.name": "nla", "loss.slope": 3.0}
     elr = {"loss": {"name": "elr", "options": {"beta": 0.8}}}
     assert first_values(space, elr) == {"loss.name": "elr", "loss.options.beta": 0.8}
+
+
+@pytest.mark.parametrize("method", METHODS_BY_NAME)
+def test_every_method_can_be_tried(method: str) -> None:
+    check_space(settings({"loss": {"name": {"choice": [method]}}}).distributions, {})
 
 
 def test_the_space_of_nla_is_not_that_of_another_method() -> None:
