@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from nla.evaluation.plots.style import BLUE, BLUES, FAINT, MUTED, VERMILLION, headline, percent, percent_axis, styled
 from nla.tuning.importance import Share
@@ -21,7 +22,9 @@ def parallel_coordinates(scales: Mapping[str, Scale], score_T: Sequence[float], 
     height_AT = np.array([each.height_T for each in axis_A])
     figure = Figure(figsize=(7.5, 4.4), layout="constrained")
     axes = figure.add_subplot()
-    order = np.argsort(score_T)
+    order = np.lexsort(
+        (-np.arange(len(score_T)), np.asarray(score_T))
+    )  # the earliest of equals comes last, and is the best
     for rank, trial in enumerate(order):
         best = rank == len(order) - 1
         color = VERMILLION if best else BLUES(0.25 + 0.6 * rank / max(1, len(order) - 1))
@@ -81,6 +84,7 @@ def best_so_far(score_T: Sequence[float], seconds_T: Sequence[float], objective:
         axes.set_xlabel(label)
         percent_axis(axes.yaxis)
         axes.grid(axis="y")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     headline(left, f"Best {percent(best[-1])}", f"{_short(objective)} on validation")
     return figure
 

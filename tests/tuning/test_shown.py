@@ -26,6 +26,12 @@ def test_the_best_is_drawn_and_named(tmp_path: Path) -> None:
     assert (tmp_path / "parallel.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_earliest_of_equals_is_the_best() -> None:
+    (axes,) = parallel_coordinates({"loss.lam": of_numbers([0.25, 0.5, 1.0])}, [0.7, 0.7, 0.1], "x").axes
+    assert axes.lines[-1].get_linewidth() > axes.lines[0].get_linewidth()
+    assert axes.lines[-1].get_ydata()[0] == 0.0, "trial 0, as in best.yaml"
+
+
 def test_a_logarithm_has_a_logarithmic_axis() -> None:
     found = scale(Distribution(loguniform=(1e-4, 1.0)), [0.001, 0.01, None, 0.1])
     assert found.height_T[:2] + found.height_T[3:] == pytest.approx([0.0, 0.5, 1.0]) and math.isnan(found.height_T[2])
@@ -53,6 +59,11 @@ def test_the_best_so_far_never_falls() -> None:
     for axes, expected in ((left, [1, 2, 3]), (right, [10, 20, 30])):
         (line,) = axes.lines
         assert list(line.get_xdata()) == expected and list(line.get_ydata()) == [0.7, 0.7, 0.7]
+
+
+def test_trials_are_counted_in_whole_numbers() -> None:
+    left, _ = best_so_far([0.5, 0.7, 0.6, 0.4], [30.0, 10.0, 20.0, 40.0], "accuracy").axes
+    assert all(tick == round(tick) for tick in left.get_xticks())
 
 
 def test_the_most_important_is_named() -> None:
