@@ -1,6 +1,6 @@
 """What a search costs and what it finds.
 
-    python benchmarks/tuning.py asha       16 trials on synthetic faces, in full and under ASHA
+    python benchmarks/tuning.py searches   16 trials on synthetic faces: in full, under ASHA, by TPE, one at a time
     python benchmarks/tuning.py ferplus    FERPlus at 30 % noise: 16 trials, then published values and winner, 3 seeds
     python benchmarks/tuning.py tables     benchmarks/records/ -> docs/search.md
 
@@ -14,29 +14,58 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from itertools import accumulate
 from typing import Any
 
 import pyarrow.parquet as pq
+import torch
 from accuracy import SHORT, run, settings
+from matplotlib.figure import Figure
 from records import RECORDS, ROOT, conditions, read_record, write_record
 from users_files import kept, take_committed
 
 from nla.config.base import read_params, section
 from nla.config.tune import Distribution, TuneConfig
+from nla.evaluation.plots.style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    VERMILLION,
+    headline,
+    percent_axis,
+    styled,
+    write_png,
+)
 from nla.machine import machine, versions
+from nla.training.precision import use_bf16
 from nla.tuning.importance import importance
 from nla.tuning.trials import METRICS, Trial
 
 SEARCH: dict[str, Any] = {
     "data.synthetic.train": 1200,  # so small that 16 trials fit into minutes; validation keeps its 4,000
     "tune.num_samples": 16,
-    "tune.epochs": 8,
+    "tune.epochs": 12,
     "+tune.space.train.lr": "{loguniform: [0.0001, 0.1]}",
 }
-SCHEDULERS: dict[str, dict[str, Any]] = {
-    "none": {"tune.scheduler": "none"},
-    "asha": {"tune.scheduler": "asha", "tune.grace_epochs": 2, "tune.reduction": 2.0},
+IN_FULL = {"tune.scheduler": "none"}
+HALVED = {"tune.scheduler": "asha", "tune.grace_epochs": 2, "tune.reduction": 2.0}
+SEARCHES: dict[str, dict[str, Any]] = {
+    "none": IN_FULL,
+    "asha": HALVED,
     "asha-early": {"tune.scheduler": "asha"},  # grace of 1 epoch, reduction 3
+    "tpe": IN_FULL | {"tune.searcher": "optuna"},
+    "tpe-asha": HALVED | {"tune.searcher": "optuna"},
+    "one": IN_FULL | {"ray.max_concurrent_trials": 1, "ray.cpus_per_trial": 2},
+}
+WHAT = {
+    "none": "random, in full",
+    "asha": "random, ASHA",
+    "asha-early": "random, ASHA as in params.yaml",
+    "tpe": "TPE, in full",
+    "tpe-asha": "TPE, ASHA",
+    "one": "random, in full, one at a time with two threads",
 }
 NOISY_SEARCH = SHORT | {
     "data.noise.rate": 0.3,
@@ -48,13 +77,15 @@ NOISY_SEARCH = SHORT | {
 PAIR = ("published", "winner")
 SEEDS = (1, 2, 3)
 """None of them the search's."""
-RESULTS = ROOT / "docs/search.md"
+RESULTS, FIGURE = ROOT / "docs/search.md", ROOT / "docs/figures/search-best.png"
+COLORS = (BLUE, ORANGE, VERMILLION, GREEN, MUTED, INK)
 
 
 def main(what: str) -> None:
     """Measures, or makes the tables."""
     if what == "tables":
-        RESULTS.write_text(tables())
+        RESULTS.write_text(page())
+        write_png(best_so_far_figure(), FIGURE)
         return
     with kept(ROOT):
         measure(what)
@@ -62,9 +93,9 @@ def main(what: str) -> None:
 
 def measure(what: str) -> None:
     """Searches, and trains with what was found."""
-    if what == "asha":
-        for name, scheduler in SCHEDULERS.items():
-            write_record(f"tuning-{name}", searched(SEARCH | scheduler))
+    if what == "searches":
+        for name, search in SEARCHES.items():
+            write_record(f"tuning-{name}", searched(SEARCH | search))
         return
     write_record("tuning-ferplus", searched(NOISY_SEARCH))
     for seed in SEEDS:
@@ -85,21 +116,45 @@ def searched(changes: dict[str, Any]) -> dict[str, Any]:
         "command": "dvc exp run " + " ".join(f"-S '{key}={value}'" for key, value in changes.items()) + " tune",
         "stage_seconds": stage,
         "search_seconds": max(row["seconds"] for row in rows),
+        "searcher": changes.get("tune.searcher", "random"),
+        "precision": "bf16" if use_bf16("auto", torch.device("cpu")) else "fp32",
         "trials": rows,
         "machine": machine(),
         "versions": versions(),
     }
 
 
-def tables() -> str:
+def page() -> str:
     """docs/search.md: a section for what has records."""
     parts = ["# What a search costs, and what it finds", "", INTRODUCTION]
     if (RECORDS / "tuning-none.json").exists():
-        records = {name: read_record(f"tuning-{name}") for name in SCHEDULERS}
-        parts += ["", "## Schedulers side by side", "", *cost(records)]
+        parts += ["", "## Searches side by side", "", *cost(side_by_side())]
     if (RECORDS / "tuning-ferplus.json").exists():
         parts += ["", "## FERPlus with 30 % symmetric noise", "", *found(read_record("tuning-ferplus"))]
     return "\n".join(parts) + "\n"
+
+
+def side_by_side() -> dict[str, dict[str, Any]]:
+    """The records of the synthetic searches."""
+    return {name: read_record(f"tuning-{name}") for name in SEARCHES if (RECORDS / f"tuning-{name}.json").exists()}
+
+
+@styled
+def best_so_far_figure() -> Figure:
+    """The best accuracy on validation among the trials that have ended, against the seconds of the search."""
+    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, record), color in zip(side_by_side().items(), COLORS, strict=False):
+        ended = sorted((row["seconds"], row["accuracy"]) for row in record["trials"] if row["accuracy"] is not None)
+        seconds = [when for when, _ in ended]
+        axes.step(seconds, list(accumulate((value for _, value in ended), max)), where="post", color=color)
+        axes.plot([], [], color=color, label=WHAT[name])
+    axes.set(xlabel="seconds", xlim=(0, None))
+    percent_axis(axes.yaxis)
+    axes.grid(axis="y")
+    axes.legend(loc="lower right")
+    headline(axes, "Best found against seconds", "accuracy on validation of the best trial that has ended")
+    return figure
 
 
 def cost(records: dict[str, dict[str, Any]]) -> list[str]:
@@ -107,9 +162,10 @@ def cost(records: dict[str, dict[str, Any]]) -> list[str]:
     full = records["none"]
     lines = [COST_TEXT, "", HEAD, "|---" * (HEAD.count("|") - 1) + "|"]
     lines += [_row(name, record, full) for name, record in records.items()]
+    lines += ["", f"![Best found against seconds](figures/{FIGURE.name})"]
     for name, record in records.items():
-        lines += ["", f"{name}: `{record['command']}`"]
-    return [*lines, "", f"{conditions(full)}; seed 0, n = 1."]
+        lines += ["", f"{WHAT[name]}: `{record['command']}`"]
+    return [*lines, "", f"{conditions(full)}; {full['precision']}; seed 0, n = 1."]
 
 
 def found(record: dict[str, Any]) -> list[str]:
@@ -156,32 +212,33 @@ def _space() -> dict[str, Distribution]:
 
 
 def _row(name: str, record: dict[str, Any], full: dict[str, Any]) -> str:
-    rows, cores = record["trials"], record["machine"]["cores"]
+    rows = record["trials"]
+    side_by_side = 1 if name == "one" else record["machine"]["cores"]
     best = next(row for row in rows if row["chosen"])
     in_full = {row["trial"]: row["accuracy"] for row in full["trials"]}
     training = sum(row["training_seconds"] for row in rows)
     whole = [row["training_seconds"] for row in rows if row["status"] == "finished"]
     cells = [
-        name,
+        WHAT[name],
         f"{record['search_seconds']:.0f} s",
         f"{record['search_seconds'] / full['search_seconds']:.2f}",
         f"{sum(row['epochs'] for row in rows)}",
+        f"{3600 * len(rows) / record['search_seconds']:.0f}",
         f"{min(whole):.0f} s",
-        f"{(cores * record['search_seconds'] - training) / len(rows):.1f} s",
+        f"{(side_by_side * record['search_seconds'] - training) / len(rows):.1f} s",
         f"{best['accuracy']:.2%}",
-        f"{in_full[best['trial']]:.2%}",
+        f"{in_full[best['trial']]:.2%}" if record["searcher"] == "random" else "",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-HEAD = "| scheduler | search | of full | epochs | a whole trial | beside training, a trial | best | the same in full |"
+HEAD = (
+    "| search | time | of full | epochs | trials an hour | a whole trial | beside training | best | the same in full |"
+)
 INTRODUCTION = "Made by `python benchmarks/tuning.py tables` from `benchmarks/records/`."
-COST_TEXT = """16 random trials of the loss's parameters and the learning rate, two side by side with a thread each, on
-drawn faces; accuracies on validation. *Search* goes from the first trial's start to the last epoch. *Beside training*
-is what a trial's CPU does outside of epochs: starting, checkpoints, waiting for others to end.
-
-The settings of `asha` were chosen after the epochs of `none` had been seen. `asha-early` are the defaults, and came
-first: an epoch has 18 steps here, after one of which no trial is above chance."""
+COST_TEXT = """16 trials of the loss's parameters and the learning rate on drawn faces, two side by side with a thread
+each but in the last row; accuracies on validation. *Time* goes from the first trial's start to the last epoch. *Beside
+training* is what a trial's CPU does outside of epochs: starting, checkpoints, waiting for others to end."""
 FOUND_TEXT = """16 random trials of NAW's parameters under ASHA, each of up to four epochs, chosen by accuracy on the
 clean validation split; then published values and the best trial's, each trained for six epochs with seeds that the
 search has not seen. The wrong labels are the same for all. *Importance* is that of PED-ANOVA over 16 trials of
@@ -193,6 +250,6 @@ values can be beaten, and no proof. ASHA stopped those after one epoch, which sa
 other work meanwhile, on which it hangs what ASHA stops. Seed 3 was trained later, at another commit."""
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in ("asha", "ferplus", "tables"):
+    if len(sys.argv) != 2 or sys.argv[1] not in ("searches", "ferplus", "tables"):
         sys.exit(__doc__)
     main(sys.argv[1])
