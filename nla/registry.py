@@ -1,7 +1,7 @@
 """The registry: one registered model a data set, and the alias `champion` for the best of its versions.
 
 A version becomes champion if there is none, or if it is right on more of the present validation images than the
-champion, evaluated on them now: the paired 95 % interval of the difference must lie above zero. That split may hold
+champion, evaluated on them now, each with its own views of an image: the paired 95 % interval of the difference must lie above zero. That split may hold
 images that the champion was trained on, which can only keep it. The champion's own weights under changed code take its
 place without a comparison: so a mended server gets to whoever loads the champion.
 
@@ -12,6 +12,7 @@ that takes smaller or grey images gets them fitted, as every image that is serve
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ from nla.config.register import RegisterConfig
 from nla.data.schema import read_info
 from nla.errors import NLAError, RegistryError
 from nla.evaluation.paired import paired_difference
+from nla.evaluation.predict import Views
 from nla.models.card import read_card, sha256
 from nla.quiet import hush
 from nla.serving.logged import log_served_model, shipped_code
@@ -40,7 +42,7 @@ from mlflow.artifacts import download_artifacts  # noqa: E402
 from mlflow.entities.model_registry import ModelVersion  # noqa: E402
 
 CHAMPION = "champion"
-FINGERPRINT, SHA256, CODE = "nla.fingerprint", "nla.weights_sha256", "nla.served_code"
+FINGERPRINT, SHA256, VIEWS, CODE = "nla.fingerprint", "nla.weights_sha256", "nla.views", "nla.served_code"
 """Tags of a version by which the same model, served by the same code, is known again."""
 HEADLINES = [f"{split}.{metric}" for split in ("test", "valid") for metric in ("accuracy", "mean_accuracy")]
 """Metrics that a version shows as tags; all of them are with its run and its logged model."""
@@ -75,7 +77,8 @@ def register(
 
     Args:
         models: folder with model.safetensors and model.json.
-        metrics: of reports/metrics.json, nested: test.accuracy and so on.
+        metrics: of reports/metrics.json, nested: test.accuracy and so on. Its `views` are those that were measured, and
+            so the model is served with them; without any, the image and its mirror.
         run: of run.json; `mlflow_run_id`, `name`, `fingerprint`, `params`, `facts` and `tags` are read. A run that this
             store does not know, as after a fresh clone, is made anew from them.
         valid: valid.parquet.
@@ -85,11 +88,11 @@ def register(
     """
     set_tracking_uri(tracking_uri)
     client = MlflowClient(tracking_uri)
-    candidate = Predictor.load(models)
+    candidate = Predictor.load(models, Views(**metrics.get("views", {})))
     _check_data(candidate, valid)
     name = f"{config.prefix}-{candidate.source}"
     with refusals(tracking_uri), alone(tracking_uri):
-        version = _version(client, name, models, metrics, run, tracking_uri)
+        version = _version(client, name, candidate.views, models, metrics, run, tracking_uri)
         before = _champion(client, name)
         verdict = _judge(client, candidate, version, before, valid, config)
         if verdict.decision == CHAMPION:
@@ -117,15 +120,26 @@ def _check_data(candidate: Predictor, valid: Path) -> None:
 
 
 def _version(
-    client: MlflowClient, name: str, models: Path, metrics: Mapping[str, Any], run: Mapping[str, Any], uri: str
+    client: MlflowClient,
+    name: str,
+    views: Views,
+    models: Path,
+    metrics: Mapping[str, Any],
+    run: Mapping[str, Any],
+    uri: str,
 ) -> ModelVersion:
     """The model's version in this store, made where it is missing."""
-    identity = {FINGERPRINT: run["fingerprint"], SHA256: sha256(models / WEIGHTS), CODE: shipped_code()}
+    identity = {
+        FINGERPRINT: run["fingerprint"],
+        SHA256: sha256(models / WEIGHTS),
+        VIEWS: json.dumps(asdict(views)),
+        CODE: shipped_code(),
+    }
     for known in client.search_model_versions(f"name = '{name}'"):
         if identity.items() <= known.tags.items():
             return known
     run_id = _run(models, metrics, run, uri)
-    logged = log_served_model(run_id, models)
+    logged = log_served_model(run_id, models, views)
     numbers = flatten(metrics)
     tags = {key: f"{numbers[key]:.4f}" for key in HEADLINES if key in numbers}
     commit = client.get_run(run_id).data.tags.get("mlflow.source.git.commit", "unknown")
@@ -163,7 +177,7 @@ def _judge(
     old = f"version {before.version}"
     if before.version == version.version:
         return Verdict(CHAMPION, f"{new} is champion already")
-    if all(before.tags.get(tag) == version.tags[tag] for tag in (FINGERPRINT, SHA256)):
+    if all(before.tags.get(tag) == version.tags[tag] for tag in (FINGERPRINT, SHA256, VIEWS)):
         return Verdict(CHAMPION, f"{new} is champion now: the model of {old}, served by the present code")
     try:
         champion = _load(before)

@@ -43,7 +43,8 @@ def main() -> None:
     splits = {name: load_split(name) for name in ("valid", "test")}
     best, card = probabilities("model", splits, config)
     last, _ = probabilities("last", splits, config)
-    metrics: dict[str, Any] = {"protocol": PROTOCOL, "epoch": card["epoch"]}
+    views = {"mirror": config.mirror, "shift": config.shift}  # `register` stores the model with them
+    metrics: dict[str, Any] = {"protocol": PROTOCOL, "views": views, "epoch": card["epoch"]}
     metrics |= measured(best, splits, config)
     metrics["last"] = measured(last, splits, config)
     samples, _ = splits["test"]

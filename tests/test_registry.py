@@ -5,13 +5,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import mlflow.pyfunc
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
-from mlflow_parts import CLASSES, constant_model, new_store, write_samples
+from mlflow_parts import CLASSES, constant_model, new_store, random_model, write_samples
 
 from nla import registry
 from nla.config.register import RegisterConfig
+from nla.data.images import decode
 from nla.errors import RegistryError
+from nla.evaluation.predict import predict
+from nla.models.card import load_model
 from nla.registry import register
 from nla.tracking import MlflowTracker
 
@@ -44,8 +51,8 @@ class Bench:
         self.count += 1
         return constant_model(self.root / f"models-{self.count}", answer, **card)
 
-    def register(self, models: Path, run: dict[str, Any] | None = None) -> dict[str, Any]:
-        record = register(models, METRICS, run or self.run(), self.valid, RegisterConfig(), self.uri)
+    def register(self, models: Path, run: dict[str, Any] | None = None, **metrics: Any) -> dict[str, Any]:
+        record = register(models, METRICS | metrics, run or self.run(), self.valid, RegisterConfig(), self.uri)
         assert json.loads(json.dumps(record)) == record
         return record
 
@@ -185,6 +192,26 @@ def test_mended_code_is_registered_and_takes_the_champions_place(bench: Bench, m
     assert (record["decision"], record["version"], record["champion_before"]) == ("champion", 3, 1)
     assert "the model of version 1, served by the present code" in record["reason"]
     assert (bench.register(models, run)["version"], bench.champion()) == (3, 3)
+
+
+BARE, WIDE = {"mirror": False, "shift": 0}, {"mirror": True, "shift": 3}
+
+
+def test_a_model_is_served_and_judged_with_the_views_that_it_was_measured_with(bench: Bench) -> None:
+    models, run = random_model(bench.root / "models"), bench.run()
+    images = [image["bytes"] for image in pq.read_table(bench.valid)["image"].to_pylist()]
+    pixels_NHWC = np.stack([decode(image) for image in images])[..., None]
+    network, _ = load_model(models / "model.safetensors")
+    p = {name: predict(network, pixels_NHWC, **views) for name, views in (("bare", BARE), ("wide", WIDE))}
+    right = {name: (p_NC.argmax(1) == LABELS).mean() for name, p_NC in p.items()}
+    assert right["bare"] != right["wide"], "the views must matter here"
+
+    records = [bench.register(models, run, views=views) for views in (BARE, WIDE, BARE)]
+    assert [record["version"] for record in records] == [1, 2, 1], "once for each of its views"
+    assert records[1]["difference"] == pytest.approx(right["wide"] - right["bare"])
+    for version, name in ((1, "bare"), (2, "wide")):
+        served = mlflow.pyfunc.load_model(f"models:/{NAME}/{version}").predict(pd.DataFrame({"image": images}))
+        np.testing.assert_allclose(np.stack(served["probabilities"].tolist()), p[name], atol=1e-5)
 
 
 def test_a_run_of_another_store_is_made_anew(bench: Bench) -> None:

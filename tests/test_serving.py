@@ -14,28 +14,16 @@ import pytest
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server import InvocationsResponse, invocations
-from mlflow_parts import CLASSES, ROOT, constant_model, new_store, run_python
+from mlflow_parts import CLASSES, ROOT, constant_model, new_store, random_model, run_python
 
 from nla.data.images import encode_png
 from nla.errors import DataError, WeightsError
-from nla.models.card import load_model, save_model
-from nla.models.classifier import Architecture, Classifier, ImageSpec
+from nla.evaluation.predict import Views
+from nla.models.card import load_model
 from nla.serving import Predictor, logged
 from nla.serving.logged import REQUIREMENTS, log_served_model, requirements, shipped_code
 from nla.serving.predictor import BATCH
 from nla.tracking import MlflowTracker
-
-
-def random_model(folder: Path, channels: int = 1, size: int = 16) -> Path:
-    """A model whose answers depend on the image."""
-    torch.manual_seed(0)
-    spec = ImageSpec(size, channels, (0.5,) * channels, (0.25,) * channels)
-    model = Classifier(Architecture("resnet18", 4, "stride1", 0.0, 3), spec)
-    with torch.no_grad():
-        model.backbone.fc.weight.mul_(20)
-    card = {**model.describe(), "classes": CLASSES, "source": "synthetic", "fingerprint": "f0", "epoch": 0}
-    save_model(folder / "model.safetensors", model.backbone.state_dict(), card)
-    return folder
 
 
 def faces(n: int, *shape: int) -> np.ndarray:
@@ -56,6 +44,18 @@ class TestPredictor:
             assert label == CLASSES[p.index(first)]
             assert ambiguity == pytest.approx(1 - first + second, abs=1e-5)
         assert len(set(prediction.label)) > 1
+
+    def test_the_views_are_those_asked_for_or_of_the_card(self, tmp_path: Path) -> None:
+        images = faces(5, 16, 16)
+        weights = random_model(tmp_path) / "model.safetensors"
+        model, card = load_model(weights)
+        with torch.inference_mode():
+            expected = torch.softmax(model(torch.from_numpy(images).reshape(5, 16, 16, 1)), 1).numpy()
+        bare = Views(mirror=False, shift=0)
+        np.testing.assert_allclose(Predictor.load(tmp_path, bare).predict(images).probabilities, expected, atol=1e-5)
+        assert np.abs(Predictor.load(tmp_path).predict(images).probabilities - expected).max() > 0.01
+        weights.with_suffix(".json").write_text(json.dumps({**card, "views": {"mirror": False, "shift": 0}}))
+        np.testing.assert_allclose(Predictor.load(weights).predict(images).probabilities, expected, atol=1e-5)
 
     def test_encoded_images_are_as_good_as_pixels(self, tmp_path: Path) -> None:
         predictor = Predictor.load(random_model(tmp_path) / "model.safetensors")
@@ -131,7 +131,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
         tracker.log_epoch({"train_loss": 1.0}, 3)
         tracker.log_metrics({"test": {"accuracy": 0.5}}, 3)
         tracker.finish()
-        info = log_served_model(run_id, constant_model(root / "models", 2))
+        info = log_served_model(run_id, constant_model(root / "models", 2), Views())
     return root, uri, info.model_uri
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,6 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nla.models.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of an image whose probabilities `predict` averages."""
+
+    mirror: bool = True
+    shift: int = 0
 
 
 def predict(

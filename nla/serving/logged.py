@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nla.data.images import encode_png
+from nla.evaluation.predict import Views
 from nla.models.card import read_card
 from nla.provenance import fingerprint, imported_sources
 from nla.quiet import hush
@@ -47,28 +51,32 @@ SIGNATURE = ModelSignature(
 )
 
 
-def log_served_model(run_id: str, models: Path) -> ModelInfo:
+def log_served_model(run_id: str, models: Path, views: Views) -> ModelInfo:
     """Logs model.safetensors and model.json of `models` into the run, in the store that `configure` set.
 
-    The run's metrics of the model's epoch are linked to the model. `model_uri` of the result loads it.
+    The card that is stored says which views of an image the model is served with. The run's metrics of the model's
+    epoch are linked to the model. `model_uri` of the result loads it.
     """
     card = read_card(models / WEIGHTS)
     experiment_id = mlflow.MlflowClient().get_run(run_id).info.experiment_id
     mlflow.set_experiment(experiment_id=experiment_id)
-    logged: ModelInfo = Model.log(
-        None,
-        mlflow.pyfunc,
-        name="model",
-        run_id=run_id,
-        step=card["epoch"],
-        python_model=str(SCRIPT),
-        code_paths=[str(PACKAGE)],
-        artifacts={"weights": str(models / WEIGHTS), "card": str((models / WEIGHTS).with_suffix(".json"))},
-        signature=SIGNATURE,
-        input_example=_example(card["image"]["size"]),
-        pip_requirements=requirements(),
-        metadata={"classes": card["classes"], "source": card["source"]},
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        served = Path(folder, WEIGHTS).with_suffix(".json")
+        served.write_text(json.dumps({**card, "views": asdict(views)}, indent=2) + "\n")
+        logged: ModelInfo = Model.log(
+            None,
+            mlflow.pyfunc,
+            name="model",
+            run_id=run_id,
+            step=card["epoch"],
+            python_model=str(SCRIPT),
+            code_paths=[str(PACKAGE)],
+            artifacts={"weights": str(models / WEIGHTS), "card": str(served)},
+            signature=SIGNATURE,
+            input_example=_example(card["image"]["size"]),
+            pip_requirements=requirements(),
+            metadata={"classes": card["classes"], "source": card["source"]},
+        )
     return logged
 
 

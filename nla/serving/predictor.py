@@ -11,7 +11,7 @@ import torch
 
 from nla.data.images import decode, fit
 from nla.errors import DataError
-from nla.evaluation.predict import predict
+from nla.evaluation.predict import Views, predict
 from nla.models.card import load_model
 from nla.models.classifier import Classifier
 
@@ -33,24 +33,28 @@ class Prediction:
 
 
 class Predictor:
-    """A classifier with the names of its classes."""
+    """A classifier with the names of its classes, and the views of an image that it looks at."""
 
-    def __init__(self, model: Classifier, classes: Sequence[str], source: str) -> None:
-        self.model, self.classes, self.source = model, tuple(classes), source
+    def __init__(self, model: Classifier, classes: Sequence[str], source: str, views: Views | None = None) -> None:
+        self.model, self.classes, self.source, self.views = model, tuple(classes), source, views or Views()
 
     @classmethod
-    def load(cls, path: Path | str) -> Predictor:
+    def load(cls, path: Path | str, views: Views | None = None) -> Predictor:
         """From models/model.safetensors with its card beside it, or the folder of both; on a GPU where there is one.
+
+        Args:
+            views: None are those of the card: a registered model has the ones that it was measured with. A card that
+                names none, as `train` writes it, means the image and its mirror.
 
         Raises WeightsError where a file is missing, damaged, or does not fit its card.
         """
         path = Path(path)
         model, card = load_model(path / WEIGHTS if path.is_dir() else path)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model.to(device), card["classes"], card["source"])
+        return cls(model.to(device), card["classes"], card["source"], views or Views(**card.get("views", {})))
 
     def predict(self, images: Sequence[bytes] | np.ndarray) -> Prediction:
-        """Each image is brought to the model's size and colour; the mean of it and its mirror is what counts.
+        """Each image is brought to the model's size and colour; the mean over its views is what counts.
 
         Args:
             images: encoded images (PNG, JPEG, BMP, WebP), or uint8 pixels [N, H, W] grey or [N, H, W, 3] RGB.
@@ -69,7 +73,7 @@ class Predictor:
         batch = images[start : start + BATCH]
         fitted = [fit(_pixels(image, start + i), spec.size, spec.color) for i, image in enumerate(batch)]
         images_NHWC = np.stack(fitted).reshape(len(fitted), spec.size, spec.size, spec.channels)
-        return predict(self.model, images_NHWC, batch_size=BATCH)
+        return predict(self.model, images_NHWC, mirror=self.views.mirror, shift=self.views.shift, batch_size=BATCH)
 
 
 def _pixels(image: bytes | np.ndarray, row: int) -> np.ndarray:
