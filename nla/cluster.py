@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 import os
 import socket
@@ -37,6 +38,17 @@ class Node(NamedTuple):
     gpus: int
 
 
+class Share(NamedTuple):
+    """What a training gets of a cluster."""
+
+    workers: int
+    """That find room now."""
+    cpus: int
+    """Of each."""
+    gpu: bool
+    """Whether each has one."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """What there is to run on."""
@@ -47,27 +59,27 @@ class Cluster:
     ours: bool = False
     """Whether this process has started it, and it ends with this process."""
 
-    def share(self, config: RayConfig) -> tuple[int, bool]:
-        """(CPUs a worker, whether each has a GPU): as many CPUs as leave a place for every worker.
+    def share(self, config: RayConfig) -> Share:
+        """As many workers as may be and find room, and as many CPUs for each as leave a place for every one.
 
         Raises TrainingError where there are too few CPUs or GPUs: Ray would wait for more without a word.
         """
-        workers = config.num_workers
-        gpu = self.places(1, True) >= workers if config.use_gpu is None else config.use_gpu
-        if gpu and (gpus := sum(node.gpus for node in self.nodes)) < workers:
+        fewest, most = config.workers
+        gpu = self.places(1, True) >= fewest if config.use_gpu is None else config.use_gpu
+        if gpu and (gpus := sum(node.gpus for node in self.nodes)) < fewest:
             raise TrainingError(
-                f"ray.use_gpu is true, but there are {gpus} GPUs for {workers} workers: set it to null, or lower "
+                f"ray.use_gpu is true, but there are {gpus} GPUs for {fewest} workers: set it to null, or lower "
                 "ray.num_workers"
             )
         largest = max((node.cpus for node in self.nodes), default=0)
         sizes = [config.cpus_per_worker] if config.cpus_per_worker else range(largest, 0, -1)
-        for cpus in sizes:
+        for workers, cpus in itertools.product(range(most, fewest - 1, -1), sizes):
             if self.places(cpus, gpu) >= workers:
-                return cpus, gpu
+                return Share(workers, cpus, gpu)
         have = " + ".join(str(node.cpus) for node in self.nodes)
         each = f"{config.cpus_per_worker or 1} CPU" + " and a GPU" * gpu
         raise TrainingError(
-            f"ray.num_workers {workers} with {each} each is more than the {have} CPUs there are, a "
+            f"ray.num_workers {fewest} with {each} each is more than the {have} CPUs there are, a "
             "worker being whole on one node: lower ray.num_workers or ray.cpus_per_worker"
         )
 

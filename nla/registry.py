@@ -1,9 +1,10 @@
 """The registry: one registered model a data set, and the alias `champion` for the best of its versions.
 
 A version becomes champion if there is none, or if it is right on more of the present validation images than the
-champion, evaluated on them now, each with its own views of an image: the paired 95 % interval of the difference must lie above zero. That split may hold
-images that the champion was trained on, which can only keep it. The champion's own weights under changed code take its
-place without a comparison: so a mended server gets to whoever loads the champion.
+champion, evaluated on them now, each with its own views of an image: the paired 95 % interval of the difference must
+lie above zero. That split may hold images that the champion was trained on, which can only keep it. The champion's own
+weights and views under changed code take its place without a comparison: so a mended server gets to whoever loads the
+champion.
 
 Refused whatever the numbers: other classes, another source, and a champion that takes larger images than the present
 ones, or colour where they are grey: they lack what it was trained to see, so its result would say nothing. A champion

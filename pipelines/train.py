@@ -82,6 +82,7 @@ def main() -> None:
 def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     """Reads the data and says what will be trained."""
     sections = training_sections(params)
+    ray.check_batch(sections["train"].batch_size)
     info = read_info(TRAIN)
     where = (ray.image_bytes, root / IMAGES)
     split = Split(load_samples(TRAIN, *where), load_samples(VALID, *where))

@@ -20,25 +20,31 @@ def cluster(*nodes: tuple[int, int]) -> Cluster:
 @pytest.mark.parametrize(
     ("of", "config", "expected"),
     [
-        (cluster((2, 0)), {}, (2, False)),
-        (cluster((7, 0)), {"num_workers": 3}, (2, False)),
-        (cluster((8, 0)), {"num_workers": 2, "cpus_per_worker": 1}, (1, False)),
-        (cluster((8, 1)), {}, (8, True)),
-        (cluster((8, 1)), {"num_workers": 2}, (4, False)),
-        (cluster((8, 2)), {"num_workers": 2}, (4, True)),
-        (cluster((8, 2)), {"num_workers": 2, "use_gpu": False}, (4, False)),
-        (cluster((8, 2)), {"num_workers": 2, "use_gpu": True}, (4, True)),
+        (cluster((2, 0)), {}, (1, 2, False)),
+        (cluster((7, 0)), {"num_workers": 3}, (3, 2, False)),
+        (cluster((8, 0)), {"num_workers": 2, "cpus_per_worker": 1}, (2, 1, False)),
+        (cluster((8, 1)), {}, (1, 8, True)),
+        (cluster((8, 1)), {"num_workers": 2}, (2, 4, False)),
+        (cluster((8, 2)), {"num_workers": 2}, (2, 4, True)),
+        (cluster((8, 2)), {"num_workers": 2, "use_gpu": False}, (2, 4, False)),
+        (cluster((8, 2)), {"num_workers": 2, "use_gpu": True}, (2, 4, True)),
         # A worker does not lie across nodes: 12 CPUs on two nodes are 3 workers of 3, not of 4.
-        (cluster((6, 0), (6, 0)), {"num_workers": 3}, (3, False)),
-        (cluster((6, 0), (6, 0)), {"num_workers": 2}, (6, False)),
-        (cluster((0, 0), (3, 0), (5, 0)), {"num_workers": 4}, (1, False)),
-        (cluster((0, 0), (3, 0), (5, 0)), {"num_workers": 3}, (2, False)),
-        (cluster((8, 1), (8, 1)), {"num_workers": 2}, (8, True)),
-        (cluster((8, 0), (2, 1)), {"num_workers": 1}, (2, True)),
-        (cluster((8, 4), (2, 0)), {"num_workers": 3, "cpus_per_worker": 2, "use_gpu": True}, (2, True)),
+        (cluster((6, 0), (6, 0)), {"num_workers": 3}, (3, 3, False)),
+        (cluster((6, 0), (6, 0)), {"num_workers": 2}, (2, 6, False)),
+        (cluster((0, 0), (3, 0), (5, 0)), {"num_workers": 4}, (4, 1, False)),
+        (cluster((0, 0), (3, 0), (5, 0)), {"num_workers": 3}, (3, 2, False)),
+        (cluster((8, 1), (8, 1)), {"num_workers": 2}, (2, 8, True)),
+        (cluster((8, 0), (2, 1)), {"num_workers": 1}, (1, 2, True)),
+        (cluster((8, 4), (2, 0)), {"num_workers": 3, "cpus_per_worker": 2, "use_gpu": True}, (3, 2, True)),
+        # As many workers as find room, up to the most.
+        (cluster((8, 0)), {"num_workers": (1, 4)}, (4, 2, False)),
+        (cluster((3, 0)), {"num_workers": (1, 4)}, (3, 1, False)),
+        (cluster((8, 0)), {"num_workers": (1, 4), "cpus_per_worker": 3}, (2, 3, False)),
+        (cluster((8, 2)), {"num_workers": (1, 4)}, (2, 4, True)),
+        (cluster((8, 2)), {"num_workers": (3, 4)}, (4, 2, False)),
     ],
 )
-def test_what_a_worker_gets(of: Cluster, config: dict[str, int], expected: tuple[int, bool]) -> None:
+def test_what_a_worker_gets(of: Cluster, config: dict[str, int], expected: tuple[int, int, bool]) -> None:
     assert of.share(RayConfig(**config)) == expected
 
 
@@ -57,6 +63,7 @@ def test_what_a_worker_gets(of: Cluster, config: dict[str, int], expected: tuple
             {"num_workers": 2, "use_gpu": True},
             r"2 with 1 CPU and a GPU each is more than the 8 ",
         ),
+        (cluster((2, 0)), {"num_workers": (3, 4)}, r"ray\.num_workers 3 with 1 CPU each is more than the 2 CPUs"),
         (cluster((8, 1)), {"num_workers": 2, "use_gpu": True}, r"use_gpu is true, but there are 1 GPUs for 2 workers"),
     ],
 )

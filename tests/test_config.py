@@ -18,6 +18,7 @@ from nla.config.base import SECTIONS, Section, flatten, merge, read_params, sect
 from nla.config.data import DataConfig
 from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
+from nla.config.ray import RayConfig
 from nla.config.train import TrainConfig
 from nla.errors import ConfigError
 
@@ -113,6 +114,12 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         (DataConfig, {"noise": {"rate": 1.0}}, r"data\.noise\.rate: Input should be less than 1"),
         (DataConfig, {"noise": {"kind": "asymmetric", "rate": 0.3}}, r"data\.noise: asymmetric noise needs .*mapping"),
         (DataConfig, {"noise": 5}, r"data\.noise: .*NoiseConfig \(got 5\)"),
+        (RayConfig, {"num_workers": 0}, r"ray\.num_workers: there is one worker at least.* \(got 0\)"),
+        (RayConfig, {"num_workers": [4, 2]}, r"ray\.num_workers: .*no fewer at most than at least \(got \[4, 2\]\)"),
+        *(
+            (RayConfig, {"num_workers": wrong}, r"ray\.num_workers: give a whole number, or \[fewest, most\] \(got ")
+            for wrong in ("2", 2.0, True, [1], [1, 2, 3], [1, 2.5], None)
+        ),
         (TrainConfig, 5, r"train: .*TrainConfig \(got 5\)"),
         (TrainConfig, [], r"train: .*TrainConfig \(got \[\]\)"),
     ],
@@ -179,3 +186,15 @@ def test_merging_lays_changes_over(params: dict[str, Any], changes: dict[str, An
     for path, value in leaves(params).items():
         covered = any(path[: len(other)] == other or other[: len(path)] == path for other in wanted)
         assert covered or after[path] == value
+
+
+def test_the_batch_divides_among_every_number_of_workers_there_may_be(tmp_path: Path) -> None:
+    of = section(RayConfig, written(tmp_path, "ray: {num_workers: [2, 4]}"))
+    assert of.workers == (2, 4)
+    of.check_batch(24)
+    with pytest.raises(ConfigError, match=r"train\.batch_size: 64 does not divide among 3 workers: change it or ray\."):
+        of.check_batch(64)
+    for one in (3, [3, 3]):
+        assert RayConfig(num_workers=one).workers == (3, 3)
+        with pytest.raises(ConfigError, match="64 does not divide among 3 workers"):
+            RayConfig(num_workers=one).check_batch(64)

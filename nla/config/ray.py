@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import psutil
-from pydantic import Field
+from pydantic import Field, PlainValidator
 
 from nla.config.base import Section
+from nla.errors import ConfigError
+
+
+def _count_or_range(value: Any) -> int | tuple[int, int]:
+    """A number of workers, or [fewest, most]."""
+    counts = [value, value] if type(value) is int else value
+    if not isinstance(counts, list | tuple) or [type(count) for count in counts] != [int, int]:
+        raise ValueError("give a whole number, or [fewest, most]")
+    if not 1 <= counts[0] <= counts[1]:
+        raise ValueError("there is one worker at least, and no fewer at most than at least")
+    return counts[0] if counts[0] == counts[1] else (counts[0], counts[1])
 
 
 class RayConfig(Section):
@@ -17,7 +28,9 @@ class RayConfig(Section):
 
     address: str | None = None
     """Of a running cluster; null takes RAY_ADDRESS, else starts Ray on this machine."""
-    num_workers: Annotated[int, Field(ge=1)] = 1
+    num_workers: Annotated[int | tuple[int, int], PlainValidator(_count_or_range)] = 1
+    """Of one training. [fewest, most]: as many of them as find room, and on a cluster of others another number once
+    nodes go or come."""
     use_gpu: bool | None = None
     """null: a GPU a worker where the cluster has enough of them."""
     cpus_per_worker: Annotated[int, Field(ge=1)] | None = None
@@ -39,6 +52,20 @@ class RayConfig(Section):
     """null: as many as find room."""
     max_failures: Annotated[int, Field(ge=0)] = 0
     """Times that training goes on from its last checkpoint after a worker is lost."""
+
+    @property
+    def workers(self) -> tuple[int, int]:
+        """(fewest, most) of one training."""
+        return self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers, self.num_workers)
+
+    def check_batch(self, batch_size: int) -> None:
+        """Raises ConfigError where train.batch_size does not divide by each number of workers that there may be."""
+        fewest, most = self.workers
+        if wrong := [count for count in range(fewest, most + 1) if batch_size % count]:
+            raise ConfigError(
+                f"train.batch_size: {batch_size} does not divide among {', '.join(map(str, wrong))} workers: change it "
+                "or ray.num_workers"
+            )
 
     @property
     def image_bytes(self) -> int:

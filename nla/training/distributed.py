@@ -68,7 +68,9 @@ def train_on(
 
     Raises the NLAError of the first worker that had one, else TrainingError with the place of the logs.
     """
-    cpus, gpu = cluster.share(config)
+    workers, cpus, gpu = cluster.share(config)
+    # A Ray of our own never grows, and where it shrinks, this process is gone.
+    count = workers if cluster.ours else config.num_workers
     # Beside the driver: it must not be lost with the node of a worker.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     mailbox: Any = ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here).remote()
@@ -76,8 +78,8 @@ def train_on(
     os.environ.setdefault(POLL, POLL_EVERY)
     trainer = (AloneTrainer if cluster.ours else DataParallelTrainer)(
         functools.partial(_work, _Spec(job, data, cpus, gpu, mailbox)),  # a configuration the controller would unpack
-        backend_config=TorchConfig() if config.num_workers > 1 else BackendConfig(),
-        scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu=gpu, resources_per_worker={"CPU": cpus}),
+        backend_config=BackendConfig() if count == 1 else TorchConfig(),
+        scaling_config=ScalingConfig(num_workers=count, use_gpu=gpu, resources_per_worker={"CPU": cpus}),
         run_config=RunConfig(
             name=job.fingerprint,
             storage_path=absolute(storage),

@@ -104,8 +104,8 @@ def test_a_search_and_a_training_outlive_a_node(prepared: Project, nodes: Nodes,
     project.set(
         {
             "tune": {"num_samples": 4, "epochs": 6, "scheduler": "none"},
-            "train": {"epochs": 6},
-            "ray": {"num_workers": 2, "max_failures": 3},
+            "train": {"epochs": 6, "batch_size": 30},
+            "ray": {"num_workers": [1, 3], "max_failures": 3},
         }
     )
     search = project.start_dvc("repro", "tune", **nodes.environment)
@@ -116,7 +116,10 @@ def test_a_search_and_a_training_outlive_a_node(prepared: Project, nodes: Nodes,
     assert [(row["status"], row["epochs"]) for row in rows] == [("finished", 6)] * 4
 
     nodes.start(ADDRESSES[1])
-    training = project.start_dvc("repro", "train", **nodes.environment)
+    nodes.wait_for(ADDRESSES)
+    # Ray may ask for the lost node once more, before it hears that the node is gone.
+    room = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
+    training = project.start_dvc("repro", "train", **nodes.environment, **room)
     training.wait_for(r"epoch +2/6")
     nodes.kill(ADDRESSES[2])
     printed = training.wait()
@@ -124,3 +127,4 @@ def test_a_search_and_a_training_outlive_a_node(prepared: Project, nodes: Nodes,
     record = project.read_json("run.json")
     assert [row["epoch"] for row in record["history"]] == list(range(1, 7))
     assert record["facts"]["workers"] == 2
+    assert [before["workers"] for before in record["facts"]["before"]] == [3]
