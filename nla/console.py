@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from nla.errors import NLAError
-from nla.paths import project_root
+from nla.paths import project_root, workspace
 from nla.quiet import hush
 from nla.workflow import end_with_dvc
 
@@ -39,8 +40,14 @@ def say(line: str) -> None:
 
 
 def log_file() -> Path:
-    """Where this stage's full log is. In the project, as DVC throws the copies away that experiments run in."""
-    return project_root() / LOGS / f"{Path(sys.argv[0]).stem}.log"
+    """Where this stage's full log is. In the project, as DVC throws the copies away that experiments run in.
+
+    Such a copy has a folder for its own, named as the experiment: the project, and other copies, may run beside it.
+    """
+    logs = project_root() / LOGS
+    if workspace() != project_root():
+        logs /= os.environ.get("DVC_EXP_NAME") or workspace().name
+    return logs / f"{Path(sys.argv[0]).stem}.log"
 
 
 def run_stage(main: Callable[[], None]) -> None:

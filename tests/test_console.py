@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE
 
-from nla.console import bar, say
+from nla.console import bar, log_file, say
 
 ROOT = Path(__file__).parents[1]
 Outcome = Callable[[str], tuple[int, str, str]]
@@ -92,6 +92,21 @@ def test_libraries_tell_the_log_all_and_the_console_what_counts(outcome: Outcome
     assert (code, out) == (0, "")
     shown = [f"{name} {level}" for name in names[:3] for level in ("warning", "error")]
     assert err.splitlines() == [*shown, "ray.train.v2 error"]
+
+
+def test_a_copy_has_a_log_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("project", "copy"):
+        (tmp_path / name).mkdir()
+    logs = (tmp_path / "project/.logs").resolve()
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    monkeypatch.setattr(sys, "argv", ["/somewhere/pipelines/train.py"])
+    monkeypatch.setenv("DVC_EXP_NAME", "slower")
+    monkeypatch.chdir(tmp_path / "project")
+    assert log_file() == logs / "train.log", "`dvc exp run` in the workspace itself"
+    monkeypatch.chdir(tmp_path / "copy")
+    assert log_file() == logs / "slower/train.log"
+    monkeypatch.delenv("DVC_EXP_NAME")
+    assert log_file() == logs / "copy/train.log"
 
 
 def test_an_error_of_ours_is_not_hidden(outcome: Outcome, tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_an_experiment_apart(lab: Project) -> None:
     version = MlflowClient(lab.store).get_model_version_by_alias("nla-synthetic", "champion")
     assert version.run_id == run.info.run_id
     assert metrics_of(lab, "apart")["test"]["accuracy"] == run.data.metrics["test.accuracy"]
+    assert (lab / ".logs/apart/train.log").is_file(), "the workspace has its own"
 
 
 def test_an_experiment_from_the_queue(lab: Project) -> None:
