@@ -15,7 +15,7 @@ from nla.data.sources.base import Findings, Problem, Source
 from nla.errors import DataError
 
 GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # a row group ends at either
-SHOWN = 50  # problems in an error message
+SHOWN = 10  # problems in an error message
 
 # An image is compressed already, and its hash cannot be.
 COMPRESSION = {
@@ -34,13 +34,18 @@ Progress = Callable[[int, int], None]
 
 
 def ingest(
-    source: Source, out: Path, *, on_bad: Literal["error", "quarantine"], progress: Progress | None = None
+    source: Source,
+    out: Path,
+    *,
+    on_bad: Literal["error", "quarantine"],
+    listing: Path | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Writes the faces of `source` to `out`, whole or not at all, and returns a report that JSON can hold.
 
     Report: source, rows, counts by split and class, unique_images, duplicates across splits, problems, warnings, notes.
-    `progress(done, total)` counts rows. Raises DataError where rows are bad and `on_bad` is "error", naming them all up
-    to SHOWN, and where train or test come out empty.
+    `progress(done, total)` counts rows. Raises DataError where rows are bad and `on_bad` is "error", and where train or
+    test come out empty. It names all problems; with a `listing`, which then names them all, no more than SHOWN.
     """
     findings, census = Findings(), Census(source.classes)
     part = out.with_name(f"{out.name}.part")
@@ -50,7 +55,7 @@ def ingest(
         _check(source, census, findings, on_bad)
         part.replace(out)
     except DataError as error:
-        raise DataError("\n".join([str(error), *_lines(findings.problems)])) from None
+        raise DataError("\n".join([str(error), *_lines(findings.problems, listing)])) from None
     finally:
         part.unlink(missing_ok=True)
     return _report(source, census, findings)
@@ -102,9 +107,15 @@ def _check(source: Source, census: Census, findings: Findings, on_bad: str) -> N
         )
 
 
-def _lines(problems: list[Problem]) -> list[str]:
-    lines = [f"  {problem}" for problem in _sorted(problems)[:SHOWN]]
-    return [*lines, f"  and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else lines
+def _lines(problems: list[Problem], listing: Path | None) -> list[str]:
+    """For a message. The first of them alone where they are many and there is a `listing`, which gets all."""
+    lines = [str(problem) for problem in _sorted(problems)]
+    if listing is None or len(lines) <= SHOWN:
+        return [f"  {line}" for line in lines]
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    listing.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    shown = [f"  {line}" for line in lines[:SHOWN]]
+    return [*shown, f"  and {len(lines) - SHOWN:,} more; all {len(lines):,} are listed in {listing}"]
 
 
 def _sorted(problems: list[Problem]) -> list[Problem]:

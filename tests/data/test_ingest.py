@@ -158,12 +158,16 @@ def test_all_problems_are_named_by_file_and_row_and_nothing_is_written(tmp_path:
     assert files_below(tmp_path) == []
 
 
-def test_a_long_list_of_problems_is_cut(tmp_path: Path) -> None:
+def test_a_long_list_of_problems_is_cut_and_whole_in_a_file(tmp_path: Path) -> None:
     problems = [Problem("b.csv", row, "bad") for row in range(1, 1235)]
+    listing = tmp_path / ".logs/problems.txt"
     with pytest.raises(DataError) as error:
-        ingest(Stub(ROWS, Findings(problems)), tmp_path / "faces.parquet", on_bad="error")
+        ingest(Stub(ROWS, Findings(problems)), tmp_path / "faces.parquet", on_bad="error", listing=listing)
     _, *lines = str(error.value).splitlines()
-    assert lines == [*(f"  b.csv, row {row}: bad" for row in range(1, 51)), "  and 1,184 more"]
+    shown = [f"  b.csv, row {row}: bad" for row in range(1, 11)]
+    assert lines == [*shown, f"  and 1,224 more; all 1,234 are listed in {listing}"]
+    assert listing.read_text().splitlines() == [f"b.csv, row {row}: bad" for row in range(1, 1235)]
+    assert files_below(tmp_path) == ["problems.txt"]
 
 
 def test_quarantine_writes_the_good_rows_and_lists_the_bad(tmp_path: Path) -> None:

@@ -314,6 +314,21 @@ def test_a_loss_that_is_no_number_stops_training(prepared: Project, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_many_bad_rows_are_all_listed_in_a_file_or_left_out_with_a_line(prepared: Project, tmp_path: Path) -> None:
+    project = prepared.copy(tmp_path / "project")
+    ferplus(lambda pixels, votes: [row.pop() for row in pixels[1:13]])(project)
+    outcome = project.try_stage("ingest")
+    listing = project.root.resolve() / ".logs/ingest-problems.txt"
+    assert_refused(outcome, "ferplus: 12 bad rows", f"and 2 more; all 12 are listed in {listing}")
+    assert outcome.err.count("fer2013.csv, line ") == 10
+    expected = [f"fer2013.csv, line {line}: 2 instead of 3 values" for line in range(2, 14)]
+    assert listing.read_text().splitlines() == expected
+    project.set({"data": {"on_bad": "quarantine"}})
+    assert "12 rows left out, see reports/ingest.json\n" in project.try_stage("ingest").out
+    assert project.read_json("reports/ingest.json")["problems"] == expected
+
+
+@pytest.mark.slow
 def test_dvc_names_a_source_without_files(prepared: Project, tmp_path: Path) -> None:
     project = prepared.copy(tmp_path / "project")
     project.set({"data": {"source": "rafdb"}})
