@@ -119,7 +119,7 @@ def _lines(problems: list[Problem], listing: Path | None) -> list[str]:
 
 
 def _sorted(problems: list[Problem]) -> list[Problem]:
-    return sorted(problems, key=lambda problem: (problem.file, problem.row or 0))
+    return sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
 
 
 def _report(source: Source, census: Census, findings: Findings) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def test_a_label_out_of_range_is_named(tmp_path: Path, layout: str, label: Any) 
         "npy": ["train_set/images/2.jpg: label 11", "train_set/images/2.jpg: label -1"]
         + ["train_set/annotations/2_exp.npy: holds no single whole number"] * 2,
         "csv": ["1/1.jpg: label 11 is not from 0 to 10"]
-        + [f"training.csv, row 3: expression is {text!r}" for text in ("-1", "fear", "1.5")],
+        + [f"training.csv, line 3: expression is {text!r}" for text in ("-1", "fear", "1.5")],
     }
     assert expected[layout][[11, -1, "fear", 1.5].index(label)] in str(problem)
 
@@ -171,7 +171,7 @@ def test_bad_rows_and_images_of_the_lists_are_named_at_once(tmp_path: Path) -> N
         file.write("9/9.jpg,1\n")
     faces, findings = read(tmp_path)
     assert [str(problem) for problem in findings.problems] == [
-        "validation.csv, row 3: 2 instead of 9 values",
+        "validation.csv, line 3: 2 instead of 9 values",
         "Manually_Annotated_Images/0/0.jpg: is listed but missing",
         "Manually_Annotated_Images/1/1.jpg: the PNG is cut off",
     ]

@@ -204,7 +204,7 @@ def test_a_bad_row_is_named_and_the_others_keep_their_pairs(tmp_path: Path, kind
     spoil(files, row)
     faces, findings = read(files.write(tmp_path))
     (problem,) = findings.problems
-    assert (problem.file, problem.row) == (name, row + FIRST_LINE)
+    assert (problem.file, problem.line) == (name, row + FIRST_LINE)
     assert what in problem.what
     good = [i for i in range(10) if i != row]
     assert faces["row"].to_pylist() == good
@@ -217,8 +217,8 @@ def test_a_row_of_another_split_is_no_pair(tmp_path: Path) -> None:
     files.votes[2], files.votes[7] = files.votes[7], files.votes[2]
     _, findings = read(files.write(tmp_path))
     assert [str(problem) for problem in findings.problems] == [
-        "fer2013.csv, row 4: Usage is Training, but PublicTest in line 4 of fer2013new.csv",
-        "fer2013.csv, row 9: Usage is PublicTest, but Training in line 9 of fer2013new.csv",
+        "fer2013.csv, line 4: Usage is Training, but PublicTest in line 4 of fer2013new.csv",
+        "fer2013.csv, line 9: Usage is PublicTest, but Training in line 9 of fer2013new.csv",
     ]
 
 
@@ -228,7 +228,7 @@ def test_all_problems_are_found_at_once(tmp_path: Path) -> None:
     for row, kind in enumerate(kinds):
         SPOILT[kind][1](files, row)
     faces, findings = read(files.write(tmp_path))
-    assert sorted((problem.file, problem.row) for problem in findings.problems) == sorted(
+    assert sorted((problem.file, problem.line) for problem in findings.problems) == sorted(
         (SPOILT[kind][0], row + FIRST_LINE) for row, kind in enumerate(kinds)
     )
     assert faces["row"].to_pylist() == [7, 8, 9]
@@ -239,7 +239,9 @@ def test_a_lost_row_is_an_error_though_problems_are_forgiven(tmp_path: Path, whi
     files = Files()
     del getattr(files, which)[2]
     files.faces[0] = "x" + files.faces[0]
-    with pytest.raises(DataError, match=r"has (9|10) rows and .* has (9|10)(?s:.*)fer2013.csv, row 2: emotion is 'x0'"):
+    with pytest.raises(
+        DataError, match=r"has (9|10) rows and .* has (9|10)(?s:.*)fer2013.csv, line 2: emotion is 'x0'"
+    ):
         ingest(open_source(CONFIG, files.write(tmp_path)), tmp_path / "faces.parquet", on_bad="quarantine")
 
 
@@ -254,7 +256,7 @@ def test_blank_lines_are_no_rows(tmp_path: Path, block: int, monkeypatch: pytest
     faces, findings = read(files.write(tmp_path))
     assert faces["row"].to_pylist() == [0, 1, 2, 3, 4, 6, 7, 8, 9]
     assert [votes[0] for votes in faces["votes"].to_pylist()] == [9, 8, 7, 6, 5, 3, 2, 1, 0]
-    assert [problem.row for problem in findings.problems] == [5 + FIRST_LINE + 2]
+    assert [problem.line for problem in findings.problems] == [5 + FIRST_LINE + 2]
 
 
 def test_known_oddities_are_notes(tmp_path: Path) -> None:
@@ -310,7 +312,7 @@ def test_the_real_files(ferplus_dir: Path, tmp_path: Path) -> None:
         "a label: 176",
         "once, kept: 4",
         "kept: 1 (line 10437)",
-        "row 5274",
+        "line 5276 gives a nearly white image",
         "black, kept: 12",
     ]
     assert [text for text in known if text not in notes] == []

@@ -154,7 +154,7 @@ def test_all_problems_are_named_by_file_and_row_and_nothing_is_written(tmp_path:
         ingest(Stub(ROWS, Findings(problems)), tmp_path / "faces.parquet", on_bad="error")
     first, *lines = str(error.value).splitlines()
     assert "3 bad rows or files" in first and "data.on_bad: quarantine" in first
-    assert lines == ["  a.png: cut off", "  b.csv, row 9: early", "  b.csv, row 10: late"]
+    assert lines == ["  a.png: cut off", "  b.csv, line 9: early", "  b.csv, line 10: late"]
     assert files_below(tmp_path) == []
 
 
@@ -164,16 +164,16 @@ def test_a_long_list_of_problems_is_cut_and_whole_in_a_file(tmp_path: Path) -> N
     with pytest.raises(DataError) as error:
         ingest(Stub(ROWS, Findings(problems)), tmp_path / "faces.parquet", on_bad="error", listing=listing)
     _, *lines = str(error.value).splitlines()
-    shown = [f"  b.csv, row {row}: bad" for row in range(1, 11)]
+    shown = [f"  b.csv, line {row}: bad" for row in range(1, 11)]
     assert lines == [*shown, f"  and 1,224 more; all 1,234 are listed in {listing}"]
-    assert listing.read_text().splitlines() == [f"b.csv, row {row}: bad" for row in range(1, 1235)]
+    assert listing.read_text().splitlines() == [f"b.csv, line {row}: bad" for row in range(1, 1235)]
     assert files_below(tmp_path) == ["problems.txt"]
 
 
 def test_quarantine_writes_the_good_rows_and_lists_the_bad(tmp_path: Path) -> None:
     problems = [Problem("b.csv", row, "bad") for row in range(1, 101)]
     report = ingest(Stub(ROWS, Findings(problems)), tmp_path / "faces.parquet", on_bad="quarantine")
-    assert report["problems"] == [f"b.csv, row {row}: bad" for row in range(1, 101)]
+    assert report["problems"] == [f"b.csv, line {row}: bad" for row in range(1, 101)]
     assert report["rows"] == pq.read_metadata(tmp_path / "faces.parquet").num_rows == 6
 
 

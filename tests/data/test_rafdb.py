@@ -135,7 +135,7 @@ def test_folders_without_test_are_an_error(tmp_path: Path) -> None:
 def test_a_bad_line_is_named(tmp_path: Path, line: str, what: str) -> None:
     edit_list(published(tmp_path), line)
     faces, findings = read(tmp_path)
-    assert [str(problem) for problem in findings.problems] == [f"{LIST}, row 6: {what}"]
+    assert [str(problem) for problem in findings.problems] == [f"{LIST}, line 6: {what}"]
     assert len(faces) == 5
 
 

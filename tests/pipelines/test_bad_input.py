@@ -175,28 +175,28 @@ CASES = {
     "row too short": Case(
         "ingest",
         ferplus(lambda pixels, votes: pixels[4].pop()),
-        ("fer2013.csv, row 5: 2 instead of 3 values", "mend or remove them"),
+        ("fer2013.csv, line 5: 2 instead of 3 values", "mend or remove them"),
     ),
     "pixel missing": Case(
         "ingest",
         set_cell(False, 4, 1, lambda text: text.rsplit(" ", 1)[0]),
-        ("fer2013.csv, row 5: 2303 instead of 2304 pixels", "data.on_bad: quarantine"),
+        ("fer2013.csv, line 5: 2303 instead of 2304 pixels", "data.on_bad: quarantine"),
     ),
     "pixel no number": Case(
         "ingest",
         set_cell(False, 4, 1, lambda text: "12x " + text.split(" ", 1)[1]),
-        ("fer2013.csv, row 5: pixel 1 is '12x', not a number from 0 to 255", "mend or remove"),
+        ("fer2013.csv, line 5: pixel 1 is '12x', not a number from 0 to 255", "mend or remove"),
     ),
     "label 9": Case(
         "ingest",
         set_cell(False, 4, 0, lambda _: "9"),
-        ("fer2013.csv, row 5: emotion is '9', not a label from 0 to 6", "mend or remove"),
+        ("fer2013.csv, line 5: emotion is '9', not a label from 0 to 6", "mend or remove"),
     ),
-    "votes all zero": Case("ingest", ferplus(no_votes), ("fer2013new.csv, row 5: all votes are zero", "mend or")),
+    "votes all zero": Case("ingest", ferplus(no_votes), ("fer2013new.csv, line 5: all votes are zero", "mend or")),
     "vote no number": Case(
         "ingest",
         set_cell(True, 4, 3, lambda _: "ten"),
-        ("fer2013new.csv, row 5: happiness is 'ten'", "votes are whole numbers"),
+        ("fer2013new.csv, line 5: happiness is 'ten'", "votes are whole numbers"),
     ),
     "PNG cut off": Case(
         "ingest", folder_source(cut_off), ("train/cross/1.png: the PNG is cut off", "1 bad rows or files", "quarantine")

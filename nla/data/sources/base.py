@@ -11,14 +11,15 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class Problem:
-    """One bad row or file."""
+    """One bad line of a text file, or a bad file."""
 
     file: str
-    row: int | None
+    line: int | None
+    """As an editor counts: the first is 1."""
     what: str
 
     def __str__(self) -> str:
-        return f"{self.file}{'' if self.row is None else f', row {self.row}'}: {self.what}"
+        return f"{self.file}{'' if self.line is None else f', line {self.line}'}: {self.what}"
 
 
 @dataclass

@@ -71,7 +71,7 @@ def known_oddities(votes: Votes) -> Iterator[str]:
     if incomplete := np.count_nonzero(votes.is_good_R & (votes.votes_RV.sum(axis=1) != VOTERS)):
         yield f"rows with {VOTERS - 1} votes, kept: {incomplete} (line {NINE_VOTES_LINE})"
     if STRAY_NAME in votes.name_R[votes.line_R == STRAY_LINE]:
-        yield f"line {STRAY_LINE} (row {STRAY_LINE - 2}) gives a nearly white image the votes of {STRAY_NAME}, kept"
+        yield f"line {STRAY_LINE} gives a nearly white image the votes of {STRAY_NAME}, kept"
 
 
 def _fill(votes: Votes, rows: Rows) -> Iterator[tuple[int, str]]:
