@@ -135,9 +135,9 @@ def test_a_label_out_of_range_is_named(tmp_path: Path, layout: str, label: Any) 
     (problem,) = findings.problems
     assert faces["label"].to_pylist() == [0, 1]
     expected = {
-        "npy": ["train_set/images/2.jpg: label 11", "train_set/images/2.jpg: label -1"]
+        "npy": [f"train_set/annotations/2_exp.npy: label {number} is not from 0 to 10" for number in (11, -1)]
         + ["train_set/annotations/2_exp.npy: holds no single whole number"] * 2,
-        "csv": ["1/1.jpg: label 11 is not from 0 to 10"]
+        "csv": ["training.csv, line 3: label 11 is not from 0 to 10"]
         + [f"training.csv, line 3: expression is {text!r}" for text in ("-1", "fear", "1.5")],
     }
     assert expected[layout][[11, -1, "fear", 1.5].index(label)] in str(problem)
@@ -172,10 +172,23 @@ def test_bad_rows_and_images_of_the_lists_are_named_at_once(tmp_path: Path) -> N
     faces, findings = read(tmp_path)
     assert [str(problem) for problem in findings.problems] == [
         "validation.csv, line 3: 2 instead of 9 values",
-        "Manually_Annotated_Images/0/0.jpg: is listed but missing",
+        "training.csv, line 2: Manually_Annotated_Images/0/0.jpg is listed but missing",
         "Manually_Annotated_Images/1/1.jpg: the PNG is cut off",
     ]
     assert faces["label"].to_pylist() == [2, 3, 4]
+
+
+def test_an_image_that_is_listed_twice_is_taken_once(tmp_path: Path) -> None:
+    csv_layout(tmp_path, [0, 1], [2])
+    for name in ("training.csv", "validation.csv"):
+        with (tmp_path / name).open("a") as file:
+            file.write("1/1.jpg,1,2,3,4,5.5;6.5,3,0.1,-0.2\n")
+    faces, findings = read(tmp_path)
+    assert [str(problem) for problem in findings.problems] == [
+        f"{name}, line {line}: 1/1.jpg is listed twice, in line 3 of training.csv too"
+        for name, line in (("training.csv", 4), ("validation.csv", 3))
+    ]
+    assert faces["label"].to_pylist() == [0, 1, 2] and faces["row"].to_pylist() == [0, 1, 2]
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:

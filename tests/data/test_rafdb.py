@@ -144,7 +144,7 @@ def test_listed_but_missing_and_there_but_not_listed(tmp_path: Path) -> None:
     (folder / "train_00002_aligned.jpg").rename(folder / "train_00077_aligned.jpg")
     faces, findings = read(tmp_path)
     assert [str(problem) for problem in findings.problems] == [
-        "Image/aligned/train_00002_aligned.jpg: is listed but missing"
+        f"{LIST}, line 4: Image/aligned/train_00002_aligned.jpg is listed but missing"
     ]
     assert findings.warnings == ["images of Image/aligned that are not listed: 1, such as train_00077_aligned.jpg"]
     assert faces["row"].to_pylist() == [0, 1, 2, 4]

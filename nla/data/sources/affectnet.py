@@ -80,20 +80,25 @@ class AffectNet:
             return Problem(path.as_posix(), None, f"is missing, though {image.name} is there")
         except (ValueError, TypeError, OSError):
             return Problem(path.as_posix(), None, "holds no single whole number")
-        return self._decide(replace(item, label=label))
+        return self._decide(replace(item, label=label, listing=path.as_posix()))
 
     def _by_lists(self, lists: Path) -> Iterator[Listed]:
         require(*(lists / name for name in LISTS.values()), advice=f"Put both lists of AffectNet into {lists}.")
         images = first_of(*(self._root / above / IMAGES for above in ABOVE_IMAGES), self._root)
         above = images.relative_to(self._root)
         row = count()
+        first: dict[str, tuple[str, int]] = {}
         for split, name in LISTS.items():
             for line, path, label in self._rows(lists / name):
-                if label.isdecimal():
-                    yield Listed(next(row), split, (above / path).as_posix(), int(label))
-                else:
+                before = first.setdefault(path, (name, line))
+                if before != (name, line):
+                    what = f"{path} is listed twice, in line {before[1]} of {before[0]} too"
+                elif not label.isdecimal():
                     what = f"{EXPRESSION} is {label!r}, not a label from 0 to {max(NO_CLASS)}"
-                    self._found.problems.append(Problem(name, line, what))
+                else:
+                    yield Listed(next(row), split, (above / path).as_posix(), int(label), name, line)
+                    continue
+                self._found.problems.append(Problem(name, line, what))
 
     def _rows(self, path: Path) -> Iterator[tuple[int, str, str]]:
         """Line, image and label of each row of a list."""
@@ -104,8 +109,9 @@ class AffectNet:
     def _decide(self, item: Listed) -> Listed | LeftOut | Problem:
         if item.label in NO_CLASS:
             return LeftOut(NO_CLASS[item.label])
-        is_class = 0 <= item.label < len(self.classes)
-        return item if is_class else Problem(item.path, None, f"label {item.label} is not from 0 to {max(NO_CLASS)}")
+        if 0 <= item.label < len(self.classes):
+            return item
+        return Problem(item.listing or item.path, item.line, f"label {item.label} is not from 0 to {max(NO_CLASS)}")
 
 
 def _read_label(path: Path) -> int:

@@ -29,6 +29,10 @@ class Listed:
     path: str
     """Relative to the source's folder, with slashes."""
     label: int
+    listing: str | None = None
+    """The file that says so, if any: what is to be mended where it is wrong."""
+    line: int | None = None
+    """Of a listing with a line an image."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def _read(root: Path, item: Listed | LeftOut | Problem) -> Read | LeftOut | Prob
         data = (root / item.path).read_bytes()
         return Read(item, data, pixel_hash(decode(data)))
     except FileNotFoundError:
-        return Problem(item.path, None, "is listed but missing")
+        return Problem(item.listing or item.path, item.line, f"{item.path} is listed but missing")
     except OSError as error:
         return Problem(item.path, None, f"cannot be read: {error.strerror}")
     except DataError as error:

@@ -63,7 +63,7 @@ class RAFDB:
                 seen.add(fields[0])
                 with_flag += len(fields) == 3
                 path = f"{ALIGNED}/{Path(fields[0]).stem}_aligned.jpg"
-                yield Listed(number - 1, fields[0].split("_")[0], path, int(fields[1]) - 1)
+                yield Listed(number - 1, fields[0].split("_")[0], path, int(fields[1]) - 1, LIST, number)
         if with_flag:
             self._found.notes.append(f"lines of {LIST} with a third column, not used: {with_flag:,}")
         listed = {f"{Path(name).stem}_aligned.jpg" for name in seen}
