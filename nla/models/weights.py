@@ -1,13 +1,14 @@
 """First weights from a local file of any common shape: what face-pretrained checkpoints come as.
 
 Understood: .safetensors, and .pth/.pt read with weights_only (no pickle is executed); a state dict at the top or under
-`state_dict`, `model_state_dict`, `model` or `net`; names with `module.`, `backbone.` or `model.` before them.
-The last linear layer is taken only where its shape fits.
+`state_dict`, `model_state_dict`, `model` or `net`; names with `module.`, `backbone.` or `model.` before most of them,
+as where the head of a face recogniser lies beside the network. The last linear layer is taken only where its shape fits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def start_from(model: Classifier, path: Path) -> Start:
     A first convolution for colour is summed over its channels where the network takes grey images.
     Raises WeightsError where the file is missing, unreadable, or lacks layers of the network.
     """
-    found = _fit_channels(_strip(_unwrap(_read(existing(path)), path)), model)
+    given = _unwrap(_read(existing(path)), path)
+    found = _fit_channels(_strip(given), model)
     expected = model.backbone.state_dict()
     head = {name for name in expected if name.split(".")[0] in ("fc", "head", "classifier")}
     fitting = {n: t for n, t in found.items() if n in expected and t.shape == expected[n].shape}
@@ -48,6 +50,12 @@ def start_from(model: Classifier, path: Path) -> Start:
         for name in expected
         if name not in fitting and name not in head and not name.endswith("num_batches_tracked")
     ]
+    unnamed = [name for name in lacking if name not in found]
+    if len(unnamed) > len(expected) / 2:
+        raise WeightsError(
+            f"model.weights: the names in {path} are not those of {model.architecture.name}: it has {_some(given)}, "
+            f"and {_some(unnamed)} are wanted: save its tensors under these names"
+        )
     if lacking:
         raise WeightsError(
             f"model.weights: {path} does not fit {model.architecture}: {len(lacking)} of {len(expected)} tensors are "
@@ -87,9 +95,17 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    """Without a prefix that most names have; of two that are the same then, the one that had it counts."""
+    while prefix := next((p for p in PREFIXES if sum(n.startswith(p) for n in tensors) > len(tensors) / 2), None):
+        beside = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
+        inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        tensors = beside | inside
     return tensors
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first of `names`, for a message."""
+    return ", ".join(itertools.islice(names, 3)) + " ..."
 
 
 def _fit_channels(tensors: dict[str, Tensor], model: Classifier) -> dict[str, Tensor]:

@@ -62,6 +62,24 @@ def test_a_pth_file_of_any_shape(tmp_path: Path, shape: str) -> None:
         torch.testing.assert_close(tensor, state[name], rtol=tolerance, atol=tolerance)
 
 
+def test_a_prefix_goes_though_a_head_lies_beside(tmp_path: Path) -> None:
+    """As face recognisers are saved: the network with a prefix, and the classifier of people without."""
+    state, people = pretrained(), {"margin.weight": torch.zeros(9, 2), "fc.weight": torch.full((3, 32), 7.0)}
+    torch.save({"state_dict": people | renamed(state, "module.backbone.")}, tmp_path / "face.pth")
+    model = classifier()
+    assert start_from(model, tmp_path / "face.pth").skipped == ("margin.weight",)
+    torch.testing.assert_close(model.backbone.state_dict(), state, rtol=0, atol=0)
+
+
+def test_names_of_another_kind_are_shown(tmp_path: Path) -> None:
+    other = {f"features.{i}": tensor for i, tensor in enumerate(pretrained().values())}
+    torch.save(other, tmp_path / "face.pth")
+    with pytest.raises(WeightsError, match=r"names in .*face\.pth are not those of resnet18") as error:
+        start_from(classifier(), tmp_path / "face.pth")
+    assert "has features.0, features.1, features.2 ..., and conv1.weight, bn1.weight, bn1.bias ..." in str(error.value)
+    assert "width" not in str(error.value)
+
+
 def test_a_legacy_pth_file(tmp_path: Path) -> None:
     """Files from before PyTorch 1.6, as the MS-Celeb weights in use are."""
     torch.save({"state_dict": pretrained()}, tmp_path / "face.pth", _use_new_zipfile_serialization=False)
