@@ -44,9 +44,10 @@ def ingest(
     """Writes the faces of `source` to `out`, whole or not at all, and returns a report that JSON can hold.
 
     Report: source, rows, counts by split and class, unique_images, duplicates across splits, problems, warnings, notes.
-    `progress(done, total)` counts rows. Raises DataError where rows are bad and `on_bad` is "error", and where train or
+    `progress(done, total)` counts rows. Raises DataError where there is but one class, where rows are bad and `on_bad` is "error", and where train or
     test come out empty. It names all problems; with a `listing`, which then names them all, no more than SHOWN.
     """
+    _check_classes(source)
     findings, census = Findings(), Census(source.classes)
     part = out.with_name(f"{out.name}.part")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +95,14 @@ def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]
             group = []
     if group:
         yield group
+
+
+def _check_classes(source: Source) -> None:
+    if len(source.classes) < 2:
+        raise DataError(
+            f"{source.name}: {' '.join(source.classes) or 'nothing'} is its only class, and there is nothing to tell "
+            "apart: add images of another class as in docs/datasets.md"
+        )
 
 
 def _check(source: Source, census: Census, findings: Findings, on_bad: str) -> None:

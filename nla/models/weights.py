@@ -2,7 +2,8 @@
 
 Understood: .safetensors, and .pth/.pt read with weights_only (no pickle is executed); a state dict at the top or under
 `state_dict`, `model_state_dict`, `model` or `net`; names with `module.`, `backbone.` or `model.` before most of them,
-as where the head of a face recogniser lies beside the network. The last linear layer is taken only where its shape fits.
+as where the head of a face recogniser lies beside the network.
+The last linear layer is taken only where its shape fits.
 """
 
 from __future__ import annotations

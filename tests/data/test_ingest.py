@@ -177,6 +177,14 @@ def test_quarantine_writes_the_good_rows_and_lists_the_bad(tmp_path: Path) -> No
     assert report["rows"] == pq.read_metadata(tmp_path / "faces.parquet").num_rows == 6
 
 
+def test_a_single_class_is_an_error_before_an_image_is_read(tmp_path: Path) -> None:
+    stub = Stub(ROWS, breaks=RuntimeError("read"))
+    stub.classes = ("sad",)
+    with pytest.raises(DataError, match=r"^stub: sad is its only class, .* add images of another class"):
+        ingest(stub, tmp_path / "faces.parquet", on_bad="quarantine")
+    assert files_below(tmp_path) == []
+
+
 @pytest.mark.parametrize("on_bad", ["error", "quarantine"])
 @pytest.mark.parametrize(("split", "named"), [("train", "train"), ("test", "test")])
 def test_an_empty_train_or_test_is_an_error(tmp_path: Path, split: str, named: str, on_bad: Any) -> None:
