@@ -44,8 +44,9 @@ def ingest(
     """Writes the faces of `source` to `out`, whole or not at all, and returns a report that JSON can hold.
 
     Report: source, rows, counts by split and class, unique_images, duplicates across splits, problems, warnings, notes.
-    `progress(done, total)` counts rows. Raises DataError where there is but one class, where rows are bad and `on_bad` is "error", and where train or
-    test come out empty. It names all problems; with a `listing`, which then names them all, no more than SHOWN.
+    `progress(done, total)` counts rows. Raises DataError where there is but one class, where rows are bad and `on_bad`
+    is "error", and where train or test come out empty. It names all problems; with a `listing`, which then names them
+    all, no more than SHOWN.
     """
     _check_classes(source)
     findings, census = Findings(), Census(source.classes)

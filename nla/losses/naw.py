@@ -17,7 +17,8 @@ Legend: N samples, C classes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -30,7 +31,10 @@ Variant = Literal["released", "paper"]
 
 @dataclass(frozen=True)
 class NawParameters:
-    """Hyperparameters of the weight; the defaults are those of the authors' released code."""
+    """Hyperparameters of the weight; the defaults are those of the authors' released code.
+
+    Raises ValueError for a value out of its range.
+    """
 
     true_mean: tuple[float, float] = (0.50, 0.50)
     true_deviation: float = 0.80
@@ -46,6 +50,15 @@ class NawParameters:
     detach: bool = False
     """No gradient through the weight."""
 
+    def __post_init__(self) -> None:
+        for name in ("true_deviation", "false_deviation", "true_ratio", "false_ratio"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0 (got {getattr(self, name)!r})")
+        if not self.slope >= 0:
+            raise ValueError(f"slope must be at least 0 (got {self.slope!r})")
+        if self.true_sign not in (-1, 1):
+            raise ValueError(f"true_sign must be -1 or 1 (got {self.true_sign!r})")
+
 
 PUBLISHED: dict[str, NawParameters] = {
     "released": NawParameters(),
@@ -60,20 +73,52 @@ def naw_parameters(variant: Variant, **changes: Any) -> NawParameters:
     return replace(PUBLISHED[variant], **{name: value for name, value in changes.items() if value is not None})
 
 
+def of_the_weight(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `given` that are fields of NawParameters."""
+    return {field.name: given[field.name] for field in fields(NawParameters) if field.name in given}
+
+
 def naw_weight(
-    logits: Tensor, target: Tensor, progress: float, variant: Variant = "released", **parameters: Any
+    logits: Tensor,
+    target: Tensor,
+    progress: float,
+    variant: Variant = "released",
+    *,
+    true_mean: tuple[float, float] | None = None,
+    true_deviation: float | None = None,
+    true_ratio: float | None = None,
+    true_sign: Literal[-1, 1] | None = None,
+    false_mean: tuple[float, float] | None = None,
+    false_deviation: float | None = None,
+    false_ratio: float | None = None,
+    slope: float | None = None,
+    normalized: bool | None = None,
+    detach: bool | None = None,
 ) -> Tensor:
     """Weight of each sample, [N] float32, finite and >= 0.
+
+    None stands for the variant's published value everywhere.
 
     Args:
         logits: [N, C], of any floating type.
         target: [N] class indices, or [N, C] distributions, of which the argmax is the given label.
         progress: epoch / epochs, in [0, 1).
         variant: "released" repeats the authors' code; "paper" does what their text says.
-        **parameters: any field of NawParameters in place of the variant's published value.
+        true_mean: (p_GT, p_NN) at the peak for true samples; (.5, .5).
+        true_deviation: s for true samples, above 0; .8.
+        true_ratio: r for true samples, above 0; 2.
+        true_sign: of b for true samples; "released" -1, "paper" 1.
+        false_mean: (p_GT, p_NN) at the peak for false samples; (.3, .15).
+        false_deviation: s for false samples, above 0; .91.
+        false_ratio: r for false samples, above 0; 6.
+        slope: of eps, at least 0; 15.
+        normalized: a peak of 1 instead of a density; "released" False, "paper" True.
+        detach: no gradient through the weight; "released" False, "paper" True.
+
+    Raises ValueError for an unknown variant or a value out of its range.
     """
-    p_GT, p_NN = given_and_rival(logits, target)
-    return weight_at(p_GT, p_NN, progress, naw_parameters(variant, **parameters))
+    parameters = naw_parameters(variant, **of_the_weight(locals()))
+    return weight_at(*given_and_rival(logits, target), progress, parameters)
 
 
 def weight_at(p_GT: Tensor, p_NN: Tensor, progress: float, parameters: NawParameters) -> Tensor:

@@ -8,12 +8,12 @@ Legend: N samples, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
 from nla.losses.consistency import bhattacharyya, jensen_shannon
-from nla.losses.naw import Variant, naw_parameters, weight_at
+from nla.losses.naw import Variant, naw_parameters, of_the_weight, weight_at
 from nla.losses.targets import cross_entropy, given_and_rival
 
 Consistency = Literal["jensen_shannon", "bhattacharyya", "none"]
@@ -31,13 +31,15 @@ class NLALoss(nn.Module):
     Args:
         variant: "released" repeats the authors' code, sum over the batch included; "paper" does what their text says,
             and averages every term, so that the batch size does not change the objective.
-        lam: share of the classification term, in [0, 1]; published .5.
-        consistency: distance between the two views, or "none".
-        consistency_reduction: "mean" or "sum" over the (global) batch.
-        consistency_weight: factor of the consistency term; None is 1 - lam.
-        **parameters: any field of NawParameters in place of the variant's published value.
+        lam: share of the classification term, in [0, 1]; .5.
+        consistency: distance between the two views, or "none"; "released" "bhattacharyya", "paper" "jensen_shannon".
+        consistency_reduction: over the (global) batch; "released" "sum", "paper" "mean".
+        consistency_weight: factor of the consistency term, at least 0; 1 - lam.
+        true_mean, true_deviation, true_ratio, true_sign, false_mean, false_deviation, false_ratio, slope, normalized,
+            detach: of the weight, as `naw_weight` says.
 
     None stands for the variant's published value everywhere.
+    Raises ValueError for an unknown choice or a value out of its range.
 
         criterion = NLALoss("paper")
         loss = criterion(model(x), model(x.flip(-1)), y, progress=epoch / epochs)
@@ -51,10 +53,19 @@ class NLALoss(nn.Module):
         consistency: Consistency | None = None,
         consistency_reduction: Literal["mean", "sum"] | None = None,
         consistency_weight: float | None = None,
-        **parameters: Any,
+        true_mean: tuple[float, float] | None = None,
+        true_deviation: float | None = None,
+        true_ratio: float | None = None,
+        true_sign: Literal[-1, 1] | None = None,
+        false_mean: tuple[float, float] | None = None,
+        false_deviation: float | None = None,
+        false_ratio: float | None = None,
+        slope: float | None = None,
+        normalized: bool | None = None,
+        detach: bool | None = None,
     ) -> None:
         super().__init__()
-        self.naw = naw_parameters(variant, **parameters)
+        self.naw = naw_parameters(variant, **of_the_weight(locals()))
         published, reduction = PUBLISHED_CONSISTENCY[variant]
         self.lam = PUBLISHED_LAM if lam is None else lam
         self.consistency = consistency or published
@@ -64,6 +75,10 @@ class NLALoss(nn.Module):
             raise ValueError(f"unknown consistency {self.consistency!r}: valid are {', '.join(DISTANCES)}, none")
         if self.reduction not in ("mean", "sum"):
             raise ValueError(f"unknown consistency_reduction {self.reduction!r}: valid are mean, sum")
+        if not 0 <= self.lam <= 1:
+            raise ValueError(f"lam must lie between 0 and 1 (got {self.lam!r})")
+        if not self.consistency_weight >= 0:
+            raise ValueError(f"consistency_weight must be at least 0 (got {self.consistency_weight!r})")
         self.two_views = self.consistency != "none"
 
     def forward(

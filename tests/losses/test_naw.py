@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
 import loss_reference as reference
 import numpy as np
 import pytest
@@ -9,7 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nla.losses.naw import PUBLISHED, naw_parameters, naw_weight, weight_at
+from nla.losses import NLALoss
+from nla.losses.naw import PUBLISHED, NawParameters, naw_parameters, naw_weight, weight_at
 
 END, START = 0.99999, 0.0  # eps = 1 - exp(-15) = 1 - 3e-7, and eps = 0
 CLASSES = 8
@@ -136,6 +142,32 @@ def test_only_the_released_weight_carries_a_gradient() -> None:
     assert naw_weight(logits, target, 0.5, "released").requires_grad
     assert not naw_weight(logits, target, 0.5, "paper").requires_grad
     assert naw_weight(logits, target, 0.5, "paper", detach=False).requires_grad
+
+
+@pytest.mark.parametrize("takes", [naw_weight, NLALoss])
+def test_help_shows_every_argument_of_the_weight(takes: Callable[..., Any]) -> None:
+    shown = inspect.signature(takes).parameters
+    for field in fields(NawParameters):
+        assert (shown[field.name].kind, shown[field.name].default) == (inspect.Parameter.KEYWORD_ONLY, None)
+        assert field.name in str(takes.__doc__)
+    assert inspect.Parameter.VAR_KEYWORD not in {parameter.kind for parameter in shown.values()}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        *((name, value) for name in ("true_deviation", "false_ratio") for value in (0.0, -1.0, float("nan"))),
+        ("true_ratio", 0),
+        ("false_deviation", -0.1),
+        ("slope", -0.1),
+        ("slope", float("nan")),
+        *(("true_sign", value) for value in (0, 2, -2)),
+    ],
+)
+def test_values_out_of_range_are_refused(name: str, wrong: float) -> None:
+    for takes in (lambda **given: naw_weight(torch.zeros(1, 3), torch.tensor([0]), 0, **given), NLALoss):
+        with pytest.raises(ValueError, match=rf"{name} must be .* \(got {wrong}\)"):
+            takes(**{name: wrong})
 
 
 def test_unknown_names_are_refused() -> None:

@@ -142,6 +142,20 @@ def test_cross_entropy_is_pytorchs() -> None:
     torch.testing.assert_close(CrossEntropyLoss()(z, target), torch.nn.functional.cross_entropy(z.float(), target))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"lam": 1.1}, r"lam must lie between 0 and 1 \(got 1\.1\)"),
+        ({"lam": -0.1}, "lam must lie"),
+        ({"consistency_weight": -1.0}, r"consistency_weight must be at least 0 \(got -1\.0\)"),
+        ({"slope": -1.0}, r"slope must be at least 0 \(got -1\.0\)"),
+    ],
+)
+def test_values_out_of_range_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NLALoss(**wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("wrong", [{"consistency": "js"}, {"consistency_reduction": "median"}, {"variant": "other"}])
 def test_unknown_choices_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"unknown .*: valid are "):
