@@ -43,7 +43,8 @@ from nla.training.workers import Workers
 POLL, POLL_EVERY = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2"
 """How often Ray looks at its workers. The checkpoint of each epoch waits for that, up to 2 s by Ray's default."""
 START_ATTEMPTS = 2
-"""Of a minute each, to find room for the workers on a cluster that others use too; Ray would go on for ever."""
+"""Of a minute each, to find room for the workers on a cluster that others use too; Ray would go on for ever. After the
+loss of a node it may ask once more for as many as before: it hears of a lost node half a minute later."""
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,9 @@ def train_on(
         run_config=RunConfig(
             name=job.fingerprint,
             storage_path=absolute(storage),
-            failure_config=FailureConfig(config.max_failures, controller_failure_limit=START_ATTEMPTS - 1),
+            failure_config=FailureConfig(
+                config.max_failures, controller_failure_limit=START_ATTEMPTS - 1 + config.max_failures
+            ),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             callbacks=list(callbacks),  # type: ignore[arg-type]  # it names the class of the older Ray Train
         ),

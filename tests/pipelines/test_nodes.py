@@ -117,7 +117,7 @@ def test_a_search_and_a_training_outlive_a_node(prepared: Project, nodes: Nodes,
 
     nodes.start(ADDRESSES[1])
     nodes.wait_for(ADDRESSES)
-    # Ray may ask for the lost node once more, before it hears that the node is gone.
+    # Ray asks for the lost node too, for so long at a time, before it hears that the node is gone.
     room = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
     training = project.start_dvc("repro", "train", **nodes.environment, **room)
     training.wait_for(r"epoch +2/6")
