@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny_project import Finished, Outcome, Project, stage_outs
+from tiny_project import ROOT, Finished, Outcome, Project, stage_outs
 
 from nla.models.card import load_model, save_model
 from nla.models.classifier import Architecture, Classifier, ImageSpec
@@ -329,12 +329,25 @@ def test_many_bad_rows_are_all_listed_in_a_file_or_left_out_with_a_line(prepared
 
 
 @pytest.mark.slow
+def test_dvc_does_not_pass_over_an_unknown_key(prepared: Project, tmp_path: Path) -> None:
+    """Stages that know single keys of a section would be up to date whatever else is written there."""
+    project = prepared.copy(tmp_path / "project")
+    project.set({"data": {"lable_rule": "votes"}})
+    outcome = project.try_dvc("repro", "prepare")
+    assert outcome.code != 0 and "Traceback" not in outcome.text
+    assert "unknown key 'data.lable_rule': did you mean 'label_rule'?" in outcome.text
+
+
+@pytest.mark.slow
 def test_dvc_names_a_source_without_files(prepared: Project, tmp_path: Path) -> None:
     project = prepared.copy(tmp_path / "project")
     project.set({"data": {"source": "rafdb"}})
     outcome = project.try_dvc("repro", "ingest")
     assert outcome.code != 0
-    assert "data/raw/rafdb" in outcome.err and "Traceback" not in outcome.text
+    assert "Traceback" not in outcome.text
+    says = "failed to reproduce 'ingest': [Errno 2] No such file or directory: '{}/data/raw/rafdb'"
+    assert says.format(project.root.resolve()) in outcome.err
+    assert f"### `{says.format('...').replace('rafdb', '...')}`" in (ROOT / "docs/troubleshooting.md").read_text()
 
 
 @pytest.mark.slow
