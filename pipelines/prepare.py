@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from nla.config.base import read_params, section
 from nla.config.data import DataConfig
-from nla.console import bar, run_stage
+from nla.console import bar, run_stage, say
 from nla.data.prepare import prepare
 from nla.records import write_json
 
@@ -17,6 +19,30 @@ def main() -> None:
     with bar("prepare", "faces") as progress:
         report = prepare(Path("data/faces.parquet"), Path("data"), config, progress=progress)
     write_json(Path("reports/prepare.json"), report)
+    for line in told(report):
+        say(line)
+
+
+def told(report: Mapping[str, Any]) -> Iterator[str]:
+    """What a person should know of the splits, in two lines."""
+    rows = {split: sum(by_class.values()) for split, by_class in report["samples"].items()}
+    leaks = dict(report["leaks"])
+    out = {
+        f"by label rule {report['label_rule']}": sum(n for why in report["dropped"].values() for n in why.values()),
+        "as leaks": sum(leaks.pop("dropped").values()),
+        "for the imbalance": (report["imbalance"] or {"dropped": 0})["dropped"],
+    }
+    yield (
+        f"rows: {', '.join(f'{split} {n:,}' for split, n in rows.items())}; left out: {_those_found(out)}; "
+        f"identical images of labelled rows: {_those_found(leaks)}"
+    )
+    noise = report["noise"]
+    wrong = f"{noise['flipped']:,} of {rows['train']:,} ({noise['measured_rate']:.2%}), {noise['kind']}"
+    yield f"wrong labels put into train: {wrong if noise['flipped'] else 'none'}; validation and test are clean"
+
+
+def _those_found(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in counts.items() if n) or "none"
 
 
 if __name__ == "__main__":
