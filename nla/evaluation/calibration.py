@@ -41,7 +41,7 @@ def reliability(p_NC: np.ndarray, label_N: np.ndarray, bins: int) -> Reliability
     confidence_N = np.asarray(p_NC.max(axis=1), np.float64)
     right_N = p_NC.argmax(axis=1) == label_N
     edges = np.linspace(0, 1, bins + 1)
-    bin_N = np.clip(np.searchsorted(edges, confidence_N, side="left") - 1, 0, bins - 1)
+    bin_N = _bin(confidence_N, edges)
     count = np.bincount(bin_N, minlength=bins)
     filled = np.maximum(count, 1)
     return Reliability(
@@ -50,3 +50,19 @@ def reliability(p_NC: np.ndarray, label_N: np.ndarray, bins: int) -> Reliability
         confidence=np.bincount(bin_N, confidence_N, minlength=bins) / filled,
         accuracy=np.bincount(bin_N, right_N, minlength=bins) / filled,
     )
+
+
+def gaps(p_NC: np.ndarray, label_N: np.ndarray, bins: int) -> Floats:
+    """[N, bins] right (1 or 0) - confidence of each sample in the column of its bin, 0 elsewhere.
+
+    The absolute means of the columns sum to the expected calibration error, of these samples as of any part of them.
+    """
+    confidence_N = np.asarray(p_NC.max(axis=1), np.float64)
+    gap_NB = np.zeros((len(label_N), bins))
+    bin_N = _bin(confidence_N, np.linspace(0, 1, bins + 1))
+    gap_NB[np.arange(len(label_N)), bin_N] = (p_NC.argmax(axis=1) == label_N) - confidence_N
+    return gap_NB
+
+
+def _bin(confidence_N: Floats, edges: Floats) -> NDArray[np.int64]:
+    return np.clip(np.searchsorted(edges, confidence_N, side="left") - 1, 0, len(edges) - 2)

@@ -1,10 +1,13 @@
-"""95 % intervals: percentile bootstrap of a confusion matrix, and Wilson's for one share."""
+"""95 % intervals: bootstrap of a confusion matrix and of means over samples, and Wilson's for one share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 PERCENTILES = (2.5, 97.5)
 Z = 1.959964  # of a 95 % interval
@@ -22,7 +25,15 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     drawn_RK = rng.multinomial(total, counts_CC.ravel() / total, size=resamples)
     drawn_RCC = drawn_RK.reshape(resamples, *counts_CC.shape)
-    return {name: _percentiles(statistic(drawn_RCC)) for name, statistic in statistics.items()}
+    return {name: percentiles(statistic(drawn_RCC)) for name, statistic in statistics.items()}
+
+
+def resampled_means(value_NK: np.ndarray, resamples: int, seed: int) -> Floats:
+    """[R, K] means of the K columns, each time over N rows drawn with replacement; their order in N is nothing."""
+    sorted_NK, total = value_NK[np.lexsort(value_NK.T)], len(value_NK)
+    rng = np.random.default_rng(seed)
+    times_N = (np.bincount(rng.integers(total, size=total), minlength=total) for _ in range(resamples))
+    return np.stack([times.astype(np.float64) @ sorted_NK for times in times_N]) / total
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -34,6 +45,17 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return min(low, share), max(high, share)  # rounding must not put the share outside where it is 0 or 1
 
 
-def _percentiles(value_R: np.ndarray) -> tuple[float, float]:
+def percentiles(value_R: np.ndarray) -> tuple[float, float]:
+    """(low, high) of a statistic from its values on resamples."""
     low, high = np.percentile(value_R, PERCENTILES)
     return float(low), float(high)
+
+
+def reflected(value_R: np.ndarray, estimate: float) -> tuple[float, float]:
+    """(low, high) of a statistic that is at least 0 and that noise makes larger, as it does a sum of absolute values.
+
+    On resamples there is noise twice, and their percentiles lie too high by what the estimate itself does: they are
+    mirrored at it (the basic bootstrap, Davison and Hinkley 1997).
+    """
+    low, high = percentiles(value_R)
+    return max(2 * estimate - high, 0.0), max(2 * estimate - low, 0.0)

@@ -14,8 +14,8 @@ from nla.config.evaluate import EvaluateConfig
 from nla.errors import DataError, WeightsError
 from nla.evaluation import counts
 from nla.evaluation.agreement import agreement
-from nla.evaluation.calibration import reliability
-from nla.evaluation.intervals import bootstrap, wilson
+from nla.evaluation.calibration import gaps, reliability
+from nla.evaluation.intervals import bootstrap, percentiles, reflected, resampled_means, wilson
 from nla.evaluation.uncertainty import log
 
 HEADLINES = {"accuracy": counts.accuracy, "mean_accuracy": counts.mean_accuracy, "macro_f1": counts.macro_f1}
@@ -41,8 +41,7 @@ def measure(
     _check(p_NC, label_N, classes)
     counts_CC = counts.confusion(label_N, p_NC.argmax(axis=1), len(classes))
     report: dict[str, Any] = {"rows": len(label_N), **headlines(counts_CC, config)}
-    report["nll"] = nll(p_NC, label_N)
-    report["ece"] = reliability(p_NC, label_N, config.bins).ece
+    report |= probabilistic(p_NC, label_N, config)
     if posterior_NC is not None:
         report |= _against_bayes(p_NC, label_N, posterior_NC)
     if votes_NC is not None and (votes := agreement(p_NC, votes_NC)):
@@ -81,9 +80,15 @@ def per_class(counts_CC: np.ndarray, classes: Sequence[str]) -> dict[str, dict[s
     return report
 
 
-def nll(p_NC: np.ndarray, label_N: np.ndarray) -> float:
-    """Mean -log p of the label in nats; a probability of exactly 0 costs 87."""
-    return float(-log(p_NC[np.arange(len(label_N)), label_N]).mean())
+def probabilistic(p_NC: np.ndarray, label_N: np.ndarray, config: EvaluateConfig) -> dict[str, float]:
+    """NLL and ECE, each with its interval. A probability of exactly 0 costs 87 nats."""
+    nll_N = -log(p_NC[np.arange(len(label_N)), label_N])
+    value_NK = np.column_stack([nll_N, gaps(p_NC, label_N, config.bins)])
+    nll_R, *gap_BR = resampled_means(value_NK, config.bootstrap, config.seed).T
+    nll, ece = float(nll_N.mean()), reliability(p_NC, label_N, config.bins).ece
+    nll_low, nll_high = percentiles(nll_R)
+    ece_low, ece_high = reflected(np.abs(gap_BR).sum(axis=0), ece)
+    return {"nll": nll, "nll_low": nll_low, "nll_high": nll_high, "ece": ece, "ece_low": ece_low, "ece_high": ece_high}
 
 
 def bayes_accuracy(posterior_NC: np.ndarray, label_N: np.ndarray) -> float:

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from nla.evaluation import counts
-from nla.evaluation.intervals import bootstrap, wilson
+from nla.evaluation.calibration import gaps, reliability
+from nla.evaluation.intervals import bootstrap, percentiles, reflected, resampled_means, wilson
 
 STATISTICS = {"accuracy": counts.accuracy, "mean_accuracy": counts.mean_accuracy, "macro_f1": counts.macro_f1}
 
@@ -63,6 +64,47 @@ def test_empty_cells_are_never_drawn() -> None:
         counts_CC = rng.integers(1, 1000, (8, 8))
         counts_CC[-1] = 0
         assert bootstrap(counts_CC, {"last": lambda n: n[:, -1].sum(-1)}, 200, 0)["last"] == (0, 0)
+
+
+def test_means_vary_as_their_standard_error_says() -> None:
+    value_NK = np.random.default_rng(4).exponential(size=(900, 2)) * (1, 5)
+    means_RK = resampled_means(value_NK, 2000, 0)
+    assert means_RK.shape == (2000, 2)
+    for k, value_N in enumerate(value_NK.T):
+        margin = 1.96 * value_N.std() / 30
+        expected = value_N.mean() - margin, value_N.mean() + margin
+        assert percentiles(means_RK[:, k]) == pytest.approx(expected, abs=0.15 * margin)
+
+
+def test_the_order_of_rows_changes_no_mean_and_columns_are_drawn_together() -> None:
+    rng = np.random.default_rng(5)
+    value_NK = rng.normal(size=(50, 3))
+    value_NK[:, 2] = 1 - value_NK[:, 0]
+    means_RK = resampled_means(value_NK, 20, 0)
+    np.testing.assert_allclose(resampled_means(rng.permutation(value_NK), 20, 0), means_RK)
+    np.testing.assert_allclose(means_RK[:, 2], 1 - means_RK[:, 0])
+    assert not np.allclose(resampled_means(value_NK, 20, 1), means_RK)
+
+
+def overconfident(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of four classes that are a little too sure, and labels drawn from the true ones."""
+    rng = np.random.default_rng(seed)
+    z_NC = rng.normal(0, 2, (rows, 4))
+    true_NC, p_NC = (np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in (z_NC, 1.15 * z_NC))
+    return p_NC, (rng.random((rows, 1)) > true_NC.cumsum(1)).sum(1).clip(0, 3)
+
+
+def test_a_calibration_error_is_covered_where_percentiles_lie_above_it() -> None:
+    truth = reliability(*overconfident(400_000, 0), bins=15).ece
+    hits = dict.fromkeys(("reflected", "percentiles"), 0)
+    for seed in range(1, 101):
+        p_NC, label_N = overconfident(400, seed)
+        ece_R = np.abs(resampled_means(gaps(p_NC, label_N, 15), 100, seed)).sum(1)
+        low, high = reflected(ece_R, reliability(p_NC, label_N, 15).ece)
+        hits["reflected"] += 0 <= low <= truth <= high
+        low, high = percentiles(ece_R)
+        hits["percentiles"] += low <= truth <= high
+    assert hits["reflected"] >= 75 and hits["percentiles"] <= 25, hits
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (0, 16), (3, 16), (16, 16), (893, 1090), (396, 396)])

@@ -60,6 +60,8 @@ def test_is_json_finite_and_between_its_bounds(rows: int, seed: int, votes: bool
     assert {type(leaf) for leaf in leaves(report)} <= {float, int, str, type(None)}
     for name in ("accuracy", "mean_accuracy", "macro_f1"):
         assert 0 <= report[f"{name}_low"] <= report[f"{name}_high"] <= 1
+    for name in ("nll", "ece"):
+        assert 0 <= report[f"{name}_low"] <= report[f"{name}_high"]
     assert ("votes" in report) == votes
 
 
@@ -86,6 +88,22 @@ def test_all_right_and_sure() -> None:
     assert (report["accuracy"], report["accuracy_low"], report["accuracy_high"]) == (1, 1, 1)
     assert report["mean_accuracy"] == report["macro_f1"] == 1
     assert report["nll"] == report["ece"] == 0
+    assert {report[f"{name}_{end}"] for name in ("nll", "ece") for end in ("low", "high")} == {0}
+
+
+def test_nll_and_ece_have_intervals() -> None:
+    p_NC, label_N = random_split(4000, 12)
+    report = measure(p_NC, label_N, CLASSES, EvaluateConfig())
+    nll_N = -np.log(np.maximum(p_NC[np.arange(4000), label_N].astype(float), np.finfo(np.float32).tiny))
+    margin = 1.96 * nll_N.std() / 4000**0.5
+    found = (report["nll_low"], report["nll_high"])
+    assert found == pytest.approx((report["nll"] - margin, report["nll"] + margin), abs=0.2 * margin)
+    # far from calibrated, each bin is off to the same side, and the error is as uncertain as a mean
+    gap_N = (p_NC.argmax(1) == label_N) - p_NC.max(1).astype(float)
+    margin = 1.96 * gap_N.std() / 4000**0.5
+    assert report["ece"] == pytest.approx(-gap_N.mean(), abs=0.01)
+    found = (report["ece_low"], report["ece_high"])
+    assert found == pytest.approx((report["ece"] - margin, report["ece"] + margin), abs=0.2 * margin)
 
 
 def test_all_wrong_and_sure_is_finite() -> None:
