@@ -44,5 +44,5 @@ lock: setup           ## requirements.lock from what is installed
 	{ echo "# Every version that is tested together: make lock"; pip freeze --exclude-editable --all \
 		| sed -e 's/^\(torch==[0-9.]*\)+cpu/\1/' -e '/^pip==/d' -e '/^#/d'; } > requirements.lock
 
-clean:                ## what can be made again; data/raw, mlflow.db and mlruns stay
-	rm -rf .runs .logs data/*.parquet models reports/figures reports/plots
+clean:                ## what can be made again; data/raw, mlflow.db, mlruns and the records in git stay
+	rm -rf .runs .logs run.json data/*.parquet models reports/figures reports/plots reports/tune reports/registered.json
