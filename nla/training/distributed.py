@@ -20,10 +20,10 @@ import pyarrow.fs as pa_fs
 import ray
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import Checkpoint, CheckpointConfig, RunConfig, UserCallback
 from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig, get_device
-from ray.train.v2.api.config import FailureConfig
+from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
