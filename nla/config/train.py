@@ -15,7 +15,7 @@ class TrainConfig(Section):
     NAME: ClassVar[str] = "train"
 
     seed: Annotated[int, Field(ge=0)] = 0
-    epochs: Annotated[int, Field(ge=1)] = 4
+    epochs: Annotated[int, Field(ge=1)] = 5
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Global: divided evenly among the workers."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
