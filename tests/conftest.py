@@ -37,13 +37,13 @@ hypothesis.settings.load_profile("nla")
 
 
 LONGEST = (
-    "experiments",
-    "study",
-    "searching",
-    "stops",
-    "nodes",
     "sweep",
+    "nodes",
+    "searching",
+    "experiments",
     "distributed",
+    "stops",
+    "study",
     "bad_input",
     "repro",
     "registering",
