@@ -1,6 +1,7 @@
 """What a search costs and what it finds.
 
-    python benchmarks/tuning.py searches   16 trials on synthetic faces: in full, under ASHA, by TPE, one at a time
+    python benchmarks/tuning.py searches [NAME ...]
+                                           16 trials on synthetic faces: in full, under ASHA, by TPE, one at a time
     python benchmarks/tuning.py ferplus    FERPlus at 30 % noise: 16 trials, then published values and winner, 3 seeds
     python benchmarks/tuning.py tables     benchmarks/records/ -> docs/search.md
 
@@ -81,21 +82,21 @@ RESULTS, FIGURE = ROOT / "docs/search.md", ROOT / "docs/figures/search-best.png"
 COLORS = (BLUE, ORANGE, VERMILLION, GREEN, MUTED, INK)
 
 
-def main(what: str) -> None:
+def main(what: str, *names: str) -> None:
     """Measures, or makes the tables."""
     if what == "tables":
         RESULTS.write_text(page())
         write_png(best_so_far_figure(), FIGURE)
         return
     with kept(ROOT):
-        measure(what)
+        measure(what, *names)
 
 
-def measure(what: str) -> None:
+def measure(what: str, *names: str) -> None:
     """Searches, and trains with what was found."""
     if what == "searches":
-        for name, search in SEARCHES.items():
-            write_record(f"tuning-{name}", searched(SEARCH | search))
+        for name in names or SEARCHES:
+            write_record(f"tuning-{name}", searched(SEARCH | SEARCHES[name]))
         return
     write_record("tuning-ferplus", searched(NOISY_SEARCH))
     for seed in SEEDS:
@@ -250,6 +251,7 @@ values can be beaten, and no proof. ASHA stopped those after one epoch, which sa
 other work meanwhile, on which it hangs what ASHA stops. Seed 3 was trained later, at another commit."""
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in ("searches", "ferplus", "tables"):
+    what, names = sys.argv[1:2], sys.argv[2:]
+    if what not in (["searches"], ["ferplus"], ["tables"]) or not set(names) <= SEARCHES.keys():
         sys.exit(__doc__)
-    main(sys.argv[1])
+    main(*what, *names)

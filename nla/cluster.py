@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import psutil
 import ray
 from ray.exceptions import RayError
 
@@ -27,6 +28,9 @@ SHARE_OF_GPU = 0.125
 LOWER = "lower ray.cpus_per_trial, ray.gpus_per_trial or ray.workers_per_trial"
 WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 """Another process, that looks for nodes which a cloud takes back."""
+STARTS = 3
+LATE = "timed out during startup"
+"""In what Ray says of a node that was not up in time."""
 PRESTART = "RAY_prestart_worker_first_driver"
 """Processes for tasks to come; Ray Train asks for others, with an environment of its own."""
 
@@ -134,13 +138,14 @@ def started(cpus: int | None = None, *, dashboard: bool = False) -> Iterator[Non
     Args:
         dashboard: whether it has one. Ray Train asks it inside Ray Tune, and nothing else here does.
 
-    Its processes would ask the dashboard of whichever Ray they find here, were they not told of ours.
+    Its processes would ask the dashboard of whichever Ray they find here, were they not told of ours. Raises
+    TrainingError where they are not there in time.
     """
     port = _free_port()
     with _environment({API_SERVER: f"http://127.0.0.1:{port}", WATCHER: "0", PRESTART: "0"}):
         try:
             with _few_processes(dashboard):
-                ray.init(
+                _begin(
                     address="local",
                     num_cpus=cpus,
                     include_dashboard=dashboard,
@@ -152,6 +157,21 @@ def started(cpus: int | None = None, *, dashboard: bool = False) -> Iterator[Non
             yield
         finally:
             ray.shutdown()
+
+
+def _begin(**options: Any) -> None:
+    """`ray.init`, again where its node was not up in the 30 s that Ray gives it: a busy machine may need longer."""
+    before = psutil.Process().children()
+    for _ in range(STARTS):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:  # Ray has no narrower one for it
+            for process in [child for child in psutil.Process().children() if child not in before]:
+                process.kill()
+            if LATE not in str(error):
+                raise
+    raise TrainingError(f"Ray's processes did not start, in {STARTS} tries: wait until the machine is less busy")
 
 
 @contextlib.contextmanager

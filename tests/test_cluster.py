@@ -170,3 +170,39 @@ def test_a_ray_of_our_own_starts_what_it_needs_and_does_not_wait_for_another(ray
     done = run_python(PROCESSES.format(names=["gcs_server", "log_monitor.py", "dashboard.py"]), ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "4 True False False\nFalse\n", "the two others are the raylet and its agent for environments"
+
+
+LATE = """
+import psutil, ray
+from ray._private.node import Node
+from nla.cluster import connected
+from nla.config.ray import RayConfig
+
+begin, late = Node.__init__, {late}
+
+def begin_late(self, *args, **options):
+    begin(self, *args, **options)
+    if late:
+        raise Exception(late.pop())
+
+Node.__init__ = begin_late
+with connected(RayConfig()):
+    raylets = [child for child in psutil.Process().children() if child.name() == "raylet"]
+    print(len(raylets), ray.get(ray.remote(lambda: 7).remote()))
+"""
+BUSY = "The current node timed out during startup. This could happen because ..."
+
+
+@pytest.mark.slow
+def test_a_node_that_is_late_is_started_again(tmp_path: Path) -> None:
+    """Ray gives it 30 seconds. What the first try has left does not stay."""
+    done = run_python(LATE.format(late=[BUSY]), tmp_path)
+    assert (done.returncode, done.stdout) == (0, "1 7\n"), done.stderr
+
+
+@pytest.mark.slow
+def test_a_node_that_fails_is_told(tmp_path: Path) -> None:
+    done = run_python(LATE.format(late=["No room on the disk."]), tmp_path)
+    assert done.returncode == 1 and done.stderr.endswith("Exception: No room on the disk.\n")
+    done = run_python(LATE.format(late=[BUSY] * 3), tmp_path)
+    assert done.returncode == 1 and "wait until the machine is less busy" in done.stderr
