@@ -238,7 +238,7 @@ HEAD = (
 )
 INTRODUCTION = "Made by `python benchmarks/tuning.py tables` from `benchmarks/records/`."
 COST_TEXT = """16 trials of the loss's parameters and the learning rate on drawn faces, two side by side with a thread
-each but in the last row; accuracies on validation. *Time* goes from the first trial's start to the last epoch. *Beside
+each where nothing else is said; accuracies on validation. *Time* goes from the first trial's start to the last epoch. *Beside
 training* is what a trial's CPU does outside of epochs: starting, checkpoints, waiting for others to end."""
 FOUND_TEXT = """16 random trials of NAW's parameters under ASHA, each of up to four epochs, chosen by accuracy on the
 clean validation split; then published values and the best trial's, each trained for six epochs with seeds that the

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-PAGES = {"accuracy": "results", "performance": "performance", "on_ray": "ray"}
+PAGES = {"accuracy": "results", "performance": "performance", "on_ray": "ray", "tuning": "search"}
 
 
 @pytest.mark.parametrize(("module", "name"), PAGES.items())
