@@ -237,7 +237,7 @@ HEAD = (
     "| search | time | of full | epochs | trials an hour | a whole trial | beside training | best | the same in full |"
 )
 INTRODUCTION = "Made by `python benchmarks/tuning.py tables` from `benchmarks/records/`."
-COST_TEXT = """16 random trials of the loss's parameters and the learning rate on drawn faces, two side by side with a thread
+COST_TEXT = """16 trials of the loss's parameters and the learning rate on drawn faces, two side by side with a thread
 each where nothing else is said; accuracies on validation. *Time* goes from the first trial's start to the last epoch.
 *Beside training* is what a trial's CPU does outside of epochs: starting, checkpoints, waiting for others to end."""
 FOUND_TEXT = """16 random trials of NAW's parameters under ASHA, each of up to four epochs, chosen by accuracy on the
