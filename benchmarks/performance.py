@@ -304,12 +304,12 @@ look at each loss and the observer, and with deterministic kernels. *Ratio* is t
 left. `make check-performance` compares the loop at 48 px with this record in 20 seconds, and fails where it is below by
 what is no chance; beside other work it says nothing."""
 USUAL_TEXT = """The usual loop opens an image file a sample, decodes, resizes, flips, erases and normalises it on the
-CPU, makes a pass for the image and one for its mirror, and waits for the loss. Backbone (the published ResNet-18 at
-112 px), loss and batch of 32 are the same. Loading costs it little here: with this network two cores make some 30
-samples a second, and a core decodes hundreds. What is left is arithmetic: NLA's step reaches 0.67 of the measured peak
-at 112 px (below), the usual loop is a few hundredths behind, so a loop at the peak itself would be about 1.5 times as
-fast as the usual one. The factor of 3.5 that was wanted is not reached in float32 on this processor; whether faster
-arithmetic, bfloat16 on AMX or a GPU, gives it was not measured."""
+CPU, makes a pass for the image and one for its mirror, in float32, and waits for the loss. Backbone (the published
+ResNet-18 at 112 px), loss and batch of 32 are the same; NLA's loop computes in the precision under the table. Loading
+costs the usual loop little here: with this network two cores make some 30 samples a second, and a core decodes
+hundreds. What is left is arithmetic: NLA's step reaches 0.82 of the measured peak at 112 px (below), so a loop at the
+peak itself would be about 2.5 times as fast as the usual one. The factor of 3.5 that was wanted is out of reach of this
+processor; in float32, on one without bfloat16, the ratio was 1.03. Whether AMX or a GPU gives it was not measured."""
 NETWORKS_TEXT = """Operations are those of convolutions and matrix products, forward and backward, on both views; the
 peak is a product of 2048 x 2048 matrices in the same precision on the same threads, in turns with the steps."""
 SMALL_TEXT = """At 48 px and width 16 a step has little to compute for what it moves: BatchNorm, ReLU and additions,
