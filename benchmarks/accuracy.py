@@ -21,6 +21,7 @@ from typing import Any
 
 from records import RECORDS, ROOT, conditions, write_record
 from ruamel.yaml import YAML
+from users_files import kept
 
 from nla.config.base import flatten, read_params, section
 from nla.config.evaluate import EvaluateConfig
@@ -61,9 +62,10 @@ def main(what: str) -> None:
     if what == "tables":
         RESULTS.write_text(page())
         return
-    for name, changes in RUNS[what].items():
-        # The number of workers is no stage's parameter: DVC sees no change, and must be told to train.
-        write_record(name, run(changes, ["-f"] if what == "workers" else []))
+    with kept(ROOT):
+        for name, changes in RUNS[what].items():
+            # The number of workers is no stage's parameter: DVC sees no change, and must be told to train.
+            write_record(name, run(changes, ["-f"] if what == "workers" else []))
 
 
 def run(changes: dict[str, Any], again: list[str]) -> dict[str, Any]:

@@ -23,12 +23,10 @@ from typing import Any
 
 import torch
 from records import measured_here, write_record
-from step import ALONE, SETTINGS, Limit, Setting, job_of, precision, samples_of
+from step import SETTINGS, Limit, Setting, job_of, precision, samples_of
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from turns import Turn, compared, in_turns
-
-from nla.training.precision import use_bf16
 
 SIDE, PRODUCTS = 2048, 12
 ROUNDS = 5
@@ -67,7 +65,7 @@ def main(what: str) -> None:
     else:
         found = {"rows": efficiency({"networks": NETWORKS, "small": SMALL, "compiled": COMPILED}[what])}
     print(json.dumps(found, indent=1))
-    as_measured = {"threads": torch.get_num_threads(), "precision": precision(_limit(BASE, {}))}
+    as_measured = {"threads": torch.get_num_threads(), "precision": precision()}
     record = {"command": f"python benchmarks/compute.py {what}", **as_measured, **found}
     write_record(f"compute-{what}", record | measured_here())
 
@@ -90,7 +88,7 @@ def efficiency(cases: dict[str, tuple[Setting, dict[str, Any]]]) -> dict[str, An
 
 def peak() -> float:
     """Operations a second of a matrix product."""
-    a, b = torch.randn(2, SIDE, SIDE).to(torch.bfloat16 if use_bf16("auto", ALONE.device) else torch.float32)
+    a, b = torch.randn(2, SIDE, SIDE).to(torch.bfloat16 if precision() == "bf16" else torch.float32)
     a @ b
     started = time.perf_counter()
     for _ in range(PRODUCTS):

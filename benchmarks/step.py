@@ -147,7 +147,7 @@ def main(name: str) -> None:
         "model": job.model.model_dump(),
         "image": [setting.size, setting.size, setting.channels],
         "recipe": job.augment.recipe,
-        "precision": precision(limit),
+        "precision": precision(),
         "batch_size": setting.batch_size,
         "steps": setting.steps,
         "threads": torch.get_num_threads(),
@@ -156,9 +156,9 @@ def main(name: str) -> None:
     write_record(f"step-{name}", record | measured_here())
 
 
-def precision(limit: Limit) -> str:
-    """As `train.precision` names it."""
-    return "bf16" if limit.bf16 else "fp32"
+def precision() -> str:
+    """What `train.precision: auto` chooses here."""
+    return "bf16" if use_bf16("auto", ALONE.device) else "fp32"
 
 
 def around(setting: Setting) -> dict[str, float]:

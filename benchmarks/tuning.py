@@ -19,10 +19,10 @@ from itertools import accumulate
 from typing import Any
 
 import pyarrow.parquet as pq
-import torch
 from accuracy import SHORT, run, settings
 from matplotlib.figure import Figure
 from records import RECORDS, ROOT, conditions, read_record, write_record
+from step import precision
 from users_files import kept, take_committed
 
 from nla.config.base import read_params, section
@@ -40,7 +40,6 @@ from nla.evaluation.plots.style import (
     write_png,
 )
 from nla.machine import machine, versions
-from nla.training.precision import use_bf16
 from nla.tuning.importance import importance
 from nla.tuning.trials import METRICS, Trial
 
@@ -118,7 +117,7 @@ def searched(changes: dict[str, Any]) -> dict[str, Any]:
         "stage_seconds": stage,
         "search_seconds": max(row["seconds"] for row in rows),
         "searcher": changes.get("tune.searcher", "random"),
-        "precision": "bf16" if use_bf16("auto", torch.device("cpu")) else "fp32",
+        "precision": precision(),
         "trials": rows,
         "machine": machine(),
         "versions": versions(),
@@ -239,7 +238,10 @@ HEAD = (
 INTRODUCTION = "Made by `python benchmarks/tuning.py tables` from `benchmarks/records/`."
 COST_TEXT = """16 trials of the loss's parameters and the learning rate on drawn faces, two side by side with a thread
 each where nothing else is said; accuracies on validation. *Time* goes from the first trial's start to the last epoch.
-*Beside training* is what a trial's CPU does outside of epochs: starting, checkpoints, waiting for others to end."""
+*Beside training* is what a trial's CPU does outside of epochs: starting, checkpoints, waiting for others to end.
+
+The grace and the reduction of the first ASHA were chosen after an earlier search in full, of 8 epochs, had been seen
+(an epoch has 18 steps here, after few of which no trial is above chance). `params.yaml` has a grace of one epoch."""
 FOUND_TEXT = """16 random trials of NAW's parameters under ASHA, each of up to four epochs, chosen by accuracy on the
 clean validation split; then published values and the best trial's, each trained for six epochs with seeds that the
 search has not seen. The wrong labels are the same for all. *Importance* is that of PED-ANOVA over 16 trials of

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from face_files import write_tree
 from records import measured_here, write_record
-from step import SETTINGS, WARM, Limit, end_to_end, job_of, precision, samples_of
+from step import SETTINGS, WARM, end_to_end, job_of, precision, samples_of
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from turns import compared, in_turns, told
 
@@ -109,7 +109,7 @@ def main() -> None:
         "image": [SETTING.size, SETTING.size, SETTING.channels],
         "model": job.model.model_dump(),
         "batch_size": SETTING.batch_size,
-        "precision": precision(Limit(job, samples)),
+        "precision": precision(),
         "best": best,
         "against": results,
     }
