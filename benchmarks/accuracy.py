@@ -186,8 +186,8 @@ REFERENCE_TEXT = """No pretrained weights. Published from scratch: VGG13 83.85 (
 drawing), Barsoum et al. 2016, arXiv 1608.01041."""
 LOSSES_TEXT = """One seed and a short budget on two CPU cores, so no ranking of methods: a check that each loss trains,
 and what it costs. Same network, epochs, augmentation and start for all; NLA looks at two views an image, CE at one.
-The batch is the authors' 32, since `released` sums its consistency over it: with 128 that term outweighs the
-cross-entropy so far that a start from scratch never gets past giving all images one answer."""
+The batch is the authors' 32, over which `released` sums its consistency: that term then weighs many times the
+cross-entropy, which holds back a start from scratch, at 30 % for two epochs of four."""
 WORKERS_TEXT = """Synthetic faces. With BatchNorm frozen two workers end within 1e-5 of one
 (tests/training/test_workers.py); with BatchNorm as usual each worker normalises by its own half of the batch."""
 

@@ -3,6 +3,7 @@
 .runs/FINGERPRINT/lock         held while it trains: one training of the same thing at a time
 .runs/FINGERPRINT/mlflow.json  the MLflow run that its curves go to, by store
 .runs/FINGERPRINT/result/      the last checkpoint of a finished training
+.runs/FINGERPRINT/here/        checkpoints under way of a training without Ray
 .runs/FINGERPRINT/...          Ray's storage: checkpoints under way
 """
 
@@ -30,7 +31,7 @@ class Run:
     def __init__(self, root: Path, fingerprint: str) -> None:
         self.fingerprint = fingerprint
         self.folder = root / RUNS / fingerprint
-        self.result = self.folder / "result"
+        self.result, self.under_way = self.folder / "result", self.folder / "here"
 
     @contextlib.contextmanager
     def lock(self, say: Callable[[str], None]) -> Iterator[None]:

@@ -28,6 +28,7 @@ from nla.training.bar import training_bar
 from nla.training.checkpoint import read_progress
 from nla.training.distributed import absolute, forget, train_on
 from nla.training.export import export
+from nla.training.here import train_here
 from nla.training.job import Job, image_spec, training_sections
 from nla.training.loop import Split
 from nla.training.observer import Both, Recorder
@@ -113,19 +114,37 @@ def shown_data(params: Mapping[str, Any], info: TableInfo) -> dict[str, Any]:
 
 
 def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, uri: str) -> None:
-    """Trains on Ray under the eyes of MLflow; the run is closed whatever happens."""
+    """Trains under the eyes of MLflow; the run is closed whatever happens."""
     tracker = MlflowTracker(uri)
     run_id = tracker.start(plan.name, plan.params, plan.tags, run.recall_tracking(uri))
     run.remember_tracking(uri, run_id)
     with tracker.closing():
         for path, context in ((TRAIN, "training"), (VALID, "validation")):
             tracker.log_dataset(path, read_info(path), context)
-        with connected(ray) as cluster, training_bar(plan.job.train.epochs) as bar:
-            say(f"MLflow run {run_id}; full logs: {log_file()}, and Ray's in {cluster.logs}")
-            watch = Both(bar, Recorder(tracker.log_epoch))
-            with train_on(cluster, plan.job, plan.split, ray, storage, watch) as checkpoint:
-                run.keep(checkpoint)
+        line, recorder = f"MLflow run {run_id}; full logs: {log_file()}", Recorder(tracker.log_epoch)
+        if ray.here:
+            alone(plan, run, ray, line, recorder)
+        else:
+            on_ray(plan, run, ray, storage, line, recorder)
         tell(tracker, run)
+
+
+def alone(plan: Plan, run: Run, ray: RayConfig, line: str, recorder: Recorder) -> None:
+    """Trains in this process."""
+    say(line)
+    with (
+        training_bar(plan.job.train.epochs) as bar,
+        train_here(plan.job, plan.split, ray, run.under_way, Both(bar, recorder)) as checkpoint,
+    ):
+        run.keep(checkpoint)
+
+
+def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, recorder: Recorder) -> None:
+    """Trains on a cluster, or on a Ray of our own."""
+    with connected(ray) as cluster, training_bar(plan.job.train.epochs) as bar:
+        say(f"{line}, and Ray's in {cluster.logs}")
+        with train_on(cluster, plan.job, plan.split, ray, storage, Both(bar, recorder)) as checkpoint:
+            run.keep(checkpoint)
 
 
 def catch_up(plan: Plan, run: Run, uri: str) -> None:

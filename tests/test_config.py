@@ -114,7 +114,7 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         (DataConfig, {"noise": {"rate": 1.0}}, r"data\.noise\.rate: Input should be less than 1"),
         (DataConfig, {"noise": {"kind": "asymmetric", "rate": 0.3}}, r"data\.noise: asymmetric noise needs .*mapping"),
         (DataConfig, {"noise": 5}, r"data\.noise: .*NoiseConfig \(got 5\)"),
-        (RayConfig, {"num_workers": 0}, r"ray\.num_workers: there is one worker at least.* \(got 0\)"),
+        (RayConfig, {"num_workers": -1}, r"ray\.num_workers: give 0, or one worker at least.* \(got -1\)"),
         (RayConfig, {"num_workers": [4, 2]}, r"ray\.num_workers: .*no fewer at most than at least \(got \[4, 2\]\)"),
         *(
             (RayConfig, {"num_workers": wrong}, r"ray\.num_workers: give a whole number, or \[fewest, most\] \(got ")

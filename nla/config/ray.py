@@ -16,8 +16,10 @@ def _count_or_range(value: Any) -> int | tuple[int, int]:
     counts = [value, value] if type(value) is int else value
     if not isinstance(counts, list | tuple) or [type(count) for count in counts] != [int, int]:
         raise ValueError("give a whole number, or [fewest, most]")
+    if value == 0:
+        return 0
     if not 1 <= counts[0] <= counts[1]:
-        raise ValueError("there is one worker at least, and no fewer at most than at least")
+        raise ValueError("give 0, or one worker at least, and no fewer at most than at least")
     return counts[0] if counts[0] == counts[1] else (counts[0], counts[1])
 
 
@@ -30,7 +32,7 @@ class RayConfig(Section):
     """Of a running cluster; null takes RAY_ADDRESS, else starts Ray on this machine."""
     num_workers: Annotated[int | tuple[int, int], PlainValidator(_count_or_range)] = 1
     """Of one training. [fewest, most]: as many of them as find room, and on a cluster of others another number once
-    nodes go or come."""
+    nodes go or come. 0: the stage's own process trains, without Ray."""
     use_gpu: bool | None = None
     """null: a GPU a worker where the cluster has enough of them."""
     cpus_per_worker: Annotated[int, Field(ge=1)] | None = None
@@ -54,9 +56,15 @@ class RayConfig(Section):
     """Times that training goes on from its last checkpoint after a worker is lost."""
 
     @property
+    def here(self) -> bool:
+        """Whether the stage's own process trains."""
+        return self.num_workers == 0
+
+    @property
     def workers(self) -> tuple[int, int]:
         """(fewest, most) of one training."""
-        return self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers, self.num_workers)
+        fewest, most = self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers,) * 2
+        return max(fewest, 1), max(most, 1)
 
     def check_batch(self, batch_size: int) -> None:
         """Raises ConfigError where train.batch_size does not divide by each number of workers that there may be."""

@@ -306,7 +306,7 @@ def assert_refused(outcome: Outcome, *says: str) -> None:
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_training(prepared: Project, tmp_path: Path) -> None:
     project = prepared.copy(tmp_path / "project")
-    project.set({"train": {"lr": 1e30, "schedule": "constant"}})
+    project.set({"train": {"lr": 1e30, "schedule": "constant"}, "ray": {"num_workers": 0}})
     outcome = project.try_stage("train")
     assert_refused(outcome, "the loss is not finite at epoch 1, step 2", "lower train.lr", "train.grad_clip")
     assert not [out for out in stage_outs("train") if (project / out).exists()]

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def lab(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project for experiments, of two epochs each; they share the project's own MLflow store."""
+    """A project for experiments, of two epochs each, without Ray; they share the project's own MLflow store."""
     lab = prepared.copy(tmp_path_factory.mktemp("lab") / "project")
-    lab.set({"train": {"epochs": 2}})
+    lab.set({"train": {"epochs": 2}, "ray": {"num_workers": 0}})
     lab.commit("two epochs")
     return lab
 

@@ -182,6 +182,17 @@ def test_metrics_are_kept_though_mlflow_is_away(project: Project, tmp_path: Path
     assert copy.sha256("reports/metrics.json") == project.sha256("reports/metrics.json")
 
 
+def test_without_ray_the_same_is_trained(finished: Finished, prepared: Project, tmp_path: Path) -> None:
+    project = prepared.copy(tmp_path / "project")
+    project.set({"ray": {"num_workers": 0}})
+    printed = project.dvc("repro", "train")
+    assert "Ray" not in printed and f"epoch {EPOCHS:3d}/{EPOCHS}  loss " in printed
+    kept = ("models/model.safetensors", "models/last.safetensors", "models/positions.parquet")
+    assert project.sha256(*kept) == finished.project.sha256(*kept)
+    folder = project / ".runs" / project.read_json("run.json")["fingerprint"]
+    assert {path.name for path in folder.iterdir()} == {"lock", "mlflow.json", "result"}
+
+
 def test_nothing_is_pickled(project: Project) -> None:
     """Neither by name nor by content: a pickle starts with its protocol, and a zip file may hold one."""
     kept = [path for folder in ("models", "reports", "mlruns") for path in (project / folder).rglob("*")]

@@ -27,7 +27,9 @@ from nla.tuning.watch import History, Watcher
 
 EPOCHS = 3
 SPACE = {"loss": {"lam": {"uniform": [0.3, 0.7]}, "slope": {"uniform": [0.0, 30.0]}}}
-RAY = RayConfig(use_gpu=False)
+SIDE_BY_SIDE = RayConfig(use_gpu=False)
+RAY = SIDE_BY_SIDE.model_copy(update={"max_concurrent_trials": 1})
+"""In one process, which takes longer to import than to train a trial."""
 
 
 class Counts:

@@ -17,7 +17,7 @@ import pyarrow.fs as pa_fs
 import pytest
 from moto.server import ThreadedMotoServer
 from patience import PATIENCE
-from sweep_parts import EPOCHS, RAY, Counts, run, settings
+from sweep_parts import EPOCHS, SIDE_BY_SIDE, Counts, run, settings
 
 from nla.cluster import Cluster
 from nla.config.ray import RayConfig
@@ -143,12 +143,11 @@ def test_a_time_budget_ends_a_search_and_a_larger_one_goes_on(
 @pytest.mark.parametrize("searcher", ["random", "optuna"])
 def test_the_limit_of_the_present_call_holds(tmp_path: Path, ray_cluster: Cluster, split: Split, searcher: str) -> None:
     epochs = 30  # so long that a second process is there before the first trial ends
-    one, free = (RAY.model_copy(update={"max_concurrent_trials": limit}) for limit in (1, None))
     impatient, whole = Impatient(2), settings(3, searcher=searcher, epochs=epochs)
     limited = whole.model_copy(update={"time_budget": 1.0})
-    run(ray_cluster, split, tmp_path, limited, one, watcher=impatient, now=impatient.now, epochs=epochs)
+    run(ray_cluster, split, tmp_path, limited, watcher=impatient, now=impatient.now, epochs=epochs)
     assert impatient.side_by_side == 1
-    found, counts = run(ray_cluster, split, tmp_path, whole, free, epochs=epochs)
+    found, counts = run(ray_cluster, split, tmp_path, whole, SIDE_BY_SIDE, epochs=epochs)
     assert [trial.status for trial in found] == ["finished"] * 3 and counts.side_by_side == 2
 
 
@@ -204,14 +203,14 @@ def test_pbt_stays_within_the_space(tmp_path: Path, ray_cluster: Cluster, split:
     }
     space = {"loss": loss}
     config = settings(4, scheduler="pbt", space=space, epochs=8)
-    found, _ = run(ray_cluster, split, tmp_path, config, epochs=8)
+    found, _ = run(ray_cluster, split, tmp_path, config, SIDE_BY_SIDE, epochs=8)
     assert [trial.status for trial in found] == ["finished"] * 4
     assert all(each.holds(trial.values[name]) for trial in found for name, each in config.distributions.items())
     assert all(len(trial.history) == 8 and len(trial.own) == 1 for trial in found)
 
 
 def test_trials_wait_for_their_turn(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
-    _, counts = run(ray_cluster, split, tmp_path, settings(2), RAY.model_copy(update={"max_concurrent_trials": 1}))
+    _, counts = run(ray_cluster, split, tmp_path, settings(2))
     one, two = counts.starts
     assert counts.epochs == [(one, 1), (one, 2), (one, 3), (two, 1), (two, 2), (two, 3)]
 
@@ -251,7 +250,7 @@ class KillsATrial(Counts):
 
 def test_trials_outlive_their_processes(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     killer = KillsATrial()
-    found, _ = run(ray_cluster, split, tmp_path, settings(2, epochs=40), watcher=killer, epochs=40)
+    found, _ = run(ray_cluster, split, tmp_path, settings(2, epochs=40), SIDE_BY_SIDE, watcher=killer, epochs=40)
     assert killer.killed
     assert [trial.status for trial in found] == ["finished"] * 2
     assert all([int(row["epoch"]) for row in trial.history] == list(range(1, 41)) for trial in found)
@@ -261,11 +260,11 @@ def test_trials_outlive_their_processes(tmp_path: Path, ray_cluster: Cluster, sp
 
 def test_several_workers_train_a_trial_together(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     ray = RayConfig(use_gpu=False, workers_per_trial=2)
-    found, counts = run(ray_cluster, split, tmp_path, settings(2), ray)
-    assert [trial.status for trial in found] == ["finished"] * 2
+    found, counts = run(ray_cluster, split, tmp_path, settings(1), ray)
+    assert [trial.status for trial in found] == ["finished"]
     assert all([int(row["epoch"]) for row in trial.history] == [1, 2, 3] for trial in found)
     assert sorted(counts.epochs) == sorted((trial.id, epoch) for trial in found for epoch in (1, 2, 3))
-    again, counts = run(ray_cluster, split, tmp_path, settings(2), ray)
+    again, counts = run(ray_cluster, split, tmp_path, settings(1), ray)
     assert [trial.history for trial in again] == [trial.history for trial in found] and not counts.epochs
     with pytest.raises(ConfigError, match=r"pbt needs ray\.workers_per_trial 1"):
         run(ray_cluster, split, tmp_path, settings(3, scheduler="pbt"), ray)
@@ -274,7 +273,7 @@ def test_several_workers_train_a_trial_together(tmp_path: Path, ray_cluster: Clu
     with pytest.raises(TrainingError, match=r"no room for 4 workers: lower ray\."):
         run(ray_cluster, split, tmp_path, settings(3), RayConfig(use_gpu=False, workers_per_trial=4))
     with pytest.raises(ConfigError, match=r"workers_per_trial was 1 where it is more"):
-        run(ray_cluster, split, tmp_path, settings(2))
+        run(ray_cluster, split, tmp_path, settings(1))
 
 
 @pytest.fixture
