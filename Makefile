@@ -1,4 +1,4 @@
-# make setup | repro | test | check-performance | ui | lint | lock | clean
+# make setup | repro | test | test-thorough | check-performance | ui | lint | lock | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: setup repro test check-performance lint ui lock clean
+.PHONY: setup repro test test-thorough check-performance lint ui lock clean
 .DEFAULT_GOAL := repro
 
 setup: $(VENV)/.ready
@@ -25,9 +25,14 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 repro: setup          ## from raw faces to a registered model
 	dvc repro
 
+# three at a time: half of the time the tests wait for processes to start
+PYTEST := python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
 test: setup lint
-	@# three at a time: half of the time the tests wait for processes to start
-	python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not thorough"
+
+test-thorough: setup  ## the rest of the tests: nodes that die, and second ways to what `test` shows
+	$(PYTEST) -m thorough
 
 check-performance: setup  ## the training loop against its limit, as a ratio, in 20 seconds
 	python benchmarks/check.py

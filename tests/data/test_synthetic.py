@@ -231,6 +231,8 @@ def test_hard_enough_to_mean_something() -> None:
         np.stack([decode(i["bytes"]).ravel() for i in t["image"].to_pylist()]).astype(np.float32) / 255 - 0.5
         for t in (train, test)
     )
-    # Fitted to convergence (else scikit-learn warns, which is an error here); C is near the best for the test split.
-    model = LogisticRegression(C=0.1, max_iter=1000, class_weight="balanced").fit(x, train["label"].to_numpy())
+    # Fitted to convergence (else scikit-learn warns, which is an error here), with the default tol of 1e-4 in twice the
+    # time to the same accuracy; C is near the best for the test split.
+    model = LogisticRegression(C=0.1, max_iter=1000, tol=1e-3, class_weight="balanced")
+    model.fit(x, train["label"].to_numpy())
     assert 0.35 < model.score(x_test, labels) <= 0.6  # chance is 0.125: less than the lower bound is a bad fit

@@ -15,7 +15,7 @@ from mlflow_parts import free_port
 from patience import PATIENCE
 from tiny_project import Project, user_environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 RAY = Path(sys.executable).with_name("ray")
 ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")  # 127.0.0.1 Ray takes for the machine's own
 TOKEN = "b" * 64  # authentication stays on

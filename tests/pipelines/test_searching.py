@@ -142,6 +142,7 @@ def test_where_all_trials_fail_the_table_and_the_reasons_are_there(prepared: Pro
     assert not (project / "best.yaml").exists()
 
 
+@pytest.mark.thorough
 def test_more_failed_trials_than_allowed_fail_the_search(prepared: Project, tmp_path: Path) -> None:
     project = failing(prepared, tmp_path, 0.003, 1e38, max_failed=0)
     done = project.try_stage("tune")

@@ -161,6 +161,7 @@ def test_memory_layout(channels_last: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # PyTorch of itself
+@pytest.mark.thorough
 def test_compiled_is_the_same(tiny_samples: MakeSamples, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BLOCKS, "resnet18", (1, 1, 1, 1))  # half as long to compile
     plain, compiled = (learner_of(compile=choice) for choice in (False, True))

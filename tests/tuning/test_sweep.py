@@ -38,7 +38,12 @@ def numbers(trials: list[Trial]) -> list[int]:
     return [trial.number for trial in trials]
 
 
-@pytest.mark.parametrize("searcher", ["random", "optuna", "gp"])
+ANOTHER = pytest.mark.thorough
+
+
+@pytest.mark.parametrize(
+    "searcher", ["random", pytest.param("optuna", marks=ANOTHER), pytest.param("gp", marks=ANOTHER)]
+)
 def test_a_search_ends_is_handed_over_and_extended(
     tmp_path: Path, ray_cluster: Cluster, split: Split, searcher: str
 ) -> None:
@@ -79,7 +84,7 @@ def tear(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("state", ["none", "tuner torn"])
+@pytest.mark.parametrize("state", ["none", pytest.param("tuner torn", marks=ANOTHER)])
 def test_a_search_that_was_killed_before_ray_kept_it_begins_anew(
     tmp_path: Path, ray_cluster: Cluster, split: Split, state: str
 ) -> None:
@@ -96,6 +101,7 @@ def test_a_search_that_was_killed_before_ray_kept_it_begins_anew(
     assert len(counts.epochs) == 2 * EPOCHS and not counts.before
 
 
+@pytest.mark.thorough
 def test_a_state_that_was_not_written_to_its_end_is_that_of_the_call_before(
     tmp_path: Path, ray_cluster: Cluster, split: Split
 ) -> None:
@@ -140,7 +146,7 @@ def test_a_time_budget_ends_a_search_and_a_larger_one_goes_on(
     assert len(counts.epochs) < 32, "they go on from their last epochs"
 
 
-@pytest.mark.parametrize("searcher", ["random", "optuna"])
+@pytest.mark.parametrize("searcher", [pytest.param("random", marks=ANOTHER), "optuna"])
 def test_the_limit_of_the_present_call_holds(tmp_path: Path, ray_cluster: Cluster, split: Split, searcher: str) -> None:
     epochs = 30  # so long that a second process is there before the first trial ends
     impatient, whole = Impatient(2), settings(3, searcher=searcher, epochs=epochs)
@@ -161,6 +167,7 @@ def test_the_reason_of_a_stop_is_the_one_that_it_had(tmp_path: Path, ray_cluster
     assert len(trial.history) < 6
 
 
+@pytest.mark.thorough
 def test_a_trial_that_breaks_is_told_and_the_search_goes_on(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     """By an error that nobody foresaw: one image of 16 px is one value a channel in the last stage."""
     space = {"train": {"batch_size": {"grid": [16, 1]}}}
@@ -190,6 +197,7 @@ def test_asha_stops_trials(tmp_path: Path, ray_cluster: Cluster, split: Split) -
     assert [trial for trial in found if trial.status == "finished"]
 
 
+@pytest.mark.thorough
 def test_median_stopping_runs(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     found, _ = run(ray_cluster, split, tmp_path, settings(3, scheduler="median"))
     assert len(found) == 3 and all(trial.history for trial in found)
@@ -221,6 +229,7 @@ def test_a_trial_without_room_is_told(ray_cluster: Cluster, split: Split, ray: d
         run(ray_cluster, split, tmp_path, settings(1), RayConfig(**ray))
 
 
+@pytest.mark.thorough
 def test_a_front_of_two_metrics(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     found, _ = run(ray_cluster, split, tmp_path, settings(2, objective="both", searcher="optuna"))
     assert all(trial.score("both") > 0 for trial in found)
@@ -228,6 +237,7 @@ def test_a_front_of_two_metrics(tmp_path: Path, ray_cluster: Cluster, split: Spl
     assert [trial.id for trial in more[:2]] == [trial.id for trial in found] and len(more) == 3
 
 
+@pytest.mark.thorough
 def test_a_grid_is_gone_through(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     space = {"loss": {"lam": {"grid": [0.4, 0.5]}}}
     found, _ = run(ray_cluster, split, tmp_path, settings(1, space=space))
@@ -258,6 +268,7 @@ def test_trials_outlive_their_processes(tmp_path: Path, ray_cluster: Cluster, sp
     assert twice <= 2, "they go on from their last epochs"
 
 
+@pytest.mark.thorough
 def test_several_workers_train_a_trial_together(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     ray = RayConfig(use_gpu=False, workers_per_trial=2)
     found, counts = run(ray_cluster, split, tmp_path, settings(1), ray)
