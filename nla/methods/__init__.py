@@ -1,4 +1,4 @@
-"""Training methods by name: NLA and its rivals in one harness. One file a method, one line here."""
+"""Training methods by name: NLA, `plus` beyond it, and rivals in one harness. One file a method, one line here."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from nla.methods.elr import EarlyLearning
 from nla.methods.ldam import LabelDistributionAwareMargin
 from nla.methods.mixup import Mixup
 from nla.methods.nla import NLA
+from nla.methods.plus import Plus
 from nla.methods.rul import RelativeUncertainty
 from nla.methods.scn import SelfCure
 
@@ -57,6 +58,7 @@ def strategy(method: Callable[..., Method]) -> Entry:
 
 METHODS: dict[str, Entry] = {
     "nla": strategy(NLA),
+    "plus": strategy(Plus),
     "ce": plain(CrossEntropyLoss),
     "label_smoothing": plain(LabelSmoothingLoss),
     "focal": plain(FocalLoss),

@@ -60,7 +60,7 @@ def test_options_have_published_values_of_plain_types(name: str) -> None:
     ("config", "message"),
     [
         ({"name": "elrr"}, "loss.name: unknown method 'elrr': did you mean 'elr'?"),
-        ({"name": "xyzzy"}, "unknown method 'xyzzy': valid are nla, ce,"),
+        ({"name": "xyzzy"}, "unknown method 'xyzzy': valid are nla, plus, ce,"),
         ({"name": "elr", "options": {"betta": 0.5}}, "elr has no option 'betta': did you mean 'beta'?"),
         ({"name": "ce", "options": {"q": 1}}, "ce has no option 'q': valid are none"),
         ({"name": "nla", "options": {"lam": 0.3}}, "nla has no option 'lam'"),

@@ -1,0 +1,74 @@
+"""NLA plus: both views classified, targets and weights from a running mean of what was predicted on each sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nla.losses.consistency import jensen_shannon
+from nla.losses.counts import occupied
+from nla.losses.plus import ambiguity, doubt, margin, mixed_target, running_mean, trust
+from nla.losses.targets import cross_entropy
+from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.models.classifier import Classifier
+
+
+class Plus(Method):
+    """The project's own method; `nla.losses.plus` has its formula.
+
+    Args:
+        setting: the training that it takes part in.
+        boost: how much more a sample counts that is as ambiguous as can be, at or above 0.
+        deviation: s, of the ambiguity, above 0.
+        doubt_deviation: s', of the doubt, above 0.
+        beta: momentum of the running mean, in [0, 1).
+        slope: of the trust in it over the training, at or above 0.
+        tau: strength of the logit adjustment, at or above 0.
+        lam: weight of the consistency of both views, at or above 0.
+    """
+
+    memory_MC: Tensor
+    """Of each of the M training samples, up to the factor 1 - beta^visits."""
+    shift_C: Tensor
+
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        boost: float = 1.0,
+        deviation: float = 0.4,
+        doubt_deviation: float = 0.4,
+        beta: float = 0.7,
+        slope: float = 3.0,
+        tau: float = 0.5,
+        lam: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if not min(boost, slope, tau, lam) >= 0:
+            raise ValueError(f"plus needs boost, slope, tau and lam >= 0, not {boost}, {slope}, {tau} and {lam}")
+        if not (min(deviation, doubt_deviation) > 0 and 0 <= beta < 1):
+            raise ValueError(
+                f"plus needs deviations above 0 and beta in [0, 1), not {deviation}, {doubt_deviation} and {beta}"
+            )
+        self.boost, self.deviation, self.doubt_deviation = boost, deviation, doubt_deviation
+        self.beta, self.slope, self.lam, self.gather = beta, slope, lam, setting.gather
+        n_C = occupied(setting.class_counts)
+        self.register_buffer("shift_C", tau * (n_C / n_C.sum()).log(), persistent=False)
+        self.register_buffer("memory_MC", torch.zeros(len(setting.label_N), setting.num_classes))
+
+    def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
+        first_NC, second_NC = network(batch.images_NHWC, mirrored=True).float().chunk(2)
+        views = (first_NC + self.shift_C, second_NC + self.shift_C)
+        mean_NC = self._remember(batch.index_N, torch.stack(views).softmax(dim=2).mean(dim=0))
+        margin_N, trusted = margin(mean_NC, batch.target), trust(batch.progress, self.slope)
+        q_NC = mixed_target(batch.target, mean_NC, trusted * doubt(margin_N, self.doubt_deviation))
+        weight_N = 1 + self.boost * trusted * ambiguity(margin_N, self.deviation)
+        classification_N = (cross_entropy(views[0], q_NC) + cross_entropy(views[1], q_NC)) / 2
+        consistency = jensen_shannon(first_NC, second_NC).mean()
+        return Outcome((weight_N * classification_N).mean() + self.lam * consistency, first_NC)
+
+    def _remember(self, index_N: Tensor, p_NC: Tensor) -> Tensor:
+        """The samples' running means with these predictions in them, each of sum 1."""
+        memory_NC = running_mean(self.memory_MC[index_N], p_NC, self.beta)
+        self.memory_MC[self.gather(index_N)] = self.gather(memory_NC)  # the next epoch deals samples out anew
+        return memory_NC / memory_NC.sum(dim=1, keepdim=True)

@@ -1,0 +1,84 @@
+"""NLA plus against its formula, written out in NumPy over several steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from method_parts import minibatch, setting, small_network
+from method_reference import softmax
+
+from nla.methods.plus import Plus
+
+
+def kl(p: np.ndarray, q: np.ndarray) -> float:
+    return float((p * np.log(p / q)).sum())
+
+
+def test_three_steps_against_the_formula() -> None:
+    """By loops; index 3 is seen three times, index 1 twice, index 0 once, the others never."""
+    labels = [0, 1, 2, 0, 0]
+    k, s, doubt_s, beta, slope, tau, lam = 0.8, 0.3, 0.5, 0.6, 2.0, 0.7, 0.4
+    options = {"boost": k, "deviation": s, "doubt_deviation": doubt_s, "beta": beta, "slope": slope, "tau": tau}
+    network, method = small_network(), Plus(setting(labels=labels), lam=lam, **options)
+    prior = np.array([3, 1, 1]) / 5
+    memory = np.zeros((5, 3))
+    doubtful = 0
+    for progress, indices in ((0.0, [3, 0]), (0.5, [3, 1]), (0.9, [1, 3])):
+        batch = minibatch(indices, progress)
+        network.train()
+        outcome = method(network, batch)
+        with torch.no_grad():
+            views = network(batch.images_NHWC, mirrored=True).double().numpy()
+        first, second = views[: len(indices)], views[len(indices) :]
+        trusted, loss = 1 - np.exp(-slope * progress), 0.0
+        for i, label in enumerate(batch.target.tolist()):
+            p, p2 = softmax(np.stack([first[i], second[i]]) + tau * np.log(prior))
+            memory[indices[i]] = beta * memory[indices[i]] + (1 - beta) * (p + p2) / 2
+            m = memory[indices[i]] / memory[indices[i]].sum()
+            a = m[label] - max(m[c] for c in range(3) if c != label)
+            doubtful += a < 0
+            d = 1 - np.exp(-(min(a, 0) ** 2) / (2 * doubt_s**2))
+            q = (1 - trusted * d) * np.eye(3)[label] + trusted * d * m
+            weight = 1 + k * trusted * np.exp(-(a**2) / (2 * s**2))
+            plain, plain2 = softmax(np.stack([first[i], second[i]]))
+            middle = (plain + plain2) / 2
+            jsd = (kl(plain, middle) + kl(plain2, middle)) / 2
+            loss += (weight * (-(q * np.log(p)).sum() - (q * np.log(p2)).sum()) / 2 + lam * jsd) / len(indices)
+        np.testing.assert_allclose(outcome.loss.item(), loss, rtol=1e-4)
+        np.testing.assert_allclose(method.memory_MC, memory, atol=1e-5)
+        np.testing.assert_allclose(outcome.logits_NC.detach(), first, atol=1e-4)
+    assert doubtful, "a label that loses is among them"
+    assert not method.memory_MC[[2, 4]].any()
+
+
+def test_at_the_start_it_is_cross_entropy_of_both_views() -> None:
+    network, method = small_network(), Plus(setting(), boost=5.0, tau=0.0, lam=0.0)
+    batch = minibatch(range(4), progress=0.0)
+    logits = network(batch.images_NHWC, mirrored=True)
+    both = torch.nn.functional.cross_entropy(logits, batch.target.repeat(2))
+    torch.testing.assert_close(method(network, batch).loss, both, rtol=1e-4, atol=1e-5)
+
+
+def test_it_learns_from_votes() -> None:
+    network, method = small_network(), Plus(setting())
+    batch = minibatch(range(4), progress=0.5)
+    q_NC = torch.nn.functional.one_hot(batch.target, 3) * 0.7 + 0.1
+    assert method(network, batch._replace(target=q_NC)).loss.isfinite()
+
+
+def test_finite_where_predictions_are_sure() -> None:
+    network, method = small_network(), Plus(setting())
+    with torch.no_grad():
+        network.backbone.fc.bias.copy_(torch.tensor([0.0, 300.0, 0.0]))
+    for _ in range(2):
+        loss = method(network, minibatch([0, 1], progress=0.9)).loss
+        loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("options", [{"boost": -1.0}, {"beta": 1.0}, {"deviation": 0.0}, {"doubt_deviation": 0.0}])
+def test_values_out_of_range_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="plus needs"):
+        Plus(setting(), **options)
