@@ -5,7 +5,7 @@
     python benchmarks/accuracy.py fast          and in 8 minutes
     python benchmarks/accuracy.py losses        FERPlus: CE, `released` and `paper` at 0 and 30 % symmetric noise
     python benchmarks/accuracy.py workers       synthetic faces: 1 worker and 2
-    python benchmarks/accuracy.py tables        benchmarks/records/*.json -> docs/results.md
+    python benchmarks/accuracy.py tables        benchmarks/records/*.json, studies/*/results.json -> docs/results.md
 
 FERPlus needs fer2013.csv and fer2013new.csv in data/raw/ferplus. Each run is a `dvc exp run`, so that a second call
 takes what is there from the run cache; its seconds are those of the training that made it.
@@ -26,6 +26,7 @@ from users_files import kept
 from nla.config.base import flatten, read_params, section
 from nla.config.evaluate import EvaluateConfig
 from nla.machine import machine, versions
+from nla.study.tables import comparison_table, figures_table
 
 RESULTS = ROOT / "docs/results.md"
 FERPLUS = {"data.source": "ferplus"}
@@ -120,7 +121,23 @@ def page() -> str:
     for title, text, names in sections:
         rows = {name: records[stem] for name, stem in names.items() if stem in records}
         parts += ["", f"## {title}", "", text, "", *table(rows)] if rows else []
+    for path in sorted(ROOT.glob("studies/*/results.json")):
+        parts += ["", *study(path.parent.name, json.loads(path.read_text()))]
     return "\n".join(parts) + "\n"
+
+
+def study(name: str, results: dict[str, Any]) -> list[str]:
+    """What each method of a study reached, and against whom; its own page says more."""
+    parts = [f"## Methods side by side: {name}", "", STUDY_TEXT.format(name=name)]
+    for title, condition in results["conditions"].items():
+        tables = [*figures_table(condition), "", *comparison_table(condition, results["reference"])]
+        parts += ["", f"### {title}", "", *tables, "", _made_by(condition)]
+    return parts
+
+
+def _made_by(condition: dict[str, Any]) -> str:
+    places, commits = (condition["made_by"][key] for key in ("places", "commits"))
+    return f"Seeds {', '.join(map(str, condition['seeds']))}. {'. '.join(places)}. Code: {', '.join(commits)}."
 
 
 def table(rows: dict[str, dict[str, Any]]) -> list[str]:
@@ -190,6 +207,8 @@ The batch is the authors' 32, over which `released` sums its consistency: that t
 cross-entropy, which holds back a start from scratch, at 30 % for two epochs of four."""
 WORKERS_TEXT = """Synthetic faces. With BatchNorm frozen two workers end within 1e-5 of one
 (tests/training/test_workers.py); with BatchNorm as usual each worker normalises by its own half of the batch."""
+STUDY_TEXT = """`dvc repro` in [studies/{name}](../studies/{name}/README.md), which has figures, what columns mean and a
+record of each training. Mean ± standard deviation over seeds, on test, in percent; differences in points."""
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in (*RUNS, "tables"):

@@ -26,6 +26,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper": {"loss": {"name": "nla", "variant": "paper"}, "recipe": "affine"},
     "released, summed": {"loss": {"name": "nla", "variant": "released"}, "lr": 0.01},
     "elr, a memory of each sample": {"loss": {"name": "elr"}, "recipe": "affine"},
+    "plus, a memory of both views": {"loss": {"name": "plus"}, "recipe": "affine"},
     "ldam, weights from epoch 2": {"loss": {"name": "ldam", "options": {"defer": 0.5}}},
     "co_teaching, small losses of all": {"loss": {"name": "co_teaching", "options": {"forget_rate": 0.5, "ramp": 0.5}}},
     "scn, ranks and new labels of all": {
