@@ -26,7 +26,7 @@ from users_files import kept
 from nla.config.base import flatten, read_params, section
 from nla.config.evaluate import EvaluateConfig
 from nla.machine import machine, versions
-from nla.study.tables import comparison_table, figures_table
+from nla.study.tables import comparison_table, conditions_of, figures_table
 
 RESULTS = ROOT / "docs/results.md"
 FERPLUS = {"data.source": "ferplus"}
@@ -131,13 +131,8 @@ def study(name: str, results: dict[str, Any]) -> list[str]:
     parts = [f"## Methods side by side: {name}", "", STUDY_TEXT.format(name=name)]
     for title, condition in results["conditions"].items():
         tables = [*figures_table(condition), "", *comparison_table(condition, results["reference"])]
-        parts += ["", f"### {title}", "", *tables, "", _made_by(condition)]
+        parts += ["", f"### {title}", "", *tables, "", *conditions_of(condition, name)]
     return parts
-
-
-def _made_by(condition: dict[str, Any]) -> str:
-    places, commits = (condition["made_by"][key] for key in ("places", "commits"))
-    return f"Seeds {', '.join(map(str, condition['seeds']))}. {'. '.join(places)}. Code: {', '.join(commits)}."
 
 
 def table(rows: dict[str, dict[str, Any]]) -> list[str]:
@@ -193,22 +188,24 @@ HEAD = (
     "views",
     "minutes",
 )
-INTRODUCTION = """Made by `python benchmarks/accuracy.py tables` from `benchmarks/records/`. The checkpoint is chosen on
-validation, and the test split selects nothing. FERPlus is the real one (35,887 rows), with 8 classes, validation and
-test by the official majority rule (3,199 and 3,153 rows, labels clean). Accuracies are those of the epoch that
-validation chose. Predictions are averaged over *views*: 2 are an image and its mirror, 10 the same moved by
-`evaluate.shift` pixels to each side too. Intervals are bootstrap intervals over test images, so they say nothing about
-other seeds."""
+INTRODUCTION = """Made by `python benchmarks/accuracy.py tables` from `benchmarks/records/` and `studies/*/results.json`.
+The checkpoint is chosen on validation, and the test split selects nothing. FERPlus is the real one (35,887 rows), with
+8 classes, validation and test by the official majority rule (3,199 and 3,153 rows, labels clean). Accuracies are those
+of the epoch that validation chose. Predictions are averaged over *views*: 2 are an image and its mirror, 10 the same
+moved by `evaluate.shift` pixels to each side too. Intervals are bootstrap intervals over test images, so they say
+nothing about other seeds."""
 REFERENCE_TEXT = """No pretrained weights. Published from scratch: VGG13 83.85 (majority) and 84.99 (probabilistic label
 drawing), Barsoum et al. 2016, arXiv 1608.01041."""
 LOSSES_TEXT = """One seed and a short budget on two CPU cores, so no ranking of methods: a check that each loss trains,
 and what it costs. Same network, epochs, augmentation and start for all; NLA looks at two views an image, CE at one.
 The batch is the authors' 32, over which `released` sums its consistency: that term then weighs many times the
-cross-entropy, which holds back a start from scratch, at 30 % for two epochs of four."""
+cross-entropy, which holds back a start from scratch."""
 WORKERS_TEXT = """Synthetic faces. With BatchNorm frozen two workers end within 1e-5 of one
 (tests/training/test_workers.py); with BatchNorm as usual each worker normalises by its own half of the batch."""
-STUDY_TEXT = """`dvc repro` in [studies/{name}](../studies/{name}/README.md), which has figures, what columns mean and a
-record of each training. Mean ± standard deviation over seeds, on test, in percent; differences in points."""
+STUDY_TEXT = """Mean ± standard deviation over seeds, on test, in percent; differences in points with their 95 %
+interval, and p corrected by Holm. Bold: above the best rival, and so is the interval. `plus` was set up on the
+validation split of this very data, its rivals have their published values ([how](methods.md#plus)). Figures, and a
+record of each training: [studies/{name}](../studies/{name}/README.md)."""
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in (*RUNS, "tables"):

@@ -132,11 +132,8 @@ def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, uri: str) 
 def alone(plan: Plan, run: Run, ray: RayConfig, line: str, recorder: Recorder) -> None:
     """Trains in this process."""
     say(line)
-    with (
-        training_bar(plan.job.train.epochs) as bar,
-        train_here(plan.job, plan.split, ray, run.under_way, Both(bar, recorder)) as checkpoint,
-    ):
-        run.keep(checkpoint)
+    with training_bar(plan.job.train.epochs) as bar:
+        run.keep(train_here(plan.job, plan.split, ray, run.under_way, Both(bar, recorder)))
 
 
 def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, recorder: Recorder) -> None:

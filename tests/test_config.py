@@ -114,6 +114,7 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         (DataConfig, {"noise": {"rate": 1.0}}, r"data\.noise\.rate: Input should be less than 1"),
         (DataConfig, {"noise": {"kind": "asymmetric", "rate": 0.3}}, r"data\.noise: asymmetric noise needs .*mapping"),
         (DataConfig, {"noise": 5}, r"data\.noise: .*NoiseConfig \(got 5\)"),
+        (RayConfig, {"num_workers": [0, 2]}, r"ray\.num_workers: give 0, or one worker at least.* \(got \[0, 2\]\)"),
         (RayConfig, {"num_workers": -1}, r"ray\.num_workers: give 0, or one worker at least.* \(got -1\)"),
         (RayConfig, {"num_workers": [4, 2]}, r"ray\.num_workers: .*no fewer at most than at least \(got \[4, 2\]\)"),
         *(
@@ -194,6 +195,9 @@ def test_the_batch_divides_among_every_number_of_workers_there_may_be(tmp_path: 
     of.check_batch(24)
     with pytest.raises(ConfigError, match=r"train\.batch_size: 64 does not divide among 3 workers: change it or ray\."):
         of.check_batch(64)
+    here = RayConfig(num_workers=0)
+    assert here.here and here.workers == (1, 1) and not of.here
+    here.check_batch(7)
     for one in (3, [3, 3]):
         assert RayConfig(num_workers=one).workers == (3, 3)
         with pytest.raises(ConfigError, match="64 does not divide among 3 workers"):

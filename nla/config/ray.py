@@ -32,7 +32,8 @@ class RayConfig(Section):
     """Of a running cluster; null takes RAY_ADDRESS, else starts Ray on this machine."""
     num_workers: Annotated[int | tuple[int, int], PlainValidator(_count_or_range)] = 1
     """Of one training. [fewest, most]: as many of them as find room, and on a cluster of others another number once
-    nodes go or come. 0: the stage's own process trains, without Ray."""
+    nodes go or come. 0: the stage's own process trains, and of this section only use_gpu, cpus_per_worker and
+    images_in_memory count for it; its epochs under way are not those of Ray's workers."""
     use_gpu: bool | None = None
     """null: a GPU a worker where the cluster has enough of them."""
     cpus_per_worker: Annotated[int, Field(ge=1)] | None = None

@@ -15,7 +15,7 @@ from nla.losses.logit_adjustment import LogitAdjustedLoss
 from nla.losses.mixup import mixed_cross_entropy
 from nla.losses.naw import naw_weight
 from nla.losses.nla import NLALoss
-from nla.losses.plus import ambiguity, doubt, mixed_target
+from nla.losses.plus import mixed_target
 from nla.losses.rul import add_up
 from nla.losses.sce import SymmetricCrossEntropyLoss
 from nla.losses.scn import rank_regularisation, weighted_cross_entropy
@@ -31,10 +31,8 @@ __all__ = [
     "NLALoss",
     "SymmetricCrossEntropyLoss",
     "add_up",
-    "ambiguity",
     "attention_consistency",
     "class_weights",
-    "doubt",
     "early_learning",
     "margin_losses",
     "mean_of_kept",

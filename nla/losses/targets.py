@@ -34,7 +34,11 @@ def given_and_rival(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         logits: [N, C] with C >= 2, of any floating type; the result is float32.
         target: [N] class indices, or [N, C] distributions.
     """
-    p_NC = logits.float().softmax(dim=1)
+    return label_and_rival(logits.float().softmax(dim=1), target)
+
+
+def label_and_rival(p_NC: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of probabilities, [N, C] float32."""
     g_N1 = given_label(target)[:, None]
     rivals_NC = p_NC.masked_fill(torch.zeros_like(p_NC, dtype=torch.bool).scatter(1, g_N1, True), -1.0)
     return p_NC.gather(1, g_N1).squeeze(1), rivals_NC.amax(dim=1)

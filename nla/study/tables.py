@@ -20,7 +20,7 @@ def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str
         parts += [f"## {title}", "", *figures_table(condition), "", *comparison_table(condition, results["reference"])]
         if any(of["claims"] for of in condition["methods"].values()):
             parts += ["", *claims_table(condition)]
-        parts += ["", *_conditions_of(condition, name), ""]
+        parts += ["", *conditions_of(condition, name), ""]
     return "\n".join(parts)
 
 
@@ -50,6 +50,17 @@ def claims_table(condition: Mapping[str, Any]) -> list[str]:
     }
     rows = [[name, *(_moments(of["claims"], key) for key in asked)] for name, of in methods.items()]
     return _table(["method", *asked.values()], rows)
+
+
+def conditions_of(condition: Mapping[str, Any], name: str) -> Iterator[str]:
+    """How its figures were made."""
+    seeds, made_by = ", ".join(map(str, condition["seeds"])), condition["made_by"]
+    counts = sorted({of["accuracy"]["n"] for of in condition["methods"].values()})
+    n = " or ".join(map(str, counts))
+    yield f"`dvc repro` in `studies/{name}`: seeds {seeds}, n = {n} a row. {'. '.join(made_by['places'])}."
+    yield f"Code: {', '.join(made_by['commits'])}."
+    if counts[0] == 1:
+        yield ONE_SEED
 
 
 INTRODUCTION = """Made by `python -m pipelines.study_report` from `records/`. Protocol: {protocol}.
@@ -109,16 +120,6 @@ def _moments(claims: Mapping[str, Any], key: str) -> str:
         return ""
     text = " → ".join(_plain(claims[f"{moment}.{key}"]) for moment in ("early", "late"))
     return f"{text} (of all {_plain(claims['minority_share'])})" if key == "minority_of_top_tenth" else text
-
-
-def _conditions_of(condition: Mapping[str, Any], name: str) -> Iterator[str]:
-    seeds, made_by = ", ".join(map(str, condition["seeds"])), condition["made_by"]
-    counts = sorted({of["accuracy"]["n"] for of in condition["methods"].values()})
-    n = " or ".join(map(str, counts))
-    yield f"`dvc repro` in `studies/{name}`: seeds {seeds}, n = {n} a row. {'. '.join(made_by['places'])}."
-    yield f"Code: {', '.join(made_by['commits'])}."
-    if counts[0] == 1:
-        yield ONE_SEED
 
 
 def _percent(spread: Mapping[str, Any]) -> str:

@@ -1,9 +1,8 @@
-"""The training loop in this very process, without Ray: it starts at once, and a debugger stops in it."""
+"""The training loop in this very process: no Ray starts, and no other process."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import os
 from pathlib import Path
 
 import torch
@@ -17,20 +16,17 @@ from nla.training.store import FolderStore
 from nla.training.workers import Workers
 
 
-@contextlib.contextmanager
-def train_here(job: Job, split: Split, config: RayConfig, folder: Path, observer: Observer) -> Iterator[Path]:
+def train_here(job: Job, split: Split, config: RayConfig, folder: Path, observer: Observer) -> Path:
     """Trains `job`, going on from its checkpoint in `folder`; gives the folder of the last checkpoint.
 
-    Raises TrainingError where a GPU is asked for and none is there, and what the loop raises.
+    Raises TrainingError where a GPU is asked for and none is there, and what the loop and the observer raise.
     """
     store = FolderStore(folder)
-    if config.cpus_per_worker:
-        torch.set_num_threads(config.cpus_per_worker)
+    torch.set_num_threads(config.cpus_per_worker or len(os.sched_getaffinity(0)))
     train(job, split, Workers(_device(config)), store, observer)
     with store.latest() as checkpoint:
-        if checkpoint is None:
-            raise TrainingError(f"training ended without a checkpoint in {folder}")
-        yield checkpoint
+        assert checkpoint is not None  # the last epoch's
+        return checkpoint
 
 
 def _device(config: RayConfig) -> torch.device:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -31,10 +33,10 @@ def test_doubt_is_of_the_label_that_loses(a: float, s: float) -> None:
 
 
 @pytest.mark.parametrize("part", [ambiguity, doubt])
-def test_there_is_no_jump(part: object) -> None:
+def test_there_is_no_jump(part: Callable[[torch.Tensor, float], torch.Tensor]) -> None:
     """A step of a thousandth moves neither by more than the steepest Gaussian allows: exp(-1/2) / s."""
     a_N = torch.linspace(-1, 1, 2001)
-    assert part(a_N, 0.4).diff().abs().max() < 1.01 * 0.001 * torch.tensor(-0.5).exp() / 0.4  # type: ignore[operator]
+    assert part(a_N, 0.4).diff().abs().max() < 1.01 * 0.001 * torch.tensor(-0.5).exp() / 0.4
 
 
 def test_the_margin_is_that_of_the_given_label() -> None:

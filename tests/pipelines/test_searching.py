@@ -44,6 +44,7 @@ def searched(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Pro
     time.sleep(5)  # anywhere in it
     family = first.family()
     first.kill(group=True)
+    assert not (project / "best.yaml").exists()
     assert not survivors(family, 30.0)
     printed = project.dvc("repro", "tune")
     assert "is best with" in printed and "Traceback" not in printed and "DEBUG" not in first.text + printed

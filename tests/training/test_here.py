@@ -22,11 +22,9 @@ def job_of(epochs: int) -> Job:
 
 def test_it_goes_on_from_its_last_epoch(tmp_path: Path, tiny_samples: MakeSamples) -> None:
     split, config = Split(tiny_samples(24), tiny_samples(12, seed=1)), RayConfig(num_workers=0, use_gpu=False)
-    with train_here(job_of(1), split, config, tmp_path, Watch()):
-        pass
+    train_here(job_of(1), split, config, tmp_path, Watch())
     watch = Watch()
-    with train_here(job_of(3), split, config, tmp_path, watch) as checkpoint:
-        progress = read_progress(checkpoint)
+    progress = read_progress(train_here(job_of(3), split, config, tmp_path, watch))
     assert [row["epoch"] for row in watch.rows] == [2, 3]
     assert [row["epoch"] for row in progress.history] == [1, 2, 3]
     assert progress.facts["workers"] == 1 and progress.facts["device"] == "cpu"
@@ -35,8 +33,5 @@ def test_it_goes_on_from_its_last_epoch(tmp_path: Path, tiny_samples: MakeSample
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_told(tmp_path: Path, tiny_samples: MakeSamples) -> None:
     split, config = Split(tiny_samples(24), tiny_samples(12)), RayConfig(num_workers=0, use_gpu=True)
-    with (
-        pytest.raises(TrainingError, match=r"ray\.use_gpu is true, but PyTorch finds no GPU"),
-        train_here(job_of(1), split, config, tmp_path, Watch()),
-    ):
-        pass
+    with pytest.raises(TrainingError, match=r"ray\.use_gpu is true, but PyTorch finds no GPU"):
+        train_here(job_of(1), split, config, tmp_path, Watch())

@@ -111,7 +111,7 @@ def test_running_statistics_are_the_mean_over_the_workers(tmp_path: Path, split:
     assert not torch.allclose(parts[0][0], parts[1][0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["ce", "co_teaching", "scn", "rul", "eac"])
+@pytest.mark.parametrize("method", ["ce", "co_teaching", "scn", "rul", "eac", "plus"])
 def test_two_go_on_as_if_never_stopped(tmp_path: Path, split: Split, method: str) -> None:
     """Bit for bit, with BatchNorm, dropout, average and momentum; the first epoch does not look at the planned number.
 

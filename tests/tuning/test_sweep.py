@@ -130,7 +130,7 @@ def test_a_time_budget_ends_a_search_and_a_larger_one_goes_on(
 ) -> None:
     impatient = Impatient(3)
     limited = settings(4, time_budget=1.0, epochs=8)
-    found, _ = run(ray_cluster, split, tmp_path, limited, watcher=impatient, now=impatient.now, epochs=8)
+    found, _ = run(ray_cluster, split, tmp_path, limited, SIDE_BY_SIDE, impatient, impatient.now, epochs=8)
     assert {trial.status for trial in found} == {"stopped"}
     assert all(trial.reason.startswith("time budget, after epoch") for trial in found)
     assert sum(len(trial.history) for trial in found) < 8
@@ -271,11 +271,11 @@ def test_trials_outlive_their_processes(tmp_path: Path, ray_cluster: Cluster, sp
 @pytest.mark.thorough
 def test_several_workers_train_a_trial_together(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     ray = RayConfig(use_gpu=False, workers_per_trial=2)
-    found, counts = run(ray_cluster, split, tmp_path, settings(1), ray)
-    assert [trial.status for trial in found] == ["finished"]
+    found, counts = run(ray_cluster, split, tmp_path, settings(2), ray)
+    assert [trial.status for trial in found] == ["finished"] * 2
     assert all([int(row["epoch"]) for row in trial.history] == [1, 2, 3] for trial in found)
     assert sorted(counts.epochs) == sorted((trial.id, epoch) for trial in found for epoch in (1, 2, 3))
-    again, counts = run(ray_cluster, split, tmp_path, settings(1), ray)
+    again, counts = run(ray_cluster, split, tmp_path, settings(2), ray)
     assert [trial.history for trial in again] == [trial.history for trial in found] and not counts.epochs
     with pytest.raises(ConfigError, match=r"pbt needs ray\.workers_per_trial 1"):
         run(ray_cluster, split, tmp_path, settings(3, scheduler="pbt"), ray)
@@ -284,7 +284,7 @@ def test_several_workers_train_a_trial_together(tmp_path: Path, ray_cluster: Clu
     with pytest.raises(TrainingError, match=r"no room for 4 workers: lower ray\."):
         run(ray_cluster, split, tmp_path, settings(3), RayConfig(use_gpu=False, workers_per_trial=4))
     with pytest.raises(ConfigError, match=r"workers_per_trial was 1 where it is more"):
-        run(ray_cluster, split, tmp_path, settings(1))
+        run(ray_cluster, split, tmp_path, settings(2))
 
 
 @pytest.fixture
