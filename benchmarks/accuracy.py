@@ -188,9 +188,9 @@ HEAD = (
     "views",
     "minutes",
 )
-INTRODUCTION = """Made by `python benchmarks/accuracy.py tables` from `benchmarks/records/` and `studies/*/results.json`.
-The checkpoint is chosen on validation, and the test split selects nothing. FERPlus is the real one (35,887 rows), with
-8 classes, validation and test by the official majority rule (3,199 and 3,153 rows, labels clean). Accuracies are those
+INTRODUCTION = """Made by `python benchmarks/accuracy.py tables` from `benchmarks/records/` and `studies/`. The
+checkpoint is chosen on validation, and the test split selects nothing. FERPlus is the real one (35,887 rows), with 8
+classes, validation and test by the official majority rule (3,199 and 3,153 rows, labels clean). Accuracies are those
 of the epoch that validation chose. Predictions are averaged over *views*: 2 are an image and its mirror, 10 the same
 moved by `evaluate.shift` pixels to each side too. Intervals are bootstrap intervals over test images, so they say
 nothing about other seeds."""
