@@ -203,9 +203,10 @@ cross-entropy, which holds back a start from scratch."""
 WORKERS_TEXT = """Synthetic faces. With BatchNorm frozen two workers end within 1e-5 of one
 (tests/training/test_workers.py); with BatchNorm as usual each worker normalises by its own half of the batch."""
 STUDY_TEXT = """Mean ± standard deviation over seeds, on test, in percent; differences in points with their 95 %
-interval, and p corrected by Holm. Bold: above the best rival, and so is the interval. `plus` was set up on the
-validation split of this very data, its rivals have their published values ([how](methods.md#plus)). Figures, and a
-record of each training: [studies/{name}](../studies/{name}/README.md)."""
+interval, and p corrected by Holm. Bold: above the best rival, and so is the interval. All train for the same epochs, in
+which `paper` and `plus` compute each image twice. `plus` was set up on the validation split of this very data, its
+rivals have their published values ([how](methods.md#plus)). Figures, and a record of each training:
+[studies/{name}](../studies/{name}/README.md)."""
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in (*RUNS, "tables"):
