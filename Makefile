@@ -31,7 +31,7 @@ PYTEST := python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reord
 test: setup lint
 	$(PYTEST) -m "not thorough"
 
-test-thorough: setup  ## the rest of the tests: nodes that die, and second ways to what `test` shows
+test-thorough: setup  ## the rest of the tests: nodes that die, second ways to what `test` shows, rare failures
 	$(PYTEST) -m thorough
 
 check-performance: setup  ## the training loop against its limit, as a ratio, in 20 seconds

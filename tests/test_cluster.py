@@ -139,6 +139,7 @@ with connected(RayConfig(), dashboard=True):
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_ray_of_our_own_is_not_mistaken_for_another_one() -> None:
     """The last `ray start` of anybody on this machine left its address behind."""
@@ -193,6 +194,7 @@ with connected(RayConfig()):
 BUSY = "The current node timed out during startup. This could happen because ..."
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_node_that_is_late_is_started_again(tmp_path: Path) -> None:
     """Ray gives it 30 seconds. What the first try has left does not stay."""

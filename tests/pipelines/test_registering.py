@@ -85,6 +85,7 @@ def assert_registered_for(project: Project, clone: Project) -> None:
     assert champion.tags["nla.weights_sha256"] == project.sha256("models/model.safetensors")[0]
 
 
+@pytest.mark.thorough
 def test_another_store_is_given_the_model_by_hand(finished: Finished, tmp_path: Path) -> None:
     """Where the record of the one store lies there, DVC sees nothing to do: -f -s register is said in the docs."""
     project = finished.project.copy(tmp_path / "project")

@@ -231,6 +231,7 @@ def test_dvc_shows_and_compares(finished: Finished, tmp_path: Path) -> None:
         assert sum(f"{name}.png" in page for name in FIGURES) == len(FIGURES)
 
 
+@pytest.mark.thorough
 def test_what_was_trained_is_handed_over(finished: Finished, tmp_path: Path) -> None:
     """No cache, no outs, nothing in dvc.lock: the same outs again, byte for byte, and nobody trains or measures anew.
 

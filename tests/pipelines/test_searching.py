@@ -129,6 +129,7 @@ def failing(prepared: Project, folder: Path, *rates: float, **tune: Any) -> Proj
     return project
 
 
+@pytest.mark.thorough
 def test_where_all_trials_fail_the_table_and_the_reasons_are_there(prepared: Project, tmp_path: Path) -> None:
     project = failing(prepared, tmp_path, 1e38, 2e38)
     done = project.try_stage("tune")

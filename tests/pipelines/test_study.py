@@ -114,6 +114,7 @@ def test_who_has_the_records_repeats_nothing(project: Project, tmp_path: Path) -
     assert len(clone.runs()) == 5
 
 
+@pytest.mark.thorough
 def test_a_training_that_fails_is_named_and_the_others_are_kept(project: Project) -> None:
     broken = {"loss": {"name": "ce"}, "train": {"lr": 1e30}}
     write_grid(project, methods={**GRID["methods"], "broken": broken}, conditions={"clean": {}})  # type: ignore[dict-item]

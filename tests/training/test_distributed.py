@@ -95,6 +95,7 @@ def test_two_workers_die_diverge_and_go_on(tmp_path: Path, ray_cluster: Cluster,
     assert not list(storage.glob(f"{'f' * 16}/*/{STATE}"))
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.ray
 def test_an_error_of_ours_is_not_tried_again(tmp_path: Path, ray_cluster: Cluster, tiny_samples: MakeSamples) -> None:
@@ -109,6 +110,7 @@ def test_an_error_of_ours_is_not_tried_again(tmp_path: Path, ray_cluster: Cluste
     assert len(watch.steps) == len(set(watch.steps)) > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_cluster_without_room_is_told(

@@ -38,11 +38,8 @@ def numbers(trials: list[Trial]) -> list[int]:
     return [trial.number for trial in trials]
 
 
-ANOTHER = pytest.mark.thorough
-
-
 @pytest.mark.parametrize(
-    "searcher", ["random", pytest.param("optuna", marks=ANOTHER), pytest.param("gp", marks=ANOTHER)]
+    "searcher", ["random", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("optuna", "gp"))]
 )
 def test_a_search_ends_is_handed_over_and_extended(
     tmp_path: Path, ray_cluster: Cluster, split: Split, searcher: str
@@ -84,7 +81,8 @@ def tear(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("state", ["none", pytest.param("tuner torn", marks=ANOTHER)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("state", ["none", "tuner torn"])
 def test_a_search_that_was_killed_before_ray_kept_it_begins_anew(
     tmp_path: Path, ray_cluster: Cluster, split: Split, state: str
 ) -> None:
@@ -146,7 +144,8 @@ def test_a_time_budget_ends_a_search_and_a_larger_one_goes_on(
     assert len(counts.epochs) < 32, "they go on from their last epochs"
 
 
-@pytest.mark.parametrize("searcher", [pytest.param("random", marks=ANOTHER), "optuna"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("searcher", ["random", "optuna"])
 def test_the_limit_of_the_present_call_holds(tmp_path: Path, ray_cluster: Cluster, split: Split, searcher: str) -> None:
     epochs = 30  # so long that a second process is there before the first trial ends
     impatient, whole = Impatient(2), settings(3, searcher=searcher, epochs=epochs)
