@@ -39,8 +39,7 @@ REFERENCE = {
     "train.batch_size": 128,
     "evaluate.shift": 2,
 }
-SHORT = {**FERPLUS, "model.width": 16, "train.epochs": 6, "train.batch_size": 128}
-SIDE_BY_SIDE = {**SHORT, "train.epochs": 4, "train.batch_size": 32, "train.lr": 0.001}
+SIDE_BY_SIDE = {**FERPLUS, "model.width": 16, "train.epochs": 4, "train.batch_size": 32, "train.lr": 0.001}
 LOSSES: dict[str, dict[str, Any]] = {
     "ce": {"loss.name": "ce"},
     "released": {"loss.name": "nla", "loss.variant": "released"},

@@ -19,7 +19,7 @@ from itertools import accumulate
 from typing import Any
 
 import pyarrow.parquet as pq
-from accuracy import SHORT, run, settings
+from accuracy import FERPLUS, run, settings
 from matplotlib.figure import Figure
 from records import RECORDS, ROOT, conditions, read_record, write_record
 from step import precision
@@ -67,7 +67,10 @@ WHAT = {
     "tpe-asha": "TPE, ASHA",
     "one": "random, in full, one at a time with two threads",
 }
-NOISY_SEARCH = SHORT | {
+NOISY_SEARCH: dict[str, Any] = FERPLUS | {
+    "model.width": 16,
+    "train.epochs": 6,
+    "train.batch_size": 128,
     "data.noise.rate": 0.3,
     "tune.num_samples": 16,
     "tune.epochs": 4,

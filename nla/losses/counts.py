@@ -1,4 +1,4 @@
-"""How many samples each class has, fit to divide by and to take the logarithm of.
+"""How many samples each class has, fit to divide by and to take the logarithm of, and that logarithm.
 
 Legend: C classes.
 """
@@ -18,3 +18,9 @@ def occupied(class_counts: Tensor) -> Tensor:
     if not len(some):
         raise ValueError("no class has a sample")
     return class_counts.clamp(min=int(some.min())).float()
+
+
+def log_prior(class_counts: Tensor) -> Tensor:
+    """log(n / sum n), [C], of the occupied counts."""
+    n_C = occupied(class_counts)
+    return (n_C / n_C.sum()).log()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nla.losses.counts import occupied
+from nla.losses.counts import log_prior
 from nla.losses.targets import cross_entropy
 
 
@@ -31,8 +31,7 @@ class LogitAdjustedLoss(nn.Module):
         super().__init__()
         if not tau >= 0:
             raise ValueError(f"logit_adjustment needs tau >= 0, not {tau}")
-        n_C = occupied(class_counts)
-        self.register_buffer("shift_C", tau * (n_C / n_C.sum()).log(), persistent=False)
+        self.register_buffer("shift_C", tau * log_prior(class_counts), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """A float32 scalar."""

@@ -24,6 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from nla.losses.schedule import rise
 from nla.losses.targets import given_and_rival
 
 Variant = Literal["released", "paper"]
@@ -124,7 +125,7 @@ def naw_weight(
 def weight_at(p_GT: Tensor, p_NN: Tensor, progress: float, parameters: NawParameters) -> Tensor:
     """The weight at given positions; the three tensors have one shape."""
     of = parameters
-    epsilon = 1 - math.exp(-of.slope * progress)
+    epsilon = rise(progress, of.slope)
     true = _gaussian(p_GT, p_NN, of.true_mean, of.true_deviation, of.true_ratio, of.true_sign * epsilon, of.normalized)
     false = _gaussian(p_GT, p_NN, of.false_mean, of.false_deviation, of.false_ratio, 1.0, of.normalized)
     weight = torch.where(p_GT >= p_NN, true, false)

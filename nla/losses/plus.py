@@ -20,8 +20,6 @@ Legend: N samples, C classes.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -48,11 +46,6 @@ def ambiguity(margin_N: Tensor, deviation: float) -> Tensor:
 def doubt(margin_N: Tensor, deviation: float) -> Tensor:
     """D_N in [0, 1]."""
     return -torch.expm1(-(margin_N.clamp(max=0) ** 2) / (2 * deviation**2))
-
-
-def trust(progress: float, slope: float) -> float:
-    """T in [0, 1): how far the running mean is believed at `progress` = epoch / epochs."""
-    return 1 - math.exp(-slope * progress)
 
 
 def mixed_target(target: Tensor, mean_NC: Tensor, share_N: Tensor) -> Tensor:

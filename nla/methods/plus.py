@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from nla.losses.consistency import jensen_shannon
-from nla.losses.counts import occupied
-from nla.losses.plus import ambiguity, doubt, margin, mixed_target, running_mean, trust
+from nla.losses.counts import log_prior
+from nla.losses.plus import ambiguity, doubt, margin, mixed_target, running_mean
+from nla.losses.schedule import rise
 from nla.losses.targets import cross_entropy
 from nla.methods.base import Method, Minibatch, Outcome, Setting
 from nla.models.classifier import Classifier
@@ -52,15 +53,14 @@ class Plus(Method):
             )
         self.boost, self.deviation, self.doubt_deviation = boost, deviation, doubt_deviation
         self.beta, self.slope, self.lam, self.gather = beta, slope, lam, setting.gather
-        n_C = occupied(setting.class_counts)
-        self.register_buffer("shift_C", tau * (n_C / n_C.sum()).log(), persistent=False)
+        self.register_buffer("shift_C", tau * log_prior(setting.class_counts), persistent=False)
         self.register_buffer("memory_MC", torch.zeros(len(setting.label_N), setting.num_classes))
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         first_NC, second_NC = network(batch.images_NHWC, mirrored=True).float().chunk(2)
         views = (first_NC + self.shift_C, second_NC + self.shift_C)
         mean_NC = self._remember(batch.index_N, torch.stack(views).softmax(dim=2).mean(dim=0))
-        margin_N, trusted = margin(mean_NC, batch.target), trust(batch.progress, self.slope)
+        margin_N, trusted = margin(mean_NC, batch.target), rise(batch.progress, self.slope)
         q_NC = mixed_target(batch.target, mean_NC, trusted * doubt(margin_N, self.doubt_deviation))
         weight_N = 1 + self.boost * trusted * ambiguity(margin_N, self.deviation)
         classification_N = (cross_entropy(views[0], q_NC) + cross_entropy(views[1], q_NC)) / 2

@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 
-from nla.losses.plus import ambiguity, doubt, margin, mixed_target, running_mean, trust
+from nla.losses.plus import ambiguity, doubt, margin, mixed_target, running_mean
+from nla.losses.schedule import rise
 
 margins = st.floats(-1, 1, width=32)
 deviations = st.floats(0.05, 2.0)
@@ -64,6 +65,6 @@ def test_the_mean_forgets_by_beta_and_has_no_gradient() -> None:
 
 
 def test_trust_grows_from_nothing() -> None:
-    found = [trust(progress / 10, 3.0) for progress in range(10)]
+    found = [rise(progress / 10, 3.0) for progress in range(10)]
     assert found[0] == 0 and found == sorted(found) and found[-1] < 1
-    assert trust(0.9, 0.0) == 0
+    assert rise(0.9, 0.0) == 0
