@@ -32,6 +32,7 @@ import cv2
 import numpy as np
 import torch
 from face_files import write_tree
+from hugging_face import embedded
 from records import ROOT, measured_here, write_record
 from torch.utils.data import DataLoader, Dataset
 from turns import Turn, compared, in_turns, told
@@ -116,15 +117,10 @@ def dvc_hashes(tree: Path) -> float:
 
 def hugging_face_reads(tree: Path) -> float:
     """Seconds in which `datasets` makes its table of the files, bytes included."""
+    script = Path(__file__).with_name("hugging_face.py")
     with tempfile.TemporaryDirectory() as cache:
-        script = (
-            "import datasets, sys, time; datasets.disable_progress_bars(); began = time.perf_counter(); "
-            "datasets.load_dataset('imagefolder', data_dir=sys.argv[1], cache_dir=sys.argv[2])"
-            "; print(time.perf_counter() - began)"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(tree), cache], check=True, capture_output=True, text=True
-        )
+        command = [sys.executable, str(script), str(tree), cache]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
         return float(done.stdout.splitlines()[-1])
 
 
@@ -207,10 +203,7 @@ class Files(Dataset):
 
 def _hugging_face(root: Path, augment: Augment) -> dict[str, Callable[[], float]]:
     """The same files as a data set of Hugging Face, its bytes in an Arrow table on disk."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    train = datasets.load_dataset("imagefolder", data_dir=str(root), cache_dir=str(root / "cache"))["train"]
+    train = embedded(root, root / "cache")["train"]
 
     def transformed(rows: dict[str, list[Any]], change: Augment | None) -> dict[str, list[Any]]:
         grey = [np.array(image.convert("L")) for image in rows["image"]]

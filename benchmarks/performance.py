@@ -146,7 +146,8 @@ def growth() -> list[str]:
     lines += ["", "![Time and peak memory by the number of files](figures/performance-growth.png)"]
     if "against" not in record:
         return lines
-    size, names = record["others_size"], {"dvc": "`dvc add`: hashes alone", "datasets": "Hugging Face datasets"}
+    size = record["others_size"]
+    names = {"dvc": "`dvc add`: hashes alone", "datasets": "Hugging Face datasets: bytes into Arrow"}
     others = [
         [names[key], f"{_calmest(r[key], r['others']):.1f} s", *_ratio(r)] for key, r in record["against"].items()
     ]
@@ -319,10 +320,11 @@ network channels-last pays, by a quarter; a larger batch does not, and neither d
 FERPLUS_TEXT = """`fer2013.csv` and `fer2013new.csv` to `faces.parquet`, checked row by row and encoded, then to the
 three tables of training. For comparison the pixels alone, read as most scripts read them."""
 GROWTH_TEXT = """Faces as JPEG files of 100 px, one folder a class: each is read, checked, decoded and hashed, and its
-bytes go into the table. Files after the first 2,048 are the same faces in another light."""
+bytes go into the table. Files after the first 2,048 are the same faces in another light. DVC hashes files and keeps no
+bytes; Hugging Face's library puts the bytes into an Arrow table and decodes nothing."""
 LOADER_TEXT = """Batches of 64 grey images of 48 px. NLA decodes a set once, when training starts, and one thread then
-cuts batches out of memory and augments them. The others open the same 6,000 JPEG files again and again; Hugging Face's
-has their bytes in an Arrow table. *affine* is the same function for all."""
+cuts batches out of memory and augments them. The others decode the same 6,000 JPEG files again and again; Hugging
+Face's has their bytes in an Arrow table. *affine* is the same function for all."""
 MAPPED_TEXT = """20,000 RGB images of 112 px in batches of 64, without augmentation, as a split that takes more than
 `ray.images_in_memory`: decoded images in a file, mapped, in the very order of images in memory. A training step asks
 for far fewer."""
