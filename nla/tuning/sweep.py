@@ -1,25 +1,21 @@
 """A search on Ray Tune. Stopped, it goes on; with more samples than before, it is extended.
 
-Ray keeps it in STORAGE/NAME/FIRST-LAST/, a folder for each time that samples were asked for. Everything that a later
-call needs is there: which trials ended, what their epochs gave, and the last checkpoints of the others.
+Everything that a later call needs is in the storage: which trials ended, what their epochs gave, and the last
+checkpoints of the others (parts.py).
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import pickle
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import optuna
-import pyarrow.fs as pa_fs
 from ray import put, tune
-from ray.exceptions import RayError, RayTaskError
 from ray.tune import CheckpointConfig, FailureConfig, Result, RunConfig, TuneConfig, Tuner
 
 from nla.cluster import LOWER, Cluster
@@ -32,9 +28,10 @@ from nla.training.loop import Split
 from nla.tuning.algorithms import param_space, scheduler, searcher
 from nla.tuning.clock import Clock
 from nla.tuning.group_trial import group_history, run_group_trial
-from nla.tuning.space import active, with_values
-from nla.tuning.trial import FAILED, Study, run_trial
-from nla.tuning.trials import Status, Trial
+from nla.tuning.outcome import Outcomes, is_lost
+from nla.tuning.parts import forget_newest, part_name, parts, restored, trial_folder
+from nla.tuning.trial import Study, run_trial
+from nla.tuning.trials import Trial
 from nla.tuning.turns import Turns
 from nla.tuning.watch import Hooks, Lost, Watcher
 
@@ -50,8 +47,6 @@ SETTINGS = {
 }
 HEAD_NODE = "node:__internal_head__"
 """Ray's name for a resource of the first node, which no search outlives anyway."""
-STATE_FILE = re.compile(r"experiment_state-(.+)\.json")
-"""Ray's, of one call; what else it keeps of that call has the same ending."""
 KEPT = 3  # checkpoints a trial: a killed driver's state may name an earlier one, and so does PBT while it copies
 
 
@@ -80,7 +75,8 @@ def search(
     groups = root if ray.workers_per_trial > 1 else None
     history = partial(_history, study, groups)
     hooks = Hooks(watchers, clock, history)
-    return _Search(cluster, study, split, settings, ray, root, clock, hooks, history).trials()
+    outcomes = Outcomes(study.params, settings, clock, history, hooks.cut)
+    return _Search(cluster, study, split, settings, ray, root, hooks, outcomes).trials()
 
 
 @dataclass(frozen=True)
@@ -91,16 +87,15 @@ class _Search:
     settings: Settings
     ray: RayConfig
     root: str
-    clock: Clock
     hooks: Hooks
-    history: Callable[[Any, str], list[dict[str, float]]]
+    outcomes: Outcomes
 
     def trials(self) -> list[Trial]:
         """Those of each folder in turn, and then those that no folder has yet."""
         Turns.limit = self._side_by_side()
         found: list[Trial] = []
         done = 0
-        for first, last in _parts(self.root):
+        for first, last in parts(self.root):
             found += self._kept(first, last, found)
             done = last
         if done < self.settings.num_samples:
@@ -174,10 +169,10 @@ class _Search:
                 scheduler=scheduler(settings),
                 num_samples=last - first,
                 reuse_actors=not self._in_groups,  # only the end of its process ends the workers of a group
-                trial_dirname_creator=_folder,
+                trial_dirname_creator=trial_folder,
             ),
             run_config=RunConfig(
-                name=_name(first, last),
+                name=part_name(first, last),
                 storage_path=self.root,
                 failure_config=FailureConfig(max(RETRIES, self.ray.max_failures)),
                 checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
@@ -188,7 +183,7 @@ class _Search:
 
     def _new(self, first: int, last: int, before: Sequence[Trial]) -> list[Trial]:
         """The trials of samples that nobody has asked for."""
-        return self._ended(self._fitted(self._tuner(first, last, before)), _name(first, last), len(before))
+        return self._ended(self._fitted(self._tuner(first, last, before)), part_name(first, last), len(before))
 
     def _kept(self, first: int, last: int, before: Sequence[Trial]) -> list[Trial]:
         """The trials of one folder: what is missing of them goes on.
@@ -196,13 +191,13 @@ class _Search:
         A kill can leave a state behind that is no state yet: Ray then goes on from the one before, or, without one,
         the samples are asked for anew.
         """
-        name = _name(first, last)
+        name = part_name(first, last)
         path = f"{self.root}/{name}"
         while True:
             try:
-                return self._ended(self._fitted(_restored(path, self._trainable), resumes=True), name, len(before))
+                return self._ended(self._fitted(restored(path, self._trainable), resumes=True), name, len(before))
             except Lost:
-                if not _forget_newest(path):
+                if not forget_newest(path):
                     break
         log.warning("nothing that can be read was kept of the search in %s: it begins anew", path)
         forget(self.root, name)
@@ -216,40 +211,13 @@ class _Search:
     def _ended(self, results: list[Result], name: str, before: int) -> list[Trial]:
         """What is known of the trials of one folder, numbered after `before` others."""
         for _ in range(RETRIES):
-            if not any(_is_lost(result) for result in results):
+            if not any(is_lost(result) for result in results):
                 break
             # Ray gives a trial up whose next process was on the lost node too; its checkpoint is there.
             again = Tuner.restore(f"{self.root}/{name}", self._trainable, resume_errored=True)
             results = self._fitted(again, resumes=True)
         results.sort(key=lambda result: Path(result.path).name)
-        return [self._trial(result, before + i) for i, result in enumerate(results)]
-
-    def _trial(self, result: Result, number: int) -> Trial:
-        metrics, drawn, trial = result.metrics or {}, result.config or {}, Path(result.path).name.split("-", 1)[1]
-        history = self.history(result, trial)
-        values = active(drawn, self.settings.distributions, self.study.params)
-        status, reason = self._ending(result, trial, values, history)
-        ended = float(metrics["timestamp"]) if "timestamp" in metrics else None
-        seconds = 0.0 if ended is None else self.clock.spent(ended)
-        copied = len(history) - 1 if self.settings.scheduler == "pbt" and history else 0
-        return Trial(number, trial, values, status, reason, history, seconds, ended, copied, drawn)
-
-    def _ending(
-        self, result: Result, trial: str, values: Mapping[str, Any], history: Sequence[Mapping[str, float]]
-    ) -> tuple[Status, str]:
-        failure = (result.metrics or {}).get(FAILED)
-        if result.error is not None:
-            return "failed", str(result.error).strip().splitlines()[-1]
-        if failure is not None:
-            return "failed", str(failure)
-        if len(history) >= self.settings.epochs:
-            return "finished", ""
-        train = with_values(self.study.params, values)["train"]
-        if _stalled(history, f"valid_{train['select']}", train["patience"]):
-            stopper = "patience"
-        else:
-            stopper = "time budget" if trial in self.hooks.cut else self.settings.scheduler
-        return "stopped", f"{stopper}, after epoch {len(history)} of {self.settings.epochs}"
+        return [self.outcomes.trial(result, before + i) for i, result in enumerate(results)]
 
 
 def _history(study: Study, groups: str | None, trial: Any, name: str) -> list[dict[str, float]]:
@@ -262,57 +230,3 @@ def _history(study: Study, groups: str | None, trial: Any, name: str) -> list[di
         return group_history(groups, study, name)
     checkpoint = trial.checkpoint
     return [] if checkpoint is None else read_history(checkpoint.filesystem, checkpoint.path)
-
-
-def _restored(path: str, trainable: Any) -> Tuner:
-    try:
-        return Tuner.restore(path, trainable)
-    except (EOFError, pickle.UnpicklingError):
-        raise Lost from None
-    except ValueError as error:  # of another function
-        raise ConfigError(
-            f"ray.workers_per_trial was 1 where it is more now, or the other way round, when the search in {path} was "
-            "begun: set it back, or begin anew with `dvc repro -sf tune`"
-        ) from error
-
-
-def _forget_newest(path: str) -> bool:
-    """Removes what Ray wrote last of a search's state, in the last call; whether an earlier call's is there."""
-    filesystem, folder = pa_fs.FileSystem.from_uri(path)
-    files = filesystem.get_file_info(pa_fs.FileSelector(folder))
-    calls = sorted(match[1] for entry in files if (match := STATE_FILE.fullmatch(entry.base_name)))
-    if len(calls) < 2:
-        return False
-    for entry in files:
-        if Path(entry.base_name).stem.endswith(calls[-1]):
-            filesystem.delete_file(entry.path)
-    return True
-
-
-def _is_lost(result: Result) -> bool:
-    """Whether a process or node ended under the trial, and not the trial by itself."""
-    return isinstance(result.error, RayError) and not isinstance(result.error, RayTaskError)
-
-
-def _stalled(history: Sequence[Mapping[str, float]], metric: str, patience: int) -> bool:
-    """Whether training ended by itself: so many epochs without a better one."""
-    best = max(range(len(history)), key=lambda i: history[i][metric], default=0)
-    return 0 < patience < len(history) - best
-
-
-def _parts(root: str) -> list[tuple[int, int]]:
-    """(first sample, last + 1) of each folder of the search, in order."""
-    filesystem, path = pa_fs.FileSystem.from_uri(root)
-    found = filesystem.get_file_info(pa_fs.FileSelector(path, allow_not_found=True))
-    names = [entry.base_name for entry in found if entry.type == pa_fs.FileType.Directory]
-    parts = [tuple(map(int, name.split("-"))) for name in names if name.replace("-", "").isdigit()]
-    return sorted((first, last) for first, last in parts if Tuner.can_restore(f"{root}/{_name(first, last)}"))
-
-
-def _name(first: int, last: int) -> str:
-    return f"{first:05d}-{last:05d}"
-
-
-def _folder(trial: Any) -> str:
-    """Sorts as the trials were proposed: Ray's own order changes where a search goes on."""
-    return f"{int(trial.experiment_tag.split('_')[0]):05d}-{trial.trial_id}"

@@ -1,0 +1,67 @@
+"""What Ray keeps of a search: STORAGE/SEARCH/FIRST-LAST/, a folder for each time that samples were asked for."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pa_fs
+from ray.tune import Tuner
+
+from nla.errors import ConfigError
+from nla.tuning.watch import Lost
+
+STATE_FILE = re.compile(r"experiment_state-(.+)\.json")
+"""Ray's, of one call; what else it keeps of that call has the same ending."""
+
+
+def part_name(first: int, last: int) -> str:
+    """The folder of the samples from `first` to before `last`."""
+    return f"{first:05d}-{last:05d}"
+
+
+def trial_folder(trial: Any) -> str:
+    """Of Ray's trial in its part: sorts as the trials were proposed. Ray's own order changes where a search goes on."""
+    return f"{int(trial.experiment_tag.split('_')[0]):05d}-{trial.trial_id}"
+
+
+def parts(root: str) -> list[tuple[int, int]]:
+    """(first sample, last + 1) of each folder of the search in `root` that can be gone on with, in order."""
+    filesystem, path = pa_fs.FileSystem.from_uri(root)
+    found = filesystem.get_file_info(pa_fs.FileSelector(path, allow_not_found=True))
+    names = [entry.base_name for entry in found if entry.type == pa_fs.FileType.Directory]
+    bounds = [tuple(map(int, name.split("-"))) for name in names if name.replace("-", "").isdigit()]
+    return sorted((first, last) for first, last in bounds if Tuner.can_restore(f"{root}/{part_name(first, last)}"))
+
+
+def restored(path: str, trainable: Any) -> Tuner:
+    """The search of one folder, to be gone on with.
+
+    Raises:
+        Lost: what Ray wrote last cannot be read.
+        ConfigError: the search was begun with workers of another kind.
+    """
+    try:
+        return Tuner.restore(path, trainable)
+    except (EOFError, pickle.UnpicklingError):
+        raise Lost from None
+    except ValueError as error:  # of another function
+        raise ConfigError(
+            f"ray.workers_per_trial was 1 where it is more now, or the other way round, when the search in {path} was "
+            "begun: set it back, or begin anew with `dvc repro -sf tune`"
+        ) from error
+
+
+def forget_newest(path: str) -> bool:
+    """Removes what Ray wrote last of a search's state, in the last call; whether an earlier call's is there."""
+    filesystem, folder = pa_fs.FileSystem.from_uri(path)
+    files = filesystem.get_file_info(pa_fs.FileSelector(folder))
+    calls = sorted(match[1] for entry in files if (match := STATE_FILE.fullmatch(entry.base_name)))
+    if len(calls) < 2:
+        return False
+    for entry in files:
+        if Path(entry.base_name).stem.endswith(calls[-1]):
+            filesystem.delete_file(entry.path)
+    return True
