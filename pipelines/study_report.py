@@ -6,7 +6,7 @@ Nothing is trained. The same records give the same bytes.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from nla.paths import workspace
 from nla.records import read_json, write_json
 from nla.study.plots import pictures
 from nla.study.record import Record, read_record
-from nla.study.results import study_results
+from nla.study.results import study_results, tuning_results
 from nla.study.tables import report
 
 MANIFEST, RECORDS, TEST = Path("runs.json"), Path("records"), Path("data/test.parquet")
@@ -30,7 +30,9 @@ def main() -> None:
     """Measures, compares, draws and writes."""
     manifest = read_json(MANIFEST)
     test = load_samples(TEST)
-    results = study_results(read_runs(manifest), test.label_N, test.classes, manifest["reference"])
+    results = study_results(read_runs(manifest["runs"]), test.label_N, test.classes, manifest["reference"])
+    if tuning := manifest.get("tuning"):
+        results["tuning"] = tuning_results(tuning, read_runs(tuning["trials"]))
     shutil.rmtree(FIGURES, ignore_errors=True)
     for name, figure in pictures(results).items():
         write_png(figure, FIGURES / f"{name}.png")
@@ -40,19 +42,19 @@ def main() -> None:
         say(headline(condition, of))
 
 
-def read_runs(manifest: Mapping[str, Any]) -> list[Record]:
-    """The records that the manifest names, as it names them: a method may have got another name since.
+def read_runs(runs: Sequence[Mapping[str, Any]]) -> list[Record]:
+    """The records that the manifest names, in its order and as it names them: a method may have got another name since.
 
     Raises DataError where one is missing or damaged, or where there is none.
     """
-    paths = {run["record"]: RECORDS / f"{run['record']}.parquet" for run in manifest["runs"]}
+    paths = {run["record"]: RECORDS / f"{run['record']}.parquet" for run in runs}
     if lost := [str(path) for path in paths.values() if not path.is_file()]:
         raise DataError(f"{len(lost)} of {len(paths)} records are missing, such as {lost[0]}: run `dvc repro study`")
     if not paths:
         raise DataError(f"{MANIFEST} names no training: run `dvc repro -f study`")
     return [
         replace(read_record(paths[run["record"]]), **{name: run[name] for name in ("method", "condition", "seed")})
-        for run in manifest["runs"]
+        for run in runs
     ]
 
 

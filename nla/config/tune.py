@@ -127,8 +127,7 @@ class TuneConfig(Section):
     @field_validator("space")
     @classmethod
     def _checked(cls, space: dict[str, Any]) -> dict[str, Any]:
-        for _ in _distributions(space):
-            pass
+        distributions(space)
         return space
 
     @model_validator(mode="after")
@@ -153,7 +152,12 @@ class TuneConfig(Section):
     @property
     def distributions(self) -> dict[str, Distribution]:
         """The space by dotted names; an element of a list is NAME.0."""
-        return dict(_distributions(self.space))
+        return distributions(self.space)
+
+
+def distributions(space: Mapping[str, Any]) -> dict[str, Distribution]:
+    """A space, sections with distributions in the place of values, by dotted names. Raises ValueError."""
+    return dict(_distributions(space))
 
 
 def _distributions(space: Mapping[str, Any]) -> Iterator[tuple[str, Distribution]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from ruamel.yaml import YAML
@@ -15,8 +15,28 @@ from nla.config.base import Section, merge, nearest, section
 from nla.config.data import DataConfig
 from nla.errors import ConfigError
 from nla.training.job import training_sections
+from nla.tuning.space import Values, with_values
 
 OF_A_METHOD = ("augment", "loss", "model", "train")
+
+
+class Tuning(Section):
+    """How each method gets its setting before it takes part: on validation, with as many trials as every other."""
+
+    NAME: ClassVar[str] = "tuning"
+
+    trials: Annotated[int, Field(ge=2)]
+    """A method: what `methods` says, and draws of its space."""
+    condition: str
+    """Under which it is tuned; the setting then holds under all."""
+    seed: int
+    """Of the draws, the corruption of the data and training: none of the grid's."""
+    objective: Literal["accuracy", "mean_accuracy"] = "accuracy"
+    """On validation, in the epoch that `train.select` chooses."""
+    common: Annotated[dict[str, Any], Field(default_factory=dict)]
+    """Space of every method, as `tune.space` has it; each draws the same values."""
+    space: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    """Method -> what it has beside."""
 
 
 class Grid(Section):
@@ -32,6 +52,8 @@ class Grid(Section):
     """Of the corruption of the data, which is the same for all methods, and of training."""
     reference: str
     """The method that all others are compared with."""
+    tuning: Tuning | None = None
+    """None: every method as `methods` says."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +64,9 @@ class Cell:
     condition: str
     seed: int
     params: Mapping[str, Any]
-    """Sections, params.yaml and grid.yaml laid over each other."""
+    """Sections, params.yaml, grid.yaml and `values` laid over each other."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """What was tuned, by dotted names."""
 
     @property
     def data(self) -> DataConfig:
@@ -68,27 +92,47 @@ def read_grid(path: Path) -> Grid:
         )
     if len(set(grid.seeds)) < len(grid.seeds):
         raise ConfigError(f"{path}: a seed stands twice in {grid.seeds}")
+    if grid.tuning is not None:
+        _check_tuning(grid, grid.tuning, path)
     return grid
 
 
-def cells(grid: Grid, params: Mapping[str, Any]) -> list[Cell]:
-    """Every training of the study, those on the same data next to each other. Raises ConfigError naming a wrong one."""
+def _check_tuning(grid: Grid, tuning: Tuning, path: Path) -> None:
+    if tuning.condition not in grid.conditions:
+        near = nearest(tuning.condition, [*grid.conditions])
+        raise ConfigError(f"{path}: tuning.condition {tuning.condition!r} is no condition{near}")
+    if tuning.seed in grid.seeds:
+        raise ConfigError(f"{path}: tuning.seed {tuning.seed} is one of the grid's, whose labels it must not have seen")
+    if strange := next((name for name in tuning.space if name not in grid.methods), None):
+        raise ConfigError(f"{path}: tuning.space.{strange} is no method{nearest(strange, [*grid.methods])}")
+    if without := [name for name in grid.methods if not (tuning.common or tuning.space.get(name))]:
+        raise ConfigError(f"{path}: tuning has no space for {', '.join(without)}: give each one, or `common`")
+
+
+def cells(grid: Grid, params: Mapping[str, Any], tuned: Mapping[str, Values] | None = None) -> list[Cell]:
+    """Every training of the study, those on the same data next to each other. Raises ConfigError naming a wrong one.
+
+    Args:
+        tuned: method -> what `tuning` found for it.
+    """
     return [
-        _cell(grid, params, method, condition, seed)
+        make_cell(grid, params, method, condition, seed, (tuned or {}).get(method, {}))
         for seed in grid.seeds
         for condition in grid.conditions
         for method in grid.methods
     ]
 
 
-def _cell(grid: Grid, params: Mapping[str, Any], method: str, condition: str, seed: int) -> Cell:
+def make_cell(grid: Grid, params: Mapping[str, Any], method: str, condition: str, seed: int, values: Values) -> Cell:
+    """One training. Raises ConfigError where it is a wrong one."""
     changes = grid.methods[method]
     if strange := sorted(changes.keys() - set(OF_A_METHOD)):
         raise ConfigError(
             f"grid.yaml: method {method!r} changes {', '.join(strange)}: valid are {', '.join(OF_A_METHOD)}"
         )
     seeded = {"data": {**grid.conditions[condition], "seed": seed}, "train": {"seed": seed}}
-    cell = Cell(method, condition, seed, merge(merge(params, changes), seeded))
+    laid = with_values(merge(merge(params, changes), seeded), values)
+    cell = Cell(method, condition, seed, laid, values)
     try:
         training_sections(cell.params)
         _ = cell.data

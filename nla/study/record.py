@@ -62,6 +62,11 @@ class Record:
     """[N test rows] uint8."""
     last_predicted: np.ndarray
 
+    def reached(self, metric: str) -> float:
+        """`accuracy` or `mean_accuracy` on validation, in the epoch that validation chose."""
+        series: list[float] = getattr(self, f"valid_{metric}")
+        return series[self.best_epoch - 1]
+
 
 def write_record(path: Path, record: Record) -> None:
     """Writes the record, whole or not at all."""

@@ -54,6 +54,20 @@ def study_results(
     }
 
 
+def tuning_results(manifest: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+    """What tuning found, from its part of runs.json and the record of each of its trials: JSON-able.
+
+    The first trial of a method is the method as the grid has it, the chosen one the best.
+    """
+    methods: dict[str, dict[str, Any]] = {}
+    for trial, record in zip(manifest["trials"], records, strict=True):
+        of = methods.setdefault(trial["method"], {"trials": []})
+        of["trials"].append({"values": trial["values"], "reached": record.reached(manifest["objective"])})
+    for of in methods.values():
+        of["chosen"] = max(of["trials"], key=lambda trial: trial["reached"])
+    return {**{name: manifest[name] for name in ("condition", "seed", "objective")}, "methods": methods}
+
+
 def check(records: Iterable[Record], label_N: np.ndarray, classes: int) -> None:
     """Raises DataError where a record was measured on other labels than these."""
     for record in records:

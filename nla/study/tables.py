@@ -16,12 +16,31 @@ def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str
     known = {"protocol": results["protocol"], "rows": results["test"]["rows"], "resamples": results["resamples"]}
     parts = [f"# {name}", "", INTRODUCTION.format(**known), ""]
     parts += [line for path in figures for line in (f"![{_caption(path)}]({path})", "")]
+    if tuning := results.get("tuning"):
+        parts += ["## Tuning", "", *tuning_table(tuning), ""]
     for title, condition in results["conditions"].items():
         parts += [f"## {title}", "", *figures_table(condition), "", *comparison_table(condition, results["reference"])]
         if any(of["claims"] for of in condition["methods"].values()):
             parts += ["", *claims_table(condition)]
         parts += ["", *conditions_of(condition, name), ""]
     return "\n".join(parts)
+
+
+def tuning_table(tuning: Mapping[str, Any]) -> list[str]:
+    """A row a method: what it reached on validation as the grid has it, and by the setting that was chosen."""
+    metric = tuning["objective"].replace("_", " ")
+    head = ["method", "trials", f"{metric} on validation, as in the grid %", "chosen %", "the setting chosen"]
+    rows = [
+        [
+            name,
+            str(len(of["trials"])),
+            *(f"{100 * trial['reached']:.2f}" for trial in (of["trials"][0], of["chosen"])),
+            ", ".join(f"{key} {_short(value)}" for key, value in of["chosen"]["values"].items()) or "as in the grid",
+        ]
+        for name, of in tuning["methods"].items()
+    ]
+    text = TUNING.format(condition=tuning["condition"], seed=tuning["seed"], metric=metric)
+    return [text, "", *_table(head, rows)]
 
 
 def figures_table(condition: Mapping[str, Any]) -> list[str]:
@@ -74,6 +93,8 @@ rows {resamples:,} times. It is cautious where seeds reach the same level; where
 it too narrow and p too small, and the standard deviations are the better guide. The best rival is the other method with
 the highest mean on test. p is two-sided, and corrected by Holm over all comparisons of its table. Bold: the interval
 against the best rival is above zero."""
+TUNING = """Every method had as many trials on {condition} with seed {seed}, which no figure below has: what the grid
+says, and draws of its space in `grid.yaml`. The best {metric} on validation chose, and holds under every condition."""
 ONE_SEED = "One seed: the intervals draw test rows alone, so they are of these trainings, not of the methods."
 
 CLAIMS = {
@@ -84,6 +105,10 @@ CLAIMS = {
     "ambiguity_correlation": "1 - abs(p_GT - p_NN) with doubt",
     "minority_of_top_tenth": "minorities in the top tenth by weight",
 }
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _figures_row(name: str, of: Mapping[str, Any]) -> list[str]:

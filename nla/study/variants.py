@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -38,8 +39,12 @@ class Variants:
 
     def key(self, config: DataConfig) -> str:
         """Names the data: the faces, and what is done to them."""
-        content = {"faces": faces_hash(self.faces), "data": config.model_dump(mode="json", exclude=OF_SOURCE)}
+        content = {"faces": self._faces, "data": config.model_dump(mode="json", exclude=OF_SOURCE)}
         return fingerprint(content, [], self.folder)
+
+    @cached_property
+    def _faces(self) -> str:
+        return faces_hash(self.faces)
 
     def variant(self, config: DataConfig) -> Variant:
         """The tables in memory, images decoded. Raises what `prepare` raises."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
@@ -25,9 +25,9 @@ from nla.tuning.trials import METRICS, Trial
 from nla.tuning.turns import OptunaTurns, RandomTurns
 
 
-def param_space(settings: TuneConfig) -> dict[str, Any]:
+def param_space(distributions: Mapping[str, Distribution]) -> dict[str, Any]:
     """Ray's domain of each searched parameter, by its dotted name."""
-    return {name: _domain(distribution) for name, distribution in settings.distributions.items()}
+    return {name: _domain(distribution) for name, distribution in distributions.items()}
 
 
 def searcher(study: Study, settings: TuneConfig, before: Sequence[Trial], done: int) -> Searcher | SearchAlgorithm:
@@ -91,7 +91,7 @@ def _is_whole(trial: Trial, settings: TuneConfig) -> bool:
 
 def _mutations(settings: TuneConfig) -> dict[str, Any]:
     """Of PBT, which takes a list for a choice."""
-    domains = param_space(settings)
+    domains = param_space(settings.distributions)
     choices = {name: each.arguments for name, each in settings.distributions.items() if each.kind == "choice"}
     return domains | choices
 

@@ -103,11 +103,16 @@ def check_space(space: Mapping[str, Distribution], params: Mapping[str, Any]) ->
     """Raises ConfigError for a parameter that a training does not have, or a value or condition that cannot be."""
     if not space:
         raise ConfigError("tune.num_samples is above 0, but tune.space is empty: name what is to be searched")
+    if problems := problems_of(space, params):
+        lines = [f"  tune.space.{name}: {why}" for name, why in problems.items()]
+        raise ConfigError("params.yaml:\n" + "\n".join(lines))
+
+
+def problems_of(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> dict[str, str]:
+    """Why a parameter cannot be searched, for each that cannot."""
     base = trial_base(params)
     possible = _possible(space, base)
-    problems = [f"  tune.space.{name}: {why}" for name in space if (why := _problem(name, space, base, possible))]
-    if problems:
-        raise ConfigError("params.yaml:\n" + "\n".join(problems))
+    return {name: why for name in space if (why := _problem(name, space, base, possible))}
 
 
 def _possible(space: Mapping[str, Distribution], base: Mapping[str, Any]) -> dict[str, list[Any]]:

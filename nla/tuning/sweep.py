@@ -161,7 +161,7 @@ class _Search:
         has_two = settings.objective == "both" and settings.searcher != "random"  # the searcher knows them
         return Tuner(
             self._trainable,
-            param_space=param_space(settings),
+            param_space=param_space(settings.distributions),
             tune_config=TuneConfig(
                 metric=None if has_two else metric,
                 mode=None if has_two else "max",

@@ -101,6 +101,29 @@ def test_a_larger_grid_runs_what_is_new(project: Project) -> None:
     assert len(project.runs()) == 7
 
 
+def test_each_method_is_tuned_first(project: Project) -> None:
+    """The setting that is best on validation takes part, in a training of its own."""
+    common = {"train": {"lr": {"choice": [1e-5]}}}  # too low: what the grid says is better
+    space = {"elr": {"train": {"lr": {"choice": [0.01]}}}}
+    tuning = {"trials": 2, "condition": "noisy", "seed": 7, "common": common, "space": space}
+    write_grid(project, tuning=tuning)
+    printed = repro(project)
+    assert "tuning tiny: 4 trainings, of which 0 have their records" in printed
+    manifest = json.loads((project / NAME / "runs.json").read_text())
+    kept = {record.fingerprint: record for record in read_records(project / NAME / "records")}
+    reached = {}
+    for trial in manifest["tuning"]["trials"]:
+        record = kept[trial["record"]]
+        assert record.seed == 7 and record.noise_rate == 0.3
+        assert record.params["train"]["lr"] == trial["values"].get("train.lr", 0.003)
+        reached.setdefault(trial["method"], []).append((record.reached("accuracy"), record.params["train"]["lr"]))
+    chosen = {method: max(trials, key=lambda trial: trial[0])[1] for method, trials in reached.items()}
+    for run in manifest["runs"]:
+        assert kept[run["record"]].params["train"]["lr"] == chosen[run["method"]]
+    assert "## Tuning" in (project / NAME / "README.md").read_text()
+    assert "Data and pipelines are up to date." in repro(project)
+
+
 def test_who_has_the_records_repeats_nothing(project: Project, tmp_path: Path) -> None:
     """A clone on another machine: it draws the same faces, and tells its own MLflow."""
     project.commit("results")
@@ -109,9 +132,10 @@ def test_who_has_the_records_repeats_nothing(project: Project, tmp_path: Path) -
     printed = clone.dvc("repro", "-f", "-s", f"{NAME}/dvc.yaml:ingest", f"{NAME}/dvc.yaml:prepare")
     assert "faces" in printed
     (clone / NAME / "runs.json").unlink()
-    assert "4 trainings, of which 4 have their records" in repro(clone)
+    printed = repro(clone)
+    assert all(f"{what} tiny: 4 trainings, of which 4 have their records" in printed for what in ("tuning", "study"))
     assert (clone / NAME / "README.md").read_text() == before
-    assert len(clone.runs()) == 5
+    assert len(clone.runs()) == 1 + 4 + 4
 
 
 @pytest.mark.thorough

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from nla.data.images import encode_png
 from nla.data.schema import SAMPLES, TableInfo, with_info
 from nla.errors import DataError
 from nla.study.plots import pictures
-from nla.study.record import write_record
+from nla.study.record import read_record, write_record
 from nla.study.results import study_results
 from pipelines import study_report
 
@@ -72,6 +72,30 @@ def test_writes_figures_tables_and_pictures(study: Path, capsys: pytest.CaptureF
     assert text.startswith("# made-up\n") and "| early learning | 2 |" in text
     assert all((study / path).is_file() for path in (f"figures/{name}.png" for name in PICTURES))
     assert "clean: paper is best with" in capsys.readouterr().out
+
+
+def test_tuning_has_a_table(study: Path) -> None:
+    manifest = json.loads((study / "runs.json").read_text())
+    runs = sorted(
+        (run for run in manifest["runs"] if run["seed"] == 1 and run["condition"] == "clean"),
+        key=lambda run: read_record(study / f"records/{run['record']}.parquet").reached("accuracy"),
+    )
+    worst, _, best = (run["method"] for run in runs)
+    trials = [{**run, "values": {}} for run in runs] + [
+        {**better, "method": run["method"], "values": {"train.lr": 0.012345, "train.optimizer": "sgd"}}
+        for run, better in pairwise(runs)
+    ]
+    manifest["tuning"] = {"condition": "clean", "seed": 1, "objective": "accuracy", "trials": trials}
+    (study / "runs.json").write_text(json.dumps(manifest))
+    study_report.main()
+    tuning = json.loads((study / "results.json").read_text())["tuning"]
+    text = (study / "README.md").read_text()
+    first, second = (100 * trial["reached"] for trial in tuning["methods"][worst]["trials"])
+    assert first < second
+    assert f"| {worst} | 2 | {first:.2f} | {second:.2f} | train.lr 0.0123, train.optimizer sgd |" in text
+    (only,) = (100 * trial["reached"] for trial in tuning["methods"][best]["trials"])
+    assert f"| {best} | 1 | {only:.2f} | {only:.2f} | as in the grid |" in text
+    assert "trials on clean with seed 1" in text
 
 
 def test_a_second_report_has_the_same_bytes(study: Path) -> None:

@@ -34,7 +34,7 @@ def test_what_a_trial_without_a_condition_is_worth_is_not_forgotten(name: str) -
     ]
     found = searcher(study("s"), config, before, 2)
     assert isinstance(found, OptunaTurns)
-    assert found.set_search_properties("valid_accuracy", "max", param_space(config))
+    assert found.set_search_properties("valid_accuracy", "max", param_space(config.distributions))
     assert [(trial.params, trial.value) for trial in found._ot_study.trials] == [(given, 0.5) for given in drawn]
 
 

@@ -1,0 +1,141 @@
+"""The trainings of a study: what has no record yet is trained, and its record written."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import ray
+
+from nla.cluster import connected
+from nla.config.base import section
+from nla.config.evaluate import EvaluateConfig
+from nla.config.ray import RayConfig
+from nla.console import bar, log_file, say
+from nla.errors import NLAError
+from nla.machine import machine, versions
+from nla.paths import workspace
+from nla.provenance import fingerprint, git_commit, imported_sources
+from nla.runs import RUNS
+from nla.study.grid import Cell
+from nla.study.record import Record, write_record
+from nla.study.run import Result
+from nla.study.runner import Task, run_all
+from nla.study.variants import Variants
+from nla.training.job import Job, image_spec, training_sections
+from nla.training.start import with_first_weights
+from nla.workflow import forced
+
+CODE = Path(__file__).parents[1]
+RECORDS = Path("records")
+
+
+class Run(NamedTuple):
+    """A cell of the grid, and the name of its record."""
+
+    cell: Cell
+    fingerprint: str
+
+    @property
+    def path(self) -> Path:
+        """Of the record."""
+        return RECORDS / f"{self.fingerprint}.parquet"
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Runs what has no record yet, and writes records as they come."""
+
+    variants: Variants
+    config: RayConfig
+    mirror: bool
+    """Average an image and its mirror on test."""
+    root: Path
+
+    def train(self, what: str, wanted: Sequence[Cell]) -> tuple[list[Run], list[Run]]:
+        """Those that have their records then, and those that failed."""
+        runs = [Run(cell, name_of(cell, self.variants)) for cell in wanted]
+        missing = [run for run in runs if forced() or not run.path.is_file()]
+        say(f"{what} {workspace().name}: {len(runs)} trainings, of which {len(runs) - len(missing)} have their records")
+        failed = self._train(missing) if missing else []
+        return [run for run in runs if run not in failed], failed
+
+    def _train(self, missing: Sequence[Run]) -> list[Run]:
+        """Those that failed."""
+        by_name = {run.fingerprint: run for run in missing}
+        failed = list[Run]()
+        with connected(self.config) as cluster, bar("study", "runs") as progress:
+            say(f"full logs: {log_file()}, and Ray's in {cluster.logs}")
+            results = run_all(cluster, self._tasks(missing), self.config, self.mirror)
+            for done, (task, result) in enumerate(results, 1):
+                run = by_name[task.name]
+                if isinstance(result, NLAError):
+                    failed.append(run)
+                    say(f"{run.cell}: {result}")
+                else:
+                    record = record_of(run, task.job, result)
+                    write_record(run.path, record)
+                    shutil.rmtree(task.folder, ignore_errors=True)  # where it ran on this machine
+                    say(summary(record))
+                progress(done, len(missing))
+        return failed
+
+    def _tasks(self, missing: Sequence[Run]) -> Iterator[Task]:
+        """What is to be trained, its data read when it is asked for."""
+        code = fingerprint({}, imported_sources(Path("nla/study/run.py"), CODE), CODE)
+        for config, group in itertools.groupby(missing, lambda run: run.cell.data):
+            variant = self.variants.variant(config)
+            shared, train = ray.put(variant), variant.split.train
+            image, classes = image_spec(train.images_NHWC), len(train.classes)
+            for run in group:
+                name = f"{run.fingerprint}-{code}"
+                if forced():
+                    shutil.rmtree(self.root / RUNS / name, ignore_errors=True)
+                job = Job(**training_sections(run.cell.params), num_classes=classes, image=image, fingerprint=name)
+                started = with_first_weights(job, self.root)[0]
+                yield Task(run.fingerprint, started, shared, self.root / RUNS / name)
+
+
+def name_of(cell: Cell, variants: Variants) -> str:
+    """Hash of the parameters and the data of a training, and of how it is measured."""
+    sections = {name: config.model_dump(mode="json") for name, config in training_sections(cell.params).items()}
+    measured = {"mirror": section(EvaluateConfig, cell.params).mirror}
+    return fingerprint({**sections, "data": variants.key(cell.data), "evaluate": measured}, [], workspace())
+
+
+def record_of(run: Run, job: Job, result: Result) -> Record:
+    """What is kept of a training."""
+    data, progress = run.cell.data, result.progress
+    sections = {name: getattr(job, name).model_dump(mode="json") for name in ("model", "augment", "loss", "train")}
+    return Record(
+        method=run.cell.method,
+        condition=run.cell.condition,
+        noise_kind=data.noise.kind,
+        noise_rate=data.noise.rate,
+        imbalance_factor=data.imbalance_factor,
+        seed=run.cell.seed,
+        fingerprint=run.fingerprint,
+        epochs=progress.epochs_done,
+        best_epoch=progress.best_epoch,
+        seconds=sum(row["seconds"] for row in progress.history),
+        params={**sections, "data": data.model_dump(mode="json")},
+        facts={**progress.facts, "commit": git_commit(workspace()), "machine": machine(), "versions": versions()},
+        claims=result.claims,
+        valid_accuracy=[row["valid_accuracy"] for row in progress.history],
+        valid_mean_accuracy=[row["valid_mean_accuracy"] for row in progress.history],
+        test_accuracy=result.on_test["test_accuracy"],
+        test_mean_accuracy=result.on_test["test_mean_accuracy"],
+        best_predicted=result.best_predicted,
+        last_predicted=result.last_predicted,
+    )
+
+
+def summary(record: Record) -> str:
+    """A line for a person; what is said of test is for later."""
+    name, minutes = f"{record.method}, {record.condition}, seed {record.seed}", record.seconds / 60
+    when = f"after epoch {record.best_epoch} of {record.epochs}"
+    return f"{name}: {record.reached('accuracy'):.2%} on validation {when} ({minutes:.1f} min)"
