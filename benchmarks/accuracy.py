@@ -26,7 +26,7 @@ from users_files import kept
 from nla.config.base import flatten, read_params, section
 from nla.config.evaluate import EvaluateConfig
 from nla.machine import machine, versions
-from nla.study.tables import comparison_table, conditions_of, figures_table
+from nla.study.tables import comparison_table, conditions_of, figures_table, tuning_table
 
 RESULTS = ROOT / "docs/results.md"
 FERPLUS = {"data.source": "ferplus"}
@@ -128,6 +128,8 @@ def page() -> str:
 def study(name: str, results: dict[str, Any]) -> list[str]:
     """What each method of a study reached, and against whom; its own page says more."""
     parts = [f"## Methods side by side: {name}", "", STUDY_TEXT.format(name=name)]
+    if tuning := results.get("tuning"):
+        parts += ["", *tuning_table(tuning)]
     for title, condition in results["conditions"].items():
         tables = [*figures_table(condition), "", *comparison_table(condition, results["reference"])]
         parts += ["", f"### {title}", "", *tables, "", *conditions_of(condition, name)]
