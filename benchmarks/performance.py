@@ -151,7 +151,8 @@ def growth() -> list[str]:
     others = [
         [names[key], f"{_calmest(r[key], r['others']):.1f} s", *_ratio(r)] for key, r in record["against"].items()
     ]
-    return [*lines, "", *_table([f"{size:,} files", "time", "of ingest's", "spread", "rounds, calm"], others)]
+    table = _table([f"{size:,} files", "time", "of ingest's", "spread", "rounds, calm"], others)
+    return [*lines, "", OTHERS_TEXT, "", *table]
 
 
 def loader() -> list[str]:
@@ -320,8 +321,9 @@ network channels-last pays, by a quarter; a larger batch does not, and neither d
 FERPLUS_TEXT = """`fer2013.csv` and `fer2013new.csv` to `faces.parquet`, checked row by row and encoded, then to the
 three tables of training. For comparison the pixels alone, read as most scripts read them."""
 GROWTH_TEXT = """Faces as JPEG files of 100 px, one folder a class: each is read, checked, decoded and hashed, and its
-bytes go into the table. Files after the first 2,048 are the same faces in another light. DVC hashes files and keeps no
-bytes; Hugging Face's library puts the bytes into an Arrow table and decodes nothing."""
+bytes go into the table. Files after the first 2,048 are the same faces in another light."""
+OTHERS_TEXT = """DVC hashes files and keeps no bytes. Hugging Face's library puts the bytes into an Arrow table, and
+checks and decodes nothing."""
 LOADER_TEXT = """Batches of 64 grey images of 48 px. NLA decodes a set once, when training starts, and one thread then
 cuts batches out of memory and augments them. The others decode the same 6,000 JPEG files again and again; Hugging
 Face's has their bytes in an Arrow table. *affine* is the same function for all."""

@@ -7,15 +7,14 @@ stands in it by its commit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nla.config.base import read_params, section
-from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
 from nla.console import run_stage
-from nla.errors import TrainingError
+from nla.errors import Diverged, TrainingError
 from nla.paths import project_root, workspace
 from nla.records import write_json
 from nla.runs import RUNS
@@ -26,7 +25,7 @@ from nla.study.tuning import best_values, trial_cells
 from nla.study.variants import Variants
 from nla.tracking import configure, run_tags
 from nla.tuning.space import Values
-from pipelines.trainings import Run, Trainer
+from pipelines.trainings import Run, Trained, Trainer
 
 FACES, GRID, MANIFEST = Path("data/faces.parquet"), Path("grid.yaml"), Path("runs.json")
 
@@ -35,33 +34,45 @@ def main() -> None:
     """Runs what is missing, and tells MLflow of what it has not heard."""
     params, grid, root = read_params(), read_grid(GRID), project_root()
     config = section(RayConfig, params)
-    variants = Variants(FACES, root / RUNS / "study-data", config.image_bytes)
-    trainer = Trainer(variants, config, section(EvaluateConfig, params).mirror, root)
+    trainer = Trainer(Variants(FACES, root / RUNS / "study-data", config.image_bytes), config, root)
+    cells(grid, params)  # what is wrong in it must not come up after the tuning
     trials, tuned = tune(trainer, grid, params)
-    done, failed = trainer.train("study", cells(grid, params, tuned))
-    write_json(MANIFEST, manifest(grid, trials, done))
-    take_down([*trials, *done], root)
-    if failed:
-        names = ", ".join(str(run.cell) for run in failed)
-        raise TrainingError(f"{len(failed)} of {len(done) + len(failed)} trainings failed: {names}")
+    study = trainer.train("study", cells(grid, params, tuned))
+    write_json(MANIFEST, manifest(grid, trials, study))
+    take_down([*trials.done, *study.done], root)
+    if study.failed:
+        raise TrainingError(f"{len(study.failed)} of {len(study.runs)} trainings failed: {names(study, study.failed)}")
 
 
-def tune(trainer: Trainer, grid: Grid, params: Mapping[str, Any]) -> tuple[list[Run], dict[str, Values]]:
-    """The trials of every method, and method -> the best values on validation. A trial that fails is no trial."""
+def tune(trainer: Trainer, grid: Grid, params: Mapping[str, Any]) -> tuple[Trained, dict[str, Values]]:
+    """The trials of every method, and method -> the best values on validation. A trial that diverges is worth nothing.
+
+    Raises TrainingError where a trial failed otherwise: its method would have had fewer than the others.
+    """
     if grid.tuning is None:
-        return [], {}
-    trials, _ = trainer.train("tuning", trial_cells(grid, params))
-    scored = [(run.cell, read_record(run.path).reached(grid.tuning.objective)) for run in trials]
+        return Trained([], {}), {}
+    trials = trainer.train("tuning", trial_cells(grid, params))
+    if lost := {name for name, error in trials.failed.items() if not isinstance(error, Diverged)}:
+        raise TrainingError(f"trials of the tuning failed: {names(trials, lost)}; `dvc repro` tries them again")
+    scored = [(run.cell, read_record(run.path).reached(grid.tuning.objective)) for run in trials.done]
     return trials, best_values(scored, grid.methods)
 
 
-def manifest(grid: Grid, trials: Sequence[Run], done: Sequence[Run]) -> dict[str, Any]:
-    """Which records the report is about."""
-    content: dict[str, Any] = {"reference": grid.reference, "runs": [row_of(run) for run in done]}
+def manifest(grid: Grid, trials: Trained, study: Trained) -> dict[str, Any]:
+    """Which records the report is about; a trial that diverged has none."""
+    content: dict[str, Any] = {"reference": grid.reference, "runs": [row_of(run) for run in study.done]}
     if grid.tuning is not None:
-        rows = [{**row_of(run), "values": run.cell.values} for run in trials]
+        rows = [
+            {**row_of(run), "values": run.cell.values, **({"record": None} if run.fingerprint in trials.failed else {})}
+            for run in trials.runs
+        ]
         content["tuning"] = {**grid.tuning.model_dump(include={"condition", "seed", "objective"}), "trials": rows}
     return content
+
+
+def names(trained: Trained, fingerprints: Collection[str]) -> str:
+    """Of some of its runs, for a message."""
+    return ", ".join(str(run.cell) for run in trained.runs if run.fingerprint in fingerprints)
 
 
 def row_of(run: Run) -> dict[str, Any]:
@@ -80,7 +91,7 @@ def take_down(done: Sequence[Run], root: Path) -> None:
     tags = run_tags(workspace(), "", "")
     with study.opened(tags):
         for run in done:
-            study.take_down(read_record(run.path), tags)
+            study.take_down(read_record(run.path), tags, run.cell.trial)
 
 
 if __name__ == "__main__":

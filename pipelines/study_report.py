@@ -32,7 +32,8 @@ def main() -> None:
     test = load_samples(TEST)
     results = study_results(read_runs(manifest["runs"]), test.label_N, test.classes, manifest["reference"])
     if tuning := manifest.get("tuning"):
-        results["tuning"] = tuning_results(tuning, read_runs(tuning["trials"]))
+        records = read_runs([trial for trial in tuning["trials"] if trial["record"] is not None])
+        results["tuning"] = tuning_results(tuning, {record.fingerprint: record for record in records})
     shutil.rmtree(FIGURES, ignore_errors=True)
     for name, figure in pictures(results).items():
         write_png(figure, FIGURES / f"{name}.png")

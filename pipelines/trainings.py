@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -46,43 +46,53 @@ class Run(NamedTuple):
         return RECORDS / f"{self.fingerprint}.parquet"
 
 
+class Trained(NamedTuple):
+    """What became of the cells that were asked for, in their order."""
+
+    runs: list[Run]
+    failed: dict[str, NLAError]
+    """Why, by fingerprint."""
+
+    @property
+    def done(self) -> list[Run]:
+        """Those that have their records."""
+        return [run for run in self.runs if run.fingerprint not in self.failed]
+
+
 @dataclass(frozen=True)
 class Trainer:
     """Runs what has no record yet, and writes records as they come."""
 
     variants: Variants
     config: RayConfig
-    mirror: bool
-    """Average an image and its mirror on test."""
     root: Path
 
-    def train(self, what: str, wanted: Sequence[Cell]) -> tuple[list[Run], list[Run]]:
-        """Those that have their records then, and those that failed."""
+    def train(self, what: str, wanted: Sequence[Cell]) -> Trained:
+        """Each different training once, however many cells ask for it; `what` names them all in what is said."""
         runs = [Run(cell, name_of(cell, self.variants)) for cell in wanted]
-        missing = [run for run in runs if forced() or not run.path.is_file()]
-        say(f"{what} {workspace().name}: {len(runs)} trainings, of which {len(runs) - len(missing)} have their records")
-        failed = self._train(missing) if missing else []
-        return [run for run in runs if run not in failed], failed
+        missing = {run.fingerprint: run for run in runs if forced() or not run.path.is_file()}
+        there = sum(run.fingerprint not in missing for run in runs)
+        say(f"{what} {workspace().name}: {len(runs)} trainings, of which {there} have their records")
+        return Trained(runs, self._train(missing) if missing else {})
 
-    def _train(self, missing: Sequence[Run]) -> list[Run]:
-        """Those that failed."""
-        by_name = {run.fingerprint: run for run in missing}
-        failed = list[Run]()
+    def _train(self, missing: Mapping[str, Run]) -> dict[str, NLAError]:
+        """Why some failed, by fingerprint."""
+        errors: dict[str, NLAError] = {}
         with connected(self.config) as cluster, bar("study", "runs") as progress:
             say(f"full logs: {log_file()}, and Ray's in {cluster.logs}")
-            results = run_all(cluster, self._tasks(missing), self.config, self.mirror)
+            results = run_all(cluster, self._tasks([*missing.values()]), self.config)
             for done, (task, result) in enumerate(results, 1):
-                run = by_name[task.name]
+                run = missing[task.name]
                 if isinstance(result, NLAError):
-                    failed.append(run)
+                    errors[task.name] = result
                     say(f"{run.cell}: {result}")
                 else:
                     record = record_of(run, task.job, result)
                     write_record(run.path, record)
                     shutil.rmtree(task.folder, ignore_errors=True)  # where it ran on this machine
-                    say(summary(record))
+                    say(f"{run.cell}: {summary(record)}")
                 progress(done, len(missing))
-        return failed
+        return errors
 
     def _tasks(self, missing: Sequence[Run]) -> Iterator[Task]:
         """What is to be trained, its data read when it is asked for."""
@@ -93,17 +103,23 @@ class Trainer:
             image, classes = image_spec(train.images_NHWC), len(train.classes)
             for run in group:
                 name = f"{run.fingerprint}-{code}"
+                folder = self.root / RUNS / name
                 if forced():
-                    shutil.rmtree(self.root / RUNS / name, ignore_errors=True)
+                    shutil.rmtree(folder, ignore_errors=True)
                 job = Job(**training_sections(run.cell.params), num_classes=classes, image=image, fingerprint=name)
                 started = with_first_weights(job, self.root)[0]
-                yield Task(run.fingerprint, started, shared, self.root / RUNS / name)
+                yield Task(run.fingerprint, started, shared, folder, mirror_of(run.cell))
+
+
+def mirror_of(cell: Cell) -> bool | None:
+    """Whether an image and its mirror are averaged on test; None for a trial, which does not look at test."""
+    return None if cell.trial is not None else section(EvaluateConfig, cell.params).mirror
 
 
 def name_of(cell: Cell, variants: Variants) -> str:
     """Hash of the parameters and the data of a training, and of how it is measured."""
     sections = {name: config.model_dump(mode="json") for name, config in training_sections(cell.params).items()}
-    measured = {"mirror": section(EvaluateConfig, cell.params).mirror}
+    measured = {"mirror": mirror_of(cell)}
     return fingerprint({**sections, "data": variants.key(cell.data), "evaluate": measured}, [], workspace())
 
 
@@ -127,15 +143,14 @@ def record_of(run: Run, job: Job, result: Result) -> Record:
         claims=result.claims,
         valid_accuracy=[row["valid_accuracy"] for row in progress.history],
         valid_mean_accuracy=[row["valid_mean_accuracy"] for row in progress.history],
-        test_accuracy=result.on_test["test_accuracy"],
-        test_mean_accuracy=result.on_test["test_mean_accuracy"],
+        test_accuracy=result.on_test.get("test_accuracy", []),
+        test_mean_accuracy=result.on_test.get("test_mean_accuracy", []),
         best_predicted=result.best_predicted,
         last_predicted=result.last_predicted,
     )
 
 
 def summary(record: Record) -> str:
-    """A line for a person; what is said of test is for later."""
-    name, minutes = f"{record.method}, {record.condition}, seed {record.seed}", record.seconds / 60
-    when = f"after epoch {record.best_epoch} of {record.epochs}"
-    return f"{name}: {record.reached('accuracy'):.2%} on validation {when} ({minutes:.1f} min)"
+    """What a person wants to know; what is said of test is for later."""
+    when, minutes = f"after epoch {record.best_epoch} of {record.epochs}", record.seconds / 60
+    return f"{record.reached('accuracy'):.2%} on validation {when} ({minutes:.1f} min)"

@@ -15,7 +15,7 @@ from nla.config.base import Section, merge, nearest, section
 from nla.config.data import DataConfig
 from nla.errors import ConfigError
 from nla.training.job import training_sections
-from nla.tuning.space import Values, with_values
+from nla.tuning.space import Values, trial_base, with_values
 
 OF_A_METHOD = ("augment", "loss", "model", "train")
 
@@ -34,7 +34,7 @@ class Tuning(Section):
     objective: Literal["accuracy", "mean_accuracy"] = "accuracy"
     """On validation, in the epoch that `train.select` chooses."""
     common: Annotated[dict[str, Any], Field(default_factory=dict)]
-    """Space of every method, as `tune.space` has it; each draws the same values."""
+    """Space of every method, as `tune.space` has it."""
     space: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     """Method -> what it has beside."""
 
@@ -67,6 +67,8 @@ class Cell:
     """Sections, params.yaml, grid.yaml and `values` laid over each other."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """What was tuned, by dotted names."""
+    trial: int | None = None
+    """Number in the tuning of its method; None takes part in the comparison."""
 
     @property
     def data(self) -> DataConfig:
@@ -74,7 +76,8 @@ class Cell:
         return section(DataConfig, self.params)
 
     def __str__(self) -> str:
-        return f"{self.method}, {self.condition}, seed {self.seed}"
+        name = f"{self.method}, {self.condition}, seed {self.seed}"
+        return name if self.trial is None else f"{name}, trial {self.trial}"
 
 
 def read_grid(path: Path) -> Grid:
@@ -123,7 +126,15 @@ def cells(grid: Grid, params: Mapping[str, Any], tuned: Mapping[str, Values] | N
     ]
 
 
-def make_cell(grid: Grid, params: Mapping[str, Any], method: str, condition: str, seed: int, values: Values) -> Cell:
+def make_cell(
+    grid: Grid,
+    params: Mapping[str, Any],
+    method: str,
+    condition: str,
+    seed: int,
+    values: Values,
+    trial: int | None = None,
+) -> Cell:
     """One training. Raises ConfigError where it is a wrong one."""
     changes = grid.methods[method]
     if strange := sorted(changes.keys() - set(OF_A_METHOD)):
@@ -131,9 +142,11 @@ def make_cell(grid: Grid, params: Mapping[str, Any], method: str, condition: str
             f"grid.yaml: method {method!r} changes {', '.join(strange)}: valid are {', '.join(OF_A_METHOD)}"
         )
     seeded = {"data": {**grid.conditions[condition], "seed": seed}, "train": {"seed": seed}}
-    laid = with_values(merge(merge(params, changes), seeded), values)
-    cell = Cell(method, condition, seed, laid, values)
+    laid = merge(merge(params, changes), seeded)
     try:
+        if values:  # which may be elements of a published list
+            laid = with_values(laid | trial_base(laid), values)
+        cell = Cell(method, condition, seed, laid, values, trial)
         training_sections(cell.params)
         _ = cell.data
     except ConfigError as error:

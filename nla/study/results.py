@@ -24,8 +24,8 @@ TOLERANCE = 0.01
 """Of an accuracy that is computed again: a GPU may break a few ties otherwise, other labels are far off."""
 MEND = "it was made on another data set or label rule; run `dvc repro prepare`, or remove the record and run the study"
 PROTOCOL = (
-    "noise and imbalance in train alone, validation and test labels as the source has them; the epoch is chosen on "
-    "validation; test selects nothing"
+    "noise and imbalance in train alone, validation and test labels as the source has them; validation chooses the "
+    "epoch, and settings where there is tuning; test selects nothing"
 )
 
 
@@ -54,18 +54,21 @@ def study_results(
     }
 
 
-def tuning_results(manifest: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
-    """What tuning found, from its part of runs.json and the record of each of its trials: JSON-able.
+def tuning_results(manifest: Mapping[str, Any], records: Mapping[str, Record]) -> dict[str, Any]:
+    """What tuning found, from its part of runs.json and the records by fingerprint: JSON-able.
 
-    The first trial of a method is the method as the grid has it, the chosen one the best.
+    The first trial of a method is the method as the grid has it, the chosen one the best; null diverged.
     """
     methods: dict[str, dict[str, Any]] = {}
-    for trial, record in zip(manifest["trials"], records, strict=True):
+    for trial in manifest["trials"]:
+        record = records.get(trial["record"])
+        reached = None if record is None else record.reached(manifest["objective"])
         of = methods.setdefault(trial["method"], {"trials": []})
-        of["trials"].append({"values": trial["values"], "reached": record.reached(manifest["objective"])})
+        of["trials"].append({"values": trial["values"], "reached": reached})
     for of in methods.values():
-        of["chosen"] = max(of["trials"], key=lambda trial: trial["reached"])
-    return {**{name: manifest[name] for name in ("condition", "seed", "objective")}, "methods": methods}
+        of["chosen"] = max((t for t in of["trials"] if t["reached"] is not None), key=lambda t: float(t["reached"]))
+    asked = {name: manifest[name] for name in ("condition", "seed", "objective")}
+    return {**asked, "made_by": _made_by([*records.values()]), "methods": methods}
 
 
 def check(records: Iterable[Record], label_N: np.ndarray, classes: int) -> None:

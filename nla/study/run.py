@@ -36,29 +36,33 @@ class Result:
 
     progress: Progress
     on_test: Mapping[str, list[float]]
-    """test_accuracy and test_mean_accuracy of each epoch."""
+    """test_accuracy and test_mean_accuracy of each epoch; none where test was not looked at."""
     best_predicted: np.ndarray
-    """[N test rows] uint8, by the epoch that validation chose."""
+    """[N test rows] uint8, by the epoch that validation chose; [0] where test was not looked at."""
     last_predicted: np.ndarray
     claims: Mapping[str, Any]
     """What the weights of the training samples say; JSON-able."""
 
 
-def run(job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, mirror: bool, observer: Observer) -> Result:
+def run(
+    job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, mirror: bool | None, observer: Observer
+) -> Result:
     """Trains, going on from the checkpoint in `folder` where there is one. Raises what `train` raises.
 
     Args:
         cpus: threads of PyTorch.
-        mirror: average an image and its mirror on test.
+        mirror: average an image and its mirror on test; None does not look at test.
     """
     torch.set_num_threads(cpus)
     device = torch.device("cuda" if gpu else "cpu")
-    store = Witness(folder, job, variant.test, device, mirror)
+    store = FolderStore(folder) if mirror is None else Witness(folder, job, variant.test, device, mirror)
     progress = train(job, variant.split, Workers(device), store, observer)
     with store.latest() as checkpoint:
         assert checkpoint is not None  # the last epoch's
-        predicted = {name: store.predicted(checkpoint, name) for name in ("best", "last")}
         claims = _claims(job, progress, variant, read_group(checkpoint, "positions"))
+        if not isinstance(store, Witness):
+            return Result(progress, {}, np.empty(0, np.uint8), np.empty(0, np.uint8), claims)
+        predicted = {name: store.predicted(checkpoint, name) for name in ("best", "last")}
     return Result(progress, store.seen(), predicted["best"], predicted["last"], claims)
 
 

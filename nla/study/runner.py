@@ -30,11 +30,11 @@ class Task(NamedTuple):
     """Its data, in the object store of each node."""
     folder: Path
     """Of its checkpoints, on the node that it runs on."""
+    mirror: bool | None
+    """Average an image and its mirror on test; None does not look at test."""
 
 
-def run_all(
-    cluster: Cluster, tasks: Iterable[Task], config: RayConfig, mirror: bool
-) -> Iterator[tuple[Task, Result | NLAError]]:
+def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Iterator[tuple[Task, Result | NLAError]]:
     """What became of each, as they end. `tasks` is asked for the next one when there is room for it.
 
     Raises TrainingError where a training finds no room at all.
@@ -46,15 +46,15 @@ def run_all(
     waiting, running = iter(tasks), dict[Any, Task]()
     while True:
         while len(running) < limit and (task := next(waiting, None)):
-            given = (config.cpus_per_trial, resources["GPU"] > 0, mirror)
-            running[start.remote(task.job, task.variant, task.folder, *given)] = task
+            given = (task.job, task.variant, task.folder, config.cpus_per_trial, resources["GPU"] > 0, task.mirror)
+            running[start.remote(*given)] = task
         if not running:
             return
         (ended,), _ = ray.wait(list(running), num_returns=1)
         yield running.pop(ended), _outcome(ended, cluster)
 
 
-def _attempt(job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, mirror: bool) -> Result | NLAError:
+def _attempt(job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, mirror: bool | None) -> Result | NLAError:
     """An NLAError is a result: a repetition would only meet it again."""
     try:
         return run(job, variant, folder, cpus, gpu, mirror, Silent())

@@ -34,13 +34,13 @@ def tuning_table(tuning: Mapping[str, Any]) -> list[str]:
         [
             name,
             str(len(of["trials"])),
-            *(f"{100 * trial['reached']:.2f}" for trial in (of["trials"][0], of["chosen"])),
+            *(_reached(trial["reached"]) for trial in (of["trials"][0], of["chosen"])),
             ", ".join(f"{key} {_short(value)}" for key, value in of["chosen"]["values"].items()) or "as in the grid",
         ]
         for name, of in tuning["methods"].items()
     ]
     text = TUNING.format(condition=tuning["condition"], seed=tuning["seed"], metric=metric)
-    return [text, "", *_table(head, rows)]
+    return [text, "", *_table(head, rows), "", *_made_by(tuning)]
 
 
 def figures_table(condition: Mapping[str, Any]) -> list[str]:
@@ -73,11 +73,12 @@ def claims_table(condition: Mapping[str, Any]) -> list[str]:
 
 def conditions_of(condition: Mapping[str, Any], name: str) -> Iterator[str]:
     """How its figures were made."""
-    seeds, made_by = ", ".join(map(str, condition["seeds"])), condition["made_by"]
+    seeds = ", ".join(map(str, condition["seeds"]))
     counts = sorted({of["accuracy"]["n"] for of in condition["methods"].values()})
     n = " or ".join(map(str, counts))
-    yield f"`dvc repro` in `studies/{name}`: seeds {seeds}, n = {n} a row. {'. '.join(made_by['places'])}."
-    yield f"Code: {', '.join(made_by['commits'])}."
+    where, code = _made_by(condition)
+    yield f"`dvc repro` in `studies/{name}`: seeds {seeds}, n = {n} a row. {where}"
+    yield code
     if counts[0] == 1:
         yield ONE_SEED
 
@@ -93,8 +94,9 @@ rows {resamples:,} times. It is cautious where seeds reach the same level; where
 it too narrow and p too small, and the standard deviations are the better guide. The best rival is the other method with
 the highest mean on test. p is two-sided, and corrected by Holm over all comparisons of its table. Bold: the interval
 against the best rival is above zero."""
-TUNING = """Every method had as many trials on {condition} with seed {seed}, which no figure below has: what the grid
-says, and draws of its space in `grid.yaml`. The best {metric} on validation chose, and holds under every condition."""
+TUNING = """Every method had as many trials on {condition} with seed {seed}, which no figure below has: its setting in
+`grid.yaml`, and draws of its space there. The best {metric} on validation chose, for every condition. No trial looked
+at test."""
 ONE_SEED = "One seed: the intervals draw test rows alone, so they are of these trainings, not of the methods."
 
 CLAIMS = {
@@ -105,6 +107,16 @@ CLAIMS = {
     "ambiguity_correlation": "1 - abs(p_GT - p_NN) with doubt",
     "minority_of_top_tenth": "minorities in the top tenth by weight",
 }
+
+
+def _made_by(what: Mapping[str, Any]) -> tuple[str, str]:
+    """On which machines, and by which commits."""
+    made_by = what["made_by"]
+    return f"{'. '.join(made_by['places'])}.", f"Code: {', '.join(made_by['commits'])}."
+
+
+def _reached(value: float | None) -> str:
+    return "diverged" if value is None else f"{100 * value:.2f}"
 
 
 def _short(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from nla.study.record import Record
 from nla.tracking import MlflowTracker
@@ -30,18 +31,26 @@ class MlflowStudy:
         with tracker.closing():
             yield
 
-    def take_down(self, record: Record, tags: Mapping[str, str]) -> None:
-        """A training: parameters, curves on validation, and test figures of the epoch that validation chose."""
+    def take_down(self, record: Record, tags: Mapping[str, str], trial: int | None = None) -> None:
+        """A training: parameters, curves on validation, and test figures of the epoch that validation chose.
+
+        Args:
+            trial: its number in the tuning of its method, which does not look at test.
+        """
         if record.fingerprint in self.known:
             return
         tracker = MlflowTracker(self.uri, system_metrics=False)
         nested = {**tags, PARENT: self.parent, STUDY: self.name, RECORD: record.fingerprint}
-        what = {"method": record.method, "condition": record.condition, "seed": record.seed}
-        tracker.start(f"{record.method}, {record.condition}, {record.seed}", {**what, **record.params}, nested)
+        what: dict[str, Any] = {"method": record.method, "condition": record.condition, "seed": record.seed}
+        if trial is not None:
+            what["trial"] = trial
+        number = "" if trial is None else f", trial {trial}"
+        tracker.start(f"{record.method}, {record.condition}, {record.seed}{number}", {**what, **record.params}, nested)
         with tracker.closing():
             curves = zip(record.valid_accuracy, record.valid_mean_accuracy, strict=True)
             for epoch, (accuracy, mean) in enumerate(curves, 1):
                 tracker.log_epoch({"valid_accuracy": accuracy, "valid_mean_accuracy": mean}, epoch)
             chosen = record.best_epoch - 1
-            test = {name: getattr(record, name)[chosen] for name in ("test_accuracy", "test_mean_accuracy")}
-            tracker.log_metrics(test, record.best_epoch)
+            if record.test_accuracy:
+                test = {name: getattr(record, name)[chosen] for name in ("test_accuracy", "test_mean_accuracy")}
+                tracker.log_metrics(test, record.best_epoch)

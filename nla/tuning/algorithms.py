@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
-from ray import tune
 from ray.tune.schedulers import (
     AsyncHyperBandScheduler,
     FIFOScheduler,
@@ -17,17 +16,13 @@ from ray.tune.schedulers import (
 )
 from ray.tune.search import SearchAlgorithm, Searcher
 
-from nla.config.tune import Distribution, TuneConfig
+from nla.config.tune import TuneConfig
+from nla.tuning.domains import param_space
 from nla.tuning.population import SeededPBT
 from nla.tuning.space import first_values
 from nla.tuning.trial import Study
 from nla.tuning.trials import METRICS, Trial
 from nla.tuning.turns import OptunaTurns, RandomTurns
-
-
-def param_space(distributions: Mapping[str, Distribution]) -> dict[str, Any]:
-    """Ray's domain of each searched parameter, by its dotted name."""
-    return {name: _domain(distribution) for name, distribution in distributions.items()}
 
 
 def searcher(study: Study, settings: TuneConfig, before: Sequence[Trial], done: int) -> Searcher | SearchAlgorithm:
@@ -114,10 +109,3 @@ def _sampler(settings: TuneConfig, seed: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return GPSampler(seed=seed)
-
-
-def _domain(distribution: Distribution) -> Any:
-    if distribution.kind == "grid":
-        return tune.grid_search(distribution.arguments)
-    make = getattr(tune, distribution.kind)
-    return make(distribution.arguments) if distribution.kind == "choice" else make(*distribution.arguments)

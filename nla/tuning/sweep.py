@@ -25,8 +25,9 @@ from nla.errors import ConfigError, TrainingError
 from nla.training.checkpoint import read_history
 from nla.training.distributed import forget
 from nla.training.loop import Split
-from nla.tuning.algorithms import param_space, scheduler, searcher
+from nla.tuning.algorithms import scheduler, searcher
 from nla.tuning.clock import Clock
+from nla.tuning.domains import param_space
 from nla.tuning.group_trial import group_history, run_group_trial
 from nla.tuning.outcome import Outcomes, is_lost
 from nla.tuning.parts import forget_newest, part_name, parts, restored, trial_folder

@@ -85,6 +85,8 @@ def test_tuning_has_a_table(study: Path) -> None:
         {**better, "method": run["method"], "values": {"train.lr": 0.012345, "train.optimizer": "sgd"}}
         for run, better in pairwise(runs)
     ]
+    broken = {"method": "broken", "condition": "clean", "seed": 1}
+    trials += [{**broken, "record": None, "values": {}}, {**broken, "record": runs[0]["record"], "values": {"a": 1}}]
     manifest["tuning"] = {"condition": "clean", "seed": 1, "objective": "accuracy", "trials": trials}
     (study / "runs.json").write_text(json.dumps(manifest))
     study_report.main()
@@ -93,7 +95,9 @@ def test_tuning_has_a_table(study: Path) -> None:
     first, second = (100 * trial["reached"] for trial in tuning["methods"][worst]["trials"])
     assert first < second
     assert f"| {worst} | 2 | {first:.2f} | {second:.2f} | train.lr 0.0123, train.optimizer sgd |" in text
+    assert "\n\nAVX2 in fp32; 2 cores" in text.split("## clean")[0]
     (only,) = (100 * trial["reached"] for trial in tuning["methods"][best]["trials"])
+    assert f"| broken | 2 | diverged | {first:.2f} | a 1 |" in text
     assert f"| {best} | 1 | {only:.2f} | {only:.2f} | as in the grid |" in text
     assert "trials on clean with seed 1" in text
 

@@ -55,14 +55,40 @@ def test_each_method_has_its_setting_of_the_grid_and_as_many_draws() -> None:
 
 
 def test_what_is_common_is_drawn_alike_and_every_draw_is_json() -> None:
-    trials = by_method(trial_cells(grid(), PARAMS))
+    """Also where something of a method's own stands before it."""
+    space = {"elr": {"train": {"gamma": {"uniform": [0.1, 0.9]}}, **SPACE["elr"]}}
+    trials = by_method(trial_cells(grid(space=space), PARAMS))
     for ce, elr in zip(trials["ce"], trials["elr"], strict=True):
-        common = {name: value for name, value in elr.values.items() if name.startswith("train.")}
-        assert common == ce.values
+        assert ce.values.items() <= elr.values.items()
         assert json.loads(json.dumps(elr.values)) == elr.values
+    backwards = grid(common={"train": dict(reversed(COMMON["train"].items()))}, space=space)
+    found = by_method(trial_cells(backwards, PARAMS))
+    assert [cell.values for cell in found["ce"]] == [cell.values for cell in trials["ce"]]
     assert trial_cells(grid(), PARAMS) == trial_cells(grid(), PARAMS)
-    longer = by_method(trial_cells(grid(trials=8), PARAMS))
+    longer = by_method(trial_cells(grid(trials=8, space=space), PARAMS))
     assert [cell.values for cell in longer["elr"][:6]] == [cell.values for cell in trials["elr"]]
+
+
+def test_no_setting_is_tried_twice() -> None:
+    """What the grid says counts, however it is spelt: adamw is the default."""
+    common = {"train": {"optimizer": {"choice": ["adamw", "sgd", "adam"]}}}
+    drawn = by_method(trial_cells(grid(3, common=common, space={}), PARAMS))["ce"][1:]
+    assert sorted(cell.values["train.optimizer"] for cell in drawn) == ["adam", "sgd"]
+    assert [cell.trial for cell in drawn] == [1, 2]
+    with pytest.raises(ConfigError, match=r"grid.yaml: tuning of ce: its space has 3 settings for 4 trials"):
+        trial_cells(grid(4, common=common, space={}), PARAMS)
+
+
+def test_elements_of_a_published_list_are_searched() -> None:
+    methods = {"ce": {"loss": {"name": "ce"}}, "paper": {"loss": {"name": "nla", "variant": "paper"}}}
+    space = {"paper": {"loss": {"true_mean": [{"uniform": [0.3, 0.7]}, {"uniform": [0.3, 0.7]}]}}}
+    found = trial_cells(grid(space=space).model_copy(update={"methods": methods}), PARAMS)
+    drawn = [cell for cell in found if cell.method == "paper"][1:]
+    assert len(drawn) == 5
+    for cell in drawn:
+        mean = cell.params["loss"]["true_mean"]
+        assert mean == [cell.values["loss.true_mean.0"], cell.values["loss.true_mean.1"]]
+        assert all(0.3 <= value <= 0.7 for value in mean)
 
 
 def test_a_condition_of_the_space_holds() -> None:
@@ -81,6 +107,8 @@ def test_a_condition_of_the_space_holds() -> None:
         ({"ce": {"train": {"lr": {"grid": [0.1, 0.2]}}}}, "tuning of ce: "),
         ({"ce": {"train": {"gamma": {"grid": [0.1, 0.2]}}}}, "train.gamma has a grid"),
         ({"ce": {"train": {"gamma": 0.1}}}, "train.gamma must be a distribution"),
+        ({"ce": {"loss": {"name": {"choice": ["ce", "elr"]}}}}, "loss.name is what a method is"),
+        ({"ce": {"train": {"epochs": {"choice": [1, 2]}}}}, "train.epochs is the same for all, of params.yaml"),
     ],
 )
 def test_a_wrong_space_is_refused(space: dict[str, Any], message: str) -> None:
@@ -98,5 +126,5 @@ def test_the_best_on_validation_is_taken() -> None:
 
 def test_a_method_whose_trials_all_failed_is_named() -> None:
     trials = trial_cells(grid(trials=3), PARAMS)
-    with pytest.raises(TrainingError, match="every trial of elr failed"):
+    with pytest.raises(TrainingError, match="every trial of elr diverged"):
         best_values(((cell, 0.5) for cell in trials if cell.method == "ce"), ["ce", "elr"])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sweep_parts import settings, study
 
-from nla.tuning.algorithms import param_space, scheduler, searcher
+from nla.tuning.algorithms import scheduler, searcher
+from nla.tuning.domains import param_space
 from nla.tuning.population import SeededPBT
 from nla.tuning.trials import Trial
 from nla.tuning.turns import OptunaTurns
