@@ -244,15 +244,14 @@ each where nothing else is said; accuracies on validation. *Time* goes from the 
 
 The grace and the reduction of the first ASHA were chosen after an earlier search in full, of 8 epochs, had been seen
 (an epoch has 18 steps here, after few of which no trial is above chance). `params.yaml` has a grace of one epoch."""
-FOUND_TEXT = """16 random trials of NAW's parameters under ASHA, each of up to four epochs, chosen by accuracy on the
-clean validation split; then published values and the best trial's, each trained for six epochs with seeds that the
-search has not seen. The wrong labels are the same for all. *Importance* is that of PED-ANOVA over 16 trials of
-which most were stopped early: a hint, no test.
+FOUND_TEXT = """16 random trials of NAW's parameters, each of four epochs, all run to the end; the best on the clean
+validation split, then published values and the winner's, each trained for six epochs with seeds that the search has not
+seen. The wrong labels are the same for all. *Importance* is that of PED-ANOVA over the 16 trials.
 
-What it says: most hangs on the ratio for samples that are right. The winner is 0.7 points ahead on test, ahead with
-each of three seeds (by 0.9, 0.8 and 0.2), and 0.1 behind on validation, by which it was chosen: a hint that published
-values can be beaten, and no proof. ASHA stopped those after one epoch, which says little of an end. The machine did
-other work meanwhile, on which it hangs what ASHA stops. Seed 3 was trained later, at another commit."""
+What it says: little hangs on NAW's parameters here. The trials reach 66.0 to 68.8 % on validation, with a standard
+deviation of 0.66 points; the standard error of such a share of 3,199 rows is 0.83. The winner ends 0.2 points ahead on
+test (by 0.3 and 0.4, and once 0.1 behind), with the same mean accuracy: published values stand. Of what differs, most
+goes with the deviation for samples that are right (the three best have it above 1, published is 0.8): a hint, no test."""
 
 if __name__ == "__main__":
     what, names = sys.argv[1:2], sys.argv[2:]
