@@ -251,7 +251,7 @@ seen. The wrong labels are the same for all. *Importance* is that of PED-ANOVA o
 What it says: little hangs on NAW's parameters here. The trials reach 66.0 to 68.8 % on validation, with a standard
 deviation of 0.66 points; the standard error of such a share of 3,199 rows is 0.83. The winner ends 0.2 points ahead on
 test (by 0.3 and 0.4, and once 0.1 behind), with the same mean accuracy: published values stand. Of what differs, most
-goes with the deviation for samples that are right (the three best have it above 1, published is 0.8): a hint, no test."""
+goes with the deviation for samples that are right (the three best have it above 1, published is 0.8): a hint."""
 
 if __name__ == "__main__":
     what, names = sys.argv[1:2], sys.argv[2:]
