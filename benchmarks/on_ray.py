@@ -30,7 +30,7 @@ from records import RECORDS, ROOT, conditions, measured_here, read_record, write
 TRAINING = Path(__file__).with_name("on_ray_training.py")
 START = {"where": "ray", "workers": 1, "threads": 1, "images": 192, "epochs": 3}
 STEADY = {"images": 1536, "epochs": 5}
-ROUNDS = 3
+ROUNDS = {"start": 3, "steady": 5}
 PHASES = ("imports", "Ray starts", "up to the first step", "training", "up to the result", "Ray ends")
 KINDS = {
     "driver": "on_ray_training",
@@ -75,7 +75,7 @@ def start(before: str) -> dict[str, Any]:
         worktree = Path(folder, "before")
         subprocess.run(["git", "worktree", "add", "-q", "--detach", worktree, before], cwd=ROOT, check=True)
         try:
-            for _ in range(ROUNDS):
+            for _ in range(ROUNDS["start"]):
                 for name, code in (("before", worktree), ("now", ROOT)):
                     rounds[name].append(watched(START, code))
         finally:
@@ -86,7 +86,7 @@ def start(before: str) -> dict[str, Any]:
 def steady(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Images a second of each side, in turns."""
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
-    for i in range(ROUNDS):
+    for i in range(ROUNDS["steady"]):
         for name in list(sides)[:: -1 if i % 2 else 1]:
             rounds[name].append(watched({**STEADY, **sides[name]}, ROOT)["told"])
     return {"sides": sides, "training": STEADY, "rounds": rounds, **measured_here()}
@@ -200,7 +200,7 @@ def _start(record: Mapping[str, Any]) -> list[str]:
         *lines,
         "",
         f"`python benchmarks/on_ray.py start {record['before_commit']}`: medians of n = {len(rounds['now'])}; "
-        + conditions(record),
+        f"{_made(record)}",
     ]
 
 
@@ -213,7 +213,7 @@ def _step(record: Mapping[str, Any]) -> list[str]:
         "",
         *_compared(record, "bare", "ray", {"bare": "the bare loop", "ray": "one worker on Ray Train"}),
         "",
-        f"`python benchmarks/on_ray.py step`: {conditions(record)}",
+        f"`python benchmarks/on_ray.py step`: {_made(record)}",
     ]
 
 
@@ -228,8 +228,12 @@ def _workers(record: Mapping[str, Any]) -> list[str]:
             record, "threads", "workers", {"threads": "1 worker, 2 threads", "workers": "2 workers, 1 thread each"}
         ),
         "",
-        f"`python benchmarks/on_ray.py workers`: {conditions(record)}",
+        f"`python benchmarks/on_ray.py workers`: {_made(record)}",
     ]
+
+
+def _made(record: Mapping[str, Any]) -> str:
+    return f"commit {record['commit']}; {conditions(record)}"
 
 
 def _compared(record: Mapping[str, Any], base: str, other: str, names: Mapping[str, str]) -> list[str]:

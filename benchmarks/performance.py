@@ -311,7 +311,7 @@ ResNet-18 at 112 px), loss and batch of 32 are the same; NLA's loop computes in 
 costs the usual loop little here: with this network two cores make some 30 samples a second, and a core decodes
 hundreds. What is left is arithmetic: NLA's step reaches 0.82 of the measured peak at 112 px (below), so a loop at the
 peak itself would be about 2.5 times as fast as the usual one. The factor of 3.5 that was wanted is out of reach of this
-processor; in float32, on one without bfloat16, the ratio was 1.03. Whether AMX or a GPU gives it was not measured."""
+processor, whose bfloat16 is twice as fast as its float32. Whether AMX or a GPU gives it was not measured."""
 NETWORKS_TEXT = """Operations are those of convolutions and matrix products, forward and backward, on both views; the
 peak is a product of 2048 x 2048 matrices in the same precision on the same threads, in turns with the steps."""
 SMALL_TEXT = """At 48 px and width 16 a step has little to compute for what it moves: BatchNorm, ReLU and additions,

@@ -17,6 +17,7 @@ from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
 from nla.console import bar, log_file, say
 from nla.errors import NLAError
+from nla.evaluation.predict import Views
 from nla.machine import machine, versions
 from nla.paths import workspace
 from nla.provenance import fingerprint, git_commit, imported_sources
@@ -108,18 +109,21 @@ class Trainer:
                     shutil.rmtree(folder, ignore_errors=True)
                 job = Job(**training_sections(run.cell.params), num_classes=classes, image=image, fingerprint=name)
                 started = with_first_weights(job, self.root)[0]
-                yield Task(run.fingerprint, started, shared, folder, mirror_of(run.cell))
+                yield Task(run.fingerprint, started, shared, folder, views_of(run.cell))
 
 
-def mirror_of(cell: Cell) -> bool | None:
-    """Whether an image and its mirror are averaged on test; None for a trial, which does not look at test."""
-    return None if cell.trial is not None else section(EvaluateConfig, cell.params).mirror
+def views_of(cell: Cell) -> Views | None:
+    """Over which predictions on test are averaged; None for a trial, which does not look at test."""
+    config = section(EvaluateConfig, cell.params)
+    return None if cell.trial is not None else Views(config.mirror, config.shift)
 
 
 def name_of(cell: Cell, variants: Variants) -> str:
     """Hash of the parameters and the data of a training, and of how it is measured."""
     sections = {name: config.model_dump(mode="json") for name, config in training_sections(cell.params).items()}
-    measured = {"mirror": mirror_of(cell)}
+    views = views_of(cell)
+    # Without a shift, records keep the names that they had before there was one.
+    measured = {name: value for name, value in vars(views).items() if name == "mirror" or value} if views else None
     return fingerprint({**sections, "data": variants.key(cell.data), "evaluate": measured}, [], workspace())
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nla.data.loader import Samples
 from nla.evaluation.counts import accuracy, confusion, mean_accuracy
-from nla.evaluation.predict import predict
+from nla.evaluation.predict import Views, predict
 from nla.evaluation.weight import position_weight
 from nla.models.card import load_state
 from nla.models.classifier import Classifier
@@ -45,17 +45,17 @@ class Result:
 
 
 def run(
-    job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, mirror: bool | None, observer: Observer
+    job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, views: Views | None, observer: Observer
 ) -> Result:
     """Trains, going on from the checkpoint in `folder` where there is one. Raises what `train` raises.
 
     Args:
         cpus: threads of PyTorch.
-        mirror: average an image and its mirror on test; None does not look at test.
+        views: over which predictions on test are averaged; None does not look at test.
     """
     torch.set_num_threads(cpus)
     device = torch.device("cuda" if gpu else "cpu")
-    store = FolderStore(folder) if mirror is None else Witness(folder, job, variant.test, device, mirror)
+    store = FolderStore(folder) if views is None else Witness(folder, job, variant.test, device, views)
     progress = train(job, variant.split, Workers(device), store, observer)
     with store.latest() as checkpoint:
         assert checkpoint is not None  # the last epoch's
@@ -78,9 +78,9 @@ class Witness(FolderStore):
     It reads the checkpoints alone, and writes what it saw into each: the loop knows no test split.
     """
 
-    def __init__(self, folder: Path, job: Job, test: Samples, device: torch.device, mirror: bool) -> None:
+    def __init__(self, folder: Path, job: Job, test: Samples, device: torch.device, views: Views) -> None:
         super().__init__(folder)
-        self.test, self.mirror = test, mirror
+        self.test, self.views = test, views
         self.model: Classifier = job.build().to(device)
 
     def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
@@ -98,7 +98,8 @@ class Witness(FolderStore):
     def predicted(self, checkpoint: Path, group: str) -> np.ndarray:
         """Classes of the test rows by the weights `best` or `last`, [N] uint8."""
         load_state(self.model, read_group(checkpoint, group), checkpoint)
-        return predict(self.model, self.test.images_NHWC, mirror=self.mirror).argmax(1).astype(np.uint8)
+        p_NC = predict(self.model, self.test.images_NHWC, mirror=self.views.mirror, shift=self.views.shift)
+        return p_NC.argmax(1).astype(np.uint8)
 
     def seen(self) -> dict[str, list[float]]:
         """A list a metric, one value an epoch."""

@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 from nla.cluster import Cluster
 from nla.config.ray import RayConfig
 from nla.errors import NLAError, TrainingError
+from nla.evaluation.predict import Views
 from nla.study.run import Result, run
 from nla.study.variants import Variant
 from nla.training.job import Job
@@ -30,8 +31,8 @@ class Task(NamedTuple):
     """Its data, in the object store of each node."""
     folder: Path
     """Of its checkpoints, on the node that it runs on."""
-    mirror: bool | None
-    """Average an image and its mirror on test; None does not look at test."""
+    views: Views | None
+    """Over which predictions on test are averaged; None does not look at test."""
 
 
 def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Iterator[tuple[Task, Result | NLAError]]:
@@ -46,7 +47,7 @@ def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Itera
     waiting, running = iter(tasks), dict[Any, Task]()
     while True:
         while len(running) < limit and (task := next(waiting, None)):
-            given = (task.job, task.variant, task.folder, config.cpus_per_trial, resources["GPU"] > 0, task.mirror)
+            given = (task.job, task.variant, task.folder, config.cpus_per_trial, resources["GPU"] > 0, task.views)
             running[start.remote(*given)] = task
         if not running:
             return
@@ -54,10 +55,12 @@ def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Itera
         yield running.pop(ended), _outcome(ended, cluster)
 
 
-def _attempt(job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, mirror: bool | None) -> Result | NLAError:
+def _attempt(
+    job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, views: Views | None
+) -> Result | NLAError:
     """An NLAError is a result: a repetition would only meet it again."""
     try:
-        return run(job, variant, folder, cpus, gpu, mirror, Silent())
+        return run(job, variant, folder, cpus, gpu, views, Silent())
     except NLAError as error:
         return error
 

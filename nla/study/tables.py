@@ -21,7 +21,7 @@ def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str
     for title, condition in results["conditions"].items():
         parts += [f"## {title}", "", *figures_table(condition), "", *comparison_table(condition, results["reference"])]
         if any(of["claims"] for of in condition["methods"].values()):
-            parts += ["", *claims_table(condition)]
+            parts += ["", CLAIMS_LEGEND, "", *claims_table(condition)]
         parts += ["", *conditions_of(condition, name), ""]
     return "\n".join(parts)
 
@@ -94,6 +94,10 @@ rows {resamples:,} times. It is cautious where seeds reach the same level; where
 it too narrow and p too small, and the standard deviations are the better guide. The best rival is the other method with
 the highest mean on test. p is two-sided, and corrected by Holm over all comparisons of its table. Bold: the interval
 against the best rival is above zero."""
+CLAIMS_LEGEND = """The weight w of NAW by the predictions of each method on its training samples, early → late: what it
+does for NLA, and would have done for the others. *Flipped by weight*: how well a low weight tells wrong labels (AUROC,
+.5 is chance), and how well a low p_GT does without it. *Doubt* is the entropy of the annotators' votes; the *most
+ambiguous fifth* has most of it. *Minorities* are the classes with fewer samples than the median one."""
 TUNING = """Every method had as many trials on {condition} with seed {seed}, which no figure below has: its setting in
 `grid.yaml`, and draws of its space there. The best {metric} on validation chose, for every condition. No trial looked
 at test."""

@@ -11,7 +11,7 @@ import torch
 from study_parts import variant_of
 from training_parts import ALONE, MakeSamples, Stop, StopAt, make_job
 
-from nla.evaluation.predict import predict
+from nla.evaluation.predict import Views, predict
 from nla.study.run import Result, run
 from nla.training.checkpoint import read_group
 from nla.training.loop import train
@@ -22,7 +22,7 @@ JOB = make_job(epochs=3, lr=0.1)
 
 
 def finished(folder: Path, tiny_samples: MakeSamples) -> Result:
-    return run(JOB, variant_of(tiny_samples), folder, cpus=1, gpu=False, mirror=True, observer=Silent())
+    return run(JOB, variant_of(tiny_samples), folder, cpus=1, gpu=False, views=Views(), observer=Silent())
 
 
 def test_it_trains_as_training_does_without_it(tmp_path: Path, tiny_samples: MakeSamples) -> None:
@@ -35,12 +35,14 @@ def test_it_trains_as_training_does_without_it(tmp_path: Path, tiny_samples: Mak
 
 
 def test_predictions_are_those_of_the_kept_weights(tmp_path: Path, tiny_samples: MakeSamples) -> None:
-    variant, result = variant_of(tiny_samples), finished(tmp_path, tiny_samples)
+    variant = variant_of(tiny_samples)
+    result = run(JOB, variant, tmp_path, 1, False, Views(mirror=True, shift=1), Silent())
     (checkpoint,) = tmp_path.glob("epoch-*")
     model = JOB.build()
     for group, found in (("best", result.best_predicted), ("last", result.last_predicted)):
         model.backbone.load_state_dict(read_group(checkpoint, group))
-        np.testing.assert_array_equal(found, predict(model, variant.test.images_NHWC).argmax(1))
+        p_NC = predict(model, variant.test.images_NHWC, mirror=True, shift=1)
+        np.testing.assert_array_equal(found, p_NC.argmax(1))
         assert found.dtype == np.uint8
     hits_N = result.last_predicted == variant.test.label_N
     assert result.on_test["test_accuracy"][-1] == pytest.approx(hits_N.mean())
@@ -48,11 +50,20 @@ def test_predictions_are_those_of_the_kept_weights(tmp_path: Path, tiny_samples:
     assert result.on_test["test_mean_accuracy"][-1] == pytest.approx(np.mean(by_class))
 
 
+def test_without_views_test_is_not_looked_at(tmp_path: Path, tiny_samples: MakeSamples) -> None:
+    seen = finished(tmp_path / "seen", tiny_samples)
+    blind = run(JOB, variant_of(tiny_samples), tmp_path / "blind", 1, False, None, Silent())
+    assert (blind.on_test, blind.best_predicted.size, blind.last_predicted.size) == ({}, 0, 0)
+    assert [row["valid_accuracy"] for row in blind.progress.history] == [
+        row["valid_accuracy"] for row in seen.progress.history
+    ]
+
+
 def test_an_interrupted_one_goes_on_with_what_it_saw(tmp_path: Path, tiny_samples: MakeSamples) -> None:
     whole = finished(tmp_path / "whole", tiny_samples)
     assert len(whole.on_test["test_accuracy"]) == 3
     with pytest.raises(Stop):
-        run(JOB, variant_of(tiny_samples), tmp_path / "parts", 1, False, True, StopAt(2))
+        run(JOB, variant_of(tiny_samples), tmp_path / "parts", 1, False, Views(), StopAt(2))
     torch.manual_seed(5)
     parts = finished(tmp_path / "parts", tiny_samples)
     assert parts.on_test == whole.on_test
@@ -64,7 +75,7 @@ def test_test_chooses_nothing(tmp_path: Path, tiny_samples: MakeSamples) -> None
     variant = variant_of(tiny_samples)
     spoilt = replace(variant, test=replace(variant.test, label_N=np.zeros_like(variant.test.label_N)))
     results = [
-        run(JOB, each, tmp_path / name, 1, False, True, Silent()) for name, each in (("a", variant), ("b", spoilt))
+        run(JOB, each, tmp_path / name, 1, False, Views(), Silent()) for name, each in (("a", variant), ("b", spoilt))
     ]
     assert results[0].progress.best_epoch == results[1].progress.best_epoch
     np.testing.assert_array_equal(results[0].best_predicted, results[1].best_predicted)

@@ -14,8 +14,9 @@ from nla.evaluation.plots.style import BLUE, GREEN, MUTED, VERMILLION, percent, 
 
 Epochs = Sequence[Mapping[str, Any]]
 
-LOSSES = {"train_loss": ("training loss", VERMILLION), "valid_nll": ("validation NLL", BLUE)}
-ACCURACIES = {"valid_accuracy": ("overall", BLUE), "valid_mean_accuracy": ("mean of classes", GREEN)}
+LOSSES = {"train_loss": ("training objective", VERMILLION, "-"), "valid_nll": ("validation NLL", BLUE, "-")}
+ACCURACIES = {"valid_accuracy": ("overall", BLUE, "-"), "valid_mean_accuracy": ("mean of classes", GREEN, "--")}
+"""Label, color and style: the two accuracies are one line where classes are balanced."""
 
 
 @styled
@@ -29,20 +30,20 @@ def training_curves(epochs: Epochs, selected: int | None = None) -> Figure:
     left, right = figure.subplots(1, 2)
     _draw_panel(left, epochs, LOSSES, selected)
     _draw_panel(right, epochs, ACCURACIES, selected)
-    left.set(title="loss in nats", ylim=(0, None))
+    left.set(title="what is minimised, and validation NLL", ylim=(0, None))
     right.set(title="validation faces that are right")
     percent_axis(right.yaxis)
     figure.suptitle(_finding(epochs, selected), x=0.015, ha="left", fontsize=12, fontweight="bold")
     return figure
 
 
-def _draw_panel(axes: Axes, epochs: Epochs, lines: Mapping[str, tuple[str, str]], selected: int | None) -> None:
-    for column, (name, color) in lines.items():
+def _draw_panel(axes: Axes, epochs: Epochs, lines: Mapping[str, tuple[str, str, str]], selected: int | None) -> None:
+    for column, (name, color, style) in lines.items():
         points = np.array([(row["epoch"], row[column]) for row in epochs if _is_number(row.get(column))], float)
         if not len(points):
             continue
         # a single epoch has no line yet
-        axes.plot(*points.T, color=color, label=name, marker="o", markersize=3 if len(points) > 1 else 6)
+        axes.plot(*points.T, color=color, label=name, ls=style, marker="o", markersize=3 if len(points) > 1 else 6)
         chosen = points[points[:, 0] == selected]
         axes.plot(*chosen.T, color=color, marker="o", ms=8, mec="white", mew=1.5, ls="none", zorder=4)
     if selected is not None:
@@ -59,7 +60,7 @@ def _draw_panel(axes: Axes, epochs: Epochs, lines: Mapping[str, tuple[str, str]]
 
 def _finding(epochs: Epochs, selected: int | None) -> str:
     chosen: Mapping[str, Any] = next((row for row in epochs if row["epoch"] == selected), {})
-    said = [f"{percent(chosen[c])} {name}" for c, (name, _) in ACCURACIES.items() if _is_number(chosen.get(c))]
+    said = [f"{percent(chosen[c])} {name}" for c, (name, *_) in ACCURACIES.items() if _is_number(chosen.get(c))]
     return (
         f"Epoch {selected} is selected: {', '.join(said)} on validation"
         if said
