@@ -18,7 +18,8 @@ from nla.config.ray import RayConfig
 from nla.console import bar, log_file, say
 from nla.errors import NLAError
 from nla.evaluation.predict import Views
-from nla.machine import machine, versions
+from nla.models.card import sha256
+from nla.models.weights import existing
 from nla.paths import workspace
 from nla.provenance import fingerprint, git_commit, imported_sources
 from nla.runs import RUNS
@@ -70,7 +71,7 @@ class Trainer:
 
     def train(self, what: str, wanted: Sequence[Cell]) -> Trained:
         """Each different training once, however many cells ask for it; `what` names them all in what is said."""
-        runs = [Run(cell, name_of(cell, self.variants)) for cell in wanted]
+        runs = [Run(cell, name_of(cell, self.variants, self.root)) for cell in wanted]
         missing = {run.fingerprint: run for run in runs if forced() or not run.path.is_file()}
         there = sum(run.fingerprint not in missing for run in runs)
         say(f"{what} {workspace().name}: {len(runs)} trainings, of which {there} have their records")
@@ -118,12 +119,15 @@ def views_of(cell: Cell) -> Views | None:
     return None if cell.trial is not None else Views(config.mirror, config.shift)
 
 
-def name_of(cell: Cell, variants: Variants) -> str:
-    """Hash of the parameters and the data of a training, and of how it is measured."""
+def name_of(cell: Cell, variants: Variants, root: Path) -> str:
+    """Hash of the parameters, first weights and data of a training, and of how it is measured."""
     sections = {name: config.model_dump(mode="json") for name, config in training_sections(cell.params).items()}
+    if start := sections["model"]["weights"]:
+        sections["model"]["weights"] = sha256(existing(root / start))
     views = views_of(cell)
-    # Without a shift, records keep the names that they had before there was one.
-    measured = {name: value for name, value in vars(views).items() if name == "mirror" or value} if views else None
+    measured = {"mirror": views and views.mirror}
+    if views and views.shift:  # without one, records keep the names that they had before there was one
+        measured["shift"] = views.shift
     return fingerprint({**sections, "data": variants.key(cell.data), "evaluate": measured}, [], workspace())
 
 
@@ -143,7 +147,7 @@ def record_of(run: Run, job: Job, result: Result) -> Record:
         best_epoch=progress.best_epoch,
         seconds=sum(row["seconds"] for row in progress.history),
         params={**sections, "data": data.model_dump(mode="json")},
-        facts={**progress.facts, "commit": git_commit(workspace()), "machine": machine(), "versions": versions()},
+        facts={**progress.facts, "commit": git_commit(workspace()), **result.place},
         claims=result.claims,
         valid_accuracy=[row["valid_accuracy"] for row in progress.history],
         valid_mean_accuracy=[row["valid_mean_accuracy"] for row in progress.history],

@@ -12,6 +12,8 @@ from nla.uris import without_credentials
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
         ("postgresql://me:secret@host:5432/db", "postgresql://host:5432/db"),
         ("https://me:sec@ret@host/path@x", "https://host/path@x"),
+        ("postgresql://me:pa/ss@db/mlflow", "postgresql://db/mlflow"),
+        ("postgresql+psycopg2://me:a?b@db/mlflow", "postgresql+psycopg2://db/mlflow"),
         ("postgresql://host/db?user=me&password=secret", "postgresql://host/db"),
     ],
 )

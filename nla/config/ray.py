@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-import psutil
 from pydantic import Field, PlainValidator
 
+from nla.available import memory
 from nla.config.base import Section
 from nla.errors import ConfigError
 
@@ -80,5 +80,5 @@ class RayConfig(Section):
     def image_bytes(self) -> int:
         """`images_in_memory` in bytes."""
         if self.images_in_memory is None:
-            return psutil.virtual_memory().total // 4
+            return memory() // 4
         return int(self.images_in_memory * 2**30)

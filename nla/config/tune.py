@@ -1,4 +1,4 @@
-"""`tune`: how the NAW hyperparameters are searched."""
+"""`tune`: how hyperparameters are searched."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Distribution(BaseModel):
 
 
 class TuneConfig(Section):
-    """How the NAW hyperparameters are searched."""
+    """How hyperparameters are searched."""
 
     NAME: ClassVar[str] = "tune"
 

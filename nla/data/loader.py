@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nla.available import cores
 from nla.data.columns import dense
 from nla.data.images import decode
 from nla.data.mapped import mapped
@@ -226,7 +226,7 @@ def _decode(path: Path, images_NHWC: np.ndarray) -> None:
             images_NHWC[i] = pixels.reshape(expected)
 
     file, start = pq.ParquetFile(path), 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for group in range(file.num_row_groups):
             column = pc.struct_field(file.read_row_group(group, columns=["image.bytes"])["image"], "bytes")
             chunk = column.combine_chunks()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from nla.errors import DataError
 
@@ -42,12 +43,23 @@ def open_images(path: Path, shape: tuple[int, ...]) -> MappedImages:
 
 
 def mapped(path: Path, shape: tuple[int, ...], fill: Fill) -> MappedImages:
-    """The images at `path`; where there is no such file, `fill` writes them first, whole or not at all."""
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
+    """The images at `path`; where there is no such file, `fill` writes them first, whole or not at all.
+
+    Of several processes that ask for it one fills it, and the others wait.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            _fill(path, shape, fill)
+    return open_images(path, shape)
+
+
+def _fill(path: Path, shape: tuple[int, ...], fill: Fill) -> None:
+    part = path.with_suffix(".part")
+    try:
         images_NHWC = MappedImages(part, np.uint8, "w+", shape=shape)
         fill(images_NHWC)
         images_NHWC.flush()
         part.replace(path)
-    return open_images(path, shape)
+    finally:
+        part.unlink(missing_ok=True)

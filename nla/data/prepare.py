@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nla.available import cores
 from nla.config.data import DataConfig
 from nla.data.columns import nested
 from nla.data.images import PNG, decode, encode_png, fit
@@ -104,7 +104,7 @@ def _schema(plan: Plan, config: DataConfig, split: int) -> pa.Schema:
 def _stream(faces: Path, plan: Plan, config: DataConfig, writers: list[_GroupWriter]) -> Iterator[int]:
     """Send each face to its split's writer; yields the number of faces read so far."""
     start = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for batch in pq.ParquetFile(faces).iter_batches(BATCH_ROWS, columns=["row", "image"]):
             split_B = plan.split_N[start : start + len(batch)]
             for split, writer in enumerate(writers):

@@ -31,12 +31,14 @@ class Start:
 
     path: str
     sha256: str
+    tensors: Mapping[str, Tensor]
+    """What the network takes of the file, by the names of its backbone."""
     skipped: tuple[str, ...]
     """Tensors of the file that the network has no place for, and classifier layers that start afresh."""
 
 
 def start_from(model: Classifier, path: Path) -> Start:
-    """Loads the backbone's first weights from `path`.
+    """First weights of the model's backbone, from `path`; the model is not changed.
 
     A first convolution for colour is summed over its channels where the network takes grey images.
     Raises WeightsError where the file is missing, unreadable, or lacks layers of the network.
@@ -62,8 +64,7 @@ def start_from(model: Classifier, path: Path) -> Start:
             f"model.weights: {path} does not fit {model.architecture}: {len(lacking)} of {len(expected)} tensors are "
             f"missing or of another shape, the first is {lacking[0]}: set model.name, width and stem to the file's"
         )
-    model.backbone.load_state_dict({**expected, **fitting})
-    return Start(str(path), sha256(path), tuple(sorted(found.keys() - fitting.keys())))
+    return Start(str(path), sha256(path), fitting, tuple(sorted(found.keys() - fitting.keys())))
 
 
 def existing(path: Path) -> Path:

@@ -38,7 +38,7 @@ REQUIREMENTS = (
     "safetensors",
     "torch",
 )
-"""All that the predictor imports."""
+"""All that the predictor imports; a network of timm needs that too."""
 SIGNATURE = ModelSignature(
     Schema([ColSpec(DataType.binary, "image")]),
     Schema(
@@ -74,7 +74,7 @@ def log_served_model(run_id: str, models: Path, views: Views) -> ModelInfo:
             artifacts={"weights": str(models / WEIGHTS), "card": str(served)},
             signature=SIGNATURE,
             input_example=_example(card["image"]["size"]),
-            pip_requirements=requirements(),
+            pip_requirements=requirements(card["architecture"]["name"]),
             metadata={"classes": card["classes"], "source": card["source"]},
         )
     return logged
@@ -86,9 +86,10 @@ def shipped_code() -> str:
     return fingerprint({}, imported_sources(SCRIPT.relative_to(root), root), root)
 
 
-def requirements() -> list[str]:
+def requirements(architecture: str) -> list[str]:
     """What serving needs, pinned to what is installed; a build such as +cpu is left open."""
-    return [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]
+    names = (*REQUIREMENTS, "timm") if architecture.startswith("timm/") else REQUIREMENTS
+    return [f"{name}=={version(name).split('+')[0]}" for name in names]
 
 
 def _example(size: int) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from nla.config.base import Section, merge, nearest, section
-from nla.config.data import DataConfig
+from nla.config.data import OF_SOURCE, DataConfig
 from nla.errors import ConfigError
 from nla.training.job import training_sections
 from nla.tuning.space import Values, trial_base, with_values
@@ -140,6 +140,11 @@ def make_cell(
     if strange := sorted(changes.keys() - set(OF_A_METHOD)):
         raise ConfigError(
             f"grid.yaml: method {method!r} changes {', '.join(strange)}: valid are {', '.join(OF_A_METHOD)}"
+        )
+    if strange := sorted(grid.conditions[condition].keys() & OF_SOURCE):
+        raise ConfigError(
+            f"grid.yaml: condition {condition!r} changes {', '.join(strange)}, which a study has one of: set it in "
+            "params.yaml, or make a study for each"
         )
     seeded = {"data": {**grid.conditions[condition], "seed": seed}, "train": {"seed": seed}}
     laid = merge(merge(params, changes), seeded)

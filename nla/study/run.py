@@ -15,6 +15,7 @@ from nla.data.loader import Samples
 from nla.evaluation.counts import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import Views, predict
 from nla.evaluation.weight import position_weight
+from nla.machine import machine, versions
 from nla.models.card import load_state
 from nla.models.classifier import Classifier
 from nla.records import read_json, write_json
@@ -42,6 +43,8 @@ class Result:
     last_predicted: np.ndarray
     claims: Mapping[str, Any]
     """What the weights of the training samples say; JSON-able."""
+    place: Mapping[str, Any]
+    """`machine` and `versions` of the node that trained; JSON-able."""
 
 
 def run(
@@ -57,13 +60,14 @@ def run(
     device = torch.device("cuda" if gpu else "cpu")
     store = FolderStore(folder) if views is None else Witness(folder, job, variant.test, device, views)
     progress = train(job, variant.split, Workers(device), store, observer)
+    place = {"machine": machine(), "versions": versions()}
     with store.latest() as checkpoint:
         assert checkpoint is not None  # the last epoch's
         claims = _claims(job, progress, variant, read_group(checkpoint, "positions"))
         if not isinstance(store, Witness):
-            return Result(progress, {}, np.empty(0, np.uint8), np.empty(0, np.uint8), claims)
+            return Result(progress, {}, np.empty(0, np.uint8), np.empty(0, np.uint8), claims, place)
         predicted = {name: store.predicted(checkpoint, name) for name in ("best", "last")}
-    return Result(progress, store.seen(), predicted["best"], predicted["last"], claims)
+    return Result(progress, store.seen(), predicted["best"], predicted["last"], claims, place)
 
 
 def _claims(job: Job, progress: Progress, variant: Variant, positions: Mapping[str, Tensor]) -> dict[str, Any]:

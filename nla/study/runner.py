@@ -55,9 +55,7 @@ def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Itera
         yield running.pop(ended), _outcome(ended, cluster)
 
 
-def _attempt(
-    job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, views: Views | None
-) -> Result | NLAError:
+def _attempt(job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, views: Views | None) -> Result | NLAError:
     """An NLAError is a result: a repetition would only meet it again."""
     try:
         return run(job, variant, folder, cpus, gpu, views, Silent())

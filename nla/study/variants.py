@@ -9,14 +9,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from nla.config.data import DataConfig
+from nla.config.data import OF_SOURCE, DataConfig
 from nla.data.loader import Annotations, Samples, load_annotations, load_samples
 from nla.data.prepare import prepare
 from nla.provenance import fingerprint
 from nla.training.loop import Split
-
-OF_SOURCE = {"source", "raw", "on_bad", "synthetic"}
-"""Settings of `ingest`: the faces themselves tell what they are."""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 
+from nla.available import cores
 from nla.config.ray import RayConfig
 from nla.errors import TrainingError
 from nla.training.job import Job
@@ -22,7 +22,7 @@ def train_here(job: Job, split: Split, config: RayConfig, folder: Path, observer
     Raises TrainingError where a GPU is asked for and none is there, and what the loop and the observer raise.
     """
     store = FolderStore(folder)
-    torch.set_num_threads(config.cpus_per_worker or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(config.cpus_per_worker or cores())
     train(job, split, Workers(_device(config)), store, observer)
     with store.latest() as checkpoint:
         assert checkpoint is not None  # the last epoch's

@@ -32,7 +32,7 @@ class Job:
     fingerprint: str = ""
     """Hash of parameters, data and code; a checkpoint of another one is not gone on with."""
     first_weights: Mapping[str, Tensor] | None = None
-    """State dict of the backbone to start from; None starts from scratch."""
+    """Tensors of the backbone to start from; what is not among them, and None, starts as the seed says."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Recorded with the result."""
 

@@ -58,7 +58,7 @@ class Learner:
         job = self.job
         network = job.build()
         if job.first_weights is not None:
-            network.backbone.load_state_dict(job.first_weights)
+            network.backbone.load_state_dict(job.first_weights, strict=False)  # a new head stays as the seed made it
         layout = torch.channels_last if job.train.channels_last else torch.contiguous_format
         network = network.to(self.workers.device).lay_out(layout)
         if job.train.compile:

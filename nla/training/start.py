@@ -14,9 +14,8 @@ def with_first_weights(job: Job, root: Path) -> tuple[Job, str]:
     if job.model.weights is None:
         line = "NO PRETRAINED WEIGHTS: training starts FROM SCRATCH (model.weights is null)"
         return replace(job, facts={**job.facts, "first_weights": None}), line
-    model = job.build()
-    start = start_from(model, root / job.model.weights)
+    start = start_from(job.build(), root / job.model.weights)
     line = f"first weights: {start.path}, sha256 {start.sha256}, not used: {', '.join(start.skipped) or 'nothing'}"
     first = {"sha256": start.sha256, "skipped": list(start.skipped)}
-    started = replace(job, first_weights=model.backbone.state_dict(), facts={**job.facts, "first_weights": first})
+    started = replace(job, first_weights=start.tensors, facts={**job.facts, "first_weights": first})
     return started, line

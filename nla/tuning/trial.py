@@ -38,7 +38,7 @@ class Study:
     fingerprint: str
     """Of the search: parameters beside the searched ones, space, data and code."""
     first_weights: Mapping[str, Tensor] | None = None
-    """State dict of the backbone to start from; None starts from scratch."""
+    """Tensors of the backbone to start from; what is not among them, and None, starts as the seed says."""
 
     def job(self, values: Values) -> Job:
         """The training of one trial."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +38,7 @@ def images(tmp_path: Path) -> MappedImages:
 def test_they_are_written_once_and_whole(tmp_path: Path, images: MappedImages) -> None:
     np.testing.assert_array_equal(images, CONTENT)
     assert not images.flags.writeable
-    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["images.u8"]
+    assert {path.name for path in (tmp_path / "folder").iterdir()} == {"images.u8", "images.lock"}
     again = mapped(tmp_path / "folder/images.u8", SHAPE, lambda _: pytest.fail("filled again"))
     np.testing.assert_array_equal(again, CONTENT)
 
@@ -46,7 +48,22 @@ def test_they_are_written_once_and_whole(tmp_path: Path, images: MappedImages) -
 
     with pytest.raises(DataError, match="damaged"):
         mapped(tmp_path / "other.u8", SHAPE, fail)
-    assert not (tmp_path / "other.u8").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "other.lock"}
+
+
+def test_of_two_that_ask_one_fills(tmp_path: Path) -> None:
+    fills: list[int] = []
+
+    def slowly(images_NHWC: np.ndarray) -> None:
+        fills.append(1)
+        images_NHWC[:20] = CONTENT[:20]
+        time.sleep(0.3)
+        images_NHWC[20:] = CONTENT[20:]
+
+    with ThreadPoolExecutor(2) as pool:
+        for images in pool.map(lambda _: mapped(tmp_path / "images.u8", SHAPE, slowly), range(2)):
+            np.testing.assert_array_equal(images, CONTENT)
+    assert fills == [1]
 
 
 @pytest.mark.parametrize("protocol", [2, 5])

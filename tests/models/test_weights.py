@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from nla.errors import WeightsError
 from nla.models.classifier import Architecture, Classifier, ImageSpec
-from nla.models.weights import start_from
+from nla.models.weights import Start, start_from
 
 State = dict[str, torch.Tensor]
 
@@ -27,6 +27,13 @@ def classifier(*, width: int = 4, classes: int = 3, channels: int = 3, seed: int
     torch.manual_seed(seed)
     image = ImageSpec(16, channels, (0.5,) * channels, (0.25,) * channels)
     return Classifier(Architecture("resnet18", width, "stride2", 0.0, classes), image).eval()
+
+
+def taken(model: Classifier, path: Path) -> Start:
+    """The model takes what there is for it, as in training."""
+    start = start_from(model, path)
+    model.backbone.load_state_dict(start.tensors, strict=False)
+    return start
 
 
 def pretrained(**changes: Any) -> State:
@@ -54,7 +61,7 @@ def test_a_pth_file_of_any_shape(tmp_path: Path, shape: str) -> None:
     state, path = pretrained(), tmp_path / "face.pth"
     torch.save(SHAPES[shape](state), path)
     model = classifier()
-    start = start_from(model, path)
+    start = taken(model, path)
     assert start.skipped == ()
     assert start.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     tolerance = 1e-3 if shape == "half precision" else 0
@@ -67,7 +74,7 @@ def test_a_prefix_goes_though_a_head_lies_beside(tmp_path: Path) -> None:
     state, people = pretrained(), {"margin.weight": torch.zeros(9, 2), "fc.weight": torch.full((3, 32), 7.0)}
     torch.save({"state_dict": people | renamed(state, "module.backbone.")}, tmp_path / "face.pth")
     model = classifier()
-    assert start_from(model, tmp_path / "face.pth").skipped == ("margin.weight",)
+    assert taken(model, tmp_path / "face.pth").skipped == ("margin.weight",)
     torch.testing.assert_close(model.backbone.state_dict(), state, rtol=0, atol=0)
 
 
@@ -75,7 +82,7 @@ def test_names_of_another_kind_are_shown(tmp_path: Path) -> None:
     other = {f"features.{i}": tensor for i, tensor in enumerate(pretrained().values())}
     torch.save(other, tmp_path / "face.pth")
     with pytest.raises(WeightsError, match=r"names in .*face\.pth are not those of resnet18") as error:
-        start_from(classifier(), tmp_path / "face.pth")
+        taken(classifier(), tmp_path / "face.pth")
     assert "has features.0, features.1, features.2 ..., and conv1.weight, bn1.weight, bn1.bias ..." in str(error.value)
     assert "width" not in str(error.value)
 
@@ -84,7 +91,7 @@ def test_a_legacy_pth_file(tmp_path: Path) -> None:
     """Files from before PyTorch 1.6, as the MS-Celeb weights in use are."""
     torch.save({"state_dict": pretrained()}, tmp_path / "face.pth", _use_new_zipfile_serialization=False)
     model = classifier()
-    start_from(model, tmp_path / "face.pth")
+    taken(model, tmp_path / "face.pth")
     torch.testing.assert_close(model.backbone.state_dict()["conv1.weight"], pretrained()["conv1.weight"])
 
 
@@ -92,7 +99,7 @@ def test_a_safetensors_file(tmp_path: Path) -> None:
     state = renamed(pretrained(), "module.")
     save_file(state, tmp_path / "face.safetensors")
     model = classifier()
-    assert start_from(model, tmp_path / "face.safetensors").skipped == ()
+    assert taken(model, tmp_path / "face.safetensors").skipped == ()
     torch.testing.assert_close(model.backbone.state_dict(), pretrained(), rtol=0, atol=0)
 
 
@@ -100,7 +107,7 @@ def test_a_classifier_of_other_classes_starts_afresh(tmp_path: Path) -> None:
     state, model = pretrained(classes=1000), classifier()
     torch.save({**state, "extra.weight": torch.zeros(2)}, tmp_path / "face.pth")
     fresh = model.backbone.state_dict()["fc.weight"].clone()
-    assert start_from(model, tmp_path / "face.pth").skipped == ("extra.weight", "fc.bias", "fc.weight")
+    assert taken(model, tmp_path / "face.pth").skipped == ("extra.weight", "fc.bias", "fc.weight")
     after = model.backbone.state_dict()
     torch.testing.assert_close(after["fc.weight"], fresh, rtol=0, atol=0)
     torch.testing.assert_close(after["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"], rtol=0, atol=0)
@@ -109,8 +116,8 @@ def test_a_classifier_of_other_classes_starts_afresh(tmp_path: Path) -> None:
 def test_a_colour_stem_sees_grey_as_its_three_channels(tmp_path: Path) -> None:
     torch.save(pretrained(), tmp_path / "face.pth")
     grey, colour = classifier(channels=1), classifier()
-    start_from(grey, tmp_path / "face.pth")
-    start_from(colour, tmp_path / "face.pth")
+    taken(grey, tmp_path / "face.pth")
+    taken(colour, tmp_path / "face.pth")
     x = torch.randint(0, 256, (2, 16, 16, 1), dtype=torch.uint8, generator=torch.manual_seed(0))
     torch.testing.assert_close(grey(x), colour(x.expand(-1, -1, -1, 3)), rtol=1e-4, atol=1e-5)
 
@@ -124,7 +131,7 @@ def test_another_architecture_names_the_first_tensor(tmp_path: Path, changes: di
     model = classifier()
     before = model.backbone.state_dict()["conv1.weight"].clone()
     with pytest.raises(WeightsError, match=rf"does not fit.*the first is {re.escape(first)}: set model\.name"):
-        start_from(model, tmp_path / "face.pth")
+        taken(model, tmp_path / "face.pth")
     torch.testing.assert_close(model.backbone.state_dict()["conv1.weight"], before, rtol=0, atol=0)
 
 
@@ -133,7 +140,7 @@ def test_a_layer_that_lacks_is_named(tmp_path: Path) -> None:
     del state["layer3.0.bn2.running_var"]
     torch.save(state, tmp_path / "face.pth")
     with pytest.raises(WeightsError, match=r"1 of 122 tensors .* the first is layer3\.0\.bn2\.running_var"):
-        start_from(classifier(), tmp_path / "face.pth")
+        taken(classifier(), tmp_path / "face.pth")
 
 
 class Malicious:
@@ -150,7 +157,7 @@ class Malicious:
 def test_a_malicious_pickle_is_not_executed(tmp_path: Path, save: Callable[[Any, Path], None]) -> None:
     save({"state_dict": Malicious(tmp_path / "pwned")}, tmp_path / "face.pth")
     with pytest.raises(WeightsError, match="cannot be read safely"):
-        start_from(classifier(), tmp_path / "face.pth")
+        taken(classifier(), tmp_path / "face.pth")
     assert not (tmp_path / "pwned").exists()
     with (tmp_path / "face.pth").open("rb") as file:  # it would have been
         torch.load(file, weights_only=False) if save is torch.save else pickle.load(file)
@@ -167,7 +174,7 @@ def test_a_file_that_is_cut_off(tmp_path: Path, kind: str, kept: float) -> None:
         save_file(pretrained(), path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
     with pytest.raises(WeightsError, match=rf"{kind} (cannot be read|is damaged)"):
-        start_from(classifier(), path)
+        taken(classifier(), path)
 
 
 @given(st.binary(max_size=64))
@@ -179,16 +186,16 @@ def test_bytes_of_any_kind_are_refused(tmp_path_factory: pytest.TempPathFactory,
     path = tmp_path_factory.mktemp("bytes") / "face.pth"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"model\.weights: "):
-        start_from(classifier(), path)
+        taken(classifier(), path)
 
 
 @pytest.mark.parametrize("content", [{"epoch": 3}, torch.zeros(3), [1, 2], {}])
 def test_no_state_dict(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "face.pth")
     with pytest.raises(WeightsError, match="holds no state dict"):
-        start_from(classifier(), tmp_path / "face.pth")
+        taken(classifier(), tmp_path / "face.pth")
 
 
 def test_a_missing_file_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"face\.pth is missing: give a local file, or null"):
-        start_from(classifier(), tmp_path / "face.pth")
+        taken(classifier(), tmp_path / "face.pth")

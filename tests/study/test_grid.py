@@ -108,6 +108,7 @@ def test_wrong_tuning_is_refused(tmp_path: Path, old: str, new: str, message: st
         ("{name: ce}", "{name: cee}", "grid.yaml: ce, clean: loss.name: unknown method 'cee': did you mean 'ce'?"),
         ("rate: 0.3", "rate: 2", "grid.yaml: ce, noisy: params.yaml:\n  data.noise.rate: "),
         ("{lr: 0.1}", "{lr: 0.1, epoch: 3}", "unknown key 'train.epoch': did you mean 'epochs'?"),
+        ("clean: {}", "clean: {source: rafdb}", "condition 'clean' changes source, which a study has one of"),
         ("{loss:", "{ray: {}, loss:", "method 'ce' changes ray: valid are augment, loss, model, train"),
     ],
 )

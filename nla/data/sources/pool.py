@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from nla.available import cores
+
 T = TypeVar("T")
 R = TypeVar("R")
 
-THREADS = min(
-    8, os.cpu_count() or 1
-)  # reading, decoding and hashing leave Python's lock; beyond 8 the writer is slower
+THREADS = min(8, cores())
+"""Reading, decoding and hashing leave Python's lock; beyond 8 the writer is slower."""
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:

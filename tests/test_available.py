@@ -1,0 +1,32 @@
+"""What a process may use is what it was given, not what the machine has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nla.available import cores, memory
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_a_process_on_one_core_has_one() -> None:
+    one = min(os.sched_getaffinity(0))
+    code = f"import os; os.sched_setaffinity(0, {{{one}}}); from nla.available import cores; print(cores())"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "1"
+    assert cores() == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("max", None), ("1073741824\n", 2**30), (str(2**60), None), (None, None)],
+)
+def test_memory_is_that_of_the_control_group(tmp_path: Path, text: str | None, expected: int | None) -> None:
+    if text is not None:
+        (tmp_path / "memory.max").write_text(text)
+    assert memory(tmp_path) == (expected or psutil.virtual_memory().total)
