@@ -13,6 +13,7 @@ from nla.data.census import Census
 from nla.data.schema import FACES, TableInfo, with_info
 from nla.data.sources.base import Findings, Problem, Source
 from nla.errors import DataError
+from nla.whole import whole
 
 GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # a row group ends at either
 SHOWN = 10  # problems in an error message
@@ -50,16 +51,12 @@ def ingest(
     """
     _check_classes(source)
     findings, census = Findings(), Census(source.classes)
-    part = out.with_name(f"{out.name}.part")
-    out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _write(_watched(source, findings, census, progress), part, with_info(FACES, _info(source)))
-        _check(source, census, findings, on_bad)
-        part.replace(out)
+        with whole(out) as part:
+            _write(_watched(source, findings, census, progress), part, with_info(FACES, _info(source)))
+            _check(source, census, findings, on_bad)
     except DataError as error:
         raise DataError("\n".join([str(error), *_lines(findings.problems, listing)])) from None
-    finally:
-        part.unlink(missing_ok=True)
     return _report(source, census, findings)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from filelock import FileLock
 
 from nla.errors import DataError
+from nla.whole import whole
 
 Fill = Callable[[np.ndarray], None]
 
@@ -50,16 +51,8 @@ def mapped(path: Path, shape: tuple[int, ...], fill: Fill) -> MappedImages:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
-            _fill(path, shape, fill)
+            with whole(path) as part:
+                images_NHWC = MappedImages(part, np.uint8, "w+", shape=shape)
+                fill(images_NHWC)
+                images_NHWC.flush()
     return open_images(path, shape)
-
-
-def _fill(path: Path, shape: tuple[int, ...], fill: Fill) -> None:
-    part = path.with_suffix(".part")
-    try:
-        images_NHWC = MappedImages(part, np.uint8, "w+", shape=shape)
-        fill(images_NHWC)
-        images_NHWC.flush()
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

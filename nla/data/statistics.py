@@ -12,15 +12,20 @@ def pixel_statistics(images_NHWC: np.ndarray) -> tuple[tuple[float, ...], tuple[
     """(mean, std) a channel on the scale 0..1, exact, from histograms of the uint8 values."""
     values = np.arange(256) / 255
     means, stds = [], []
-    for channel in range(images_NHWC.shape[3]):
-        share = _histogram(images_NHWC[..., channel]) / images_NHWC[..., channel].size
+    for count_256 in _histograms(images_NHWC):
+        share = count_256 / count_256.sum()
         mean = float(share @ values)
         means.append(mean)
         stds.append(max(float(np.sqrt(share @ (values - mean) ** 2)), 1 / 255))  # one-coloured images: no division by 0
     return tuple(means), tuple(stds)
 
 
-def _histogram(images_NHW: np.ndarray) -> np.ndarray:
-    """How many pixels have each of the 256 values."""
-    starts = range(0, len(images_NHW), SLICE)
-    return sum((np.bincount(images_NHW[s : s + SLICE].ravel(), minlength=256) for s in starts), np.zeros(256, np.int64))
+def _histograms(images_NHWC: np.ndarray) -> np.ndarray:
+    """How many pixels of each channel have each of the 256 values; one pass, as the images may lie in a file."""
+    channels = images_NHWC.shape[3]
+    count_C256 = np.zeros((channels, 256), np.int64)
+    for start in range(0, len(images_NHWC), SLICE):
+        part = np.asarray(images_NHWC[start : start + SLICE])
+        for channel in range(channels):
+            count_C256[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
+    return count_C256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-PERCENTILES = (2.5, 97.5)
+from nla.evaluation.intervals import percentiles
 
 
 def paired_difference(
@@ -22,5 +22,5 @@ def paired_difference(
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     share_3 = np.array([only_a, only_b, a.size - only_a - only_b]) / a.size
     drawn_R3 = np.random.default_rng(seed).multinomial(a.size, share_3, size=resamples)
-    low, high = np.percentile((drawn_R3[:, 0] - drawn_R3[:, 1]) / a.size, PERCENTILES)
-    return (only_a - only_b) / a.size, float(low), float(high)
+    low, high = percentiles((drawn_R3[:, 0] - drawn_R3[:, 1]) / a.size)
+    return (only_a - only_b) / a.size, low, high

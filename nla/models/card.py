@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nla.errors import WeightsError
 from nla.models.classifier import Classifier
+from nla.whole import whole
 
 FORMAT = 1
 
@@ -26,14 +27,9 @@ def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, An
         state: the backbone's state dict.
         card: Classifier.describe() and what else is known: classes, source, fingerprint, epoch ...
     """
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    part = weights.with_suffix(".part")
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
-    text = json.dumps({"format": FORMAT, **card, "sha256": sha256(part)}, indent=2)
-    card_part = weights.with_suffix(".json.part")
-    card_part.write_text(text + "\n")
-    part.replace(weights)
-    card_part.replace(weights.with_suffix(".json"))
+    with whole(weights.with_suffix(".json")) as card_part, whole(weights) as part:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
+        card_part.write_text(json.dumps({"format": FORMAT, **card, "sha256": sha256(part)}, indent=2) + "\n")
 
 
 def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:

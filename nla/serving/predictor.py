@@ -12,6 +12,7 @@ import torch
 from nla.data.images import decode, fit
 from nla.errors import DataError
 from nla.evaluation.predict import Views, predict
+from nla.evaluation.uncertainty import ambiguity
 from nla.models.card import load_model
 from nla.models.classifier import Classifier
 
@@ -65,8 +66,7 @@ class Predictor:
             _check_pixels(images)
         parts = [self._probabilities(images, start) for start in range(0, len(images), BATCH)]
         p_NC = np.concatenate([np.empty((0, len(self.classes)), np.float32), *parts])
-        p2_N, p1_N = np.sort(p_NC, axis=1)[:, -2:].T
-        return Prediction(tuple(self.classes[c] for c in p_NC.argmax(1)), p_NC, 1 - (p1_N - p2_N))
+        return Prediction(tuple(self.classes[c] for c in p_NC.argmax(1)), p_NC, ambiguity(p_NC))
 
     def _probabilities(self, images: Sequence[bytes] | np.ndarray, start: int) -> np.ndarray:
         spec = self.model.image

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nla.errors import DataError
+from nla.whole import whole
 
 SERIES = ("valid_accuracy", "valid_mean_accuracy", "test_accuracy", "test_mean_accuracy")
 SCHEMA = pa.schema(
@@ -71,10 +72,8 @@ class Record:
 def write_record(path: Path, record: Record) -> None:
     """Writes the record, whole or not at all."""
     row = {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in vars(record).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    pq.write_table(pa.Table.from_pylist([row], SCHEMA), part, compression="zstd")
-    part.replace(path)
+    with whole(path) as part:
+        pq.write_table(pa.Table.from_pylist([row], SCHEMA), part, compression="zstd")
 
 
 def read_record(path: Path) -> Record:

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from nla.errors import ConfigError
+from nla.whole import whole
 
 
 def read_best(path: Path) -> dict[str, Any]:
@@ -27,9 +28,7 @@ def read_best(path: Path) -> dict[str, Any]:
 
 def write_best(path: Path, best: Mapping[str, Any]) -> None:
     """Writes the searched keys alone, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    with part.open("w") as file:
-        yaml.dump(dict(best), file)
-    part.replace(path)
+    with whole(path) as part:
+        yaml.dump(dict(best), part)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nla.tuning.trials import METRICS, Trial, best_of, pareto_front
+from nla.whole import whole
 
 SCHEMA = [
     ("trial", pa.int32()),
@@ -51,9 +52,8 @@ def write_report(table: pa.Table, pictures: Mapping[str, Any], trials: Path, fig
     figures.mkdir(parents=True)
     for name, figure in pictures.items():
         write_png(figure, figures / f"{name}.png")
-    part = trials.with_name(f"{trials.name}.part")
-    pq.write_table(table, part)
-    part.replace(trials)
+    with whole(trials) as part:
+        pq.write_table(table, part)
 
 
 def _row(trial: Trial, objective: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
 from nla.config.tune import Distribution
 from nla.errors import ConfigError, NLAError
-from nla.losses.nla import PUBLISHED_CONSISTENCY, NLALoss
+from nla.losses.nla import NLALoss
 from nla.methods import Setting, build_method, options_of
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.training.job import training_sections
@@ -178,13 +178,11 @@ def _look_up(params: Mapping[str, Any], name: str) -> Any:
 
 def _published(loss: LossConfig) -> dict[str, Any]:
     """The values of the loss as it would be built."""
-    given = loss.model_dump(exclude={"name", "options"})
-    built = NLALoss(**given)
+    built = NLALoss(**loss.model_dump(exclude={"name", "options"}))
     naw = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(built.naw).items()}
-    consistency, reduction = PUBLISHED_CONSISTENCY[loss.variant]
     return naw | {
         "lam": built.lam,
-        "consistency": given["consistency"] or consistency,
-        "consistency_reduction": given["consistency_reduction"] or reduction,
+        "consistency": built.consistency,
+        "consistency_reduction": built.reduction,
         "consistency_weight": built.consistency_weight,
     }

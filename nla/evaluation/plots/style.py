@@ -18,6 +18,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from nla.whole import whole
+
 P = ParamSpec("P")
 
 INK, MUTED, FAINT, GRID = "#1f2933", "#66727f", "#9aa5b1", "#e4e7eb"
@@ -99,9 +101,6 @@ def percent_axis(axis: Axis) -> None:
 
 
 def write_png(figure: Figure, path: Path) -> None:
-    """Save as PNG; the same figure gives the same bytes, and a half-written file never bears the name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.tmp")
-    with rc_context(STYLE):
-        figure.savefig(unfinished, format="png", dpi=DPI, metadata={"Software": None})
-    unfinished.replace(path)
+    """Save as PNG, whole or not at all; the same figure gives the same bytes."""
+    with rc_context(STYLE), whole(path) as part:
+        figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None})
