@@ -242,6 +242,9 @@ COST_TEXT = """16 trials of the loss's parameters and the learning rate on drawn
 each where nothing else is said; accuracies on validation. *Time* goes from the first trial's start to the last epoch.
 *Beside training* is what a trial's CPU does outside of epochs: starting, checkpoints, waiting for others to end.
 
+TPE's first ten trials are draws of its own. Trials of two threads add in another order than those of one and end
+elsewhere, here by up to ten points, as so few steps hang on chance: compare their time, not their best.
+
 The grace and the reduction of the first ASHA were chosen after an earlier search in full, of 8 epochs, had been seen
 (an epoch has 18 steps here, after few of which no trial is above chance). `params.yaml` has a grace of one epoch."""
 FOUND_TEXT = """16 random trials of NAW's parameters, each of four epochs, all run to the end; the best on the clean

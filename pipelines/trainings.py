@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ray
 
@@ -125,7 +125,7 @@ def name_of(cell: Cell, variants: Variants, root: Path) -> str:
     if start := sections["model"]["weights"]:
         sections["model"]["weights"] = sha256(existing(root / start))
     views = views_of(cell)
-    measured = {"mirror": views and views.mirror}
+    measured: dict[str, Any] = {"mirror": views and views.mirror}
     if views and views.shift:  # without one, records keep the names that they had before there was one
         measured["shift"] = views.shift
     return fingerprint({**sections, "data": variants.key(cell.data), "evaluate": measured}, [], workspace())

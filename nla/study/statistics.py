@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nla.evaluation.paired import PERCENTILES
+from nla.evaluation.intervals import PERCENTILES
 
 Floats = NDArray[np.float64]
 
