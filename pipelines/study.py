@@ -62,10 +62,10 @@ def manifest(grid: Grid, trials: Trained, study: Trained) -> dict[str, Any]:
     """Which records the report is about; a trial that diverged has none."""
     content: dict[str, Any] = {"reference": grid.reference, "runs": [row_of(run) for run in study.done]}
     if grid.tuning is not None:
-        rows = [
-            {**row_of(run), "values": run.cell.values, **({"record": None} if run.fingerprint in trials.failed else {})}
-            for run in trials.runs
-        ]
+        rows = [{**row_of(run), "values": run.cell.values} for run in trials.runs]
+        for row in rows:
+            if row["record"] in trials.failed:
+                row["record"] = None
         content["tuning"] = {**grid.tuning.model_dump(include={"condition", "seed", "objective"}), "trials": rows}
     return content
 

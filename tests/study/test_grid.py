@@ -22,6 +22,15 @@ conditions:
 seeds: [3, 4]
 reference: ce
 """
+TUNING = """
+tuning:
+  trials: 3
+  condition: noisy
+  seed: 9
+  space:
+    ce: {train: {lr: {loguniform: [0.001, 0.1]}}}
+    wide: {train: {weight_decay: {uniform: [0.0, 0.1]}}}
+"""
 PARAMS: dict[str, Any] = {"data": {"source": "ferplus", "noise": {"exact": False}}, "train": {"epochs": 2}}
 
 
@@ -57,23 +66,18 @@ def test_methods_share_the_data_of_a_condition_and_seed(tmp_path: Path) -> None:
         ("seeds: [3, 4]", "seeds: []", "grid.seeds: "),
         ("seeds", "sedes", "unknown key 'grid.sedes': did you mean 'seeds'?"),
         ("methods:", "methods: [", "is no valid YAML"),
+        ("condition: noisy", "condition: nosy", "tuning.condition 'nosy' is no condition: did you mean 'noisy'?"),
+        ("seed: 9", "seed: 4", "tuning.seed 4 is one of the grid's"),
+        ("    wide: {t", "    wade: {t", "tuning.space.wade is no method: did you mean 'wide'?"),
+        ("    wide: {train: {weight_decay: {uniform: [0.0, 0.1]}}}", "", "tuning has no space for wide"),
+        ("trials: 3", "trials: 1", "tuning.trials: "),
+        ("trials: 3", "trails: 3", "unknown key 'grid.tuning.trails'"),
     ],
 )
 def test_a_wrong_grid_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        grid(tmp_path, GRID.replace(old, new))
+        grid(tmp_path, (GRID + TUNING).replace(old, new))
     assert message in str(caught.value) and "grid.yaml" in str(caught.value)
-
-
-TUNING = """
-tuning:
-  trials: 3
-  condition: noisy
-  seed: 9
-  space:
-    ce: {train: {lr: {loguniform: [0.001, 0.1]}}}
-    wide: {train: {weight_decay: {uniform: [0.0, 0.1]}}}
-"""
 
 
 def test_what_was_tuned_holds_under_every_condition(tmp_path: Path) -> None:
@@ -83,23 +87,6 @@ def test_what_was_tuned_holds_under_every_condition(tmp_path: Path) -> None:
         assert cell.params["train"].get("weight_decay") == (0.01 if wide else None)
         assert cell.values == ({"train.weight_decay": 0.01, "loss.lam": 0.3} if wide else {})
         assert cell.params["train"].get("lr") == (0.1 if wide else None)  # of the grid: tuning lies over it
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("condition: noisy", "condition: nosy", "tuning.condition 'nosy' is no condition: did you mean 'noisy'?"),
-        ("seed: 9", "seed: 4", "tuning.seed 4 is one of the grid's"),
-        ("    wide: {t", "    wade: {t", "tuning.space.wade is no method: did you mean 'wide'?"),
-        ("    wide: {train: {weight_decay: {uniform: [0.0, 0.1]}}}", "", "tuning has no space for wide"),
-        ("trials: 3", "trials: 1", "tuning.trials: "),
-        ("trials: 3", "trails: 3", "unknown key 'grid.tuning.trails'"),
-    ],
-)
-def test_wrong_tuning_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        grid(tmp_path, GRID + TUNING.replace(old, new))
-    assert message in str(caught.value) and "grid.yaml" in str(caught.value)
 
 
 @pytest.mark.parametrize(
