@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow.fs as pa_fs
 import ray
@@ -26,7 +26,6 @@ from ray.train.torch import TorchConfig, get_device
 from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nla.cluster import Cluster
 from nla.config.ray import RayConfig
@@ -72,9 +71,7 @@ def train_on(
     workers, cpus, gpu = cluster.share(config)
     # A Ray of our own never grows, and where it shrinks, this process is gone.
     count = workers if cluster.ours else config.num_workers
-    # Beside the driver: it must not be lost with the node of a worker.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    mailbox: Any = ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here).remote()
+    mailbox = Mailbox()
     data = split if isinstance(split, ray.ObjectRef) else ray.put(split)
     os.environ.setdefault(POLL, POLL_EVERY)
     trainer = (AloneTrainer if cluster.ours else DataParallelTrainer)(
@@ -91,13 +88,14 @@ def train_on(
             callbacks=list(callbacks),  # type: ignore[arg-type]  # it names the class of the older Ray Train
         ),
     )
-    with relay(mailbox, observer):
-        try:
-            result = trainer.fit()
-        except TrainingFailedError as error:
-            raise _reason(error, cluster) from None
-    if failure := ray.get(mailbox.failure.remote()):
-        raise failure
+    with contextlib.closing(mailbox):
+        with relay(mailbox, observer):
+            try:
+                result = trainer.fit()
+            except TrainingFailedError as error:
+                raise _reason(error, cluster) from None
+        if failure := mailbox.failure():
+            raise failure
     if result.checkpoint is None:
         raise TrainingError(f"Ray Train ended without a checkpoint: see {cluster.logs}")
     with result.checkpoint.as_directory() as folder:
@@ -128,19 +126,19 @@ class _Spec(NamedTuple):
     split: ray.ObjectRef[Split]
     cpus: int
     gpu: bool
-    mailbox: Any
+    mailbox: Mailbox
 
 
 def _work(spec: _Spec) -> None:
     """What each Ray worker runs. After an NLAError it has nothing to do: a repetition would only meet it again."""
-    if ray.get(spec.mailbox.failure.remote()):
+    if spec.mailbox.failure():
         return
     torch.set_num_threads(spec.cpus)
     device = get_device() if spec.gpu else torch.device("cpu")  # Ray would give a GPU that it has not shared out
     try:
         train(spec.job, ray.get(spec.split), Workers.joined(device), _RayStore(), Letters(spec.mailbox))
     except NLAError as error:
-        ray.get(spec.mailbox.fail.remote(error))
+        spec.mailbox.fail(error)
         raise  # the other workers may be waiting for this one: only Ray can end them
 
 

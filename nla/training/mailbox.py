@@ -1,19 +1,22 @@
-"""What workers say on the way to the driver.
+"""What workers say on the way to the driver, in the key-value store that every Ray has.
 
-Nothing is imported here that the mailbox, a process of its own, does not need.
+An actor for it would be one more process, whose main loop wakes a hundred times a second beside the training.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import pickle
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
-import ray
 from ray.exceptions import RayError
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
 
 from nla.errors import NLAError
 from nla.training.observer import Observer
@@ -25,30 +28,44 @@ log = logging.getLogger(__name__)
 
 
 class Mailbox:
-    """An actor that keeps what the first worker says until the driver fetches it, and an error that ends training."""
+    """Letters of one training, which lie in the store until the driver fetches them, and an error that ends it."""
 
     def __init__(self) -> None:
-        self.letters: list[tuple[str, tuple[Any, ...]]] = []
-        self.error: NLAError | None = None
+        self.name = f"nla/{uuid.uuid4().hex}"
+        self.letters, self.error = f"{self.name}/letters/", f"{self.name}/error"
 
     def put(self, kind: str, *content: Any) -> None:
-        self.letters.append((kind, content))
+        """Content is what JSON can say."""
+        _internal_kv_put(f"{self.letters}{time.time_ns():020}", json.dumps([kind, content]))
 
-    def fetch(self) -> list[tuple[str, tuple[Any, ...]]]:
-        letters, self.letters = self.letters, []
+    def fetch(self) -> list[tuple[str, list[Any]]]:
+        """(kind, content) of each letter, in the order of their clocks; they are then gone."""
+        letters = []
+        for key in sorted(_internal_kv_list(self.letters)):
+            kind, content = json.loads(_internal_kv_get(key))
+            letters.append((kind, content))
+            _internal_kv_del(key)
         return letters
 
     def fail(self, error: NLAError) -> None:
-        self.error = self.error or error
+        """Keeps the first error."""
+        _internal_kv_put(self.error, pickle.dumps(error), overwrite=False)
 
     def failure(self) -> NLAError | None:
-        return self.error
+        """The error that ends the training."""
+        found = _internal_kv_get(self.error)
+        return None if found is None else pickle.loads(found)
+
+    def close(self) -> None:
+        """Leaves nothing in the store, unless Ray is gone with it."""
+        with contextlib.suppress(RayError):
+            _internal_kv_del(self.name, del_by_prefix=True)
 
 
 class Letters:
-    """An observer on a worker that writes to the mailbox and waits for nobody."""
+    """An observer on a worker that writes to the mailbox. Trouble with that is logged alone: training goes on."""
 
-    def __init__(self, mailbox: Any) -> None:
+    def __init__(self, mailbox: Mailbox) -> None:
         self.mailbox = mailbox
         self.said = 0.0
 
@@ -56,14 +73,20 @@ class Letters:
         now = time.monotonic()
         if now - self.said >= SAY_EVERY or step == steps:
             self.said = now
-            self.mailbox.put.remote("step", epoch, step, steps, images)
+            self._say("step", epoch, step, steps, images)
 
     def epoch(self, row: dict[str, float]) -> None:
-        self.mailbox.put.remote("epoch", row)
+        self._say("epoch", row)
+
+    def _say(self, kind: str, *content: Any) -> None:
+        try:
+            self.mailbox.put(kind, *content)
+        except RayError:
+            log.debug("a letter was lost", exc_info=True)
 
 
 @contextlib.contextmanager
-def relay(mailbox: Any, observer: Observer) -> Iterator[None]:
+def relay(mailbox: Mailbox, observer: Observer) -> Iterator[None]:
     """Passes letters on to `observer` in a thread of the driver, the last ones before it leaves.
 
     Trouble with that is logged alone: it must neither stop a training nor hide why one failed.
@@ -72,7 +95,7 @@ def relay(mailbox: Any, observer: Observer) -> Iterator[None]:
 
     def deliver() -> None:
         try:
-            for kind, content in ray.get(mailbox.fetch.remote()):
+            for kind, content in mailbox.fetch():
                 getattr(observer, kind)(*content)
         except RayError:
             log.debug("no letters: Ray is gone", exc_info=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -141,13 +142,36 @@ class Breaks(Silent):
 def test_who_watches_cannot_stop_a_training_nor_hide_its_error(
     ray_cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
-    ray.get(mailbox.put.remote("epoch", {}))
+    mailbox = Mailbox()
+    mailbox.put("epoch", {})
     with pytest.raises(TrainingError, match="the reason"), relay(mailbox, Breaks()):
         while "no screen" not in caplog.text:
             time.sleep(0.05)
-        ray.kill(mailbox)
         raise TrainingError("the reason")
+
+
+@pytest.mark.ray
+def test_letters_arrive_in_their_order_once_and_nothing_stays(ray_cluster: Cluster) -> None:
+    mailbox, other = Mailbox(), Mailbox()
+    rows = [{"epoch": i, "train_loss": math.inf} for i in range(12)]
+
+    @ray.remote
+    def send() -> None:
+        for row in rows:
+            mailbox.put("epoch", row)
+
+    ray.get(send.remote())
+    other.put("step", 1, 2, 3, 4)
+    assert mailbox.fetch() == [("epoch", [row]) for row in rows]
+    assert mailbox.fetch() == [] and mailbox.failure() is None
+    mailbox.fail(Diverged("first"))
+    mailbox.fail(TrainingError("second"))
+    failure = mailbox.failure()
+    assert isinstance(failure, Diverged) and str(failure) == "first"
+    mailbox.put("epoch", {})
+    mailbox.close()
+    assert mailbox.fetch() == [] and mailbox.failure() is None
+    assert other.fetch() == [("step", [1, 2, 3, 4])]
 
 
 def test_a_relative_folder_is_one_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
