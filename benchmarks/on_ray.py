@@ -1,7 +1,7 @@
 """What Ray costs: its start, its part in a step, two workers against two threads, and a model of many GPUs.
 
     python benchmarks/on_ray.py start COMMIT   a small training by phase and by process, here and at a commit before
-    python benchmarks/on_ray.py step           one worker on Ray Train against the bare loop
+    python benchmarks/on_ray.py step           one worker on Ray Train against the bare loop, on each core and on one
     python benchmarks/on_ray.py workers        two workers of one thread against one worker of two
     python benchmarks/on_ray.py tables         benchmarks/records/ -> docs/ray.md
 
@@ -30,6 +30,8 @@ from records import RECORDS, ROOT, conditions, measured_here, read_record, write
 TRAINING = Path(__file__).with_name("on_ray_training.py")
 START = {"where": "ray", "workers": 1, "threads": 1, "images": 192, "epochs": 3}
 STEADY = {"images": 1536, "epochs": 5}
+CORES = {2: "A thread on each of the two cores", 1: "One thread, and a core free"}
+"""Threads of a training -> how it lies on the machine."""
 ROUNDS = {"start": 3, "steady": 5}
 PHASES = ("imports", "Ray starts", "up to the first step", "training", "up to the result", "Ray ends")
 KINDS = {
@@ -56,7 +58,9 @@ def main(what: str, *given: str) -> None:
     elif what == "start":
         write_record("ray-start", start(*given))
     elif what == "step":
-        sides = {"bare": {"where": "bare", "threads": 2}, "ray": {"where": "ray", "workers": 1, "threads": 2}}
+        sides = {
+            f"{where} {n}": {"where": where, "workers": 1, "threads": n} for n in CORES for where in ("bare", "ray")
+        }
         write_record("ray-step", steady(sides))
     else:
         sides = {"threads": {"workers": 1, "threads": 2}, "workers": {"workers": 2, "threads": 1}}
@@ -205,16 +209,11 @@ def _start(record: Mapping[str, Any]) -> list[str]:
 
 
 def _step(record: Mapping[str, Any]) -> list[str]:
-    return [
-        "",
-        "## One worker on Ray Train against the bare loop",
-        "",
-        STEP_TEXT,
-        "",
-        *_compared(record, "bare", "ray", {"bare": "the bare loop", "ray": "one worker on Ray Train"}),
-        "",
-        f"`python benchmarks/on_ray.py step`: {_made(record)}",
-    ]
+    lines = ["", "## One worker on Ray Train against the bare loop", "", STEP_TEXT]
+    for n, where in CORES.items():
+        names = {f"bare {n}": "the bare loop", f"ray {n}": "one worker on Ray Train"}
+        lines += ["", f"{where}:", "", *_compared(record, *names, names)]
+    return [*lines, "", f"`python benchmarks/on_ray.py step`: {_made(record)}"]
 
 
 def _workers(record: Mapping[str, Any]) -> list[str]:
@@ -304,11 +303,11 @@ running, as beside a second training: 3.5 s of the old start are the wait of the
 
 A Ray that stays between the stages of one `dvc repro` would save its start and end once, after a search alone, and cost
 a process that outlives its stage: not worth it."""
-STEP_TEXT = """ResNet-18 of width 16, drawn noise of 48 px, batches of 64, loss and augmentation of params.yaml, two
-threads. In steps: loading, augmentation, forward, backward, optimiser. With all: validation of 256 images and the
-checkpoint of each epoch too; an end of an epoch is known to a quarter of a second on Ray. A part of .97 was wanted, and
-is not reached here: a Ray that is idle beside takes nothing that can be told from chance, so it is lost within the
-worker, where is not known yet."""
+STEP_TEXT = """ResNet-18 of width 16, drawn noise of 48 px, batches of 64, loss and augmentation of params.yaml. In
+steps: loading, augmentation, forward, backward, optimiser. With all: validation of 256 images and the checkpoint of
+each epoch too; an end of an epoch is known to a quarter of a second on Ray. Ray's processes, and its own threads in the
+worker, are never quite idle: they wake some hundreds of times a second for a moment. Where training has every core,
+each such moment halts all of its threads, which wait for each other; where it leaves a core free, none does."""
 WORKERS_TEXT = """As above, on two cores: two processes that average their gradients by gloo, or one with two threads.
 The global batch is 64 in both."""
 MODEL_TEXT = """ResNet-18 of width 64: {parameters:,} parameters, {mb:.1f} MB of gradients a step. Parts of n times the
