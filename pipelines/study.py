@@ -21,11 +21,11 @@ from nla.runs import RUNS
 from nla.study.grid import Grid, cells, read_grid
 from nla.study.record import read_record
 from nla.study.track import MlflowStudy
+from nla.study.trainings import Run, Trained, Trainer
 from nla.study.tuning import best_values, trial_cells
 from nla.study.variants import Variants
 from nla.tracking import configure, run_tags
 from nla.tuning.space import Values
-from pipelines.trainings import Run, Trained, Trainer
 
 FACES, GRID, MANIFEST = Path("data/faces.parquet"), Path("grid.yaml"), Path("runs.json")
 

@@ -27,7 +27,7 @@ def main() -> None:
     params = read_params()
     settings = section(TuneConfig, params)
     if settings.source is None and settings.num_samples:
-        from pipelines.sweep import Outs, sweep  # Ray and the training loop: seconds that the other cases do not need
+        from nla.tuning.sweep import Outs, sweep  # Ray and the training loop: seconds that the other cases do not need
 
         sweep(params, settings, Outs(BEST, TRIALS, FIGURES))
         return

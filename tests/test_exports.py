@@ -83,7 +83,7 @@ RAY_TRAINS = tuple(f"training/{name}.py" for name in ("distributed", "mailbox", 
 @pytest.mark.parametrize(
     ("package", "places"),
     [
-        ("ray", ("cluster.py", *RAY_TRAINS, "tuning/", "study/runner.py")),
+        ("ray", ("cluster.py", *RAY_TRAINS, "tuning/", "study/runner.py", "study/trainings.py")),
         ("mlflow", ("tracking/", "registry.py", "serving/")),
         # tracking names the type of a picture
         ("matplotlib", ("evaluation/plots/", "study/plots.py", "tuning/plots.py", "tracking/")),

@@ -10,9 +10,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from nla.config.tune import TuneConfig
 from nla.evaluation.plots.style import BLUE, BLUES, FAINT, MUTED, VERMILLION, headline, percent, percent_axis, styled
-from nla.tuning.importance import Share
-from nla.tuning.scales import Scale, of_numbers
+from nla.tuning.importance import Share, importance
+from nla.tuning.scales import Scale, of_numbers, scale
+from nla.tuning.trials import Trial
+
+
+def pictures(trials: Sequence[Trial], settings: TuneConfig) -> dict[str, Figure]:
+    """Figures by name, of the trials that did not fail."""
+    good = [trial for trial in trials if trial.score(settings.objective) >= 0]
+    if not good:
+        return {}
+    scores = [trial.score(settings.objective) for trial in good]
+    drawn = {name: [trial.values.get(name) for trial in good] for name in settings.distributions}
+    scales = {
+        name: scale(settings.distributions[name], value_T)
+        for name, value_T in drawn.items()
+        if any(value is not None for value in value_T)
+    }
+    figures = {
+        "parallel": parallel_coordinates(scales, scores, settings.objective),
+        "best_so_far": best_so_far(scores, [trial.seconds for trial in good], settings.objective),
+    }
+    if shares := importance(trials, settings.distributions, settings.objective):
+        figures["importance"] = parameter_importance(shares)
+    return figures
 
 
 @styled

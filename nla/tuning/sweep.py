@@ -1,233 +1,168 @@
-"""A search on Ray Tune. Stopped, it goes on; with more samples than before, it is extended.
-
-Everything that a later call needs is in the storage: which trials ended, what their epochs gave, and the last
-checkpoints of the others (parts.py).
-"""
+"""The search of stage `tune`: what is read, who watches, and what is written."""
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import optuna
-from ray import put, tune
-from ray.tune import CheckpointConfig, FailureConfig, Result, RunConfig, TuneConfig, Tuner
-
-from nla.cluster import LOWER, Cluster
+from nla.cluster import connected
+from nla.config.base import merge, section
 from nla.config.ray import RayConfig
-from nla.config.tune import TuneConfig as Settings
-from nla.errors import ConfigError, TrainingError
-from nla.training.checkpoint import read_history
-from nla.training.distributed import forget
+from nla.config.tune import TuneConfig
+from nla.console import log_file, say
+from nla.data.loader import load_samples
+from nla.data.schema import TableInfo, read_info
+from nla.errors import TrainingError
+from nla.models.card import sha256
+from nla.paths import project_root, workspace
+from nla.provenance import fingerprint, imported_sources
+from nla.runs import IMAGES, Run
+from nla.tracking import MlflowTracker, configure, run_tags
+from nla.training.distributed import absolute, forget
+from nla.training.job import Job, image_spec, training_sections
 from nla.training.loop import Split
-from nla.tuning.algorithms import scheduler, searcher
+from nla.training.start import with_first_weights
+from nla.tuning.best import write_best
 from nla.tuning.clock import Clock
-from nla.tuning.domains import param_space
-from nla.tuning.group_trial import group_history, run_group_trial
-from nla.tuning.outcome import Outcomes, is_lost
-from nla.tuning.parts import forget_newest, part_name, parts, restored, trial_folder
-from nla.tuning.trial import Study, run_trial
-from nla.tuning.trials import Trial
-from nla.tuning.turns import Turns
-from nla.tuning.watch import Hooks, Lost, Watcher
+from nla.tuning.plots import pictures
+from nla.tuning.record import MlflowTrials
+from nla.tuning.report import trials_table, write_report
+from nla.tuning.search import search
+from nla.tuning.space import check_space, first_values, trial_base, with_values
+from nla.tuning.table import trial_table
+from nla.tuning.trial import Study
+from nla.tuning.trials import Trial, best_of
+from nla.workflow import forced
 
-log = logging.getLogger(__name__)
-
-RETRIES = 3
-"""Times that a trial goes on from its last checkpoint after its process or node was lost."""
-SETTINGS = {
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C would end a search as if it were done
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow has the curves
-    "TUNE_GLOBAL_CHECKPOINT_S": "2",  # how old the state may be that a killed driver leaves; 10 by default
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
-HEAD_NODE = "node:__internal_head__"
-"""Ray's name for a resource of the first node, which no search outlives anyway."""
-KEPT = 3  # checkpoints a trial: a killed driver's state may name an earlier one, and so does PBT while it copies
+TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
+OF_NO_TRIAL = {"num_samples", "max_failed", "time_budget", "source"}
+"""Settings that may change between two calls of one search."""
 
 
-def search(
-    cluster: Cluster,
-    study: Study,
-    split: Split,
-    settings: Settings,
-    ray: RayConfig,
-    storage: str,
-    watchers: Sequence[Watcher],
-    clock: Clock | None = None,
-) -> list[Trial]:
-    """Runs what is missing of `settings.num_samples` trials, and gives all.
+class Outs(NamedTuple):
+    """Where the results go."""
 
-    Args:
-        storage: folder or URL that all nodes see; the search in it is named by the study's fingerprint.
-        clock: of that search; None makes one.
-
-    Raises ConfigError for settings that do not go together, TrainingError where a trial finds no room.
-    """
-    os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    root = f"{storage}/{study.fingerprint}"
-    clock = clock or Clock(root, settings.time_budget)
-    groups = root if ray.workers_per_trial > 1 else None
-    history = partial(_history, study, groups)
-    hooks = Hooks(watchers, clock, history)
-    outcomes = Outcomes(study.params, settings, clock, history, hooks.cut)
-    return _Search(cluster, study, split, settings, ray, root, hooks, outcomes).trials()
+    best: Path
+    trials: Path
+    figures: Path
 
 
-@dataclass(frozen=True)
-class _Search:
-    cluster: Cluster
-    study: Study
+class Faces(NamedTuple):
+    """The data of a search."""
+
     split: Split
-    settings: Settings
-    ray: RayConfig
-    root: str
-    hooks: Hooks
-    outcomes: Outcomes
+    info: TableInfo
+    hashes: list[str]
+    """SHA-256 of both files."""
 
-    def trials(self) -> list[Trial]:
-        """Those of each folder in turn, and then those that no folder has yet."""
-        Turns.limit = self._side_by_side()
-        found: list[Trial] = []
-        done = 0
-        for first, last in parts(self.root):
-            found += self._kept(first, last, found)
-            done = last
-        if done < self.settings.num_samples:
-            found += self._new(done, self.settings.num_samples, found)
-        return found
 
-    @property
-    def _in_groups(self) -> bool:
-        return self.ray.workers_per_trial > 1
+def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
+    """Searches and writes the outs of the stage."""
+    params = merge(params, {"train": {"epochs": settings.epochs, "seed": settings.seed}})
+    check_space(settings.distributions, params)
+    first_values(settings.distributions, params)
+    ray, root = section(RayConfig, params), project_root()
+    train, valid = (load_samples(path, ray.image_bytes, root / IMAGES) for path in (TRAIN, VALID))
+    faces = Faces(Split(train, valid), read_info(TRAIN), [sha256(TRAIN), sha256(VALID)])
+    study = make_study(params, settings, faces, root)
+    say(
+        f"tune: {settings.trials} trials of {settings.epochs} epochs on {len(faces.split.train):,} "
+        f"{faces.info.source} faces; searcher {settings.searcher}, scheduler {settings.scheduler}, "
+        f"objective {settings.objective}"
+    )
+    run = Run(root, f"tune-{study.fingerprint}")
+    storage = absolute(ray.storage_path or str(run.folder.parent))
+    with run.lock(say):
+        uri = configure(root)
+        if forced():
+            forget(storage, study.fingerprint)
+            run.forget()
+        with recorded(run, uri, study, settings, faces) as (tracker, record):
+            clock = Clock(f"{storage}/{study.fingerprint}", settings.time_budget)
+            with (
+                connected(ray, dashboard=ray.workers_per_trial > 1) as cluster,
+                trial_table(settings.trials, settings.epochs, settings.objective, clock.left) as table,
+            ):
+                say(f"MLflow run {record.parent}; full logs: {log_file()}, and Ray's in {cluster.logs}")
+                found = search(cluster, study, faces.split, settings, ray, storage, [table, record], clock)
+            record.settle(found, settings.objective)
+            report(found, settings, outs, tracker)
+            too_many(found, settings)
+            keep_best(found, study, settings, outs.best)
+            tracker.log_artifact(outs.best, "tune")
 
-    @property
-    def _workers(self) -> RayConfig:
-        """Those of one trial, as Ray Train is told of them."""
-        return self.ray.model_copy(
-            update={
-                "num_workers": self.ray.workers_per_trial,
-                "cpus_per_worker": self.ray.cpus_per_trial,
-                "max_failures": max(RETRIES, self.ray.max_failures),
-            }
+
+def make_study(params: Mapping[str, Any], settings: TuneConfig, faces: Faces, root: Path) -> Study:
+    """What the trials have in common."""
+    base = trial_base(params)
+    classes, image = len(faces.info.classes), image_spec(faces.split.train.images_NHWC)
+    started, line = with_first_weights(Job(**training_sections(base), num_classes=classes, image=image), root)
+    say(line)
+    content = {
+        **base,
+        "tune": settings.model_dump(mode="json", exclude=OF_NO_TRIAL),
+        "data": faces.hashes,
+        "first_weights": started.facts["first_weights"],
+    }
+    here = workspace()
+    name = fingerprint(content, imported_sources(Path("nla/tuning/trial.py"), here), here)
+    return Study(base, classes, image, name, started.first_weights)
+
+
+@contextlib.contextmanager
+def recorded(
+    run: Run, uri: str, study: Study, settings: TuneConfig, faces: Faces
+) -> Iterator[tuple[MlflowTracker, MlflowTrials]]:
+    """The search's run in MLflow, the same one where it goes on, and the runs of its trials below it."""
+    tracker = MlflowTracker(uri)
+    tags = run_tags(workspace(), study.fingerprint, "-".join(sha[:16] for sha in faces.hashes))
+    shown = {**study.params, "tune": settings.model_dump(mode="json", exclude={"num_samples", "time_budget"})}
+    name = f"{faces.info.source}-sweep-{study.fingerprint[:6]}"
+    run_id = tracker.start(name, shown, tags, run.recall_tracking(uri))
+    run.remember_tracking(uri, run_id)
+    with tracker.closing():
+        fixed = settings.scheduler != "pbt"
+        yield tracker, MlflowTrials(uri, run_id, study, settings.distributions, fixed=fixed)
+
+
+def report(trials: Sequence[Trial], settings: TuneConfig, outs: Outs, tracker: MlflowTracker) -> None:
+    """Writes table and pictures, here and to MLflow."""
+    table = trials_table(trials, list(settings.distributions), settings.objective)
+    write_report(table, pictures(trials, settings), outs.trials, outs.figures)
+    tracker.log_artifact(outs.trials, "tune")
+    for path in sorted(outs.figures.iterdir()):
+        tracker.log_artifact(path, "figures")
+
+
+def keep_best(trials: Sequence[Trial], study: Study, settings: TuneConfig, best: Path) -> None:
+    """Writes the values of the best trial. Raises TrainingError where all trials failed."""
+    chosen = best_of(trials, settings.objective)
+    write_best(best, with_values({}, as_lists(chosen.values, study)))
+    say(f"trial {chosen.number} is best with {chosen.score(settings.objective):.2%} on validation: see {best}")
+
+
+def as_lists(values: Mapping[str, Any], study: Study) -> dict[str, Any]:
+    """Elements of a list as the whole list: best.yaml lays it over params.yaml, which may have none there."""
+    whole: dict[str, Any] = {}
+    laid = with_values(study.params, values)
+    for name, value in values.items():
+        stem, _, last = name.rpartition(".")
+        if last.isdigit():
+            section_name, key = stem.split(".")
+            whole[stem] = laid[section_name][key]
+        else:
+            whole[name] = value
+    return whole
+
+
+def too_many(trials: Sequence[Trial], settings: TuneConfig) -> None:
+    """Raises TrainingError where more trials failed than tune.max_failed allows."""
+    failed = [trial for trial in trials if trial.status == "failed"]
+    for trial in failed:
+        say(f"trial {trial.number} failed: {trial.reason}")
+    if settings.max_failed is not None and len(failed) > settings.max_failed:
+        raise TrainingError(
+            f"{len(failed)} of {len(trials)} trials failed, more than tune.max_failed {settings.max_failed}"
         )
-
-    def _side_by_side(self) -> int | None:
-        """Trials at a time; None: as Ray Tune finds room. It does not see the workers of a group, and is told.
-
-        Raises TrainingError where not even one finds room: Ray would wait for more without a word.
-        """
-        if not self._in_groups:
-            return self.ray.max_concurrent_trials
-        self._check_group()
-        cpus = self.ray.cpus_per_trial
-        gpu = self.ray.use_gpu is not False and self.cluster.places(1, True) >= self.ray.workers_per_trial
-        room = self.cluster.places(cpus, gpu) // self.ray.workers_per_trial
-        if not room or (self.ray.use_gpu and not gpu):
-            raise TrainingError(f"the cluster has no room for {self.ray.workers_per_trial} workers: {LOWER}")
-        return min(room, self.ray.max_concurrent_trials or room)
-
-    def _check_group(self) -> None:
-        """Raises ConfigError for what several workers cannot do."""
-        workers, batch = self.ray.workers_per_trial, self.study.params["train"]["batch_size"]
-        if self.settings.scheduler == "pbt":
-            raise ConfigError("tune.scheduler pbt needs ray.workers_per_trial 1: it copies checkpoints among trials")
-        if self.ray.gpus_per_trial is not None:
-            raise ConfigError("ray.gpus_per_trial needs ray.workers_per_trial 1: each of several has a whole GPU")
-        if batch % workers:
-            raise ConfigError(f"train.batch_size {batch} must divide by ray.workers_per_trial {workers}")
-
-    @cached_property
-    def _trainable(self) -> Any:
-        """What runs a trial, with its data in the object store of each node, and the resources of its process."""
-        given: dict[str, Any] = {"study": self.study, "space": self.settings.distributions}
-        if self._in_groups:
-            given |= {"split": [put(self.split)], "workers": self._workers, "root": self.root}
-            group = tune.with_parameters(run_group_trial, **given)
-            return tune.with_resources(group, {HEAD_NODE: 0.001})  # a trial must ask for something
-        resources = self.cluster.alone(self.ray)
-        given |= {"split": self.split, "cpus": self.ray.cpus_per_trial, "gpu": resources["GPU"] > 0}
-        return tune.with_resources(tune.with_parameters(run_trial, **given), resources)
-
-    def _tuner(self, first: int, last: int, before: Sequence[Trial]) -> Tuner:
-        """A search for the samples from `first` to before `last`."""
-        settings = self.settings
-        metric = "valid_accuracy" if settings.objective == "both" else f"valid_{settings.objective}"
-        has_two = settings.objective == "both" and settings.searcher != "random"  # the searcher knows them
-        return Tuner(
-            self._trainable,
-            param_space=param_space(settings.distributions),
-            tune_config=TuneConfig(
-                metric=None if has_two else metric,
-                mode=None if has_two else "max",
-                search_alg=searcher(self.study, settings, before, first),
-                scheduler=scheduler(settings),
-                num_samples=last - first,
-                reuse_actors=not self._in_groups,  # only the end of its process ends the workers of a group
-                trial_dirname_creator=trial_folder,
-            ),
-            run_config=RunConfig(
-                name=part_name(first, last),
-                storage_path=self.root,
-                failure_config=FailureConfig(max(RETRIES, self.ray.max_failures)),
-                checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
-                callbacks=[self.hooks],
-                verbose=0,
-            ),
-        )
-
-    def _new(self, first: int, last: int, before: Sequence[Trial]) -> list[Trial]:
-        """The trials of samples that nobody has asked for."""
-        return self._ended(self._fitted(self._tuner(first, last, before)), part_name(first, last), len(before))
-
-    def _kept(self, first: int, last: int, before: Sequence[Trial]) -> list[Trial]:
-        """The trials of one folder: what is missing of them goes on.
-
-        A kill can leave a state behind that is no state yet: Ray then goes on from the one before, or, without one,
-        the samples are asked for anew.
-        """
-        name = part_name(first, last)
-        path = f"{self.root}/{name}"
-        while True:
-            try:
-                return self._ended(self._fitted(restored(path, self._trainable), resumes=True), name, len(before))
-            except Lost:
-                if not forget_newest(path):
-                    break
-        log.warning("nothing that can be read was kept of the search in %s: it begins anew", path)
-        forget(self.root, name)
-        return self._new(first, last, before)
-
-    def _fitted(self, tuner: Tuner, *, resumes: bool = False) -> list[Result]:
-        self.hooks.resumes = resumes
-        grid = tuner.fit()
-        return [grid[i] for i in range(len(grid))]
-
-    def _ended(self, results: list[Result], name: str, before: int) -> list[Trial]:
-        """What is known of the trials of one folder, numbered after `before` others."""
-        for _ in range(RETRIES):
-            if not any(is_lost(result) for result in results):
-                break
-            # Ray gives a trial up whose next process was on the lost node too; its checkpoint is there.
-            again = Tuner.restore(f"{self.root}/{name}", self._trainable, resume_errored=True)
-            results = self._fitted(again, resumes=True)
-        results.sort(key=lambda result: Path(result.path).name)
-        return [self.outcomes.trial(result, before + i) for i, result in enumerate(results)]
-
-
-def _history(study: Study, groups: str | None, trial: Any, name: str) -> list[dict[str, float]]:
-    """The rows of the epochs of a trial: of its last checkpoint, which Ray's result and Ray's trial know.
-
-    Args:
-        groups: where the search is, if several workers train a trial together: Ray Train has the checkpoints then.
-    """
-    if groups is not None:
-        return group_history(groups, study, name)
-    checkpoint = trial.checkpoint
-    return [] if checkpoint is None else read_history(checkpoint.filesystem, checkpoint.path)

@@ -19,8 +19,8 @@ from nla.data.loader import Samples
 from nla.models.classifier import ImageSpec
 from nla.training.loop import Split
 from nla.tuning.clock import Clock
+from nla.tuning.search import search
 from nla.tuning.space import trial_base
-from nla.tuning.sweep import search
 from nla.tuning.trial import Study
 from nla.tuning.trials import Trial
 from nla.tuning.watch import History, Watcher

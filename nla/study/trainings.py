@@ -32,7 +32,7 @@ from nla.training.job import Job, image_spec, training_sections
 from nla.training.start import with_first_weights
 from nla.workflow import forced
 
-CODE = Path(__file__).parents[1]
+CODE = Path(__file__).parents[2]
 RECORDS = Path("records")
 
 

@@ -1,0 +1,233 @@
+"""A search on Ray Tune. Stopped, it goes on; with more samples than before, it is extended.
+
+Everything that a later call needs is in the storage: which trials ended, what their epochs gave, and the last
+checkpoints of the others (parts.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray import put, tune
+from ray.tune import CheckpointConfig, FailureConfig, Result, RunConfig, TuneConfig, Tuner
+
+from nla.cluster import LOWER, Cluster
+from nla.config.ray import RayConfig
+from nla.config.tune import TuneConfig as Settings
+from nla.errors import ConfigError, TrainingError
+from nla.training.checkpoint import read_history
+from nla.training.distributed import forget
+from nla.training.loop import Split
+from nla.tuning.algorithms import scheduler, searcher
+from nla.tuning.clock import Clock
+from nla.tuning.domains import param_space
+from nla.tuning.group_trial import group_history, run_group_trial
+from nla.tuning.outcome import Outcomes, is_lost
+from nla.tuning.parts import forget_newest, part_name, parts, restored, trial_folder
+from nla.tuning.trial import Study, run_trial
+from nla.tuning.trials import Trial
+from nla.tuning.turns import Turns
+from nla.tuning.watch import Hooks, Lost, Watcher
+
+log = logging.getLogger(__name__)
+
+RETRIES = 3
+"""Times that a trial goes on from its last checkpoint after its process or node was lost."""
+SETTINGS = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C would end a search as if it were done
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow has the curves
+    "TUNE_GLOBAL_CHECKPOINT_S": "2",  # how old the state may be that a killed driver leaves; 10 by default
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+HEAD_NODE = "node:__internal_head__"
+"""Ray's name for a resource of the first node, which no search outlives anyway."""
+KEPT = 3  # checkpoints a trial: a killed driver's state may name an earlier one, and so does PBT while it copies
+
+
+def search(
+    cluster: Cluster,
+    study: Study,
+    split: Split,
+    settings: Settings,
+    ray: RayConfig,
+    storage: str,
+    watchers: Sequence[Watcher],
+    clock: Clock | None = None,
+) -> list[Trial]:
+    """Runs what is missing of `settings.num_samples` trials, and gives all.
+
+    Args:
+        storage: folder or URL that all nodes see; the search in it is named by the study's fingerprint.
+        clock: of that search; None makes one.
+
+    Raises ConfigError for settings that do not go together, TrainingError where a trial finds no room.
+    """
+    os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    root = f"{storage}/{study.fingerprint}"
+    clock = clock or Clock(root, settings.time_budget)
+    groups = root if ray.workers_per_trial > 1 else None
+    history = partial(_history, study, groups)
+    hooks = Hooks(watchers, clock, history)
+    outcomes = Outcomes(study.params, settings, clock, history, hooks.cut)
+    return _Search(cluster, study, split, settings, ray, root, hooks, outcomes).trials()
+
+
+@dataclass(frozen=True)
+class _Search:
+    cluster: Cluster
+    study: Study
+    split: Split
+    settings: Settings
+    ray: RayConfig
+    root: str
+    hooks: Hooks
+    outcomes: Outcomes
+
+    def trials(self) -> list[Trial]:
+        """Those of each folder in turn, and then those that no folder has yet."""
+        Turns.limit = self._side_by_side()
+        found: list[Trial] = []
+        done = 0
+        for first, last in parts(self.root):
+            found += self._kept(first, last, found)
+            done = last
+        if done < self.settings.num_samples:
+            found += self._new(done, self.settings.num_samples, found)
+        return found
+
+    @property
+    def _in_groups(self) -> bool:
+        return self.ray.workers_per_trial > 1
+
+    @property
+    def _workers(self) -> RayConfig:
+        """Those of one trial, as Ray Train is told of them."""
+        return self.ray.model_copy(
+            update={
+                "num_workers": self.ray.workers_per_trial,
+                "cpus_per_worker": self.ray.cpus_per_trial,
+                "max_failures": max(RETRIES, self.ray.max_failures),
+            }
+        )
+
+    def _side_by_side(self) -> int | None:
+        """Trials at a time; None: as Ray Tune finds room. It does not see the workers of a group, and is told.
+
+        Raises TrainingError where not even one finds room: Ray would wait for more without a word.
+        """
+        if not self._in_groups:
+            return self.ray.max_concurrent_trials
+        self._check_group()
+        cpus = self.ray.cpus_per_trial
+        gpu = self.ray.use_gpu is not False and self.cluster.places(1, True) >= self.ray.workers_per_trial
+        room = self.cluster.places(cpus, gpu) // self.ray.workers_per_trial
+        if not room or (self.ray.use_gpu and not gpu):
+            raise TrainingError(f"the cluster has no room for {self.ray.workers_per_trial} workers: {LOWER}")
+        return min(room, self.ray.max_concurrent_trials or room)
+
+    def _check_group(self) -> None:
+        """Raises ConfigError for what several workers cannot do."""
+        workers, batch = self.ray.workers_per_trial, self.study.params["train"]["batch_size"]
+        if self.settings.scheduler == "pbt":
+            raise ConfigError("tune.scheduler pbt needs ray.workers_per_trial 1: it copies checkpoints among trials")
+        if self.ray.gpus_per_trial is not None:
+            raise ConfigError("ray.gpus_per_trial needs ray.workers_per_trial 1: each of several has a whole GPU")
+        if batch % workers:
+            raise ConfigError(f"train.batch_size {batch} must divide by ray.workers_per_trial {workers}")
+
+    @cached_property
+    def _trainable(self) -> Any:
+        """What runs a trial, with its data in the object store of each node, and the resources of its process."""
+        given: dict[str, Any] = {"study": self.study, "space": self.settings.distributions}
+        if self._in_groups:
+            given |= {"split": [put(self.split)], "workers": self._workers, "root": self.root}
+            group = tune.with_parameters(run_group_trial, **given)
+            return tune.with_resources(group, {HEAD_NODE: 0.001})  # a trial must ask for something
+        resources = self.cluster.alone(self.ray)
+        given |= {"split": self.split, "cpus": self.ray.cpus_per_trial, "gpu": resources["GPU"] > 0}
+        return tune.with_resources(tune.with_parameters(run_trial, **given), resources)
+
+    def _tuner(self, first: int, last: int, before: Sequence[Trial]) -> Tuner:
+        """A search for the samples from `first` to before `last`."""
+        settings = self.settings
+        metric = "valid_accuracy" if settings.objective == "both" else f"valid_{settings.objective}"
+        has_two = settings.objective == "both" and settings.searcher != "random"  # the searcher knows them
+        return Tuner(
+            self._trainable,
+            param_space=param_space(settings.distributions),
+            tune_config=TuneConfig(
+                metric=None if has_two else metric,
+                mode=None if has_two else "max",
+                search_alg=searcher(self.study, settings, before, first),
+                scheduler=scheduler(settings),
+                num_samples=last - first,
+                reuse_actors=not self._in_groups,  # only the end of its process ends the workers of a group
+                trial_dirname_creator=trial_folder,
+            ),
+            run_config=RunConfig(
+                name=part_name(first, last),
+                storage_path=self.root,
+                failure_config=FailureConfig(max(RETRIES, self.ray.max_failures)),
+                checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
+                callbacks=[self.hooks],
+                verbose=0,
+            ),
+        )
+
+    def _new(self, first: int, last: int, before: Sequence[Trial]) -> list[Trial]:
+        """The trials of samples that nobody has asked for."""
+        return self._ended(self._fitted(self._tuner(first, last, before)), part_name(first, last), len(before))
+
+    def _kept(self, first: int, last: int, before: Sequence[Trial]) -> list[Trial]:
+        """The trials of one folder: what is missing of them goes on.
+
+        A kill can leave a state behind that is no state yet: Ray then goes on from the one before, or, without one,
+        the samples are asked for anew.
+        """
+        name = part_name(first, last)
+        path = f"{self.root}/{name}"
+        while True:
+            try:
+                return self._ended(self._fitted(restored(path, self._trainable), resumes=True), name, len(before))
+            except Lost:
+                if not forget_newest(path):
+                    break
+        log.warning("nothing that can be read was kept of the search in %s: it begins anew", path)
+        forget(self.root, name)
+        return self._new(first, last, before)
+
+    def _fitted(self, tuner: Tuner, *, resumes: bool = False) -> list[Result]:
+        self.hooks.resumes = resumes
+        grid = tuner.fit()
+        return [grid[i] for i in range(len(grid))]
+
+    def _ended(self, results: list[Result], name: str, before: int) -> list[Trial]:
+        """What is known of the trials of one folder, numbered after `before` others."""
+        for _ in range(RETRIES):
+            if not any(is_lost(result) for result in results):
+                break
+            # Ray gives a trial up whose next process was on the lost node too; its checkpoint is there.
+            again = Tuner.restore(f"{self.root}/{name}", self._trainable, resume_errored=True)
+            results = self._fitted(again, resumes=True)
+        results.sort(key=lambda result: Path(result.path).name)
+        return [self.outcomes.trial(result, before + i) for i, result in enumerate(results)]
+
+
+def _history(study: Study, groups: str | None, trial: Any, name: str) -> list[dict[str, float]]:
+    """The rows of the epochs of a trial: of its last checkpoint, which Ray's result and Ray's trial know.
+
+    Args:
+        groups: where the search is, if several workers train a trial together: Ray Train has the checkpoints then.
+    """
+    if groups is not None:
+        return group_history(groups, study, name)
+    checkpoint = trial.checkpoint
+    return [] if checkpoint is None else read_history(checkpoint.filesystem, checkpoint.path)
