@@ -38,7 +38,8 @@ from nla.training.validate import validate
 from nla.training.workers import Workers
 
 EARLY = 8
-"""The early positions are those of the epoch after 1 / EARLY of training: past the first, which is noise."""
+"""The early positions are those of the epoch after 1 / EARLY of training, and not of the first, which begins with a
+network that knows nothing."""
 
 
 class Split(NamedTuple):
@@ -88,7 +89,8 @@ def train(job: Job, split: Split, workers: Workers, store: Store, observer: Obse
 def _start(job: Job, split: Split, workers: Workers) -> State:
     learner = Learner(job, workers, torch.from_numpy(split.train.label_N))
     facts = {**job.facts, **learner.facts}
-    progress = Progress(job.fingerprint, job.train.epochs, early_epoch=job.train.epochs // EARLY, facts=facts)
+    early = min(max(job.train.epochs // EARLY, 1), job.train.epochs - 1)
+    progress = Progress(job.fingerprint, job.train.epochs, early_epoch=early, facts=facts)
     unseen_N2 = torch.full((len(split.train), 2), torch.nan, device=workers.device)
     positions = {name: unseen_N2.clone() for name in ("early", "late")}
     return State(progress, learner, positions, {})

@@ -39,4 +39,4 @@ def test_both_models_and_the_positions_outlive_training(tmp_path: Path, tiny_sam
         columns = np.stack([table[f"{time}_p_GT"].to_numpy(), table[f"{time}_p_NN"].to_numpy()], 1)
         np.testing.assert_array_equal(columns, positions[time].numpy())
     moments = {key.decode(): int(value) for key, value in table.schema.metadata.items()}
-    assert moments == {"early_epoch": 0, "late_epoch": 3, "epochs": 4}
+    assert moments == {"early_epoch": 1, "late_epoch": 3, "epochs": 4}

@@ -209,6 +209,13 @@ def first_predictions(samples: Samples, folder: Path) -> np.ndarray:
     return predict(model, samples.images_NHWC, mirror=False)
 
 
+@pytest.mark.parametrize(("epochs", "early"), [(1, 0), (2, 1), (7, 1)])
+def test_early_is_not_the_first_epoch_where_there_are_more(
+    tmp_path: Path, split: Split, epochs: int, early: int
+) -> None:
+    assert run(standing_still(epochs=epochs), split, tmp_path).early_epoch == early
+
+
 def test_positions_are_where_each_sample_was_seen_last(tmp_path: Path, split: Split) -> None:
     progress = run(standing_still(epochs=16), split, tmp_path)
     assert progress.early_epoch == 2
