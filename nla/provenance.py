@@ -30,11 +30,10 @@ def imported_sources(entry: Path, root: Path) -> list[Path]:
 
 
 def fingerprint(params: Mapping[str, Any], files: Iterable[Path], root: Path) -> str:
-    """Hash of JSON-able `params` and of `files`, their content and their places below `root`."""
+    """Hash of JSON-able `params`, and of what the Python `files` do and their places below `root`."""
     digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode())
     for path in sorted(files):
-        with (root / path).open("rb") as file:
-            digest.update(f"\n{path.as_posix()}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+        digest.update(f"\n{path.as_posix()}:{_code(root / path)}".encode())
     return digest.hexdigest()[:DIGITS]
 
 
@@ -45,6 +44,19 @@ def git_commit(root: Path) -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _code(path: Path) -> str:
+    """The file's code, without comments, docstrings and layout: they change no result."""
+    return ast.dump(_WithoutDocstrings().visit(ast.parse(path.read_text())))
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    """Strings that stand alone, after an assignment too."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        alone = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if alone else node
 
 
 def _imports(path: Path) -> Iterator[str]:

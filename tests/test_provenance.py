@@ -104,6 +104,19 @@ def test_a_fingerprint_depends_on_params_and_code_alone(tree: Path) -> None:
     assert fingerprint(params, files, tree) != first
 
 
+def test_comments_docstrings_and_layout_change_no_fingerprint(tmp_path: Path) -> None:
+    def of(text: str) -> str:
+        (tmp_path / "a.py").write_text(text)
+        return fingerprint({}, [Path("a.py")], tmp_path)
+
+    plain = of("X = 1\ndef f(x):\n    return x, 'text'\nclass C:\n    y: int = 2\n")
+    told = '"""What it is."""\nX = 1\n"""A number."""\ndef f(x):\n    """More."""\n'
+    told += '    return (x,\n        "text")  # why\n'
+    assert of(told + 'class C:\n    """It."""\n\n    y: int = 2\n    """A field."""\n') == plain
+    assert of("X = 1\ndef f(x):\n    return x, 'other'\nclass C:\n    y: int = 2\n") != plain
+    assert of("X = 1\ndef f(x):\n    return x, 'text'\nclass C:\n    y: int = 3\n") != plain
+
+
 def git(folder: Path, *words: str) -> str:
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
     return subprocess.run(

@@ -83,7 +83,7 @@ def naw_weight(
     logits: Tensor,
     target: Tensor,
     progress: float,
-    variant: Variant = "released",
+    variant: Variant = "paper",
     *,
     true_mean: tuple[float, float] | None = None,
     true_deviation: float | None = None,

@@ -47,7 +47,7 @@ class NLALoss(nn.Module):
 
     def __init__(
         self,
-        variant: Variant = "released",
+        variant: Variant = "paper",
         *,
         lam: float | None = None,
         consistency: Consistency | None = None,

@@ -96,11 +96,19 @@ def options_of(config: LossConfig) -> dict[str, Any]:
     return published | config.options
 
 
+def set_for_nla(config: LossConfig) -> list[str]:
+    """Parameters of NLA that are not null."""
+    return [*config.model_dump(exclude={"name", "options", "variant"}, exclude_none=True)]
+
+
 def check_method(config: LossConfig) -> None:
-    """Raises ConfigError for an unknown method, or options that it does not take."""
+    """Raises ConfigError for an unknown method, or parameters that it does not take."""
     if config.name not in METHODS:
         raise ConfigError(f"loss.name: unknown method {config.name!r}{nearest(config.name, list(METHODS))}")
     valid = options_of(config.model_copy(update={"options": {}}))
+    for name in set_for_nla(config) if config.name != "nla" else ():
+        instead = f"set loss.options.{name}" if name in valid else "leave it null"
+        raise ConfigError(f"loss.{name} is a parameter of nla, which {config.name} does not look at: {instead}")
     for name, value in config.options.items():
         if name not in valid:
             raise ConfigError(f"loss.options: {config.name} has no option {name!r}{nearest(name, list(valid))}")

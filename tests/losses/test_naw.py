@@ -43,7 +43,7 @@ def logits_at(p_GT: float, p_NN: float) -> torch.Tensor:
     ],
 )
 def test_values_of_the_released_code(p_GT: float, p_NN: float, progress: float, expected: float) -> None:
-    w = naw_weight(logits_at(p_GT, p_NN), torch.tensor([0]), progress)
+    w = naw_weight(logits_at(p_GT, p_NN), torch.tensor([0]), progress, "released")
     assert w.item() == pytest.approx(expected, abs=1e-3)
 
 

@@ -123,7 +123,7 @@ def test_every_argument_has_its_place() -> None:
     expected = 0.3 * ((1 + w_N) * ce_N).mean() + 0.7 * bhattacharyya(z, flipped).sum()
     torch.testing.assert_close(loss(z, flipped, target, PROGRESS), expected)
     loss = NLALoss("released", consistency="jensen_shannon", consistency_reduction="mean", consistency_weight=2.0)
-    w_N = naw_weight(z, target, PROGRESS)
+    w_N = naw_weight(z, target, PROGRESS, "released")
     expected = 0.5 * ((1 + w_N) * ce_N).mean() + 2 * jensen_shannon(z, flipped).mean()
     torch.testing.assert_close(loss(z, flipped, target, PROGRESS), expected)
 

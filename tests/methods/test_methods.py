@@ -64,6 +64,8 @@ def test_options_have_published_values_of_plain_types(name: str) -> None:
         ({"name": "elr", "options": {"betta": 0.5}}, "elr has no option 'betta': did you mean 'beta'?"),
         ({"name": "ce", "options": {"q": 1}}, "ce has no option 'q': valid are none"),
         ({"name": "nla", "options": {"lam": 0.3}}, "nla has no option 'lam'"),
+        ({"name": "plus", "lam": 0.3}, "of nla, which plus does not look at: set loss.options.lam"),
+        ({"name": "ce", "true_sign": 1}, "loss.true_sign is a parameter of nla, which ce does not look at"),
         ({"name": "elr", "options": {"beta": "high"}}, "loss.options.beta: 'high' is no float, such as 0.7"),
         ({"name": "elr", "options": {"beta": True}}, "loss.options.beta: True is no float"),
     ],
