@@ -1,4 +1,4 @@
-"""Stage `evaluate`: models/ and data/ -> reports/metrics.json, the tables of the DVC plots, and pictures.
+"""Stage `evaluate`: models/ and data/ -> reports/: metrics.json, pictures, DVC's plots, and tables of all images.
 
 The test split is looked at here for the first time, and selects nothing.
 """
@@ -16,51 +16,70 @@ from matplotlib.figure import Figure
 
 from nla.config.base import flatten, read_params, section
 from nla.config.evaluate import EvaluateConfig
+from nla.config.ray import RayConfig
 from nla.console import run_stage, say
 from nla.data.loader import Annotations, Samples, load_annotations, load_samples
 from nla.errors import DataError
 from nla.evaluation import plots
 from nla.evaluation.calibration import reliability
 from nla.evaluation.counts import confusion
-from nla.evaluation.metrics import measure
-from nla.evaluation.predict import predict
-from nla.evaluation.tables import write_confusion, write_reliability
+from nla.evaluation.listing import predictions, suspects
+from nla.evaluation.metrics import headlines, measure
+from nla.evaluation.predict import Views, predict
+from nla.evaluation.tables import write_confusion, write_reliability, write_table
 from nla.evaluation.weight import position_weight
 from nla.models.card import load_model
 from nla.paths import project_root
 from nla.records import read_json, write_json
+from nla.runs import IMAGES
 from nla.tracking import MlflowTracker, configure
 from nla.training.precision import use_bf16
 
 DATA, MODELS, REPORTS = Path("data"), Path("models"), Path("reports")
+TRAIN = DATA / "train.parquet"
 FACES = 24  # on a contact sheet
 PROTOCOL = "validation and test labels are clean; the checkpoint is chosen on validation; test selects nothing"
 
 
 def main() -> None:
     """Measures both models on both splits, draws, and tells MLflow."""
-    config = section(EvaluateConfig, read_params())
-    splits = {name: load_split(name) for name in ("valid", "test")}
-    best, card = probabilities("model", splits, config)
-    last, _ = probabilities("last", splits, config)
-    views = {"mirror": config.mirror, "shift": config.shift}  # `register` stores the model with them
-    metrics: dict[str, Any] = {"protocol": PROTOCOL, "views": views, "epoch": card["epoch"]}
-    metrics |= measured(best, splits, config)
-    metrics["last"] = measured(last, splits, config)
-    samples, _ = splits["test"]
-    write_confusion(REPORTS / "plots/confusion.csv", samples.label_N, best["test"].argmax(1), samples.classes)
-    write_reliability(REPORTS / "plots/reliability.csv", reliability(best["test"], samples.label_N, config.bins))
-    run = read_json(Path("run.json"))
-    for name, figure in draw(samples, best["test"], metrics, run, config).items():
+    params = read_params()
+    config, run = section(EvaluateConfig, params), read_json(Path("run.json"))
+    train = load_samples(TRAIN, section(RayConfig, params).image_bytes, project_root() / IMAGES)
+    measured, known = {}, {}
+    for name in ("valid", "test"):
+        measured[name], known[name] = load_split(name)
+    test, views = measured["test"], Views(config.mirror, config.shift)
+    best, card = probabilities("model", measured, views)
+    last, _ = probabilities("last", measured, views)
+    plain, _ = probabilities("model", {**measured, "train": train}, Views(mirror=False))
+
+    metrics: dict[str, Any] = {"protocol": PROTOCOL, "views": vars(views), "epoch": card["epoch"]}
+    metrics |= figures_of(best, measured, known, config)
+    metrics["last"] = figures_of(last, measured, known, config)
+    metrics["one_view"] = {name: headlines(counts(plain[name], of), config) for name, of in measured.items()}
+    write_confusion(REPORTS / "plots/confusion.csv", test.label_N, best["test"].argmax(1), test.classes)
+    write_reliability(REPORTS / "plots/reliability.csv", reliability(best["test"], test.label_N, config.bins))
+    for name, of in measured.items():
+        write_table(REPORTS / f"predictions/{name}.parquet", predictions(split_path(name), best[name], of.classes))
+    doubted = suspects(TRAIN, plain["train"], train.classes)
+    write_table(REPORTS / "suspects.parquet", doubted)
+    for name, figure in draw(test, best["test"], metrics, run, config).items():
         plots.write_png(figure, REPORTS / f"figures/{name}.png")
+    plots.write_png(doubted_faces(train, plain["train"]), REPORTS / "figures/suspects.png")
     write_json(REPORTS / "metrics.json", metrics)  # before MLflow is told, which may be away
     track(metrics, run, card["epoch"])
     say(headline(metrics["test"], card))
 
 
+def split_path(name: str) -> Path:
+    """Of the table of a split."""
+    return DATA / f"{name}.parquet"
+
+
 def load_split(name: str) -> tuple[Samples, Annotations]:
     """A split, and what is known beside its labels. Raises DataError where its labels are not clean."""
-    path = DATA / f"{name}.parquet"
+    path = split_path(name)
     annotations = load_annotations(path)
     if annotations.is_flipped_N.any():
         raise DataError(f"{path} has flipped labels: they would measure the wrong thing; run `dvc repro -f prepare`")
@@ -68,7 +87,7 @@ def load_split(name: str) -> tuple[Samples, Annotations]:
 
 
 def probabilities(
-    stem: str, splits: Mapping[str, tuple[Samples, Annotations]], config: EvaluateConfig
+    stem: str, splits: Mapping[str, Samples], views: Views
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """p_NC a split by the model `stem`, on a GPU where there is one; and its card.
 
@@ -79,20 +98,32 @@ def probabilities(
     model.to(device)
     bf16 = card["facts"]["precision"] == "bf16" and use_bf16("auto", device)
     p = {
-        name: predict(model, samples.images_NHWC, mirror=config.mirror, shift=config.shift, bf16=bf16)
-        for name, (samples, _) in splits.items()
+        name: predict(model, samples.images_NHWC, mirror=views.mirror, shift=views.shift, bf16=bf16)
+        for name, samples in splits.items()
     }
     return p, card
 
 
-def measured(
-    p: Mapping[str, np.ndarray], splits: Mapping[str, tuple[Samples, Annotations]], config: EvaluateConfig
+def figures_of(
+    p: Mapping[str, np.ndarray], splits: Mapping[str, Samples], known: Mapping[str, Annotations], config: EvaluateConfig
 ) -> dict[str, Any]:
     """The metrics of each split."""
     return {
-        name: measure(p[name], of.label_N, of.classes, config, known.votes_NC, known.posterior_NC)
-        for name, (of, known) in splits.items()
+        name: measure(p[name], of.label_N, of.classes, config, known[name].votes_NC, known[name].posterior_NC)
+        for name, of in splits.items()
     }
+
+
+def counts(p_NC: np.ndarray, samples: Samples) -> np.ndarray:
+    """[C, C] of label and prediction."""
+    return confusion(samples.label_N, p_NC.argmax(1), len(samples.classes))
+
+
+def doubted_faces(train: Samples, p_NC: np.ndarray) -> Figure:
+    """The training faces whose given label is the least probable."""
+    least = np.argsort(p_NC[np.arange(len(p_NC)), train.label_N], kind="stable")[:FACES]
+    title = "The training faces whose label is doubted most"
+    return plots.gallery(train.images_NHWC, train.label_N, p_NC, train.classes, least, title)
 
 
 def draw(
@@ -121,7 +152,7 @@ def triangle(run: Mapping[str, Any], seed: int) -> Figure:
         time: np.stack([table[f"{time}_p_GT"].to_numpy(), table[f"{time}_p_NN"].to_numpy()], axis=1)
         for time in ("early", "late")
     }
-    is_flipped_N = load_annotations(DATA / "train.parquet").is_flipped_N
+    is_flipped_N = load_annotations(TRAIN).is_flipped_N
     loss = run["params"]["loss"]
     return plots.weight_triangle(
         position_weight(loss),

@@ -11,16 +11,13 @@ import torch
 from mlflow import MlflowClient
 from mlflow_parts import CLASSES, new_store
 
-from nla.config.evaluate import EvaluateConfig
-from nla.data.loader import Annotations, Samples
+from nla.data.loader import Samples
 from nla.errors import RegistryError
-from nla.evaluation.predict import predict
+from nla.evaluation.predict import Views, predict
 from nla.models.card import save_model
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.tracking import MlflowTracker
 from pipelines import evaluate
-
-Split = tuple[Samples, Annotations]
 
 
 @pytest.fixture
@@ -35,28 +32,27 @@ def bf16_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Classifier:
 
 
 @pytest.fixture
-def split() -> Split:
+def split() -> Samples:
     images_NHWC = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 1), np.uint8)
     label_N = np.zeros(8, np.int64)
-    samples = Samples(images_NHWC, label_N, None, np.arange(8), CLASSES, "tiny")
-    return samples, Annotations(None, None, label_N, np.zeros(8, bool))
+    return Samples(images_NHWC, label_N, None, np.arange(8), CLASSES, "tiny")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="computes on the GPU here")
 @pytest.mark.parametrize("in_hardware", [False, True])
 def test_bfloat16_is_never_emulated(
-    bf16_model: Classifier, split: Split, monkeypatch: pytest.MonkeyPatch, in_hardware: bool
+    bf16_model: Classifier, split: Samples, monkeypatch: pytest.MonkeyPatch, in_hardware: bool
 ) -> None:
     for ask in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.setattr(torch.cpu, ask, lambda: in_hardware)
-    p, _ = evaluate.probabilities("model", {"test": split}, EvaluateConfig())
-    exact_NC = predict(bf16_model, split[0].images_NHWC)
+    p, _ = evaluate.probabilities("model", {"test": split}, Views())
+    exact_NC = predict(bf16_model, split.images_NHWC)
     assert np.array_equal(p["test"], exact_NC) != in_hardware
     np.testing.assert_allclose(p["test"], exact_NC, atol=0.02)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_is_used(bf16_model: Classifier, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_used(bf16_model: Classifier, split: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[str] = []
 
     def spy(model: Classifier, images_NHWC: np.ndarray, **options: Any) -> np.ndarray:
@@ -64,9 +60,9 @@ def test_a_gpu_is_used(bf16_model: Classifier, split: Split, monkeypatch: pytest
         return predict(model, images_NHWC, **options)
 
     monkeypatch.setattr(evaluate, "predict", spy)
-    p, _ = evaluate.probabilities("model", {"test": split}, EvaluateConfig())
+    p, _ = evaluate.probabilities("model", {"test": split}, Views())
     assert used == ["cuda"]
-    np.testing.assert_allclose(p["test"], predict(bf16_model, split[0].images_NHWC), atol=0.02)
+    np.testing.assert_allclose(p["test"], predict(bf16_model, split.images_NHWC), atol=0.02)
 
 
 def test_a_run_that_cannot_be_told_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

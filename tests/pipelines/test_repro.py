@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 EPOCHS = TINY["train"]["epochs"]
 UP_TO_DATE = "Data and pipelines are up to date."
 CURVES = ("train_loss", "valid_accuracy", "valid_mean_accuracy", "valid_nll", "lr", "images_per_second")
-FIGURES = ("ambiguous", "confusion", "curves", "reliability", "recall", "triangle", "wrong")
+FIGURES = ("ambiguous", "confusion", "curves", "reliability", "recall", "suspects", "triangle", "wrong")
 PREDICT = """
 import json, sys
 import mlflow, pandas as pd
@@ -96,6 +96,18 @@ def test_metrics_have_the_promised_names(project: Project) -> None:
         metrics["test"]["accuracy"] / metrics["test"]["bayes_accuracy"]
     )
     assert "labels are clean" in metrics["protocol"]
+    assert abs(metrics["one_view"]["test"]["accuracy"] - metrics["test"]["accuracy"]) < 0.2
+
+
+def test_each_image_is_listed_with_what_the_model_says_of_it(project: Project) -> None:
+    for split in ("test", "valid"):
+        listed = pq.read_table(project / f"reports/predictions/{split}.parquet").to_pandas()
+        accuracy = project.read_json("reports/metrics.json")[split]["accuracy"]
+        assert (listed.label == listed.predicted).mean() == pytest.approx(accuracy, abs=1e-9)
+        assert listed.row.tolist() == pq.read_table(project / f"data/{split}.parquet")["row"].to_pylist()
+    doubted = pq.read_table(project / "reports/suspects.parquet").to_pandas()
+    assert len(doubted) == pq.read_metadata(project / "data/train.parquet").num_rows
+    assert doubted.p_label.is_monotonic_increasing and "is_flipped" not in doubted
 
 
 def test_metrics_are_those_of_the_model_on_disk(project: Project) -> None:

@@ -1,0 +1,54 @@
+"""Tables of all images: against the same told by pandas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nla.data.schema import SAMPLES
+from nla.evaluation.listing import predictions, suspects
+
+CLASSES = ("joy", "fear", "neutral")
+LABEL_N = [0, 2, 1, 1, 0]
+P_NC = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.9, 0.05, 0.05], [0.1, 0.6, 0.3], [0.05, 0.05, 0.9]], np.float32)
+
+
+def table(folder: Path, *, flipped: bool) -> Path:
+    rows = [
+        {"row": 10 + i, "label": c, "is_flipped": flipped and i == 2, "image": {"bytes": b"x", "path": f"{i} ä.png"}}
+        for i, c in enumerate(LABEL_N)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, SAMPLES), folder / "split.parquet")
+    return folder / "split.parquet"
+
+
+def test_predictions_keep_the_order_and_name_the_classes(tmp_path: Path) -> None:
+    found = predictions(table(tmp_path, flipped=False), P_NC, CLASSES).to_pandas()
+    expected = pd.DataFrame(
+        {
+            "row": [10, 11, 12, 13, 14],
+            "path": [f"{i} ä.png" for i in range(5)],
+            "label": ["joy", "neutral", "fear", "fear", "joy"],
+            "predicted": ["joy", "joy", "joy", "fear", "neutral"],
+            "p_joy": P_NC[:, 0],
+            "p_fear": P_NC[:, 1],
+            "p_neutral": P_NC[:, 2],
+        }
+    )
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_suspects_begin_with_the_least_probable_label(tmp_path: Path, flipped: bool) -> None:
+    found = suspects(table(tmp_path, flipped=flipped), P_NC, CLASSES).to_pandas()
+    assert found.row.tolist() == [12, 14, 11, 13, 10]  # 12 and 14 are alike, and keep their order
+    assert found.likely.tolist() == ["joy", "neutral", "joy", "fear", "joy"]
+    np.testing.assert_allclose(found.p_label, [0.05, 0.05, 0.2, 0.6, 0.7])
+    np.testing.assert_allclose(found.p_likely, [0.9, 0.9, 0.5, 0.6, 0.7])
+    assert ("is_flipped" in found) == flipped
+    assert not flipped or found.is_flipped.tolist() == [True, False, False, False, False]
