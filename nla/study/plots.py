@@ -38,7 +38,7 @@ ROW = 0.3
 
 FLIPPED = ("flipped_auroc", "flipped_auroc_p_GT")
 CHOSEN: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 6, "color": BLUE}
-CLAIMED: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 6, "mfc": "white", "mec": VERMILLION}
+CLAIMED: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 10, "mfc": "none", "mec": VERMILLION}  # a ring around it
 
 
 class Row(NamedTuple):
