@@ -19,11 +19,20 @@ from nla.errors import ConfigError
 SECTIONS = ("data", "model", "augment", "loss", "train", "evaluate", "tune", "register", "ray")
 
 
+DEFAULTS = 1
+"""Raised by one when a default is changed. Results are named by this number and by what is not at its default, so that
+a new key makes none of them stale."""
+
+
 class Section(BaseModel):
     """One block of params.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     NAME: ClassVar[str]
+
+    def stated(self, **options: Any) -> dict[str, Any]:
+        """What is not at its default, JSON-able. `options` are those of `model_dump`, such as include and exclude."""
+        return self.model_dump(mode="json", exclude_defaults=True, **options)
 
 
 S = TypeVar("S", bound=Section)

@@ -18,6 +18,8 @@ class TrainConfig(Section):
     epochs: Annotated[int, Field(ge=1)] = 5
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Global: divided evenly among the workers."""
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    """shuffle: every sample once an epoch; balanced: as many of each class, those of small classes several times."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 3e-3
     """The peak of the schedule."""

@@ -115,6 +115,22 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, ORDER, epoch)).permutation(n)
 
 
+def balanced_order(label_N: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """As many positions as there are labels, in random order: each class that has samples as often as any other, up to
+    one, and each sample of a class as often as any other of it, up to one."""
+    rng = np.random.default_rng((seed, ORDER, epoch))
+    present = rng.permutation(np.unique(label_N))  # the first ones have one more where they do not divide
+    quotas = len(label_N) // len(present) + (np.arange(len(present)) < len(label_N) % len(present))
+    chosen = [_often(np.flatnonzero(label_N == c), quota, rng) for c, quota in zip(present, quotas, strict=True)]
+    return rng.permutation(np.concatenate(chosen))
+
+
+def _often(position_M: np.ndarray, quota: int, rng: np.random.Generator) -> np.ndarray:
+    """`quota` of them, each as often as any other, up to one."""
+    rounds = [rng.permutation(position_M) for _ in range(-(-quota // len(position_M)))]
+    return np.concatenate(rounds)[:quota]
+
+
 def steps_per_epoch(n: int, batch_size: int) -> int:
     """Full global batches in n samples; what is left over has its turn in another epoch's order."""
     return n // batch_size
@@ -129,11 +145,13 @@ def batches(
     rank: int = 0,
     world_size: int = 1,
     augment: Augment | None = None,
+    balanced: bool = False,
 ) -> Generator[Batch]:
     """This rank's part of each global batch of an epoch, made ahead by one thread.
 
     Step s takes order[s * batch_size : (s + 1) * batch_size], rank r its r-th contiguous part; an incomplete last batch
-    is left out. An augmented image depends on (seed, epoch, index) alone, not on the number of ranks.
+    is left out. An augmented image depends on (seed, epoch, index) and on how often it came before in the epoch, not on
+    the number of ranks.
     The thread ends with the iterator (exhausted, closed or collected); its errors are raised here.
     Raises TrainingError where the batch is larger than the split or the ranks do not divide it.
     """
@@ -144,11 +162,24 @@ def batches(
         raise TrainingError(
             f"train.batch_size: {batch_size} does not divide among {world_size} workers: change it or ray.num_workers"
         )
-    order, share = epoch_order(n, seed, epoch), batch_size // world_size
+    order = balanced_order(samples.label_N, seed, epoch) if balanced else epoch_order(n, seed, epoch)
+    share = batch_size // world_size
     starts = (s * batch_size + rank * share for s in range(steps_per_epoch(n, batch_size)))
+    parts = [slice(start, start + share) for start in starts]
+    if augment is None:
+        return _ahead(_batch(samples, order[part]) for part in parts)
     seed_N = np.random.default_rng((seed, AUGMENT, epoch)).integers(2**63, size=n)
-    plain = (_batch(samples, order[start : start + share]) for start in starts)
-    return _ahead(_augmented(batch, augment, seed_N) if augment else batch for batch in plain)
+    seed_P = seed_N[order] ^ _times_before(order)  # who comes again looks different
+    return _ahead(_augmented(_batch(samples, order[part]), augment, seed_P[part]) for part in parts)
+
+
+def _times_before(order: np.ndarray) -> np.ndarray:
+    """How often each entry has come before, at each place."""
+    by_value = np.argsort(order, kind="stable")
+    ordered = order[by_value]
+    times = np.empty_like(order)
+    times[by_value] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    return times
 
 
 def _batch(samples: Samples, index_B: np.ndarray) -> Batch:
@@ -156,8 +187,8 @@ def _batch(samples: Samples, index_B: np.ndarray) -> Batch:
     return Batch(samples.images_NHWC[index_B], samples.label_N[index_B], target_BC, index_B)
 
 
-def _augmented(batch: Batch, augment: Augment, seed_N: np.ndarray) -> Batch:
-    for image, seed in zip(batch.images_BHWC, seed_N[batch.index_B].tolist(), strict=True):
+def _augmented(batch: Batch, augment: Augment, seed_B: np.ndarray) -> Batch:
+    for image, seed in zip(batch.images_BHWC, seed_B.tolist(), strict=True):
         image[...] = augment(image, seed)
     return batch
 

@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ray
 
 from nla.cluster import connected
-from nla.config.base import section
+from nla.config.base import DEFAULTS, section
 from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
 from nla.console import bar, log_file, say
@@ -121,14 +121,13 @@ def views_of(cell: Cell) -> Views | None:
 
 def name_of(cell: Cell, variants: Variants, root: Path) -> str:
     """Hash of the parameters, first weights and data of a training, and of how it is measured."""
-    sections = {name: config.model_dump(mode="json") for name, config in training_sections(cell.params).items()}
-    if start := sections["model"]["weights"]:
+    sections = {name: config.stated() for name, config in training_sections(cell.params).items()}
+    if start := sections["model"].get("weights"):
         sections["model"]["weights"] = sha256(existing(root / start))
-    views = views_of(cell)
-    measured: dict[str, Any] = {"mirror": views and views.mirror}
-    if views and views.shift:  # without one, records keep the names that they had before there was one
-        measured["shift"] = views.shift
-    return fingerprint({**sections, "data": variants.key(cell.data), "evaluate": measured}, [], workspace())
+    views = section(EvaluateConfig, cell.params).stated(include={"mirror", "shift"})
+    measured = views if cell.trial is None else None  # by what it says of test, which a trial does not look at
+    content = {**sections, "data": variants.key(cell.data), "evaluate": measured, "defaults": DEFAULTS}
+    return fingerprint(content, [], workspace())
 
 
 def record_of(run: Run, job: Job, result: Result) -> Record:

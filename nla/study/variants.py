@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from nla.config.base import DEFAULTS
 from nla.config.data import OF_SOURCE, DataConfig
 from nla.data.loader import Annotations, Samples, load_annotations, load_samples
 from nla.data.prepare import prepare
@@ -36,7 +37,7 @@ class Variants:
 
     def key(self, config: DataConfig) -> str:
         """Names the data: the faces, and what is done to them."""
-        content = {"faces": self._faces, "data": config.model_dump(mode="json", exclude=OF_SOURCE)}
+        content = {"faces": self._faces, "data": config.stated(exclude=OF_SOURCE), "defaults": DEFAULTS}
         return fingerprint(content, [], self.folder)
 
     @cached_property

@@ -175,6 +175,7 @@ def _device_batches(job: Job, samples: Samples, workers: Workers, epoch: int) ->
         rank=workers.rank,
         world_size=workers.size,
         augment=augment,
+        balanced=config.sampler == "balanced",
     )
     for batch in host:
         target = batch.label_B if batch.target_BC is None else batch.target_BC

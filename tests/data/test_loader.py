@@ -20,6 +20,7 @@ from nla.data.images import encode_png
 from nla.data.loader import (
     Batch,
     Samples,
+    balanced_order,
     batches,
     epoch_order,
     load_annotations,
@@ -160,6 +161,37 @@ def test_an_augmented_image_does_not_depend_on_ranks() -> None:
     next_epoch = images_by_index(samples, epoch=2)
     assert sum(next_epoch[i] == alone[i] for i in alone) < 3
     assert sum(alone[i] == samples.images_NHWC[i].tobytes() for i in alone) < 3
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=90), st.integers(0, 9), st.integers(0, 9))
+def test_balanced_classes_and_the_samples_of_each_come_as_often_as_each_other(
+    labels: list[int], seed: int, epoch: int
+) -> None:
+    label_N = np.array(labels)
+    order = balanced_order(label_N, seed, epoch)
+    assert len(order) == len(label_N)
+    often_N = np.bincount(order, minlength=len(label_N))
+    often_C = [often_N[label_N == c].sum() for c in set(labels)]
+    assert max(often_C) - min(often_C) <= 1
+    for c in set(labels):
+        assert np.ptp(often_N[label_N == c]) <= 1
+    np.testing.assert_array_equal(order, balanced_order(label_N, seed, epoch))
+
+
+def test_a_balanced_epoch_shows_who_comes_again_in_another_way() -> None:
+    rare = Samples(samples_of(60).images_NHWC, np.array([1] * 59 + [0]), None, np.arange(60), CLASSES, "tiny")
+    augment = make_augment("affine")
+    options: dict[str, Any] = {"batch_size": 10, "seed": 3, "augment": augment, "balanced": True}
+    parts = list(batches(rare, epoch=1, **options))
+    shown = [
+        image.tobytes() for batch in parts for image, i in zip(batch.images_BHWC, batch.index_B, strict=True) if i == 59
+    ]
+    assert len(shown) == 30 and len(set(shown)) == 30
+    assert sum((batch.label_B == 0).sum() for batch in parts) == 30
+    halves = [list(batches(rare, epoch=1, rank=r, world_size=2, **options)) for r in range(2)]
+    for whole, first, second in zip(parts, *halves, strict=True):
+        np.testing.assert_array_equal(whole.images_BHWC, np.concatenate([first.images_BHWC, second.images_BHWC]))
+    assert seen(parts) != seen(batches(rare, epoch=2, **options))
 
 
 def test_workers_that_do_not_divide_the_batch_are_an_error() -> None:
