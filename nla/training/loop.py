@@ -131,8 +131,8 @@ def _run_epoch(job: Job, state: State, split: Split, workers: Workers, observer:
         raise _diverged("loss on validation", f"after epoch {epoch + 1}")
     return {
         "epoch": epoch + 1,
+        **metrics,  # first: MLflow compares runs by the first of all, unless it is told otherwise
         "train_loss": loss,
-        **metrics,
         "lr": learning_rate(job.train, (epoch + 1) * steps - 1, steps),
         "images_per_second": steps * job.train.batch_size / (trained - started),
         "seconds": time.perf_counter() - started,

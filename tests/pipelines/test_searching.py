@@ -173,3 +173,5 @@ def test_the_compare_page_shows_the_trials(searched: Project, tmp_path: Path) ->
         assert run.info.run_name in page
         assert run.data.params["loss.slope"] in page
     assert "loss.lam" in page and "best.accuracy" in page
+    plot = page[: page.index("Run details")]
+    assert "valid_accuracy" in plot and "train_loss" not in plot, "chosen on validation, and so compared by that"
