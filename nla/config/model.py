@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nla.config.base import Section
 
-RESNETS = ("resnet18", "resnet34")
+RESNETS = ("resnet18", "resnet34", "resnet50")
 
 
 class ModelConfig(Section):
@@ -17,9 +17,9 @@ class ModelConfig(Section):
     NAME: ClassVar[str] = "model"
 
     name: str = "resnet18"
-    """resnet18, resnet34, or timm/NAME for any network of timm (`pip install -e .[timm]`), without width and stem."""
+    """resnet18, -34, -50, or timm/NAME for any network of timm (`pip install -e .[timm]`), without width and stem."""
     width: Annotated[int, Field(ge=4, le=256)] = 16
-    """Channels of the first stage; 64 is the published ResNet."""
+    """Channels behind the stem; 64 is the published ResNet."""
     stem: str = "stride2"
     """imagenet: 7x7 stride 2 and max pooling; stride2: 3x3 stride 2; stride1: 3x3 stride 1."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -46,5 +46,5 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _head_of_ours(self) -> Self:
         if self.head != "linear" and self.name not in RESNETS:
-            raise ValueError(f"head {self.head} is of {' and '.join(RESNETS)} alone")
+            raise ValueError(f"head {self.head} is of {', '.join(RESNETS)} alone")
         return self

@@ -53,8 +53,8 @@ def start_from(model: Classifier, path: Path) -> Start:
         for name in expected
         if name not in fitting and name not in head and not name.endswith("num_batches_tracked")
     ]
-    unnamed = [name for name in lacking if name not in found]
-    if len(unnamed) > len(expected) / 2:
+    if len(found.keys() & expected.keys()) < min(len(found), len(expected)) / 2:
+        unnamed = (name for name in lacking if name not in found)
         raise WeightsError(
             f"model.weights: the names in {path} are not those of {model.architecture.name}: it has {_some(given)}, "
             f"and {_some(unnamed)} are wanted: save its tensors under these names"

@@ -12,16 +12,16 @@ from nla.models.classifier import Architecture, Classifier, ImageSpec
 CLASSES, SIZE = 3, 16
 
 
-def small_network(seed: int = 0) -> Classifier:
-    """ResNet-18 of width 4 for 16 x 16 grey images, in training mode."""
+def small_network(seed: int = 0, name: str = "resnet18") -> Classifier:
+    """A ResNet of width 4 for 16 x 16 grey images, in training mode."""
     torch.manual_seed(seed)
-    return Classifier(Architecture("resnet18", 4, "stride2", 0.0, CLASSES), ImageSpec(SIZE, 1, (0.4,), (0.25,)))
+    return Classifier(Architecture(name, 4, "stride2", 0.0, CLASSES), ImageSpec(SIZE, 1, (0.4,), (0.25,)))
 
 
-def setting(samples: int = 12, labels: Sequence[int] | None = None) -> Setting:
+def setting(samples: int = 12, labels: Sequence[int] | None = None, name: str = "resnet18") -> Setting:
     """One worker, and `samples` labels that take turns, or those given."""
     label_N = torch.arange(samples) % CLASSES if labels is None else torch.tensor(labels)
-    return Setting(label_N, CLASSES, 1, lambda rows: rows, lambda: small_network(seed=1))
+    return Setting(label_N, CLASSES, 1, lambda rows: rows, lambda: small_network(1, name))
 
 
 def minibatch(indices: Sequence[int], progress: float = 0.0) -> Minibatch:

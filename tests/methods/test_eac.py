@@ -54,17 +54,18 @@ def test_gradients_go_to_both_views_and_not_to_the_weights() -> None:
     assert first.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize(("name", "features"), [("resnet18", 32), ("resnet50", 128)])
 @pytest.mark.parametrize("soft", [False, True])
-def test_a_batch_against_the_formulas(soft: bool) -> None:
+def test_a_batch_against_the_formulas(soft: bool, name: str, features: int) -> None:
     """64 pixels, whose maps are 4 x 4; the mirror is not classified."""
-    network, method = small_network(), ErasingAttention(setting(), lam=3.0, erasing=0.0)
+    network, method = small_network(name=name), ErasingAttention(setting(), lam=3.0, erasing=0.0)
     images = torch.randint(0, 256, (4, 64, 64, 1), dtype=torch.uint8, generator=torch.manual_seed(0))
     batch = minibatch(range(4))._replace(images_NHWC=images)
     if soft:
         batch = batch._replace(target=torch.rand(4, 3, generator=torch.manual_seed(0)).softmax(1))
     outcome = method(network, batch)
     maps = double(network.maps(torch.cat([images, images.flip(2)])))
-    assert maps.shape == (8, 32, 4, 4)
+    assert maps.shape == (8, features, 4, 4)
     weight, bias = double(network.resnet.fc.weight), double(network.resnet.fc.bias)
     z_NC = maps[:4].mean(axis=(2, 3)) @ weight.T + bias
     expected = cross_entropies(z_NC, batch.target.numpy()).mean() + 3.0 * consistency(maps[:4], maps[4:], weight)

@@ -12,10 +12,11 @@ from nla.losses.rul import add_up, mixed
 from nla.methods.rul import RelativeUncertainty
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 @pytest.mark.parametrize("soft", [False, True])
-def test_a_batch_against_the_formulas(soft: bool) -> None:
+def test_a_batch_against_the_formulas(soft: bool, name: str) -> None:
     """sigma, the mixture of each pair, and both cross-entropies, by loops; the pairs are those of the seed."""
-    network, method = small_network(), RelativeUncertainty(setting(), dimensions=5)
+    network, method = small_network(name=name), RelativeUncertainty(setting(name=name), dimensions=5)
     batch = minibatch(range(7))
     if soft:
         batch = batch._replace(target=torch.rand(7, 3, generator=torch.manual_seed(0)).softmax(1))

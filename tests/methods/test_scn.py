@@ -32,11 +32,14 @@ def scn_loss(alpha_N: np.ndarray, z_NC: np.ndarray, target: np.ndarray, high: in
     return gamma * max(0.0, delta - gap) + (1 - gamma) * cross_entropies(alpha_N[:, None] * z_NC, target).mean()
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 @pytest.mark.parametrize("soft", [False, True])
-def test_two_passes_against_the_formulas(soft: bool) -> None:
+def test_two_passes_against_the_formulas(soft: bool, name: str) -> None:
     """Loss and memory by loops: new labels for some of the unimportant, which are the targets of the second pass."""
-    network = small_network()
-    method = SelfCure(setting(12), beta=0.6, rank_margin=0.3, gamma=0.4, relabel_margin=0.001, relabel_from=0.0)
+    network = small_network(name=name)
+    method = SelfCure(
+        setting(12, name=name), beta=0.6, rank_margin=0.3, gamma=0.4, relabel_margin=0.001, relabel_from=0.0
+    )
     batch = minibatch([7, 2, 5, 11, 0, 9, 4, 1])
     targets = np.eye(3)[batch.target] * 0.8 + 0.2 / 3
     if soft:

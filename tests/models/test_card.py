@@ -14,9 +14,9 @@ from nla.models.classifier import Architecture, Classifier, ImageSpec
 GREY = ImageSpec(16, 1, (0.5,), (0.25,))
 
 
-def classifier(width: int = 4, classes: int = 3) -> Classifier:
+def classifier(width: int = 4, classes: int = 3, name: str = "resnet18") -> Classifier:
     torch.manual_seed(0)
-    return Classifier(Architecture("resnet18", width, "stride2", 0.0, classes), GREY).eval()
+    return Classifier(Architecture(name, width, "stride2", 0.0, classes), GREY).eval()
 
 
 @pytest.fixture
@@ -33,6 +33,15 @@ def test_a_model_comes_back_as_it_was(saved: Path) -> None:
     torch.testing.assert_close(model(x), classifier()(x), rtol=0, atol=0)
     assert card["classes"] == ["a", "b", "c"]
     assert card["sha256"] == hashlib.sha256(saved.read_bytes()).hexdigest()
+
+
+def test_a_resnet50_comes_back_too(tmp_path: Path) -> None:
+    path, model = tmp_path / "models/model.safetensors", classifier(name="resnet50")
+    save_model(path, model.backbone.state_dict(), model.describe())
+    again, card = load_model(path)
+    assert card["architecture"]["name"] == "resnet50"
+    x = torch.arange(2 * 16 * 16, dtype=torch.int64).view(2, 16, 16, 1).to(torch.uint8)
+    torch.testing.assert_close(again(x), model(x), rtol=0, atol=0)
 
 
 def test_nothing_is_left_beside(saved: Path) -> None:

@@ -23,10 +23,12 @@ from nla.models.weights import Start, start_from
 State = dict[str, torch.Tensor]
 
 
-def classifier(*, width: int = 4, classes: int = 3, channels: int = 3, seed: int = 0) -> Classifier:
+def classifier(
+    name: str = "resnet18", *, width: int = 4, classes: int = 3, channels: int = 3, seed: int = 0
+) -> Classifier:
     torch.manual_seed(seed)
     image = ImageSpec(16, channels, (0.5,) * channels, (0.25,) * channels)
-    return Classifier(Architecture("resnet18", width, "stride2", 0.0, classes), image).eval()
+    return Classifier(Architecture(name, width, "stride2", 0.0, classes), image).eval()
 
 
 def taken(model: Classifier, path: Path) -> Start:
@@ -103,6 +105,20 @@ def test_a_safetensors_file(tmp_path: Path) -> None:
     torch.testing.assert_close(model.backbone.state_dict(), pretrained(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("kind", ["face.pth", "face.safetensors"])
+def test_a_resnet50_of_a_face_recogniser(tmp_path: Path, kind: str) -> None:
+    """All of it but its classifier of people."""
+    state, path, model = pretrained(name="resnet50", classes=8631), tmp_path / kind, classifier("resnet50")
+    if path.suffix == ".pth":
+        torch.save({"epoch": 9, "state_dict": renamed(state, "module.")}, path)
+    else:
+        save_file(renamed(state, "backbone."), path)
+    assert taken(model, path).skipped == ("fc.bias", "fc.weight")
+    after = {name: tensor for name, tensor in model.backbone.state_dict().items() if not name.startswith("fc.")}
+    assert len(after) == 318
+    torch.testing.assert_close(after, {name: state[name] for name in after}, rtol=0, atol=0)
+
+
 def test_a_classifier_of_other_classes_starts_afresh(tmp_path: Path) -> None:
     state, model = pretrained(classes=1000), classifier()
     torch.save({**state, "extra.weight": torch.zeros(2)}, tmp_path / "face.pth")
@@ -124,15 +140,27 @@ def test_a_colour_stem_sees_grey_as_its_three_channels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "first"),
-    [({"width": 8}, "conv1.weight"), ({"channels": 1}, "conv1.weight")],
+    [
+        ({"width": 8}, "conv1.weight"),
+        ({"channels": 1}, "conv1.weight"),
+        ({"name": "resnet50"}, "layer1.0.conv1.weight"),
+    ],
 )
-def test_another_architecture_names_the_first_tensor(tmp_path: Path, changes: dict[str, int], first: str) -> None:
+def test_another_architecture_names_the_first_tensor(tmp_path: Path, changes: dict[str, Any], first: str) -> None:
     torch.save(pretrained(**changes), tmp_path / "face.pth")
     model = classifier()
     before = model.backbone.state_dict()["conv1.weight"].clone()
     with pytest.raises(WeightsError, match=rf"does not fit.*the first is {re.escape(first)}: set model\.name"):
         taken(model, tmp_path / "face.pth")
     torch.testing.assert_close(model.backbone.state_dict()["conv1.weight"], before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("smaller", ["resnet18", "resnet34"])
+def test_a_smaller_network_has_the_names_of_a_part(tmp_path: Path, smaller: str) -> None:
+    """To save it under other names, as a file of another kind, would not help."""
+    torch.save(pretrained(name=smaller), tmp_path / "face.pth")
+    with pytest.raises(WeightsError, match=r"does not fit .*'resnet50'.* layer1\.0\.conv1\.weight: set model\.name"):
+        taken(classifier("resnet50"), tmp_path / "face.pth")
 
 
 def test_a_layer_that_lacks_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import torch
 from safetensors.torch import load_file
 from training_parts import ALONE, MakeSamples, checkpoint_of, make_job
@@ -16,8 +17,9 @@ from nla.training.observer import Silent
 from nla.training.store import FolderStore
 
 
-def test_both_models_and_the_positions_outlive_training(tmp_path: Path, tiny_samples: MakeSamples) -> None:
-    job, split = make_job(epochs=4, lr=0.1), Split(tiny_samples(40), tiny_samples(30, seed=1))
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_both_models_and_the_positions_outlive_training(tmp_path: Path, tiny_samples: MakeSamples, name: str) -> None:
+    job, split = make_job(model={"name": name}, epochs=4, lr=0.1), Split(tiny_samples(40), tiny_samples(30, seed=1))
     progress = train(job, split, ALONE, FolderStore(tmp_path / "run"), Silent())
     result, models, row_N = checkpoint_of(tmp_path / "run"), tmp_path / "models", np.arange(40) * 3
     card = {**job.build().describe(), "classes": ["a", "b", "c"], "fingerprint": "tiny"}

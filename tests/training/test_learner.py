@@ -13,7 +13,7 @@ from training_parts import ALONE, CLASSES, CPU, MakeSamples, make_job
 
 from nla.losses import NLALoss
 from nla.methods import Minibatch
-from nla.models.resnet import BLOCKS
+from nla.models.resnet import BLOCKS, BasicBlock
 from nla.training.learner import Learner, StepResult
 from nla.training.validate import validate
 from nla.training.workers import Workers
@@ -163,7 +163,7 @@ def test_memory_layout(channels_last: bool) -> None:
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # PyTorch of itself
 @pytest.mark.thorough
 def test_compiled_is_the_same(tiny_samples: MakeSamples, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BLOCKS, "resnet18", (1, 1, 1, 1))  # half as long to compile
+    monkeypatch.setitem(BLOCKS, "resnet18", (BasicBlock, (1, 1, 1, 1)))  # half as long to compile
     plain, compiled = (learner_of(compile=choice) for choice in (False, True))
     results = [step(learner, *data(), lr=0.01) for learner in (plain, compiled)]
     torch.testing.assert_close(results[1].loss, results[0].loss, rtol=1e-4, atol=1e-5)
