@@ -1,8 +1,8 @@
 """Stage of a study, run in its folder: grid.yaml, params.yaml and data/faces.parquet -> records/, runs.json.
 
 Where the grid says so, each method is tuned first. An interrupted study goes on; a training whose record is there is
-not repeated (`dvc repro -f` repeats all). A record holds for its parameters and data: code may have changed since, and
-stands in it by its commit.
+not repeated (`dvc repro -sf study` repeats all). A record holds for its parameters and data: code may have changed
+since, and stands in it by its commit.
 """
 
 from __future__ import annotations

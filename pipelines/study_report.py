@@ -52,7 +52,7 @@ def read_runs(runs: Sequence[Mapping[str, Any]]) -> list[Record]:
     if lost := [str(path) for path in paths.values() if not path.is_file()]:
         raise DataError(f"{len(lost)} of {len(paths)} records are missing, such as {lost[0]}: run `dvc repro study`")
     if not paths:
-        raise DataError(f"{MANIFEST} names no training: run `dvc repro -f study`")
+        raise DataError(f"{MANIFEST} names no training: run `dvc repro -sf study`")
     return [
         replace(read_record(paths[run["record"]]), **{name: run[name] for name in ("method", "condition", "seed")})
         for run in runs

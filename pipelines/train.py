@@ -1,6 +1,6 @@
 """Stage `train`: data/{train,valid}.parquet and best.yaml -> models/, reports/plots/curves.csv, run.json.
 
-An interrupted training goes on from its last epoch; a finished one is handed over; `dvc repro -f` starts afresh.
+An interrupted training goes on from its last epoch; a finished one is handed over; `dvc repro -sf train` starts afresh.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def main() -> None:
             forget(storage, run.fingerprint)
             run.forget()
         if run.finished:
-            say(f"{run.fingerprint} was trained before: its result is handed over (`dvc repro -f train` trains afresh)")
+            say(
+                f"{run.fingerprint} was trained before: its result is handed over (`dvc repro -sf train` trains afresh)"
+            )
             catch_up(plan, run, uri)
         else:
             train_tracked(plan, run, ray, storage, uri)

@@ -1,6 +1,6 @@
 """Stage `tune`: searches the hyperparameters -> best.yaml, which holds only the searched keys; `{}` with 0 trials.
 
-An interrupted search goes on, and a larger num_samples extends it; `dvc repro -f tune` starts afresh.
+An interrupted search goes on, and a larger num_samples extends it; `dvc repro -sf tune` starts afresh.
 """
 
 from __future__ import annotations

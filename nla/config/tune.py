@@ -22,8 +22,8 @@ SPACE = {
     }
 }
 KINDS = ("uniform", "loguniform", "quniform", "randint", "choice", "grid")
-NOT_COPIED = {"loss.name", "train.optimizer", "train.ema"}
-"""What pbt cannot change: a copied checkpoint is of the other trial's loss, optimizer and average."""
+NOT_COPIED = {"loss.name", "loss.options.dimensions", "train.optimizer", "train.ema"}
+"""What pbt cannot change: a copied checkpoint is of the other trial's loss, its size, optimizer and average."""
 
 
 class Distribution(BaseModel):

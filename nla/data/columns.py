@@ -24,7 +24,7 @@ def dense(column: pa.ChunkedArray, width: int, dtype: Any, null: float) -> np.nd
             f"a list of {length[length != width][0]} values where {width} are due: run `dvc repro -f ingest`"
         )
     rows = np.full((len(array), width), null, dtype)
-    rows[given_N] = lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    rows[given_N] = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), width)
     return rows
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -24,3 +26,20 @@ def paired_difference(
     drawn_R3 = np.random.default_rng(seed).multinomial(a.size, share_3, size=resamples)
     low, high = percentiles((drawn_R3[:, 0] - drawn_R3[:, 1]) / a.size)
     return (only_a - only_b) / a.size, low, high
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """McNemar's exact two-sided p: how likely as uneven a split of the discordant rows is where both are equally good.
+
+    Twice the tail of a binomial of 1/2, at most 1; 1 where no row is discordant.
+    """
+    rows, fewer = only_a + only_b, min(only_a, only_b)
+    return min(1.0, 2 * sum(_binomials(rows, fewer)) / 2**rows)  # whole numbers: exact however many rows
+
+
+def _binomials(n: int, last: int) -> Iterator[int]:
+    """n over 0, ..., n over `last`."""
+    value = 1
+    for k in range(last + 1):
+        yield value
+        value = value * (n - k) // (k + 1)

@@ -25,6 +25,14 @@ def kept_samples(size: int, progress: float, forget_rate: float, ramp: float) ->
     return math.ceil(size * share - ROUNDING)
 
 
+def surprise(loss_N: Tensor, target: Tensor) -> Tensor:
+    """By which samples are ranked, [N]: the cross-entropy beyond what a distribution as target costs in any case.
+
+    KL(q | p) = CE(q, p) - H(q); of labels H is 0. Ranked by CE alone, what annotators doubt would be taken for wrong.
+    """
+    return loss_N if target.ndim == 1 else loss_N - torch.special.entr(target.float()).sum(dim=1)
+
+
 def mean_of_kept(loss_N: Tensor, place_N: Tensor, kept: int, replicas: int = 1) -> Tensor:
     """Mean of the losses of the whole batch whose place is below `kept`; a scalar whose mean over workers it is."""
     return torch.where(place_N < kept, loss_N, 0.0).sum() * replicas / kept

@@ -101,6 +101,11 @@ def set_for_nla(config: LossConfig) -> list[str]:
     return [*config.model_dump(exclude={"name", "options", "variant"}, exclude_none=True)]
 
 
+def looks_inside(config: LossConfig) -> bool:
+    """Whether the method uses parts of the network, not the whole alone."""
+    return bool(getattr(METHODS[config.name].takes, "looks_inside", False))
+
+
 def check_method(config: LossConfig) -> None:
     """Raises ConfigError for an unknown method, or parameters that it does not take."""
     if config.name not in METHODS:

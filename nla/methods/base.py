@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,9 @@ class Setting:
 
 class Method(nn.Module):
     """Base of all methods."""
+
+    looks_inside: ClassVar[bool] = False
+    """Whether it uses parts of the network, which torch.compile, of the whole, does not reach."""
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         """The loss of a batch; runs under autocast where training does."""

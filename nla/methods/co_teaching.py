@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nla.losses.co_teaching import kept_samples, mean_of_kept
+from nla.errors import ConfigError
+from nla.losses.co_teaching import kept_samples, mean_of_kept, surprise
 from nla.losses.selection import places
 from nla.losses.targets import cross_entropy
 from nla.methods.base import Method, Minibatch, Outcome, Setting
@@ -44,7 +45,7 @@ class CoTeaching(Method):
 
     def _taught(self, pupil_N: Tensor, teacher_N: Tensor, batch: Minibatch) -> Tensor:
         """The pupil's mean loss on the samples that the teacher finds easy."""
-        teacher_N, index_G = teacher_N.detach(), self.gather(batch.index_N)
+        teacher_N, index_G = surprise(teacher_N.detach(), batch.target), self.gather(batch.index_N)
         place_N = places(teacher_N, batch.index_N, self.gather(teacher_N), index_G)
         kept = kept_samples(len(index_G), batch.progress, self.forget_rate, self.ramp)
         return mean_of_kept(pupil_N, place_N, kept, self.replicas)
@@ -53,4 +54,6 @@ class CoTeaching(Method):
 def _restart_classifier(network: Classifier) -> None:
     """Pretrained first weights are the same for both networks, which would then never differ."""
     layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise ConfigError("model.name: co_teaching starts a last linear layer anew, which this network has not")
     layers[-1].reset_parameters()

@@ -31,6 +31,8 @@ class ErasingAttention(Method):
         smallest, largest: share of the image that a hole takes, uniform between the two, in (0, 1].
     """
 
+    looks_inside = True
+
     def __init__(
         self,
         setting: Setting,

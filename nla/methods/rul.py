@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nla.errors import TrainingError
 from nla.losses.rul import add_up, mixed
 from nla.methods.base import Method, Minibatch, Outcome, Setting
 from nla.models.classifier import Classifier
@@ -25,6 +26,8 @@ class RelativeUncertainty(Method):
         dimensions: of the uncertainty before its mean is taken, at least 1.
     """
 
+    looks_inside = True
+
     def __init__(self, setting: Setting, *, dimensions: int = 64) -> None:
         super().__init__()
         if dimensions < 1:
@@ -36,6 +39,8 @@ class RelativeUncertainty(Method):
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         features_ND = network.maps(batch.images_NHWC).mean(dim=(2, 3))
+        if len(features_ND) < 2:
+            raise TrainingError("rul mixes two samples: raise train.batch_size to two per worker at least")
         partner_N = torch.randperm(len(features_ND), device=features_ND.device)
         mixed_ND = mixed(features_ND, self._log_sigma(features_ND), partner_N)
         loss = add_up(network.resnet.classify(mixed_ND), batch.target, partner_N)

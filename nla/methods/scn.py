@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nla.errors import TrainingError
 from nla.losses.scn import (
     AS_GIVEN,
     corrected,
@@ -36,6 +37,8 @@ class SelfCure(Method):
         relabel_margin: delta_2, in [0, 1].
         relabel_from: share of the training before the first new label: epoch 10 of 40 (of 70 in the code). 1 is never.
     """
+
+    looks_inside = True
 
     label_M: Tensor
     """int64 new label of each of the M training samples, AS_GIVEN where it has none."""
@@ -80,6 +83,8 @@ class SelfCure(Method):
         index_G = self.gather(index_N)
         high = high_samples(len(index_G), self.beta)
         low = len(index_G) - high
+        if low == 0:
+            raise TrainingError("scn compares two groups of a batch: raise train.batch_size to two at least")
         return places(alpha_N, index_N, self.gather(alpha_N), index_G) >= low, (high, low)
 
     def _remember(self, label_N: Tensor, index_N: Tensor) -> None:

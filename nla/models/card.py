@@ -42,7 +42,7 @@ def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
     model = Classifier.build(card)
     load_state(model, state, weights)
     if card["sha256"] != sha256(weights):
-        raise WeightsError(f"{weights} is damaged (it has not the sha256 of its card): run `dvc repro -f train`")
+        raise WeightsError(f"{weights} is damaged (it has not the sha256 of its card): run `dvc repro -sf train`")
     return model.eval(), card
 
 
@@ -54,7 +54,7 @@ def read_card(weights: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise WeightsError(f"{path} is missing: it is written by `dvc repro` beside {weights.name}") from None
     except ValueError as error:
-        raise WeightsError(f"{path} is damaged ({error}): run `dvc repro -f train`") from None
+        raise WeightsError(f"{path} is damaged ({error}): run `dvc repro -sf train`") from None
     if card.get("format") != FORMAT:
         raise WeightsError(f"{path} has format {card.get('format')!r}, this version reads {FORMAT}")
     return card
@@ -67,7 +67,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise WeightsError(f"{path} is missing: run `dvc repro`") from None
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is damaged ({error}): run `dvc repro -f train`") from None
+        raise WeightsError(f"{path} is damaged ({error}): run `dvc repro -sf train`") from None
 
 
 def load_state(model: Classifier, state: Mapping[str, Tensor], origin: Path | str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -99,7 +100,8 @@ class CosineLinear(nn.Linear):
         nn.init.normal_(self.weight)  # all directions alike; lengths do not matter
 
     def forward(self, features_ND: Tensor) -> Tensor:
-        return COSINE_SCALE * F.linear(F.normalize(features_ND.float()), F.normalize(self.weight))
+        with torch.autocast(features_ND.device.type, enabled=False):  # bfloat16 tells no cosines apart that lie close
+            return COSINE_SCALE * F.linear(F.normalize(features_ND.float()), F.normalize(self.weight))
 
 
 HEADS: dict[str, type[nn.Linear]] = {"linear": nn.Linear, "cosine": CosineLinear}

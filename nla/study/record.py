@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,6 +63,12 @@ class Record:
     best_predicted: np.ndarray
     """[N test rows] uint8."""
     last_predicted: np.ndarray
+
+    @property
+    def version(self) -> str:
+        """Tells it from a record of the same training at another time."""
+        measured = (self.valid_accuracy, self.test_accuracy, self.best_epoch, self.facts.get("commit"))
+        return hashlib.sha256(repr(measured).encode() + self.last_predicted.tobytes()).hexdigest()[:8]
 
     def reached(self, metric: str) -> float:
         """`accuracy` or `mean_accuracy` on validation, in the epoch that validation chose."""

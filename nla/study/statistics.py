@@ -11,7 +11,7 @@ Legend: S seeds, N test rows, R resamples, K patterns; `predicted` are classes [
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nla.evaluation.intervals import PERCENTILES
+from nla.evaluation.paired import mcnemar
 
 Floats = NDArray[np.float64]
 
@@ -69,15 +70,6 @@ def differences(
         name: _difference(strata, resamples, np.random.default_rng(seed))
         for name, strata in (("accuracy", [gain_SN]), ("mean_accuracy", of_class))
     }
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """McNemar's exact two-sided p: how likely as uneven a split of the discordant rows is where both are equally good.
-
-    Twice the tail of a binomial of 1/2, at most 1; 1 where no row is discordant.
-    """
-    rows, fewer = only_a + only_b, min(only_a, only_b)
-    return min(1.0, 2 * sum(_binomials(rows, fewer)) / 2**rows)  # whole numbers: exact however many rows
 
 
 def discordant(predicted_a_SN: ArrayLike, predicted_b_SN: ArrayLike, label_N: ArrayLike) -> list[Discordant]:
@@ -149,11 +141,3 @@ def _two_sided(drawn_R: Floats) -> float:
 def _discordant(gain_N: NDArray[np.int8]) -> Discordant:
     only_a, only_b = int((gain_N > 0).sum()), int((gain_N < 0).sum())
     return Discordant(only_a, only_b, mcnemar(only_a, only_b))
-
-
-def _binomials(n: int, last: int) -> Iterator[int]:
-    """n over 0, ..., n over `last`."""
-    value = 1
-    for k in range(last + 1):
-        yield value
-        value = value * (n - k) // (k + 1)

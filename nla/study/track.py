@@ -8,12 +8,12 @@ from typing import Any
 
 from nla.study.record import Record
 from nla.tracking import MlflowTracker
-from nla.tracking.store import PARENT, runs_by_tag
+from nla.tracking.store import PARENT, commit_tags, runs_by_tag
 
 STUDY, RECORD = "nla.study", "nla.record"
-"""Tags: the study's name, and, of a nested run, the fingerprint of its record."""
+"""Tags: the study's name, and, of a nested run, the fingerprint and the version of its record."""
 WHOLE = "whole"
-"""In place of a fingerprint: the run that all others are nested in."""
+"""In place of both: the run that all others are nested in."""
 
 
 class MlflowStudy:
@@ -27,7 +27,8 @@ class MlflowStudy:
     def opened(self, tags: Mapping[str, str]) -> Iterator[None]:
         """The run of the study, the same one at each call."""
         tracker = MlflowTracker(self.uri, system_metrics=False)
-        self.parent = tracker.start(self.name, {}, {**tags, STUDY: self.name, RECORD: WHOLE}, self.known.get(WHOLE))
+        before = self.known[WHOLE].run_id if WHOLE in self.known else None
+        self.parent = tracker.start(self.name, {}, {**tags, STUDY: self.name, RECORD: WHOLE}, before)
         with tracker.closing():
             yield
 
@@ -37,15 +38,19 @@ class MlflowStudy:
         Args:
             trial: its number in the tuning of its method, which does not look at test.
         """
-        if record.fingerprint in self.known:
+        name = f"{record.fingerprint}-{record.version}"
+        before = self.known.get(name)
+        if before is not None and before.finished:
             return
         tracker = MlflowTracker(self.uri, system_metrics=False)
-        nested = {**tags, PARENT: self.parent, STUDY: self.name, RECORD: record.fingerprint}
+        made = commit_tags(record.facts.get("commit"))  # by the code of then, whatever the present one is
+        nested = {**tags, **made, PARENT: self.parent, STUDY: self.name, RECORD: name}
         what: dict[str, Any] = {"method": record.method, "condition": record.condition, "seed": record.seed}
         if trial is not None:
             what["trial"] = trial
         number = "" if trial is None else f", trial {trial}"
-        tracker.start(f"{record.method}, {record.condition}, {record.seed}{number}", {**what, **record.params}, nested)
+        shown = f"{record.method}, {record.condition}, {record.seed}{number}"
+        tracker.start(shown, {**what, **record.params}, nested, before and before.run_id)
         with tracker.closing():
             curves = zip(record.valid_accuracy, record.valid_mean_accuracy, strict=True)
             for epoch, (accuracy, mean) in enumerate(curves, 1):

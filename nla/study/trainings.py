@@ -104,7 +104,7 @@ class Trainer:
             shared, train = ray.put(variant), variant.split.train
             image, classes = image_spec(train.images_NHWC), len(train.classes)
             for run in group:
-                name = f"{run.fingerprint}-{code}"
+                name = f"{workspace().name}-{run.fingerprint}-{code}"  # two studies may train the same at once
                 folder = self.root / RUNS / name
                 if forced():
                     shutil.rmtree(folder, ignore_errors=True)

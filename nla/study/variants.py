@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from nla.config.base import DEFAULTS
 from nla.config.data import OF_SOURCE, DataConfig
@@ -47,8 +48,10 @@ class Variants:
     def variant(self, config: DataConfig) -> Variant:
         """The tables in memory, images decoded. Raises what `prepare` raises."""
         folder = self.folder / self.key(config)
-        if not (folder / "test.parquet").is_file():  # the last of the three to be named so
-            prepare(self.faces, folder, config)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):  # another study may want it too
+            if not (folder / "test.parquet").is_file():  # the last of the three to be named so
+                prepare(self.faces, folder, config)
         train, valid, test = (self._samples(folder / f"{name}.parquet") for name in ("train", "valid", "test"))
         return Variant(Split(train, valid), load_annotations(folder / "train.parquet"), test)
 

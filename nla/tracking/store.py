@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 from mlflow import MlflowClient, set_tracking_uri
@@ -104,17 +105,28 @@ def find_run(client: MlflowClient, run_id: str | None) -> Run | None:
     return found[0] if found else None
 
 
-def runs_by_tag(uri: str, tag: str, value: str, key: str) -> dict[str, str]:
-    """The runs in this store whose `tag` is `value`: what their tag `key` says -> the id of the run."""
+class Known(NamedTuple):
+    """A run that the store has."""
+
+    run_id: str
+    finished: bool
+
+
+def runs_by_tag(uri: str, tag: str, value: str, key: str) -> dict[str, Known]:
+    """The runs in this store whose `tag` is `value`, by what their tag `key` says."""
     with refusals(uri):
         client = MlflowClient(uri)
-        found: dict[str, str] = {}
+        found: dict[str, Known] = {}
         token: str | None = None
         while token != "":
             page = client.search_runs(
                 [experiment(client).experiment_id], f"tags.`{tag}` = '{value}'", page_token=token or None
             )
-            found |= {run.data.tags[key]: str(run.info.run_id) for run in page if key in run.data.tags}
+            found |= {
+                run.data.tags[key]: Known(str(run.info.run_id), run.info.status == "FINISHED")
+                for run in page
+                if key in run.data.tags
+            }
             token = page.token or ""
     return found
 
@@ -128,18 +140,24 @@ def lacks_end(uri: str, run_id: str | None) -> bool:
 
 def run_tags(workspace: Path, fingerprint: str, data_hash: str) -> dict[str, str]:
     """What links an MLflow run to the code in `workspace`, the data and the DVC experiment that it comes from."""
-    commit = git_commit(workspace) or ""
     tags = {
         "nla.fingerprint": fingerprint,
         "nla.data": data_hash,
-        "nla.git_dirty": str(commit.endswith("-dirty")).lower() if commit else None,
-        "mlflow.source.git.commit": commit.removesuffix("-dirty"),
+        **commit_tags(git_commit(workspace)),
         "mlflow.source.name": os.environ.get("DVC_STAGE"),
         "dvc.stage": os.environ.get("DVC_STAGE"),
         "dvc.exp_name": os.environ.get("DVC_EXP_NAME"),
         "dvc.exp_baseline": os.environ.get("DVC_EXP_BASELINE_REV"),
     }
     return {name: value for name, value in tags.items() if value}
+
+
+def commit_tags(commit: str | None) -> dict[str, str]:
+    """Of what `git_commit` gives; none outside git."""
+    if not commit:
+        return {}
+    dirty = str(commit.endswith("-dirty")).lower()
+    return {"nla.git_dirty": dirty, "mlflow.source.git.commit": commit.removesuffix("-dirty")}
 
 
 def _database(uri: str, root: Path) -> Path | None:

@@ -61,7 +61,7 @@ def read_progress(folder: Path) -> Progress:
         return Progress(**json.loads((folder / STATE).read_text()))
     except (FileNotFoundError, ValueError, TypeError) as error:
         raise TrainingError(
-            f"{folder} holds no usable checkpoint ({error}): `dvc repro -f train` trains afresh"
+            f"{folder} holds no usable checkpoint ({error}): `dvc repro -sf train` trains afresh"
         ) from None
 
 

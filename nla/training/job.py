@@ -15,7 +15,8 @@ from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
 from nla.config.train import TrainConfig
 from nla.data.statistics import pixel_statistics
-from nla.methods import check_method
+from nla.errors import ConfigError
+from nla.methods import check_method, looks_inside
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 
 
@@ -57,4 +58,15 @@ def training_sections(params: Mapping[str, Any]) -> dict[str, Any]:
     }
     sections: dict[str, Any] = {name: section(kind, params) for name, kind in kinds.items()}
     check_method(sections["loss"])
+    _check_together(**sections)
     return sections
+
+
+def _check_together(model: ModelConfig, augment: AugmentConfig, loss: LossConfig, train: TrainConfig) -> None:
+    """Raises ConfigError for what each section allows, and all of them do not."""
+    if train.compile and looks_inside(loss):
+        raise ConfigError(
+            f"train.compile: {loss.name} uses parts of the network, and the whole is compiled: set it to false"
+        )
+    if loss.name == "eac" and model.head != "linear":
+        raise ConfigError(f"model.head: eac draws its maps with the weights of a linear head, not {model.head}")

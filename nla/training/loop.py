@@ -156,7 +156,8 @@ def _train_epoch(job: Job, state: State, samples: Samples, workers: Workers, obs
         if workers.first:
             observer.step(epoch, step + 1, steps, config.batch_size)
     _check_finite(losses, epoch, 0)
-    workers.total(seen_N2)
+    times_N1 = workers.total(seen_N2.any(dim=1, keepdim=True).float())  # of a balanced epoch, several may have seen it
+    workers.total(seen_N2).div_(times_N1.clamp(min=1))
     late = state.positions["late"]
     late.copy_(torch.where(seen_N2.any(dim=1, keepdim=True), seen_N2, late))  # a sample left out stays where it was
     if epoch == state.progress.early_epoch:

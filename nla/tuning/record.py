@@ -34,7 +34,7 @@ class MlflowTrials:
 
     def __init__(self, uri: str, parent: str, study: Study, space: Mapping[str, Any], *, fixed: bool = True) -> None:
         self.uri, self.parent, self.study, self.space, self.fixed = uri, parent, study, space, fixed
-        self._runs = runs_by_tag(uri, SWEEP, study.fingerprint, TRIAL)
+        self._runs = {name: run.run_id for name, run in runs_by_tag(uri, SWEEP, study.fingerprint, TRIAL).items()}
         self._recorders: dict[str, Recorder] = {}
         self._trackers: dict[str, MlflowTracker] = {}
 

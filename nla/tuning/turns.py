@@ -30,6 +30,7 @@ class OptunaTurns(OptunaSearch):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._under_way: set[str] = set()
+        self._best: dict[str, dict[str, Any]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Values of the next trial; None where it has to wait."""
@@ -39,9 +40,18 @@ class OptunaTurns(OptunaSearch):
         return super().suggest(trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: these samplers look at a trial's end alone, and Optuna warns of an epoch that is repeated."""
+        """Keeps the best epoch, by which a trial is judged.
+
+        Samplers hear of a trial's end alone: Optuna would warn of an epoch that is repeated.
+        """
+        if trial_id not in self._best or self._reached(result) > self._reached(self._best[trial_id]):
+            self._best[trial_id] = result
+
+    def _reached(self, result: dict[str, Any]) -> float:
+        metrics = self._metric if isinstance(self._metric, list) else [self._metric]
+        return float(sum(result[str(name)] for name in metrics))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial has ended."""
         self._under_way.discard(trial_id)
-        super().on_trial_complete(trial_id, result, error)
+        super().on_trial_complete(trial_id, self._best.pop(trial_id, result), error)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nla.study.statistics import Difference, Discordant, differences, discordant, holm, mcnemar, pooled
+from nla.evaluation.paired import mcnemar
+from nla.study.statistics import Difference, Discordant, differences, discordant, holm, pooled
 
 SEEDS, ROWS, CLASSES = 4, 300, 3
 
