@@ -110,6 +110,15 @@ def test_the_champion_stays_unless_the_interval_is_above_zero(bench: Bench, labe
     assert "version 1 stays champion" in record["reason"]
 
 
+def test_a_handful_of_images_makes_no_champion(bench: Bench) -> None:
+    """Four to none: the bootstrap's interval is above zero, and the exact p .125."""
+    bench.valid = write_samples(bench.root / "few.parquet", [0] * 8)
+    bench.register(bench.models(1))
+    bench.valid = write_samples(bench.root / "few.parquet", [0] * 4 + [2] * 26)
+    record = bench.register(bench.models(0))
+    assert record["low"] > 0 and record["decision"] == "kept" and "p 0.125" in record["reason"]
+
+
 def test_the_present_validation_data_decide(bench: Bench) -> None:
     bench.register(bench.models(0))
     challenger, run = bench.models(1), bench.run()

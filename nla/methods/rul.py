@@ -38,9 +38,9 @@ class RelativeUncertainty(Method):
         self.uncertainty = nn.Sequential(nn.Linear(features, dimensions, bias=False), norm)
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
-        features_ND = network.maps(batch.images_NHWC).mean(dim=(2, 3))
-        if len(features_ND) < 2:
+        if len(batch.index_N) < 2:
             raise TrainingError("rul mixes two samples: raise train.batch_size to two per worker at least")
+        features_ND = network.maps(batch.images_NHWC).mean(dim=(2, 3))
         partner_N = torch.randperm(len(features_ND), device=features_ND.device)
         mixed_ND = mixed(features_ND, self._log_sigma(features_ND), partner_N)
         loss = add_up(network.resnet.classify(mixed_ND), batch.target, partner_N)

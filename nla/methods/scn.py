@@ -66,6 +66,8 @@ class SelfCure(Method):
         self.register_buffer("label_M", torch.full_like(setting.label_N, AS_GIVEN))
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
+        if len(batch.index_N) * self.replicas < 2:
+            raise TrainingError("scn compares two groups of a batch: raise train.batch_size to two at least")
         features_ND = network.maps(batch.images_NHWC).mean(dim=(2, 3))
         logits_NC = network.resnet.classify(features_ND)
         alpha_N = self.importance(features_ND).squeeze(1).float().sigmoid()
@@ -83,8 +85,6 @@ class SelfCure(Method):
         index_G = self.gather(index_N)
         high = high_samples(len(index_G), self.beta)
         low = len(index_G) - high
-        if low == 0:
-            raise TrainingError("scn compares two groups of a batch: raise train.batch_size to two at least")
         return places(alpha_N, index_N, self.gather(alpha_N), index_G) >= low, (high, low)
 
     def _remember(self, label_N: Tensor, index_N: Tensor) -> None:

@@ -71,6 +71,18 @@ def run(tmp_path: Path, faces: list[Row], **config: Any) -> tuple[dict[str, Any]
     return report, {split: pq.read_table(tmp_path / "data" / f"{split}.parquet").to_pylist() for split in SPLITS}
 
 
+@pytest.mark.parametrize("rule", ["majority", "argmax", "votes"])
+def test_a_source_without_votes_has_its_own_labels(tmp_path: Path, rule: str) -> None:
+    faces = [face(split, i % 3) for split, n in (("train", 30), ("test", 6)) for i in range(n)]
+    write_faces(tmp_path / "faces.parquet", faces, votes=())
+    prepare(tmp_path / "faces.parquet", tmp_path, DataConfig(image_size=20, label_rule=rule))  # type: ignore[arg-type]
+    tables = {split: pq.read_table(tmp_path / f"{split}.parquet").to_pylist() for split in SPLITS}
+    assert [len(rows) for rows in tables.values()] == [27, 3, 6]
+    for rows in tables.values():
+        assert all(row["label"] == faces[row["row"]]["label"] for row in rows)
+        assert all(row["votes"] is row["target"] is None for row in rows)
+
+
 def test_samples_keep_order_label_and_bytes_and_the_tables_tell_what_they_are(tmp_path: Path) -> None:
     faces = labelled()
     report, samples = run(tmp_path, faces)

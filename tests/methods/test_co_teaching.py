@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from method_parts import minibatch, setting, small_network
 from method_reference import cross_entropies, double
 
-from nla.losses.co_teaching import kept_samples, mean_of_kept
+from nla.losses.co_teaching import kept_samples, mean_of_kept, surprise
 from nla.methods.co_teaching import CoTeaching
 
 
@@ -50,7 +50,8 @@ def test_each_learns_from_what_the_other_finds_easy(progress: float, kept: int, 
     outcome.loss.backward()
     logits = [twin(batch.images_NHWC) for twin in twins]
     losses = [cross_entropies(double(z_NC), batch.target.numpy()) for z_NC in logits]
-    chosen = [chosen_by(of_other, kept) for of_other in reversed(losses)]
+    floor_N = 0.0 if not soft else -(batch.target * batch.target.log()).sum(1).double().numpy()
+    chosen = [chosen_by(of_other - floor_N, kept) for of_other in reversed(losses)]
     expected = sum(of_own[rows].mean() for of_own, rows in zip(losses, chosen, strict=True))
     np.testing.assert_allclose(outcome.loss.item(), expected, rtol=1e-5)
     np.testing.assert_allclose(double(outcome.logits_NC), double(logits[0]), rtol=1e-5)
@@ -60,6 +61,14 @@ def test_each_learns_from_what_the_other_finds_easy(progress: float, kept: int, 
             torch.testing.assert_close(parameter.grad, alone.grad, rtol=1e-4, atol=1e-6, msg=name)
     if kept < 9:
         assert chosen[0] != chosen[1]
+
+
+def test_what_annotators_doubt_is_not_taken_for_wrong() -> None:
+    """A divided vote that is predicted as it is costs more than a label with .55, and surprises less."""
+    loss_N = torch.tensor([math.log(2), -math.log(0.55)])
+    target_NC = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
+    torch.testing.assert_close(surprise(loss_N, target_NC), torch.tensor([0.0, -math.log(0.55)]))
+    assert surprise(loss_N, torch.tensor([0, 0])) is loss_N
 
 
 def test_what_is_left_out_does_not_count_however_large() -> None:

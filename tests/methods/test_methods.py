@@ -12,7 +12,8 @@ from method_parts import minibatch, setting, small_network
 
 from nla.config.loss import LossConfig
 from nla.errors import ConfigError
-from nla.methods import METHODS, build_method, check_method, options_of
+from nla.methods import METHODS, build_method, check_method, looks_inside, options_of
+from nla.training.job import training_sections
 
 NAMES = sorted(METHODS)
 
@@ -84,3 +85,21 @@ def test_a_value_out_of_range_is_refused() -> None:
     check_method(config)  # a whole number for a decimal one
     with pytest.raises(ConfigError, match=r"elr needs lam >= 0 and beta in \[0, 1\), not 3.0 and 1"):
         build_method(config, setting())
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"loss": {"name": "scn"}, "train": {"compile": True}}, "train.compile: scn uses parts of the network"),
+        ({"loss": {"name": "eac"}, "model": {"head": "cosine"}}, "model.head: eac draws its maps with the weights"),
+    ],
+)
+def test_sections_that_do_not_go_together(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        training_sections(params)
+
+
+def test_whoever_looks_inside_says_so() -> None:
+    """A network of another kind gives only the whole."""
+    inside = {name for name in METHODS if looks_inside(LossConfig(name=name))}
+    assert inside == {"eac", "rul", "scn"}

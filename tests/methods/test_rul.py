@@ -8,6 +8,7 @@ import torch
 from method_parts import minibatch, setting, small_network
 from method_reference import cross_entropies, double
 
+from nla.errors import TrainingError
 from nla.losses.rul import add_up, mixed
 from nla.methods.rul import RelativeUncertainty
 
@@ -84,3 +85,8 @@ def test_finite_where_one_is_far_more_uncertain() -> None:
 def test_values_out_of_range() -> None:
     with pytest.raises(ValueError, match="rul needs dimensions of at least 1, not 0"):
         RelativeUncertainty(setting(), dimensions=0)
+
+
+def test_a_batch_of_one_is_refused() -> None:
+    with pytest.raises(TrainingError, match="two per worker"):
+        RelativeUncertainty(setting())(small_network(), minibatch([3]))

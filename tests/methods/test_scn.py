@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from method_parts import minibatch, setting, small_network
 from method_reference import cross_entropies, double, softmax
 
+from nla.errors import TrainingError
 from nla.losses.scn import AS_GIVEN, corrected, high_samples, rank_regularisation, relabel, weighted_cross_entropy
 from nla.methods import Minibatch
 from nla.methods.scn import SelfCure
@@ -152,3 +153,8 @@ def test_corrected_targets() -> None:
 def test_values_out_of_range(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         SelfCure(setting(), **options)
+
+
+def test_a_batch_of_one_is_refused() -> None:
+    with pytest.raises(TrainingError, match="two at least"):
+        SelfCure(setting())(small_network(), minibatch([3]))

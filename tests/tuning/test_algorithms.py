@@ -39,6 +39,22 @@ def test_what_a_trial_without_a_condition_is_worth_is_not_forgotten(name: str) -
     assert [(trial.params, trial.value) for trial in found._ot_study.trials] == [(given, 0.5) for given in drawn]
 
 
+def test_samplers_hear_of_the_best_epoch() -> None:
+    """By which a trial is judged, not of the last."""
+    config = settings(4, searcher="optuna")
+    found = searcher(study("s"), config, [], 0)
+    assert isinstance(found, OptunaTurns)
+    found.set_search_properties("valid_accuracy", "max", param_space(config.distributions))
+    for trial in "ab":
+        assert found.suggest(trial) is not None
+    for trial, *epochs in (("a", 0.7, 0.8, 0.6), ("b", 0.1, 0.2, 0.3)):
+        rows = [{"valid_accuracy": value} for value in epochs]
+        for row in rows:
+            found.on_trial_result(trial, row)
+        found.on_trial_complete(trial, rows[-1])
+    assert [trial.value for trial in found._ot_study.trials] == [0.8, 0.3]
+
+
 def draws(pbt: SeededPBT, others: int) -> list[float]:
     """Of Python's and numpy's generators, as Ray draws in three calls, others drawing in between."""
     found = []
