@@ -58,7 +58,7 @@ def test_a_missing_file(saved: Path, name: str) -> None:
 @pytest.mark.parametrize("kept", [0, 4, 200, -8])
 def test_cut_off_weights(saved: Path, kept: int) -> None:
     saved.write_bytes(saved.read_bytes()[:kept])
-    with pytest.raises(WeightsError, match=r"model\.safetensors is damaged .*dvc repro -f train"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors is damaged .*dvc repro -sf train"):
         load_model(saved)
 
 
@@ -67,13 +67,13 @@ def test_weights_of_another_training_than_the_card(saved: Path) -> None:
     content = bytearray(saved.read_bytes())
     content[-1] ^= 1
     saved.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"model\.safetensors is damaged .*dvc repro -f train"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors is damaged .*dvc repro -sf train"):
         load_model(saved)
 
 
 def test_a_damaged_card(saved: Path) -> None:
     saved.with_suffix(".json").write_text("{")
-    with pytest.raises(WeightsError, match=r"model\.json is damaged .*dvc repro -f train"):
+    with pytest.raises(WeightsError, match=r"model\.json is damaged .*dvc repro -sf train"):
         load_model(saved)
 
 

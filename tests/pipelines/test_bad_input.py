@@ -246,7 +246,7 @@ CASES = {
     "model damaged": Case(
         "evaluate",
         shortened("models/model.safetensors"),
-        ("models/model.safetensors is damaged", "`dvc repro -f train`"),
+        ("models/model.safetensors is damaged", "`dvc repro -sf train`"),
     ),
     "model of another architecture": Case(
         "evaluate",

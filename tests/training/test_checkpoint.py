@@ -52,7 +52,7 @@ def test_the_state_is_written_last(tmp_path: Path) -> None:
 def test_what_is_no_checkpoint_is_told(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / STATE).write_text(text)
-    with pytest.raises(TrainingError, match=r"holds no usable checkpoint .*dvc repro -f train"):
+    with pytest.raises(TrainingError, match=r"holds no usable checkpoint .*dvc repro -sf train"):
         read_progress(tmp_path)
 
 
