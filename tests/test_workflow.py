@@ -42,7 +42,7 @@ Start = Callable[..., tuple[subprocess.Popen[str], psutil.Process, bool]]
     [
         ("dvc repro", False),
         ("dvc repro -f", True),
-        ("dvc repro -sf train", True),
+        ("dvc repro -f train", True),
         ("dvc repro --force", True),
         ("dvc repro -sf train", True),
         ("dvc repro -fs train", True),
