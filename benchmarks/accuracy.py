@@ -218,7 +218,7 @@ the study. Columns are explained in the study's report; early is the first of si
 - *Noisy samples weigh little*: found. A low weight tells wrong labels with an AUROC of .74 early and .88 late, at 30 %
   noise. A low p_GT alone tells them better, with .79 and .94.
 - *Ambiguous samples gain weight as training goes on*: found on clean labels, where the most ambiguous fifth, by what
-  annotators disagree on, goes from .87 to .91 of the mean weight, and the contrary at 30 % noise, from .92 to .87; always
+  annotators disagree on, goes from .87 to .91 of the mean weight. The contrary at 30 % noise, from .92 to .87; always
   below the mean. The ambiguity that the weight sees, 1 - |p_GT - p_NN|, agrees with the annotators late, with a
   correlation of .38 and .28.
 - *What weighs most is mostly of minority classes late*: found in part. Minorities are next to nothing of the top tenth
