@@ -224,7 +224,7 @@ def test_the_hash_of_the_served_code(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(logged, "SCRIPT", tmp_path / "nla/serving/pyfunc.py")
     assert shipped_code() == before
     with (tmp_path / "nla" / file).open("a") as code:
-        code.write("# mended\n")
+        code.write("MENDED = True\n")
     assert (shipped_code() != before) == counts
 
 

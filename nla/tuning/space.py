@@ -27,7 +27,10 @@ Values = Mapping[str, Any]
 
 
 def with_values(params: Mapping[str, Any], values: Values) -> dict[str, Any]:
-    """`params` with `values` in their places; NAME.0 is an element of a list."""
+    """`params` with `values` in their places; NAME.0 is an element of a list.
+
+    Where they choose another method than NLA, its parameters are left out: that method would refuse them.
+    """
     laid = copy.deepcopy(dict(params))
     for name, value in values.items():
         *above, key = name.split(".")
@@ -38,6 +41,8 @@ def with_values(params: Mapping[str, Any], values: Values) -> dict[str, Any]:
             place[int(key)] = value
         else:
             place[key] = value
+    if values.get("loss.name", "nla") != "nla":
+        laid["loss"] = {key: value for key, value in laid["loss"].items() if key not in OF_NLA - {"variant"}}
     return laid
 
 
@@ -153,9 +158,11 @@ def _problem(
         searched = other in space and space[other].holds(wanted)
         if not searched and wanted not in possible.get(other, []):
             return f"when asks for {other} {wanted!r}, which no trial has: search it too, or set it"
+    where = {"loss.name": "nla"} if section == "loss" and key in OF_NLA else {}
+    where |= _conditions(name, space)
     for value in space[name].ends():
         try:
-            _build(training_sections(with_values(base, {**_conditions(name, space), name: value}))["loss"])
+            _build(training_sections(with_values(base, {**where, name: value}))["loss"])
         except REFUSALS as error:
             return f"{value!r} is refused: {str(error).splitlines()[-1].strip()}"
     return None
