@@ -27,6 +27,7 @@ from nla.evaluation.listing import predictions, suspects
 from nla.evaluation.metrics import headlines, measure
 from nla.evaluation.predict import Views, predict
 from nla.evaluation.tables import write_confusion, write_reliability, write_table
+from nla.evaluation.uncertainty import most_doubted
 from nla.evaluation.weight import position_weight
 from nla.models.card import load_model
 from nla.paths import project_root
@@ -121,7 +122,7 @@ def counts(p_NC: np.ndarray, samples: Samples) -> np.ndarray:
 
 def doubted_faces(train: Samples, p_NC: np.ndarray) -> Figure:
     """The training faces whose given label is the least probable."""
-    least = np.argsort(p_NC[np.arange(len(p_NC)), train.label_N], kind="stable")[:FACES]
+    least = most_doubted(p_NC, train.label_N)[:FACES]
     title = "The training faces whose label is doubted most"
     return plots.gallery(train.images_NHWC, train.label_N, p_NC, train.classes, least, title)
 

@@ -16,25 +16,25 @@ from nla.config.ray import RayConfig
 from nla.console import log_file, run_stage, say
 from nla.data.loader import load_samples, steps_per_epoch
 from nla.data.schema import TableInfo, read_info
-from nla.models.card import sha256
+from nla.digest import sha256
 from nla.models.classifier import Architecture
 from nla.models.weights import existing
 from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
 from nla.records import write_json, write_rows
 from nla.runs import IMAGES, Run
-from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
+from nla.tracking import MlflowTracker, lacks_end, run_tags
 from nla.training.bar import training_bar
 from nla.training.checkpoint import read_progress
-from nla.training.distributed import absolute, forget, train_on
+from nla.training.distributed import train_on
 from nla.training.export import export
+from nla.training.held import held
 from nla.training.here import train_here
 from nla.training.job import Job, image_spec, training_sections
 from nla.training.loop import Split
 from nla.training.observer import Both, Recorder
 from nla.training.start import with_first_weights
 from nla.tuning.best import read_best
-from nla.workflow import forced
 
 TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
 MODELS, CURVES, RUN = Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
@@ -65,13 +65,7 @@ def main() -> None:
     ray = section(RayConfig, params)
     root = project_root()
     plan = make_plan(params, root, ray)
-    run = Run(root, plan.job.fingerprint)
-    storage = absolute(ray.storage_path or str(run.folder.parent))
-    with run.lock(say):
-        uri = configure(root)
-        if forced():
-            forget(storage, run.fingerprint)
-            run.forget()
+    with held(root, plan.job.fingerprint, ray) as (run, storage, uri):
         if run.finished:
             say(
                 f"{run.fingerprint} was trained before: its result is handed over (`dvc repro -sf train` trains afresh)"

@@ -13,7 +13,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class LossConfig(Section):
-    """The training method; the fields from `variant` on are NLALoss's arguments, null for the variant's own value."""
+    """The training method; the fields of OF_NLA are NLALoss's, null for the variant's own value."""
 
     NAME: ClassVar[str] = "loss"
 
@@ -43,3 +43,7 @@ class LossConfig(Section):
     consistency: Literal["jensen_shannon", "bhattacharyya", "none"] | None = None
     consistency_reduction: Literal["mean", "sum"] | None = None
     consistency_weight: Annotated[float, Field(ge=0)] | None = None
+
+
+OF_NLA = LossConfig.model_fields.keys() - {"name", "options"}
+"""NLALoss's arguments, which other methods do not look at."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import queue
 import threading
@@ -23,6 +22,7 @@ from nla.data.columns import dense
 from nla.data.images import decode
 from nla.data.mapped import mapped
 from nla.data.schema import TableInfo, read_info
+from nla.digest import sha256
 from nla.errors import DataError, TrainingError
 
 ORDER, AUGMENT = 11, 12
@@ -238,9 +238,7 @@ def _images(path: Path, info: TableInfo, limit: int | None, folder: Path | None)
         images_NHWC = np.empty(shape, np.uint8)
         _decode(path, images_NHWC)
         return images_NHWC
-    with path.open("rb") as file:
-        name = hashlib.file_digest(file, "sha256").hexdigest()
-    return mapped(folder / f"{name}.u8", shape, partial(_decode, path))
+    return mapped(folder / f"{sha256(path)}.u8", shape, partial(_decode, path))
 
 
 def _decode(path: Path, images_NHWC: np.ndarray) -> None:

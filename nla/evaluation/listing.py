@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nla.evaluation.uncertainty import label_probability, most_doubted
+
 COLUMNS = ["row", "label", "is_flipped", "image.path"]
 
 
 def predictions(split: Path, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
     """row, path, label, predicted and the probability of each class, in the order of the table `split`."""
-    table = _known(split, classes).select(["row", "path", "label"])
+    table = _known(split, classes)[0].select(["row", "path", "label"])
     table = table.append_column("predicted", _names(p_NC.argmax(1), classes))
     for name, p_N in zip(classes, p_NC.T, strict=True):
         table = table.append_column(f"p_{name}", pa.array(p_N))
@@ -31,22 +33,21 @@ def suspects(split: Path, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
     `likely` is the most probable class, which may be the label. `is_flipped` is there where a label has been flipped on
     purpose. The probability of a label alone tells wrong ones better than NAW's weight does (docs/results.md).
     """
-    table = _known(split, classes)
-    label_N = pc.index_in(table["label"], pa.array(classes)).to_numpy()
-    p_label_N = p_NC[np.arange(len(p_NC)), label_N]
+    table, label_N = _known(split, classes)
     table = table.append_column("likely", _names(p_NC.argmax(1), classes))
-    table = table.append_column("p_label", pa.array(p_label_N)).append_column("p_likely", pa.array(p_NC.max(axis=1)))
+    table = table.append_column("p_label", pa.array(label_probability(p_NC, label_N)))
+    table = table.append_column("p_likely", pa.array(p_NC.max(axis=1)))
     shown = ["row", "path", "label", "likely", "p_label", "p_likely"]
     flipped = ["is_flipped"] if pc.any(table["is_flipped"]).as_py() else []
-    return table.select([*shown, *flipped]).take(pa.array(np.argsort(p_label_N, kind="stable")))
+    return table.select([*shown, *flipped]).take(pa.array(most_doubted(p_NC, label_N)))
 
 
-def _known(split: Path, classes: Sequence[str]) -> pa.Table:
-    """row, label by its name, is_flipped, path."""
+def _known(split: Path, classes: Sequence[str]) -> tuple[pa.Table, np.ndarray]:
+    """row, label by its name, is_flipped, path; and label_N."""
     table = pq.read_table(split, columns=COLUMNS).flatten()
     table = table.rename_columns([name.removeprefix("image.") for name in table.column_names])
-    names = _names(table["label"].to_numpy(), classes)
-    return table.set_column(table.column_names.index("label"), "label", names)
+    label_N = table["label"].to_numpy()
+    return table.set_column(table.column_names.index("label"), "label", _names(label_N, classes)), label_N
 
 
 def _names(index_N: np.ndarray, classes: Sequence[str]) -> pa.Array:

@@ -16,7 +16,7 @@ from nla.evaluation import counts
 from nla.evaluation.agreement import agreement
 from nla.evaluation.calibration import gaps, reliability
 from nla.evaluation.intervals import bootstrap, percentiles, reflected, resampled_means, wilson
-from nla.evaluation.uncertainty import log
+from nla.evaluation.uncertainty import label_probability, log
 
 HEADLINES = {"accuracy": counts.accuracy, "mean_accuracy": counts.mean_accuracy, "macro_f1": counts.macro_f1}
 TOLERANCE = 1e-3  # of a row's sum; averaging two views in float32 errs by 1e-7, half-precision by 5e-4
@@ -82,7 +82,7 @@ def per_class(counts_CC: np.ndarray, classes: Sequence[str]) -> dict[str, dict[s
 
 def probabilistic(p_NC: np.ndarray, label_N: np.ndarray, config: EvaluateConfig) -> dict[str, float]:
     """NLL and ECE, each with its interval. A probability of exactly 0 costs 87 nats."""
-    nll_N = -log(p_NC[np.arange(len(label_N)), label_N])
+    nll_N = -log(label_probability(p_NC, label_N))
     value_NK = np.column_stack([nll_N, gaps(p_NC, label_N, config.bins)])
     nll_R, *gap_BR = resampled_means(value_NK, config.bootstrap, config.seed).T
     nll, ece = float(nll_N.mean()), reliability(p_NC, label_N, config.bins).ece

@@ -1,4 +1,4 @@
-"""How sure a prediction is: entropy and ambiguity.
+"""How sure a prediction is, and how far it doubts the given label.
 
 Legend: N samples, C classes; p_NC probabilities.
 """
@@ -29,3 +29,13 @@ def ambiguity(p_NC: np.ndarray) -> Floats:
         return np.zeros(len(p_NC))
     two_N2 = np.sort(np.asarray(p_NC, np.float64), axis=1)[:, -2:]
     return 1 - (two_N2[:, 1] - two_N2[:, 0])
+
+
+def label_probability(p_NC: np.ndarray, label_N: np.ndarray) -> np.ndarray:
+    """Probability [N] of the given label."""
+    return p_NC[np.arange(len(p_NC)), label_N]
+
+
+def most_doubted(p_NC: np.ndarray, label_N: np.ndarray) -> NDArray[np.int64]:
+    """Indices of all samples, the one whose given label is the least probable first; ties in their order."""
+    return np.argsort(label_probability(p_NC, label_N), kind="stable")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from nla.config.base import nearest
-from nla.config.loss import LossConfig
+from nla.config.loss import OF_NLA, LossConfig
 from nla.errors import ConfigError
 from nla.losses import (
     ClassBalancedLoss,
@@ -79,7 +79,7 @@ METHODS: dict[str, Entry] = {
 def build_method(config: LossConfig, setting: Setting) -> Method:
     """The method of the section `loss`. Raises ConfigError for a value out of its range."""
     # The options of NLA, which the search is for, are fields of the section itself.
-    given = config.model_dump(exclude={"name", "options"}) if config.name == "nla" else config.options
+    given = config.model_dump(include=OF_NLA) if config.name == "nla" else config.options
     try:
         return METHODS[config.name].build(setting, **given)
     except ValueError as error:
@@ -98,7 +98,7 @@ def options_of(config: LossConfig) -> dict[str, Any]:
 
 def set_for_nla(config: LossConfig) -> list[str]:
     """Parameters of NLA that are not null."""
-    return [*config.model_dump(exclude={"name", "options", "variant"}, exclude_none=True)]
+    return [*config.model_dump(include=OF_NLA - {"variant"}, exclude_none=True)]
 
 
 def looks_inside(config: LossConfig) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nla.digest import sha256
 from nla.errors import WeightsError
 from nla.models.classifier import Classifier
 from nla.whole import whole
@@ -84,9 +84,3 @@ def load_state(model: Classifier, state: Mapping[str, Tensor], origin: Path | st
         shown = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
         raise WeightsError(f"{origin} is of another architecture than {model.architecture}: {shown}")
     model.backbone.load_state_dict(dict(state))
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nla.digest import sha256
 from nla.errors import WeightsError
-from nla.models.card import read_tensors, sha256
+from nla.models.card import read_tensors
 from nla.models.classifier import Classifier
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net")

@@ -16,9 +16,9 @@ from nla.config.base import DEFAULTS, section
 from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
 from nla.console import bar, log_file, say
+from nla.digest import sha256
 from nla.errors import NLAError
 from nla.evaluation.predict import Views
-from nla.models.card import sha256
 from nla.models.weights import existing
 from nla.paths import workspace
 from nla.provenance import fingerprint, git_commit, imported_sources

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -15,6 +14,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 
 from nla.data.schema import TableInfo
+from nla.digest import sha256
 from nla.paths import workspace
 
 
@@ -22,8 +22,7 @@ class TableDataset(Dataset):
     """Named SOURCE-STEM, such as synthetic-train; its source is the path from the workspace, the same everywhere."""
 
     def __init__(self, path: Path, info: TableInfo) -> None:
-        with path.open("rb") as file:
-            self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        self._sha256 = sha256(path)
         labels = pq.read_table(path, columns=["label"]).column("label").to_pylist()
         counts = Counter(info.classes[label] for label in labels)
         self._profile = {"num_rows": len(labels), "counts": dict(counts.most_common()), "sha256": self._sha256}

@@ -6,7 +6,9 @@ import numpy as np
 import torch
 
 from nla.data.loader import Samples
+from nla.evaluation.counts import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import predict
+from nla.evaluation.uncertainty import label_probability
 from nla.models.classifier import Classifier
 from nla.training.workers import Workers
 
@@ -18,13 +20,12 @@ def validate(model: Classifier, samples: Samples, workers: Workers, bf16: bool) 
     label_N = samples.label_N[workers.rank :: workers.size]
     p_NC = predict(model, samples.images_NHWC[workers.rank :: workers.size], mirror=False, bf16=bf16)
     classes = p_NC.shape[1]
-    hits = np.bincount(label_N[p_NC.argmax(1) == label_N], minlength=classes)
-    nll = -np.log(p_NC[np.arange(len(label_N)), label_N].clip(TINY)).sum(dtype=np.float64)
-    counts = torch.from_numpy(np.concatenate([hits, np.bincount(label_N, minlength=classes), [nll]])).double()
-    total = workers.total(counts.to(workers.device)).cpu().numpy()
-    hits_C, rows_C = total[:classes], total[classes:-1]
+    nll = -np.log(label_probability(p_NC, label_N).clip(TINY)).sum(dtype=np.float64)
+    ours = np.append(confusion(label_N, p_NC.argmax(1), classes).ravel(), nll)
+    total = workers.total(torch.from_numpy(ours).to(workers.device)).cpu().numpy()
+    counts_CC = total[:-1].reshape(classes, classes)
     return {
-        "valid_accuracy": float(hits_C.sum() / rows_C.sum()),
-        "valid_mean_accuracy": float((hits_C[rows_C > 0] / rows_C[rows_C > 0]).mean()),
-        "valid_nll": float(total[-1] / rows_C.sum()),
+        "valid_accuracy": float(accuracy(counts_CC)),
+        "valid_mean_accuracy": float(mean_accuracy(counts_CC)),
+        "valid_nll": float(total[-1] / counts_CC.sum()),
     }

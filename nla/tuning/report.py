@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from nla.evaluation.tables import write_table
 from nla.tuning.trials import METRICS, Trial, best_of, pareto_front
-from nla.whole import whole
 
 SCHEMA = [
     ("trial", pa.int32()),
@@ -52,8 +51,7 @@ def write_report(table: pa.Table, pictures: Mapping[str, Any], trials: Path, fig
     figures.mkdir(parents=True)
     for name, figure in pictures.items():
         write_png(figure, figures / f"{name}.png")
-    with whole(trials) as part:
-        pq.write_table(table, part)
+    write_table(trials, table)
 
 
 def _row(trial: Trial, objective: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nla.config.base import flatten, nearest
-from nla.config.loss import LossConfig
+from nla.config.loss import OF_NLA, LossConfig
 from nla.config.model import ModelConfig
 from nla.config.tune import Distribution
 from nla.errors import ConfigError, NLAError
@@ -19,7 +19,6 @@ from nla.methods import Setting, build_method, options_of
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.training.job import training_sections
 
-OF_NLA = LossConfig.model_fields.keys() - {"name", "options"}
 REFUSALS = (NLAError, KeyError, IndexError, TypeError, ValueError, AttributeError)
 """What a value that does not fit its place gives rise to."""
 Values = Mapping[str, Any]
@@ -185,7 +184,7 @@ def _look_up(params: Mapping[str, Any], name: str) -> Any:
 
 def _published(loss: LossConfig) -> dict[str, Any]:
     """The values of the loss as it would be built."""
-    built = NLALoss(**loss.model_dump(exclude={"name", "options"}))
+    built = NLALoss(**loss.model_dump(include=OF_NLA))
     naw = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(built.naw).items()}
     return naw | {
         "lam": built.lam,

@@ -14,13 +14,13 @@ from nla.config.tune import TuneConfig
 from nla.console import log_file, say
 from nla.data.loader import load_samples
 from nla.data.schema import TableInfo, read_info
+from nla.digest import sha256
 from nla.errors import TrainingError
-from nla.models.card import sha256
 from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
 from nla.runs import IMAGES, Run
-from nla.tracking import MlflowTracker, configure, run_tags
-from nla.training.distributed import absolute, forget
+from nla.tracking import MlflowTracker, run_tags
+from nla.training.held import held
 from nla.training.job import Job, image_spec, training_sections
 from nla.training.loop import Split
 from nla.training.start import with_first_weights
@@ -34,7 +34,6 @@ from nla.tuning.space import check_space, first_values, trial_base, with_values
 from nla.tuning.table import trial_table
 from nla.tuning.trial import Study
 from nla.tuning.trials import Trial, best_of
-from nla.workflow import forced
 
 TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
 OF_NO_TRIAL = {"num_samples", "max_failed", "time_budget", "source"}
@@ -72,26 +71,22 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
         f"{faces.info.source} faces; searcher {settings.searcher}, scheduler {settings.scheduler}, "
         f"objective {settings.objective}"
     )
-    run = Run(root, f"tune-{study.fingerprint}")
-    storage = absolute(ray.storage_path or str(run.folder.parent))
-    with run.lock(say):
-        uri = configure(root)
-        if forced():
-            forget(storage, study.fingerprint)
-            run.forget()
-        with recorded(run, uri, study, settings, faces) as (tracker, record):
-            clock = Clock(f"{storage}/{study.fingerprint}", settings.time_budget)
-            with (
-                connected(ray, dashboard=ray.workers_per_trial > 1) as cluster,
-                trial_table(settings.trials, settings.epochs, settings.objective, clock.left) as table,
-            ):
-                say(f"MLflow run {record.parent}; full logs: {log_file()}, and Ray's in {cluster.logs}")
-                found = search(cluster, study, faces.split, settings, ray, storage, [table, record], clock)
-            record.settle(found, settings.objective)
-            report(found, settings, outs, tracker)
-            too_many(found, settings)
-            keep_best(found, study, settings, outs.best)
-            tracker.log_artifact(outs.best, "tune")
+    with (
+        held(root, study.fingerprint, ray) as (run, storage, uri),
+        recorded(run, uri, study, settings, faces) as (tracker, record),
+    ):
+        clock = Clock(f"{storage}/{study.fingerprint}", settings.time_budget)
+        with (
+            connected(ray, dashboard=ray.workers_per_trial > 1) as cluster,
+            trial_table(settings.trials, settings.epochs, settings.objective, clock.left) as table,
+        ):
+            say(f"MLflow run {record.parent}; full logs: {log_file()}, and Ray's in {cluster.logs}")
+            found = search(cluster, study, faces.split, settings, ray, storage, [table, record], clock)
+        record.settle(found, settings.objective)
+        report(found, settings, outs, tracker)
+        too_many(found, settings)
+        keep_best(found, study, settings, outs.best)
+        tracker.log_artifact(outs.best, "tune")
 
 
 def make_study(params: Mapping[str, Any], settings: TuneConfig, faces: Faces, root: Path) -> Study:
