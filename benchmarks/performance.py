@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from records import RECORDS, ROOT, conditions, read_record
 from turns import CALM
 
-from nla.evaluation.plots.style import BLUE, FAINT, GREEN, ORANGE, VERMILLION, headline, percent_axis, styled, write_png
+from nla.pictures import BLUE, FAINT, GREEN, ORANGE, VERMILLION, headline, percent_axis, styled, write_figure
 
 PAGE, FIGURES = ROOT / "docs/performance.md", ROOT / "docs/figures"
 TARGETS = {"48": 0.90, "112": 0.95, "224": 0.95}
@@ -25,7 +25,7 @@ def main() -> None:
     """Writes the page and its figures."""
     PAGE.write_text(page())
     for name, draw in {"shares": shares_figure, "growth": growth_figure}.items():
-        write_png(draw(), FIGURES / f"performance-{name}.png")
+        write_figure(draw(), FIGURES / f"performance-{name}.png")
 
 
 def page() -> str:

@@ -27,7 +27,8 @@ from users_files import kept, take_committed
 
 from nla.config.base import read_params, section
 from nla.config.tune import Distribution, TuneConfig
-from nla.evaluation.plots.style import (
+from nla.machine import machine, versions
+from nla.pictures import (
     BLUE,
     GREEN,
     INK,
@@ -37,9 +38,8 @@ from nla.evaluation.plots.style import (
     headline,
     percent_axis,
     styled,
-    write_png,
+    write_figure,
 )
-from nla.machine import machine, versions
 from nla.tuning.importance import importance
 from nla.tuning.trials import METRICS, Trial
 
@@ -87,7 +87,7 @@ def main(what: str, *names: str) -> None:
     """Measures, or makes the tables."""
     if what == "tables":
         RESULTS.write_text(page())
-        write_png(best_so_far_figure(), FIGURE)
+        write_figure(best_so_far_figure(), FIGURE)
         return
     with kept(ROOT):
         measure(what, *names)

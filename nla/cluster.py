@@ -87,6 +87,13 @@ class Cluster:
             "worker being whole on one node: lower ray.num_workers or ray.cpus_per_worker"
         )
 
+    def told(self, config: RayConfig) -> str:
+        """The share in words, and what stays idle of the GPUs that were not asked for. Raises what `share` raises."""
+        workers, cpus, gpu = self.share(config)
+        idle = sum(node.gpus for node in self.nodes) - workers * gpu
+        line = f"{workers} worker{'s' * (workers > 1)} with {cpus} CPU{'s' * (cpus > 1)}{' and a GPU' * gpu} each"
+        return line + (f"; {idle} GPU{'s' * (idle > 1)} idle: see ray.num_workers" if idle > 0 else "")
+
     def alone(self, config: RayConfig) -> dict[str, float]:
         """CPUs, and part of a GPU, of a training of one process, several of which run side by side.
 

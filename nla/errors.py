@@ -38,3 +38,11 @@ class Diverged(TrainingError):
 
 class RegistryError(NLAError):
     """MLflow's store or registry refuses."""
+
+
+def told(error: NLAError | OSError) -> str:
+    """What a person is told of it: the message, and the file where the operating system refuses one."""
+    if not isinstance(error, OSError):
+        return str(error)
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{error.filename}: {reason}"

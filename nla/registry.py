@@ -27,10 +27,10 @@ from nla.config.base import flatten
 from nla.config.register import RegisterConfig
 from nla.data.schema import read_info
 from nla.digest import sha256
-from nla.errors import NLAError, RegistryError
+from nla.errors import NLAError
 from nla.evaluation.paired import mcnemar, paired_difference
 from nla.evaluation.predict import Views
-from nla.models.card import read_card
+from nla.models.card import read_card, require_same
 from nla.quiet import hush
 from nla.serving.logged import log_served_model, shipped_code
 from nla.serving.predictor import WEIGHTS, Predictor
@@ -87,12 +87,13 @@ def register(
         valid: valid.parquet.
 
     Returns the JSON-able record; its `reason` is a sentence for people.
-    Raises RegistryError where the store refuses, or the model does not belong to `valid`.
+    Raises RegistryError where the store refuses, DataError where the model does not belong to `valid`.
     """
     set_tracking_uri(tracking_uri)
     client = MlflowClient(tracking_uri)
     candidate = Predictor.load(models, Views(**metrics.get("views", {})))
-    _check_data(candidate, valid)
+    info = read_info(valid)
+    require_same((candidate.source, candidate.classes), (info.source, info.classes), valid)
     name = f"{config.prefix}-{candidate.source}"
     with refusals(tracking_uri), alone(tracking_uri):
         version = _version(client, name, candidate.views, models, metrics, run, tracking_uri)
@@ -111,15 +112,6 @@ def register(
             **asdict(verdict),
             "reason": reason,
         }
-
-
-def _check_data(candidate: Predictor, valid: Path) -> None:
-    info = read_info(valid)
-    if (info.source, info.classes) != (candidate.source, candidate.classes):
-        raise RegistryError(
-            f"the model was trained on {candidate.source} ({', '.join(candidate.classes)}), but {valid} holds "
-            f"{info.source} ({', '.join(info.classes)}): run `dvc repro`"
-        )
 
 
 def _version(

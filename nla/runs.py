@@ -20,7 +20,7 @@ from nla.errors import DataError
 from nla.records import read_json, write_json
 from nla.uris import without_credentials
 
-RUNS = ".runs"
+RUNS, LOCK = ".runs", "lock"
 IMAGES = ".runs/images"
 """Decoded images of sets that are larger than memory."""
 
@@ -37,7 +37,7 @@ class Run:
     def lock(self, say: Callable[[str], None]) -> Iterator[None]:
         """Holds the folder; waits, and says so, while another process does."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "lock")
+        lock = FileLock(self.folder / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -52,14 +52,6 @@ class Run:
     def finished(self) -> bool:
         """Whether a training ended here."""
         return self.result.is_dir()
-
-    def forget(self) -> None:
-        """Removes everything but the lock: training starts afresh."""
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "lock":
-                path.unlink()
 
     def keep(self, checkpoint: Path) -> None:
         """Makes `checkpoint` the result, whole or not at all, and drops the checkpoints under way."""

@@ -5,7 +5,7 @@ The test split is looked at here for the first time, and selects nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from nla.config.base import flatten, read_params, section
 from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
-from nla.console import run_stage, say
+from nla.console import say
 from nla.data.loader import Annotations, Samples, load_annotations, load_samples
 from nla.errors import DataError
 from nla.evaluation import plots
@@ -25,14 +25,16 @@ from nla.evaluation.calibration import reliability
 from nla.evaluation.counts import confusion
 from nla.evaluation.listing import predictions, suspects
 from nla.evaluation.metrics import headlines, measure
-from nla.evaluation.predict import Views, predict
-from nla.evaluation.tables import write_confusion, write_reliability, write_table
+from nla.evaluation.predict import ONE_VIEW, Views, predict
+from nla.evaluation.tables import write_confusion, write_reliability
 from nla.evaluation.uncertainty import most_doubted
 from nla.evaluation.weight import position_weight
-from nla.models.card import load_model
+from nla.models.card import load_model, require_same
 from nla.paths import project_root
 from nla.records import read_json, write_json
 from nla.runs import IMAGES
+from nla.stage import run_stage
+from nla.tables import write_table
 from nla.tracking import MlflowTracker, configure
 from nla.training.precision import use_bf16
 
@@ -53,7 +55,7 @@ def main() -> None:
     test, views = measured["test"], Views(config.mirror, config.shift)
     best, card = probabilities("model", measured, views)
     last, _ = probabilities("last", measured, views)
-    plain, _ = probabilities("model", {**measured, "train": train}, Views(mirror=False))
+    plain, _ = probabilities("model", {**measured, "train": train}, ONE_VIEW)
 
     metrics: dict[str, Any] = {"protocol": PROTOCOL, "views": vars(views), "epoch": card["epoch"]}
     metrics |= figures_of(best, measured, known, config)
@@ -66,11 +68,12 @@ def main() -> None:
     doubted = suspects(TRAIN, plain["train"], train.classes)
     write_table(REPORTS / "suspects.parquet", doubted)
     for name, figure in draw(test, best["test"], metrics, run, config).items():
-        plots.write_png(figure, REPORTS / f"figures/{name}.png")
-    plots.write_png(doubted_faces(train, plain["train"]), REPORTS / "figures/suspects.png")
+        plots.write_figure(figure, REPORTS / f"figures/{name}.png")
+    plots.write_figure(doubted_faces(train, plain["train"]), REPORTS / "figures/suspects.png")
     write_json(REPORTS / "metrics.json", metrics)  # before MLflow is told, which may be away
     track(metrics, run, card["epoch"])
-    say(headline(metrics["test"], card))
+    for line in told(metrics):
+        say(line)
 
 
 def split_path(name: str) -> Path:
@@ -93,15 +96,15 @@ def probabilities(
     """p_NC a split by the model `stem`, on a GPU where there is one; and its card.
 
     bfloat16 where the model was trained in it and the hardware here has it: emulation is slow.
+    Raises DataError where a split is of another source, or has other classes.
     """
     model, card = load_model(MODELS / f"{stem}.safetensors")
+    for name, of in splits.items():
+        require_same((card["source"], card["classes"]), (of.source, of.classes), split_path(name))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     bf16 = card["facts"]["precision"] == "bf16" and use_bf16("auto", device)
-    p = {
-        name: predict(model, samples.images_NHWC, mirror=views.mirror, shift=views.shift, bf16=bf16)
-        for name, samples in splits.items()
-    }
+    p = {name: predict(model, samples.images_NHWC, views, bf16=bf16) for name, samples in splits.items()}
     return p, card
 
 
@@ -186,14 +189,18 @@ def compared(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def headline(test: Mapping[str, Any], card: Mapping[str, Any]) -> str:
-    """The result in a line, with the Bayes accuracy beside it where it is known."""
+def told(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """The result in some lines, with the Bayes accuracy beside it where it is known."""
+    test, views = metrics["test"], Views(**metrics["views"])
     interval = f"95 % interval {test['accuracy_low']:.2%} to {test['accuracy_high']:.2%}"
     means = f"mean {test['mean_accuracy']:.2%}, macro-F1 {test['macro_f1']:.4f}"
-    line = f"test accuracy {test['accuracy']:.2%} ({interval}), {means}; epoch {card['epoch']} by validation"
-    if "bayes_accuracy" not in test:
-        return line
-    return f"{line}\nBayes accuracy {test['bayes_accuracy']:.2%}: the model has {test['bayes_ratio']:.1%} of it"
+    yield f"test accuracy {test['accuracy']:.2%} ({interval}), {means}; epoch {metrics['epoch']} by validation"
+    if views.count > 1:
+        yield f"over {views.count} views an image; {metrics['one_view']['test']['accuracy']:.2%} with one"
+    recalls = [f"{name} {of['recall']:.1%}" for name, of in test["classes"].items()]
+    yield f"recall {', '.join(recalls)}"
+    if "bayes_accuracy" in test:
+        yield f"Bayes accuracy {test['bayes_accuracy']:.2%}: the model has {test['bayes_ratio']:.1%} of it"
 
 
 if __name__ == "__main__":

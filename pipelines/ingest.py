@@ -6,10 +6,11 @@ from pathlib import Path
 
 from nla.config.base import read_params, section
 from nla.config.data import DataConfig
-from nla.console import bar, log_file, run_stage, say
+from nla.console import bar, say
 from nla.data.ingest import ingest
 from nla.data.sources import open_source
 from nla.records import write_json
+from nla.stage import log_file, run_stage
 
 REPORT = Path("reports/ingest.json")
 

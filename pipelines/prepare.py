@@ -8,9 +8,10 @@ from typing import Any
 
 from nla.config.base import read_params, section
 from nla.config.data import DataConfig
-from nla.console import bar, run_stage, say
+from nla.console import bar, say
 from nla.data.prepare import prepare
 from nla.records import write_json
+from nla.stage import run_stage
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
 
 
 def told(report: Mapping[str, Any]) -> Iterator[str]:
-    """What a person should know of the splits, in two lines."""
+    """What a person should know of the splits, in two lines, or three."""
     rows = {split: sum(by_class.values()) for split, by_class in report["samples"].items()}
     leaks = dict(report["leaks"])
     out = {
@@ -36,6 +37,9 @@ def told(report: Mapping[str, Any]) -> Iterator[str]:
         f"rows: {', '.join(f'{split} {n:,}' for split, n in rows.items())}; left out: {_those_found(out)}; "
         f"identical images of labelled rows: {_those_found(leaks)}"
     )
+    lacking = [f"{split} has no image of {', '.join(names)}" for split, names in report["absent"].items() if names]
+    if lacking:
+        yield f"warning: {'; '.join(lacking)}: its means leave them out"
     noise = report["noise"]
     wrong = f"{noise['flipped']:,} of {rows['train']:,} ({noise['measured_rate']:.2%}), {noise['kind']}"
     yield f"wrong labels put into train: {wrong if noise['flipped'] else 'none'}; validation and test are clean"

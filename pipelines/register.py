@@ -6,10 +6,11 @@ from pathlib import Path
 
 from nla.config.base import read_params, section
 from nla.config.register import RegisterConfig
-from nla.console import run_stage, say
+from nla.console import say
 from nla.paths import project_root
 from nla.records import read_json, write_json
 from nla.registry import register
+from nla.stage import run_stage
 from nla.tracking import configure
 
 

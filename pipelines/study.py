@@ -13,11 +13,11 @@ from typing import Any
 
 from nla.config.base import read_params, section
 from nla.config.ray import RayConfig
-from nla.console import run_stage
 from nla.errors import Diverged, TrainingError
 from nla.paths import project_root, workspace
 from nla.records import write_json
 from nla.runs import RUNS
+from nla.stage import run_stage
 from nla.study.grid import Grid, cells, read_grid
 from nla.study.record import read_record
 from nla.study.track import MlflowStudy

@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nla.console import run_stage, say
+from nla.console import say
 from nla.data.loader import load_samples
 from nla.errors import DataError
-from nla.evaluation.plots.style import write_png
 from nla.paths import workspace
+from nla.pictures import write_figure
 from nla.records import read_json, write_json
+from nla.stage import run_stage
 from nla.study.plots import pictures
 from nla.study.record import Record, read_record
 from nla.study.results import study_results, tuning_results
@@ -36,7 +37,7 @@ def main() -> None:
         results["tuning"] = tuning_results(tuning, {record.fingerprint: record for record in records})
     shutil.rmtree(FIGURES, ignore_errors=True)
     for name, figure in pictures(results).items():
-        write_png(figure, FIGURES / f"{name}.png")
+        write_figure(figure, FIGURES / f"{name}.png")
     README.write_text(report(results, workspace().name, sorted(map(Path.as_posix, FIGURES.glob("*.png")))))
     write_json(RESULTS, results)
     for condition, of in results["conditions"].items():

@@ -12,23 +12,25 @@ from typing import Any
 
 from nla.cluster import connected
 from nla.config.base import merge, read_params, section
+from nla.config.model import RESNETS
 from nla.config.ray import RayConfig
-from nla.console import log_file, run_stage, say
+from nla.console import say
 from nla.data.loader import load_samples, steps_per_epoch
 from nla.data.schema import TableInfo, read_info
 from nla.digest import sha256
+from nla.held import held
 from nla.models.classifier import Architecture
 from nla.models.weights import existing
 from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
 from nla.records import write_json, write_rows
 from nla.runs import IMAGES, Run
+from nla.stage import log_file, run_stage
 from nla.tracking import MlflowTracker, lacks_end, run_tags
 from nla.training.bar import training_bar
 from nla.training.checkpoint import read_progress
 from nla.training.distributed import train_on
 from nla.training.export import export
-from nla.training.held import held
 from nla.training.here import train_here
 from nla.training.job import Job, image_spec, training_sections
 from nla.training.loop import Split
@@ -38,6 +40,8 @@ from nla.tuning.best import read_best
 
 TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
 MODELS, CURVES, RUN = Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
+CODE = (Path("nla/training/loop.py"), Path("nla/training/start.py"))
+"""What a training does: these and all that they import. How it is shown, tracked and spread makes no other one."""
 OF_DATA = ("image_size", "label_rule", "imbalance_factor", "noise")
 """Parameters of `data` that MLflow shows beside those of training, so that runs can be told apart by them."""
 
@@ -89,14 +93,16 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     start = sections["model"].weights
     content = {**checked, "data": data_hash, "weights": sha256(existing(root / start)) if start else None}
     here = workspace()
-    name = fingerprint(content, imported_sources(Path("pipelines/train.py"), here), here)
+    name = fingerprint(content, {file for entry in CODE for file in imported_sources(entry, here)}, here)
     tags = run_tags(here, name, data_hash)
     job = Job(**sections, num_classes=len(info.classes), image=image, fingerprint=name, facts={"tags": tags})
+    ours = job.model.name in RESNETS  # those of timm have no width
+    network = f"{job.model.name} of width {job.model.width}" if ours else job.model.name
     variant = f" ({job.loss.variant})" if job.loss.name == "nla" else ""  # plain cross-entropy has none
     say(
         f"train: {len(split.train):,} {info.source} faces of {len(info.classes)} classes, {job.train.epochs} epochs of "
         f"{steps_per_epoch(len(split.train), job.train.batch_size)} steps of {job.train.batch_size} images; "
-        f"{job.model.name} of width {job.model.width}, loss {job.loss.name}{variant}"
+        f"{network}, loss {job.loss.name}{variant}"
     )
     job, line = with_first_weights(job, root)
     say(line)
@@ -136,6 +142,7 @@ def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, record
     """Trains on a cluster, or on a Ray of our own."""
     with connected(ray) as cluster, training_bar(plan.job.train.epochs) as bar:
         say(f"{line}, and Ray's in {cluster.logs}")
+        say(cluster.told(ray))
         with train_on(cluster, plan.job, plan.split, ray, storage, Both(bar, recorder)) as checkpoint:
             run.keep(checkpoint)
 
@@ -169,12 +176,14 @@ def hand_over(plan: Plan, run: Run, run_id: str | None) -> None:
     progress = read_progress(run.result)
     export(run.result, MODELS, card(plan), plan.split.train.row_N)
     write_rows(CURVES, progress.history)
-    names = {"mlflow_run_id": run_id, "ray_run": run.fingerprint, "fingerprint": run.fingerprint, "name": plan.name}
+    names = {"mlflow_run_id": run_id, "fingerprint": run.fingerprint, "name": plan.name}
     facts = without_tags(progress.facts)
     known = {"params": plan.params, "tags": progress.facts["tags"], "facts": facts, "history": progress.history}
     write_json(RUN, {**names, **known})
     best = progress.history[progress.best_epoch - 1]
-    say(f"kept: epoch {progress.best_epoch} with {best['valid_accuracy']:.2%} accuracy on validation")
+    say(
+        f"kept: epoch {progress.best_epoch} with {best['valid_accuracy']:.2%} accuracy on validation, one view an image"
+    )
 
 
 def card(plan: Plan) -> dict[str, Any]:

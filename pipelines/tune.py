@@ -13,9 +13,9 @@ from nla.config.base import merge, read_params, section
 from nla.config.loss import LossConfig
 from nla.config.train import TrainConfig
 from nla.config.tune import TuneConfig
-from nla.console import run_stage
 from nla.errors import ConfigError
 from nla.paths import project_root
+from nla.stage import run_stage
 from nla.tuning.best import read_best, write_best
 from nla.tuning.report import trials_table, write_report
 

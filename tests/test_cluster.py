@@ -49,6 +49,19 @@ def test_what_a_worker_gets(of: Cluster, config: dict[str, int], expected: tuple
 
 
 @pytest.mark.parametrize(
+    ("of", "config", "expected"),
+    [
+        (cluster((2, 0)), {}, "1 worker with 2 CPUs each"),
+        (cluster((8, 1)), {}, "1 worker with 8 CPUs and a GPU each"),
+        (cluster((8, 4)), {}, "1 worker with 8 CPUs and a GPU each; 3 GPUs idle: see ray.num_workers"),
+        (cluster((3, 1)), {"num_workers": 2}, "2 workers with 1 CPU each; 1 GPU idle: see ray.num_workers"),
+    ],
+)
+def test_what_is_told_of_it(of: Cluster, config: dict[str, int], expected: str) -> None:
+    assert of.told(RayConfig(**config)) == expected
+
+
+@pytest.mark.parametrize(
     ("of", "config", "message"),
     [
         (cluster((2, 0)), {"num_workers": 3}, r"ray\.num_workers 3 with 1 CPU each is more than the 2 CPUs"),

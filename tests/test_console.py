@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE
 
-from nla.console import bar, log_file, say
+from nla.console import bar, say
+from nla.stage import log_file
 
 ROOT = Path(__file__).parents[1]
 Outcome = Callable[[str], tuple[int, str, str]]
@@ -23,7 +24,8 @@ def stage(body: str, folder: Path) -> subprocess.Popen[str]:
     """A stage with `body` as its main function, in `folder`."""
     code = f"""
 import logging, os, sys, time
-from nla.console import run_stage, say
+from nla.console import say
+from nla.stage import run_stage
 from nla.errors import DataError, Diverged
 def main():
 {textwrap.indent(textwrap.dedent(body), "    ")}

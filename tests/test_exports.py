@@ -77,6 +77,7 @@ def users_of(package: str) -> set[str]:
     return {str(f.relative_to(ROOT / "nla")) for f in files if package in {name.split(".")[0] for name in imports(f)}}
 
 
+PICTURES = ("pictures.py", "evaluation/plots/", "study/plots.py", "tuning/plots.py", "commands/")
 RAY_TRAINS = tuple(f"training/{name}.py" for name in ("distributed", "mailbox", "trainer"))
 
 
@@ -86,7 +87,10 @@ RAY_TRAINS = tuple(f"training/{name}.py" for name in ("distributed", "mailbox", 
         ("ray", ("cluster.py", *RAY_TRAINS, "tuning/", "study/runner.py", "study/trainings.py")),
         ("mlflow", ("tracking/", "registry.py", "serving/")),
         # tracking names the type of a picture
-        ("matplotlib", ("evaluation/plots/", "study/plots.py", "tuning/plots.py", "tracking/")),
+        (
+            "matplotlib",
+            ("pictures.py", "evaluation/plots/", "study/plots.py", "tuning/plots.py", "tracking/", "commands/"),
+        ),
         ("albumentations", ("data/augment.py",)),
         ("pandas", ("serving/",)),
     ],

@@ -16,8 +16,8 @@ from mlflow_parts import CLASSES, constant_model, new_store, random_model, write
 from nla import registry
 from nla.config.register import RegisterConfig
 from nla.data.images import decode
-from nla.errors import RegistryError
-from nla.evaluation.predict import predict
+from nla.errors import DataError, RegistryError
+from nla.evaluation.predict import Views, predict
 from nla.models.card import load_model
 from nla.registry import register
 from nla.tracking import MlflowTracker
@@ -211,7 +211,7 @@ def test_a_model_is_served_and_judged_with_the_views_that_it_was_measured_with(b
     images = [image["bytes"] for image in pq.read_table(bench.valid)["image"].to_pylist()]
     pixels_NHWC = np.stack([decode(image) for image in images])[..., None]
     network, _ = load_model(models / "model.safetensors")
-    p = {name: predict(network, pixels_NHWC, **views) for name, views in (("bare", BARE), ("wide", WIDE))}
+    p = {name: predict(network, pixels_NHWC, Views(**views)) for name, views in (("bare", BARE), ("wide", WIDE))}
     right = {name: (p_NC.argmax(1) == LABELS).mean() for name, p_NC in p.items()}
     assert right["bare"] != right["wide"], "the views must matter here"
 
@@ -243,7 +243,7 @@ def test_a_run_of_another_store_is_made_anew(bench: Bench) -> None:
 
 
 def test_model_and_validation_data_belong_together(bench: Bench) -> None:
-    with pytest.raises(RegistryError, match=r"trained on folder (.*)holds synthetic (.*)run `dvc repro`"):
+    with pytest.raises(DataError, match=r"trained on folder (.*)holds synthetic (.*)run `dvc repro`"):
         bench.register(bench.models(0, source="folder"))
     assert bench.client.search_registered_models() == []
 

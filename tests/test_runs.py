@@ -104,16 +104,6 @@ def test_a_copy_that_broke_off_is_no_result(tmp_path: Path, monkeypatch: pytest.
     assert run.finished
 
 
-def test_forgetting_leaves_the_lock(tmp_path: Path) -> None:
-    run = Run(tmp_path, "f")
-    with run.lock(pytest.fail):
-        checkpoint(run.result)
-        run.remember_tracking("sqlite:///a", "123")
-        run.forget()
-        assert [path.name for path in run.folder.iterdir()] == ["lock"]
-        assert not run.finished and run.recall_tracking("sqlite:///a") is None
-
-
 def test_the_mlflow_run_of_a_store_is_remembered(tmp_path: Path) -> None:
     run = Run(tmp_path, "f")
     run.folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""samples.parquet -> arrays, decoded once -> batches. NumPy only: whoever trains moves them to a device."""
+"""A table of SAMPLES -> arrays, decoded once -> batches. NumPy only: whoever trains moves them to a device."""
 
 from __future__ import annotations
 

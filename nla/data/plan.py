@@ -62,8 +62,8 @@ class _Faces:
 def make_plan(path: Path, config: DataConfig) -> Plan:
     """The plan for the faces table at `path`.
 
-    Raises DataError where a class would be empty in a split, or the imbalance or the noise cannot be made of what there
-    is; ConfigError where the noise map names an unknown class.
+    Raises DataError where train would lack a class or a split every image, or the imbalance or the noise cannot be
+    made of what there is; ConfigError where the noise map names an unknown class.
     """
     faces = _read(path)
     labels = _labels(faces, config)
@@ -79,7 +79,7 @@ def make_plan(path: Path, config: DataConfig) -> Plan:
     }
     split_N, report["leaks"] = _leaks(split_N, faces.image_N, config)
     split_N, report["validation"] = _validation(faces, split_N, labels.label_N, config)
-    _refuse_empty_classes(split_N, labels)
+    report["absent"] = _absent(split_N, labels)
     split_N, report["imbalance"] = _imbalance(split_N, labels, config)
     label_N, report["noise"] = _noise(split_N, labels, config)
     report["samples"] = _counts(split_N, labels.label_N, labels.classes)
@@ -136,14 +136,22 @@ def _validation(faces: _Faces, split_N: np.ndarray, label_N: np.ndarray, config:
     return split_N, f"{config.valid_fraction:g} of every class of the source's train, drawn with seed {config.seed}"
 
 
-def _refuse_empty_classes(split_N: np.ndarray, labels: Labels) -> None:
+def _absent(split_N: np.ndarray, labels: Labels) -> dict[str, list[str]]:
+    """Classes without an image, by split. Raises DataError where train lacks one, or a split has no image at all."""
     counts = _counts(split_N, labels.label_N, labels.classes)
-    empty = [f"{split} has no image of {name}" for split in SPLITS for name, n in counts[split].items() if not n]
+    absent = {split: [name for name, n in counts[split].items() if not n] for split in SPLITS}
+    empty = [f"{split} has no image of {name}" for split in SPLITS for name in absent[split] if _needed(split, counts)]
     if empty:
         raise DataError(
             "; ".join(empty) + ": add images of it to the source, or choose another data.label_rule "
             "(contempt can be left out with data.contempt: false), then run `dvc repro`"
         )
+    return absent
+
+
+def _needed(split: str, counts: Mapping[str, Mapping[str, int]]) -> bool:
+    """What is not in train cannot be learnt; validation and test measure the classes that they have."""
+    return split == SPLITS[TRAIN] or not any(counts[split].values())
 
 
 def _imbalance(split_N: np.ndarray, labels: Labels, config: DataConfig) -> tuple[np.ndarray, dict[str, Any] | None]:

@@ -19,24 +19,27 @@ class Views:
     """The views of an image whose probabilities `predict` averages."""
 
     mirror: bool = True
+    """Each view's mirror is a view too."""
     shift: int = 0
+    """So many pixels up, down, left and right are four views more; 0 is none."""
+
+    @property
+    def count(self) -> int:
+        """Of an image."""
+        return (2 if self.mirror else 1) * (5 if self.shift else 1)
+
+
+ONE_VIEW = Views(mirror=False)
 
 
 def predict(
-    model: Classifier,
-    images_NHWC: np.ndarray,
-    *,
-    mirror: bool = True,
-    shift: int = 0,
-    batch_size: int = 256,
-    bf16: bool = False,
+    model: Classifier, images_NHWC: np.ndarray, views: Views, *, batch_size: int = 256, bf16: bool = False
 ) -> np.ndarray:
     """p_NC float32: the mean of the probabilities of all views of an image.
 
     Args:
         images_NHWC: uint8 of the model's image size; any number, 0 included.
-        mirror: each view's mirror is a view too.
-        shift: so many pixels up, down, left and right are four views more; what comes in repeats the edge.
+        views: where `shift` moves an image, what comes in repeats the edge.
         bf16: compute in bfloat16 autocast.
     """
     device = next(model.parameters()).device
@@ -44,8 +47,8 @@ def predict(
     with evaluating(model), torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for start in range(0, len(images_NHWC), batch_size):
             own = np.array(images_NHWC[start : start + batch_size])  # PyTorch takes nothing that is read-only
-            views = _shifted(torch.from_numpy(own).to(device), shift)
-            logits = torch.cat([model(view, mirrored=mirror) for view in views])
+            moved = _shifted(torch.from_numpy(own).to(device), views.shift)
+            logits = torch.cat([model(images, mirrored=views.mirror) for images in moved])
             p_VNC = logits.float().softmax(1).reshape(-1, len(own), logits.shape[1])
             parts.append(p_VNC.mean(0).cpu().numpy())
     return np.concatenate(parts)

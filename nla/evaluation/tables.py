@@ -1,4 +1,4 @@
-"""The numbers behind the DVC plots, as CSV: the same bytes on every system; and Parquet for what is long."""
+"""The numbers behind the DVC plots, as CSV: the same bytes on every system."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nla.evaluation.calibration import Reliability
 from nla.records import write_rows
-from nla.whole import whole
 
 
 def write_confusion(path: Path, label_N: np.ndarray, predicted_N: np.ndarray, classes: Sequence[str]) -> None:
@@ -24,9 +21,3 @@ def write_reliability(path: Path, bins: Reliability) -> None:
     """One row a bin that holds samples: confidence, accuracy, count."""
     rows = zip(bins.confidence.tolist(), bins.accuracy.tolist(), bins.count.tolist(), strict=True)
     write_rows(path, (dict(zip(("confidence", "accuracy", "count"), row, strict=True)) for row in rows if row[2]))
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """Whole or not at all."""
-    with whole(path) as part:
-        pq.write_table(table, part)

@@ -35,6 +35,7 @@ class Mixup(Method):
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         drawn = Beta(self.alpha, self.alpha).sample().item()
         lam = max(drawn, 1 - drawn)
-        partner_N = torch.randperm(len(batch.images_NHWC)).to(batch.images_NHWC.device)  # on the CPU, as every draw
+        on_cpu_N = torch.randperm(len(batch.images_NHWC))  # the same pairs on a GPU
+        partner_N = on_cpu_N.to(batch.images_NHWC.device)
         logits_NC = network(mix(batch.images_NHWC, partner_N, lam))
         return Outcome(mixed_cross_entropy(logits_NC, batch.target, partner_N, lam), logits_NC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nla.digest import sha256
-from nla.errors import WeightsError
+from nla.errors import DataError, WeightsError
 from nla.models.classifier import Classifier
 from nla.whole import whole
 
 FORMAT = 1
+Known = tuple[str, Sequence[str]]
+"""Source and names of the classes."""
 
 
 def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
@@ -68,6 +70,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is missing: run `dvc repro`") from None
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is damaged ({error}): run `dvc repro -sf train`") from None
+
+
+def require_same(model: Known, data: Known, where: Path) -> None:
+    """Raises DataError where the table `where` is of another source or other classes than the model was trained on.
+
+    Its labels are numbers, and would be taken for those of the model.
+    """
+    (source, classes), (other, others) = model, data
+    if (source, tuple(classes)) != (other, tuple(others)):
+        raise DataError(
+            f"the model was trained on {source} ({', '.join(classes)}), but {where} holds {other} "
+            f"({', '.join(others)}): run `dvc repro`, or measure it there with `nla measure {where}`"
+        )
 
 
 def load_state(model: Classifier, state: Mapping[str, Tensor], origin: Path | str) -> None:

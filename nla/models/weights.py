@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nla.config.model import RESNETS
 from nla.digest import sha256
 from nla.errors import WeightsError
 from nla.models.card import read_tensors
@@ -41,12 +42,12 @@ class Start:
 def start_from(model: Classifier, path: Path) -> Start:
     """First weights of the model's backbone, from `path`; the model is not changed.
 
-    A first convolution for colour is summed over its channels where the network takes grey images.
+    A convolution for colour images is summed over its channels where the network takes grey ones.
     Raises WeightsError where the file is missing, unreadable, or lacks layers of the network.
     """
     given = _unwrap(_read(existing(path)), path)
-    found = _fit_channels(_strip(given), model)
     expected = model.backbone.state_dict()
+    found = _fit_channels(_strip(given), expected)
     head = {name for name in expected if name.split(".")[0] in ("fc", "head", "classifier")}
     fitting = {n: t for n, t in found.items() if n in expected and t.shape == expected[n].shape}
     lacking = [
@@ -63,7 +64,8 @@ def start_from(model: Classifier, path: Path) -> Start:
     if lacking:
         raise WeightsError(
             f"model.weights: {path} does not fit {model.architecture}: {len(lacking)} of {len(expected)} tensors are "
-            f"missing or of another shape, the first is {lacking[0]}: set model.name, width and stem to the file's"
+            f"missing or of another shape, the first is {_misfit(lacking[0], found, expected)}: set "
+            f"{'model.name, width and stem' if model.architecture.name in RESNETS else 'model.name'} to the file's"
         )
     return Start(str(path), sha256(path), fitting, tuple(sorted(found.keys() - fitting.keys())))
 
@@ -111,8 +113,16 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(itertools.islice(names, 3)) + " ..."
 
 
-def _fit_channels(tensors: dict[str, Tensor], model: Classifier) -> dict[str, Tensor]:
-    stem = tensors.get("conv1.weight")
-    if stem is not None and stem.ndim == 4 and stem.shape[1] == 3 and model.image.channels == 1:
-        return {**tensors, "conv1.weight": stem.sum(dim=1, keepdim=True)}
-    return tensors
+def _misfit(name: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    wanted = list(expected[name].shape)
+    return f"{name}, {list(found[name].shape)} where {wanted} is wanted" if name in found else f"{name} {wanted}"
+
+
+def _fit_channels(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A grey image has one value in all three channels: a convolution over them is one with the sum of its weights."""
+    return {n: _summed(t, expected[n].shape) if n in expected else t for n, t in tensors.items()}
+
+
+def _summed(tensor: Tensor, wanted: torch.Size) -> Tensor:
+    of_colour = tensor.ndim == 4 and tensor.shape[1] == 3 and wanted == (len(tensor), 1, *tensor.shape[2:])
+    return tensor.sum(dim=1, keepdim=True) if of_colour else tensor

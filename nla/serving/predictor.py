@@ -30,7 +30,7 @@ class Prediction:
     probabilities: np.ndarray
     """float32 [N, C], in the order of Predictor.classes."""
     ambiguity: np.ndarray
-    """float32 [N]: 1 - (p1 - p2), the two largest probabilities; 0 is certain, 1 a draw of two classes."""
+    """[N]: 1 - (p1 - p2), the two largest probabilities; 0 is certain, 1 a draw of two classes."""
 
 
 class Predictor:
@@ -73,7 +73,7 @@ class Predictor:
         batch = images[start : start + BATCH]
         fitted = [fit(_pixels(image, start + i), spec.size, spec.color) for i, image in enumerate(batch)]
         images_NHWC = np.stack(fitted).reshape(len(fitted), spec.size, spec.size, spec.channels)
-        return predict(self.model, images_NHWC, mirror=self.views.mirror, shift=self.views.shift, batch_size=BATCH)
+        return predict(self.model, images_NHWC, self.views, batch_size=BATCH)
 
 
 def _pixels(image: bytes | np.ndarray, row: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nla.errors import DataError
-from nla.whole import whole
+from nla.tables import write_table
 
 SERIES = ("valid_accuracy", "valid_mean_accuracy", "test_accuracy", "test_mean_accuracy")
 SCHEMA = pa.schema(
@@ -79,8 +79,7 @@ class Record:
 def write_record(path: Path, record: Record) -> None:
     """Writes the record, whole or not at all."""
     row = {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in vars(record).items()}
-    with whole(path) as part:
-        pq.write_table(pa.Table.from_pylist([row], SCHEMA), part, compression="zstd")
+    write_table(path, pa.Table.from_pylist([row], SCHEMA))
 
 
 def read_record(path: Path) -> Record:

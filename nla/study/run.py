@@ -102,7 +102,7 @@ class Witness(FolderStore):
     def predicted(self, checkpoint: Path, group: str) -> np.ndarray:
         """Classes of the test rows by the weights `best` or `last`, [N] uint8."""
         load_state(self.model, read_group(checkpoint, group), checkpoint)
-        p_NC = predict(self.model, self.test.images_NHWC, mirror=self.views.mirror, shift=self.views.shift)
+        p_NC = predict(self.model, self.test.images_NHWC, self.views)
         return p_NC.argmax(1).astype(np.uint8)
 
     def seen(self) -> dict[str, list[float]]:

@@ -15,7 +15,7 @@ from nla.cluster import connected
 from nla.config.base import DEFAULTS, section
 from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
-from nla.console import bar, log_file, say
+from nla.console import bar, say
 from nla.digest import sha256
 from nla.errors import NLAError
 from nla.evaluation.predict import Views
@@ -23,6 +23,7 @@ from nla.models.weights import existing
 from nla.paths import workspace
 from nla.provenance import fingerprint, git_commit, imported_sources
 from nla.runs import RUNS
+from nla.stage import log_file
 from nla.study.grid import Cell
 from nla.study.record import Record, write_record
 from nla.study.run import Result

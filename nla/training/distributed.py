@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow.fs as pa_fs
 import ray
 import ray.train
 import torch
@@ -30,11 +29,11 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from nla.cluster import Cluster
 from nla.config.ray import RayConfig
 from nla.errors import NLAError, TrainingError
-from nla.paths import project_root
 from nla.training.job import Job
 from nla.training.loop import Split, train
 from nla.training.mailbox import Letters, Mailbox, relay
 from nla.training.observer import Observer
+from nla.training.storage import absolute
 from nla.training.store import fetched
 from nla.training.trainer import AloneTrainer
 from nla.training.workers import Workers
@@ -100,23 +99,6 @@ def train_on(
         raise TrainingError(f"Ray Train ended without a checkpoint: see {cluster.logs}")
     with result.checkpoint.as_directory() as folder:
         yield Path(folder)
-
-
-def forget(storage: str, name: str) -> None:
-    """Removes the checkpoints of the run `name` in `storage`, a folder or URL; Ray would go on from them."""
-    filesystem, path = pa_fs.FileSystem.from_uri(absolute(storage))
-    folder = f"{path}/{name}"
-    if filesystem.get_file_info(folder).type == pa_fs.FileType.Directory:
-        for entry in filesystem.get_file_info(pa_fs.FileSelector(folder)):
-            if entry.type == pa_fs.FileType.Directory:
-                filesystem.delete_dir(entry.path)
-            elif entry.base_name != "lock":
-                filesystem.delete_file(entry.path)
-
-
-def absolute(storage: str) -> str:
-    """A folder for any working folder, a relative one being of the project; a URL as it is."""
-    return storage if "://" in storage else str(project_root() / storage)
 
 
 class _Spec(NamedTuple):

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nla.models.card import save_model
+from nla.tables import write_table
 from nla.training.checkpoint import read_group, read_progress
-from nla.whole import whole
 
 
 def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarray) -> None:
@@ -38,5 +37,4 @@ def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarra
         columns[f"{time}_p_GT"], columns[f"{time}_p_NN"] = positions[time].numpy().T
     epochs = {"early_epoch": progress.early_epoch, "late_epoch": progress.epochs_done - 1, "epochs": progress.epochs}
     table = pa.table(columns).replace_schema_metadata({key: str(value) for key, value in epochs.items()})
-    with whole(models / "positions.parquet") as part:
-        pq.write_table(table, part)
+    write_table(models / "positions.parquet", table)

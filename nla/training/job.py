@@ -12,7 +12,7 @@ from torch import Tensor
 from nla.config.augment import AugmentConfig
 from nla.config.base import Section, section
 from nla.config.loss import LossConfig
-from nla.config.model import ModelConfig
+from nla.config.model import RESNETS, ModelConfig
 from nla.config.train import TrainConfig
 from nla.data.statistics import pixel_statistics
 from nla.errors import ConfigError
@@ -64,6 +64,11 @@ def training_sections(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_together(model: ModelConfig, augment: AugmentConfig, loss: LossConfig, train: TrainConfig) -> None:
     """Raises ConfigError for what each section allows, and all of them do not."""
+    if looks_inside(loss) and model.name not in RESNETS:
+        raise ConfigError(
+            f"model.name: {loss.name} uses parts of the network, which are known of {', '.join(RESNETS)} alone, not of "
+            f"{model.name}"
+        )
     if train.compile and looks_inside(loss):
         raise ConfigError(
             f"train.compile: {loss.name} uses parts of the network, and the whole is compiled: set it to false"

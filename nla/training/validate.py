@@ -7,20 +7,18 @@ import torch
 
 from nla.data.loader import Samples
 from nla.evaluation.counts import accuracy, confusion, mean_accuracy
-from nla.evaluation.predict import predict
-from nla.evaluation.uncertainty import label_probability
+from nla.evaluation.predict import ONE_VIEW, predict
+from nla.evaluation.uncertainty import label_probability, log
 from nla.models.classifier import Classifier
 from nla.training.workers import Workers
-
-TINY = 1e-12  # smallest probability that NLL sees
 
 
 def validate(model: Classifier, samples: Samples, workers: Workers, bf16: bool) -> dict[str, float]:
     """Accuracy, mean (class-balanced) accuracy and NLL over `samples`, the same on every worker."""
     label_N = samples.label_N[workers.rank :: workers.size]
-    p_NC = predict(model, samples.images_NHWC[workers.rank :: workers.size], mirror=False, bf16=bf16)
+    p_NC = predict(model, samples.images_NHWC[workers.rank :: workers.size], ONE_VIEW, bf16=bf16)
     classes = p_NC.shape[1]
-    nll = -np.log(label_probability(p_NC, label_N).clip(TINY)).sum(dtype=np.float64)
+    nll = -log(label_probability(p_NC, label_N)).sum()
     ours = np.append(confusion(label_N, p_NC.argmax(1), classes).ravel(), nll)
     total = workers.total(torch.from_numpy(ours).to(workers.device)).cpu().numpy()
     counts_CC = total[:-1].reshape(classes, classes)

@@ -20,12 +20,14 @@ from nla.config.tune import TuneConfig
 from nla.tuning.domains import param_space
 from nla.tuning.population import SeededPBT
 from nla.tuning.space import first_values
-from nla.tuning.trial import Study
+from nla.tuning.trial import Template
 from nla.tuning.trials import METRICS, Trial
 from nla.tuning.turns import OptunaTurns, RandomTurns
 
 
-def searcher(study: Study, settings: TuneConfig, before: Sequence[Trial], done: int) -> Searcher | SearchAlgorithm:
+def searcher(
+    template: Template, settings: TuneConfig, before: Sequence[Trial], done: int
+) -> Searcher | SearchAlgorithm:
     """What proposes values: first those without a search, then new ones, in the light of earlier trials.
 
     With two objectives there is no such light: Ray has no way to tell Optuna of pairs.
@@ -34,7 +36,7 @@ def searcher(study: Study, settings: TuneConfig, before: Sequence[Trial], done: 
         done: samples asked for in earlier calls; the draws after them are others.
     """
     seed = settings.seed + done
-    first = [] if before else [_first(study, settings)]
+    first = [] if before else [_first(template, settings)]
     if settings.searcher == "random":
         return RandomTurns(points_to_evaluate=first, random_state=seed)
     both = settings.objective == "both"
@@ -73,9 +75,9 @@ def scheduler(settings: TuneConfig) -> TrialScheduler:
             return FIFOScheduler()  # type: ignore[no-untyped-call]
 
 
-def _first(study: Study, settings: TuneConfig) -> dict[str, Any]:
+def _first(template: Template, settings: TuneConfig) -> dict[str, Any]:
     """The values without a search; a grid is gone through with them, too."""
-    values = first_values(settings.distributions, study.params)
+    values = first_values(settings.distributions, template.params)
     return {name: value for name, value in values.items() if settings.distributions[name].kind != "grid"}
 
 

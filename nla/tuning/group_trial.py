@@ -25,12 +25,12 @@ from nla.training.distributed import train_on
 from nla.training.loop import Split
 from nla.training.observer import Silent
 from nla.tuning.space import active
-from nla.tuning.trial import Study, report_failure
+from nla.tuning.trial import Template, report_failure
 
 
 def run_group_trial(
     config: dict[str, Any],
-    study: Study,
+    template: Template,
     split: list[ray.ObjectRef[Split]],
     space: Mapping[str, Distribution],
     workers: RayConfig,
@@ -44,8 +44,8 @@ def run_group_trial(
         workers: how many, and what each has.
         root: folder or URL of the search.
     """
-    job = study.job(active(config, space, study.params))
-    job = replace(job, fingerprint=_name(study, tune.get_context().get_trial_id()))
+    job = template.job(active(config, space, template.params))
+    job = replace(job, fingerprint=_name(template, tune.get_context().get_trial_id()))
     tell = TuneReportCallback()  # type: ignore[no-untyped-call]
     try:
         with connected(workers) as cluster, train_on(cluster, job, split[0], workers, _groups(root), Silent(), [tell]):
@@ -58,9 +58,9 @@ def run_group_trial(
         time.sleep(0.1)  # Ray Tune would not hear of the last epoch, or wait for ever with it in its hands
 
 
-def group_history(root: str, study: Study, trial: str) -> list[dict[str, float]]:
+def group_history(root: str, template: Template, trial: str) -> list[dict[str, float]]:
     """The rows of a trial's epochs, from its last whole checkpoint; none where there is none."""
-    filesystem, path = pa_fs.FileSystem.from_uri(f"{_groups(root)}/{_name(study, trial)}")
+    filesystem, path = pa_fs.FileSystem.from_uri(f"{_groups(root)}/{_name(template, trial)}")
     found = filesystem.get_file_info(pa_fs.FileSelector(path, recursive=True, allow_not_found=True))
     states = [entry.path for entry in found if entry.base_name == STATE]
     return max((read_history(filesystem, state.removesuffix(f"/{STATE}")) for state in states), key=len, default=[])
@@ -70,5 +70,5 @@ def _groups(root: str) -> str:
     return f"{root}/groups"
 
 
-def _name(study: Study, trial: str) -> str:
-    return f"{study.fingerprint}-{trial}"
+def _name(template: Template, trial: str) -> str:
+    return f"{template.fingerprint}-{trial}"

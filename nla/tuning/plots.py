@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nla.config.tune import TuneConfig
-from nla.evaluation.plots.style import BLUE, BLUES, FAINT, MUTED, VERMILLION, headline, percent, percent_axis, styled
+from nla.pictures import BLUE, BLUES, FAINT, MUTED, VERMILLION, headline, percent, percent_axis, styled
 from nla.tuning.importance import Share, importance
 from nla.tuning.scales import Scale, of_numbers, scale
 from nla.tuning.trials import Trial

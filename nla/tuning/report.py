@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nla.evaluation.tables import write_table
+from nla.tables import write_table
 from nla.tuning.trials import METRICS, Trial, best_of, pareto_front
 
 SCHEMA = [
@@ -45,12 +45,12 @@ def trials_table(trials: Sequence[Trial], names: Sequence[str], objective: str) 
 
 def write_report(table: pa.Table, pictures: Mapping[str, Any], trials: Path, figures: Path) -> None:
     """Writes both, whole or not at all."""
-    from nla.evaluation.plots.style import write_png
+    from nla.pictures import write_figure
 
     shutil.rmtree(figures, ignore_errors=True)
     figures.mkdir(parents=True)
     for name, figure in pictures.items():
-        write_png(figure, figures / f"{name}.png")
+        write_figure(figure, figures / f"{name}.png")
     write_table(trials, table)
 
 

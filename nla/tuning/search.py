@@ -23,15 +23,15 @@ from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig as Settings
 from nla.errors import ConfigError, TrainingError
 from nla.training.checkpoint import read_history
-from nla.training.distributed import forget
 from nla.training.loop import Split
+from nla.training.storage import forget
 from nla.tuning.algorithms import scheduler, searcher
 from nla.tuning.clock import Clock
 from nla.tuning.domains import param_space
 from nla.tuning.group_trial import group_history, run_group_trial
 from nla.tuning.outcome import Outcomes, is_lost
 from nla.tuning.parts import forget_newest, part_name, parts, restored, trial_folder
-from nla.tuning.trial import Study, run_trial
+from nla.tuning.trial import Template, run_trial
 from nla.tuning.trials import Trial
 from nla.tuning.turns import Turns
 from nla.tuning.watch import Hooks, Lost, Watcher
@@ -53,7 +53,7 @@ KEPT = 3  # checkpoints a trial: a killed driver's state may name an earlier one
 
 def search(
     cluster: Cluster,
-    study: Study,
+    template: Template,
     split: Split,
     settings: Settings,
     ray: RayConfig,
@@ -64,26 +64,26 @@ def search(
     """Runs what is missing of `settings.num_samples` trials, and gives all.
 
     Args:
-        storage: folder or URL that all nodes see; the search in it is named by the study's fingerprint.
+        storage: folder or URL that all nodes see; the search in it is named by the template's fingerprint.
         clock: of that search; None makes one.
 
     Raises ConfigError for settings that do not go together, TrainingError where a trial finds no room.
     """
     os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    root = f"{storage}/{study.fingerprint}"
+    root = f"{storage}/{template.fingerprint}"
     clock = clock or Clock(root, settings.time_budget)
     groups = root if ray.workers_per_trial > 1 else None
-    history = partial(_history, study, groups)
+    history = partial(_history, template, groups)
     hooks = Hooks(watchers, clock, history)
-    outcomes = Outcomes(study.params, settings, clock, history, hooks.cut)
-    return _Search(cluster, study, split, settings, ray, root, hooks, outcomes).trials()
+    outcomes = Outcomes(template.params, settings, clock, history, hooks.cut)
+    return _Search(cluster, template, split, settings, ray, root, hooks, outcomes).trials()
 
 
 @dataclass(frozen=True)
 class _Search:
     cluster: Cluster
-    study: Study
+    template: Template
     split: Split
     settings: Settings
     ray: RayConfig
@@ -135,7 +135,7 @@ class _Search:
 
     def _check_group(self) -> None:
         """Raises ConfigError for what several workers cannot do."""
-        workers, batch = self.ray.workers_per_trial, self.study.params["train"]["batch_size"]
+        workers, batch = self.ray.workers_per_trial, self.template.params["train"]["batch_size"]
         if self.settings.scheduler == "pbt":
             raise ConfigError("tune.scheduler pbt needs ray.workers_per_trial 1: it copies checkpoints among trials")
         if self.ray.gpus_per_trial is not None:
@@ -146,7 +146,7 @@ class _Search:
     @cached_property
     def _trainable(self) -> Any:
         """What runs a trial, with its data in the object store of each node, and the resources of its process."""
-        given: dict[str, Any] = {"study": self.study, "space": self.settings.distributions}
+        given: dict[str, Any] = {"template": self.template, "space": self.settings.distributions}
         if self._in_groups:
             given |= {"split": [put(self.split)], "workers": self._workers, "root": self.root}
             group = tune.with_parameters(run_group_trial, **given)
@@ -166,7 +166,7 @@ class _Search:
             tune_config=TuneConfig(
                 metric=None if has_two else metric,
                 mode=None if has_two else "max",
-                search_alg=searcher(self.study, settings, before, first),
+                search_alg=searcher(self.template, settings, before, first),
                 scheduler=scheduler(settings),
                 num_samples=last - first,
                 reuse_actors=not self._in_groups,  # only the end of its process ends the workers of a group
@@ -221,13 +221,13 @@ class _Search:
         return [self.outcomes.trial(result, before + i) for i, result in enumerate(results)]
 
 
-def _history(study: Study, groups: str | None, trial: Any, name: str) -> list[dict[str, float]]:
+def _history(template: Template, groups: str | None, trial: Any, name: str) -> list[dict[str, float]]:
     """The rows of the epochs of a trial: of its last checkpoint, which Ray's result and Ray's trial know.
 
     Args:
         groups: where the search is, if several workers train a trial together: Ray Train has the checkpoints then.
     """
     if groups is not None:
-        return group_history(groups, study, name)
+        return group_history(groups, template, name)
     checkpoint = trial.checkpoint
     return [] if checkpoint is None else read_history(checkpoint.filesystem, checkpoint.path)

@@ -11,28 +11,29 @@ from nla.cluster import connected
 from nla.config.base import merge, section
 from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig
-from nla.console import log_file, say
+from nla.console import say
 from nla.data.loader import load_samples
 from nla.data.schema import TableInfo, read_info
 from nla.digest import sha256
 from nla.errors import TrainingError
+from nla.held import held
 from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
 from nla.runs import IMAGES, Run
+from nla.stage import log_file
 from nla.tracking import MlflowTracker, run_tags
-from nla.training.held import held
 from nla.training.job import Job, image_spec, training_sections
 from nla.training.loop import Split
 from nla.training.start import with_first_weights
 from nla.tuning.best import write_best
 from nla.tuning.clock import Clock
 from nla.tuning.plots import pictures
-from nla.tuning.record import MlflowTrials
 from nla.tuning.report import trials_table, write_report
 from nla.tuning.search import search
 from nla.tuning.space import check_space, first_values, trial_base, with_values
 from nla.tuning.table import trial_table
-from nla.tuning.trial import Study
+from nla.tuning.track import MlflowTrials
+from nla.tuning.trial import Template
 from nla.tuning.trials import Trial, best_of
 
 TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
@@ -65,31 +66,31 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
     ray, root = section(RayConfig, params), project_root()
     train, valid = (load_samples(path, ray.image_bytes, root / IMAGES) for path in (TRAIN, VALID))
     faces = Faces(Split(train, valid), read_info(TRAIN), [sha256(TRAIN), sha256(VALID)])
-    study = make_study(params, settings, faces, root)
+    template = make_template(params, settings, faces, root)
     say(
         f"tune: {settings.trials} trials of {settings.epochs} epochs on {len(faces.split.train):,} "
         f"{faces.info.source} faces; searcher {settings.searcher}, scheduler {settings.scheduler}, "
         f"objective {settings.objective}"
     )
     with (
-        held(root, study.fingerprint, ray) as (run, storage, uri),
-        recorded(run, uri, study, settings, faces) as (tracker, record),
+        held(root, template.fingerprint, ray) as (run, storage, uri),
+        recorded(run, uri, template, settings, faces) as (tracker, record),
     ):
-        clock = Clock(f"{storage}/{study.fingerprint}", settings.time_budget)
+        clock = Clock(f"{storage}/{template.fingerprint}", settings.time_budget)
         with (
             connected(ray, dashboard=ray.workers_per_trial > 1) as cluster,
             trial_table(settings.trials, settings.epochs, settings.objective, clock.left) as table,
         ):
             say(f"MLflow run {record.parent}; full logs: {log_file()}, and Ray's in {cluster.logs}")
-            found = search(cluster, study, faces.split, settings, ray, storage, [table, record], clock)
+            found = search(cluster, template, faces.split, settings, ray, storage, [table, record], clock)
         record.settle(found, settings.objective)
         report(found, settings, outs, tracker)
         too_many(found, settings)
-        keep_best(found, study, settings, outs.best)
+        keep_best(found, template, settings, outs.best)
         tracker.log_artifact(outs.best, "tune")
 
 
-def make_study(params: Mapping[str, Any], settings: TuneConfig, faces: Faces, root: Path) -> Study:
+def make_template(params: Mapping[str, Any], settings: TuneConfig, faces: Faces, root: Path) -> Template:
     """What the trials have in common."""
     base = trial_base(params)
     classes, image = len(faces.info.classes), image_spec(faces.split.train.images_NHWC)
@@ -103,23 +104,23 @@ def make_study(params: Mapping[str, Any], settings: TuneConfig, faces: Faces, ro
     }
     here = workspace()
     name = fingerprint(content, imported_sources(Path("nla/tuning/trial.py"), here), here)
-    return Study(base, classes, image, name, started.first_weights)
+    return Template(base, classes, image, name, started.first_weights)
 
 
 @contextlib.contextmanager
 def recorded(
-    run: Run, uri: str, study: Study, settings: TuneConfig, faces: Faces
+    run: Run, uri: str, template: Template, settings: TuneConfig, faces: Faces
 ) -> Iterator[tuple[MlflowTracker, MlflowTrials]]:
     """The search's run in MLflow, the same one where it goes on, and the runs of its trials below it."""
     tracker = MlflowTracker(uri)
-    tags = run_tags(workspace(), study.fingerprint, "-".join(sha[:16] for sha in faces.hashes))
-    shown = {**study.params, "tune": settings.model_dump(mode="json", exclude={"num_samples", "time_budget"})}
-    name = f"{faces.info.source}-sweep-{study.fingerprint[:6]}"
+    tags = run_tags(workspace(), template.fingerprint, "-".join(sha[:16] for sha in faces.hashes))
+    shown = {**template.params, "tune": settings.model_dump(mode="json", exclude={"num_samples", "time_budget"})}
+    name = f"{faces.info.source}-sweep-{template.fingerprint[:6]}"
     run_id = tracker.start(name, shown, tags, run.recall_tracking(uri))
     run.remember_tracking(uri, run_id)
     with tracker.closing():
         fixed = settings.scheduler != "pbt"
-        yield tracker, MlflowTrials(uri, run_id, study, settings.distributions, fixed=fixed)
+        yield tracker, MlflowTrials(uri, run_id, template, settings.distributions, fixed=fixed)
 
 
 def report(trials: Sequence[Trial], settings: TuneConfig, outs: Outs, tracker: MlflowTracker) -> None:
@@ -131,17 +132,17 @@ def report(trials: Sequence[Trial], settings: TuneConfig, outs: Outs, tracker: M
         tracker.log_artifact(path, "figures")
 
 
-def keep_best(trials: Sequence[Trial], study: Study, settings: TuneConfig, best: Path) -> None:
+def keep_best(trials: Sequence[Trial], template: Template, settings: TuneConfig, best: Path) -> None:
     """Writes the values of the best trial. Raises TrainingError where all trials failed."""
     chosen = best_of(trials, settings.objective)
-    write_best(best, with_values({}, as_lists(chosen.values, study)))
+    write_best(best, with_values({}, as_lists(chosen.values, template)))
     say(f"trial {chosen.number} is best with {chosen.score(settings.objective):.2%} on validation: see {best}")
 
 
-def as_lists(values: Mapping[str, Any], study: Study) -> dict[str, Any]:
+def as_lists(values: Mapping[str, Any], template: Template) -> dict[str, Any]:
     """Elements of a list as the whole list: best.yaml lays it over params.yaml, which may have none there."""
     whole: dict[str, Any] = {}
-    laid = with_values(study.params, values)
+    laid = with_values(template.params, values)
     for name, value in values.items():
         stem, _, last = name.rpartition(".")
         if last.isdigit():

@@ -28,7 +28,7 @@ FAILED = "failed"
 
 
 @dataclass(frozen=True)
-class Study:
+class Template:
     """What all trials of a search have in common."""
 
     params: Mapping[str, Any]
@@ -53,7 +53,7 @@ class Study:
 
 
 def run_trial(
-    config: dict[str, Any], study: Study, split: Split, space: Mapping[str, Distribution], cpus: int, gpu: bool
+    config: dict[str, Any], template: Template, split: Split, space: Mapping[str, Distribution], cpus: int, gpu: bool
 ) -> None:
     """What Ray Tune calls, again with the last checkpoint where the process or its node was lost.
 
@@ -67,7 +67,7 @@ def run_trial(
     torch.set_num_threads(cpus)
     device = torch.device("cuda" if gpu else "cpu")  # a trial that has none would see all
     try:
-        train(study.job(active(config, space, study.params)), split, Workers(device), _TuneStore(), Silent())
+        train(template.job(active(config, space, template.params)), split, Workers(device), _TuneStore(), Silent())
     except NLAError as error:
         report_failure(error)
 

@@ -260,12 +260,21 @@ def test_a_missing_validation_split_is_taken_from_train(tmp_path: Path) -> None:
     assert report["validation"].startswith("0.2 of every class")
 
 
-@pytest.mark.parametrize("split", SPLITS)
-def test_an_empty_class_is_an_error_that_names_it_and_writes_nothing(tmp_path: Path, split: str) -> None:
-    faces = [row | {"label": 0} if row["split"] == split and row["label"] == 2 else row for row in labelled()]
-    with pytest.raises(DataError, match=f"{split} has no image of contempt: .*dvc repro"):
-        run(tmp_path, faces)
+def without_contempt(*splits: str) -> list[dict[str, Any]]:
+    return [row | {"label": 0} if row["split"] in splits and row["label"] == 2 else row for row in labelled()]
+
+
+def test_a_class_that_train_lacks_is_an_error_that_names_it_and_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train has no image of contempt: .*dvc repro"):
+        run(tmp_path, without_contempt("train"))
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_class_that_is_never_measured_is_told(tmp_path: Path, split: str) -> None:
+    report, samples = run(tmp_path, without_contempt(split))
+    assert report["absent"] == {name: ["contempt"] if name == split else [] for name in SPLITS}
+    assert 2 not in {row["label"] for row in samples[split]}
 
 
 def test_noise_that_empties_a_class_is_an_error(tmp_path: Path) -> None:

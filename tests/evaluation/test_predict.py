@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nla.evaluation.predict import predict
+from nla.evaluation.predict import ONE_VIEW, Views, predict
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), np.uint8)
@@ -19,7 +19,7 @@ def model() -> Classifier:
 
 
 def one(model: Classifier, images_NHWC: np.ndarray) -> np.ndarray:
-    return predict(model, images_NHWC, mirror=False)
+    return predict(model, images_NHWC, ONE_VIEW)
 
 
 def moved(images_NHWC: np.ndarray, down: int, right: int) -> np.ndarray:
@@ -30,7 +30,7 @@ def moved(images_NHWC: np.ndarray, down: int, right: int) -> np.ndarray:
 
 def test_a_mirror_is_a_view(model: Classifier) -> None:
     expected = (one(model, IMAGES) + one(model, IMAGES[:, :, ::-1])) / 2
-    np.testing.assert_allclose(predict(model, IMAGES), expected, atol=1e-6)
+    np.testing.assert_allclose(predict(model, IMAGES, Views()), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -40,11 +40,12 @@ def test_so_is_each_shift(model: Classifier, mirror: bool, shift: int) -> None:
     views = [moved(IMAGES, *way) for way in ways]
     views += [view[:, :, ::-1] for view in views] if mirror else []
     expected = np.mean([one(model, view) for view in views], axis=0)
-    np.testing.assert_allclose(predict(model, IMAGES, mirror=mirror, shift=shift), expected, atol=1e-6)
+    np.testing.assert_allclose(predict(model, IMAGES, Views(mirror, shift)), expected, atol=1e-6)
 
 
 def test_batches_do_not_matter_and_the_mode_stays(model: Classifier) -> None:
     model.train()
-    np.testing.assert_allclose(predict(model, IMAGES, batch_size=2), predict(model, IMAGES), atol=1e-6)
+    whole_NC = predict(model, IMAGES, Views())
+    np.testing.assert_allclose(predict(model, IMAGES, Views(), batch_size=2), whole_NC, atol=1e-6)
     assert model.training
-    assert predict(model, IMAGES[:0]).shape == (0, 3)
+    assert predict(model, IMAGES[:0], Views()).shape == (0, 3)

@@ -90,6 +90,10 @@ def test_a_value_out_of_range_is_refused() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
+        (
+            {"loss": {"name": "rul"}, "model": {"name": "timm/vit"}},
+            "model.name: rul uses parts .* not of timm/vit",
+        ),
         ({"loss": {"name": "scn"}, "train": {"compile": True}}, "train.compile: scn uses parts of the network"),
         ({"loss": {"name": "eac"}, "model": {"head": "cosine"}}, "model.head: eac draws its maps with the weights"),
     ],

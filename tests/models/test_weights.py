@@ -150,7 +150,8 @@ def test_another_architecture_names_the_first_tensor(tmp_path: Path, changes: di
     torch.save(pretrained(**changes), tmp_path / "face.pth")
     model = classifier()
     before = model.backbone.state_dict()["conv1.weight"].clone()
-    with pytest.raises(WeightsError, match=rf"does not fit.*the first is {re.escape(first)}: set model\.name"):
+    message = rf"does not fit.*the first is {re.escape(first)}, \[.*\] where \[.*\] is wanted: set model\.name"
+    with pytest.raises(WeightsError, match=message):
         taken(model, tmp_path / "face.pth")
     torch.testing.assert_close(model.backbone.state_dict()["conv1.weight"], before, rtol=0, atol=0)
 
@@ -159,7 +160,9 @@ def test_another_architecture_names_the_first_tensor(tmp_path: Path, changes: di
 def test_a_smaller_network_has_the_names_of_a_part(tmp_path: Path, smaller: str) -> None:
     """To save it under other names, as a file of another kind, would not help."""
     torch.save(pretrained(name=smaller), tmp_path / "face.pth")
-    with pytest.raises(WeightsError, match=r"does not fit .*'resnet50'.* layer1\.0\.conv1\.weight: set model\.name"):
+    with pytest.raises(
+        WeightsError, match=r"does not fit .*'resnet50'.* layer1\.0\.conv1\.weight, .*: set model\.name"
+    ):
         taken(classifier("resnet50"), tmp_path / "face.pth")
 
 
@@ -167,7 +170,7 @@ def test_a_layer_that_lacks_is_named(tmp_path: Path) -> None:
     state = pretrained()
     del state["layer3.0.bn2.running_var"]
     torch.save(state, tmp_path / "face.pth")
-    with pytest.raises(WeightsError, match=r"1 of 122 tensors .* the first is layer3\.0\.bn2\.running_var"):
+    with pytest.raises(WeightsError, match=r"1 of 122 tensors .* the first is layer3\.0\.bn2\.running_var \[16\]: set"):
         taken(classifier(), tmp_path / "face.pth")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow_parts import CLASSES, new_store
 
 from nla.data.loader import Samples
-from nla.errors import RegistryError
+from nla.errors import DataError, RegistryError
 from nla.evaluation.predict import Views, predict
 from nla.models.card import save_model
 from nla.models.classifier import Architecture, Classifier, ImageSpec
@@ -26,7 +27,8 @@ def bf16_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Classifier:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     model = Classifier(Architecture("resnet18", 4, "stride2", 0.0, len(CLASSES)), ImageSpec(16, 1, (0.5,), (0.25,)))
-    card = {**model.describe(), "epoch": 1, "facts": {"precision": "bf16"}}
+    known = {"source": "tiny", "classes": CLASSES}
+    card = {**model.describe(), **known, "epoch": 1, "facts": {"precision": "bf16"}}
     save_model(Path("models/model.safetensors"), model.backbone.state_dict(), card)
     return model
 
@@ -38,6 +40,27 @@ def split() -> Samples:
     return Samples(images_NHWC, label_N, None, np.arange(8), CLASSES, "tiny")
 
 
+@pytest.mark.parametrize("change", [{"source": "other"}, {"classes": CLASSES[::-1]}])
+def test_a_model_is_not_measured_on_labels_of_another_set(
+    bf16_model: Classifier, split: Samples, change: dict[str, Any]
+) -> None:
+    """By number the labels would fit, and every figure would be wrong."""
+    with pytest.raises(DataError, match=r"trained on tiny .* but data/test\.parquet holds .*`nla measure data/test"):
+        evaluate.probabilities("model", {"test": replace(split, **change)}, Views())
+
+
+def test_what_is_told_names_the_views() -> None:
+    test = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "mean_accuracy": 0.3, "macro_f1": 0.25}
+    test |= {"classes": {"joy": {"recall": 1.0}, "fear": {"recall": 0.125}}}
+    one = {"test": {"accuracy": 0.4875}}
+    metrics = {"test": test, "one_view": one, "views": {"mirror": True, "shift": 1}, "epoch": 3}
+    first, *others = evaluate.told(metrics)
+    assert first.startswith("test accuracy 50.00% (95 % interval 40.00% to 60.00%), mean 30.00%")
+    assert others == ["over 10 views an image; 48.75% with one", "recall joy 100.0%, fear 12.5%"]
+    plain = metrics | {"views": {"mirror": False, "shift": 0}}
+    assert list(evaluate.told(plain)) == [first, others[1]]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="computes on the GPU here")
 @pytest.mark.parametrize("in_hardware", [False, True])
 def test_bfloat16_is_never_emulated(
@@ -46,7 +69,7 @@ def test_bfloat16_is_never_emulated(
     for ask in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.setattr(torch.cpu, ask, lambda: in_hardware)
     p, _ = evaluate.probabilities("model", {"test": split}, Views())
-    exact_NC = predict(bf16_model, split.images_NHWC)
+    exact_NC = predict(bf16_model, split.images_NHWC, Views())
     assert np.array_equal(p["test"], exact_NC) != in_hardware
     np.testing.assert_allclose(p["test"], exact_NC, atol=0.02)
 
@@ -62,7 +85,7 @@ def test_a_gpu_is_used(bf16_model: Classifier, split: Samples, monkeypatch: pyte
     monkeypatch.setattr(evaluate, "predict", spy)
     p, _ = evaluate.probabilities("model", {"test": split}, Views())
     assert used == ["cuda"]
-    np.testing.assert_allclose(p["test"], predict(bf16_model, split.images_NHWC), atol=0.02)
+    np.testing.assert_allclose(p["test"], predict(bf16_model, split.images_NHWC, Views()), atol=0.02)
 
 
 def test_a_run_that_cannot_be_told_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

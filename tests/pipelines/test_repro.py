@@ -123,7 +123,7 @@ def test_metrics_are_those_of_the_model_on_disk(project: Project) -> None:
 def test_run_json_names_the_run_and_the_fingerprint(project: Project, run: Run) -> None:
     record = project.read_json("run.json")
     assert run.info.run_id == record["mlflow_run_id"]
-    assert run.data.tags["nla.fingerprint"] == record["fingerprint"] == record["ray_run"]
+    assert run.data.tags["nla.fingerprint"] == record["fingerprint"]
     assert project.read_json("models/model.json")["fingerprint"] == record["fingerprint"]
     assert [path.name for path in (project / ".runs").iterdir()] == [record["fingerprint"]]
     assert record["params"]["train"]["epochs"] == EPOCHS

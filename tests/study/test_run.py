@@ -41,7 +41,7 @@ def test_predictions_are_those_of_the_kept_weights(tmp_path: Path, tiny_samples:
     model = JOB.build()
     for group, found in (("best", result.best_predicted), ("last", result.last_predicted)):
         model.backbone.load_state_dict(read_group(checkpoint, group))
-        p_NC = predict(model, variant.test.images_NHWC, mirror=True, shift=1)
+        p_NC = predict(model, variant.test.images_NHWC, Views(shift=1))
         np.testing.assert_array_equal(found, p_NC.argmax(1))
         assert found.dtype == np.uint8
     hits_N = result.last_predicted == variant.test.label_N

@@ -20,11 +20,12 @@ from nla.cluster import Cluster
 from nla.config.ray import RayConfig
 from nla.errors import Diverged, TrainingError
 from nla.training.checkpoint import STATE, read_progress
-from nla.training.distributed import forget, train_on
+from nla.training.distributed import train_on
 from nla.training.job import Job
 from nla.training.loop import Split, train
 from nla.training.mailbox import Mailbox, relay
 from nla.training.observer import Observer, Silent
+from nla.training.storage import forget
 from nla.training.store import FolderStore
 
 TWO = RayConfig(num_workers=2, use_gpu=False)
@@ -172,28 +173,3 @@ def test_letters_arrive_in_their_order_once_and_nothing_stays(ray_cluster: Clust
     mailbox.close()
     assert mailbox.fetch() == [] and mailbox.failure() is None
     assert other.fetch() == [("step", [1, 2, 3, 4])]
-
-
-def test_a_relative_folder_is_one_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "project/shared/run/checkpoint_1").mkdir(parents=True)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
-    monkeypatch.chdir(tmp_path)
-    forget("shared", "run")
-    assert not list((tmp_path / "project/shared/run").iterdir())
-
-
-def test_forgetting_leaves_the_lock_and_other_runs(tmp_path: Path) -> None:
-    for place in ("one/checkpoint_1", "two/checkpoint_1"):
-        (tmp_path / place).mkdir(parents=True)
-    for name in ("lock", "state.json"):
-        (tmp_path / "one" / name).write_text("")
-    forget(str(tmp_path), "one")
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
-        "one",
-        "one/lock",
-        "two",
-        "two/checkpoint_1",
-    ]
-    forget(f"file://{tmp_path}", "two")
-    assert not list((tmp_path / "two").iterdir())
-    forget(str(tmp_path), "never trained")

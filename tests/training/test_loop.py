@@ -18,7 +18,7 @@ from training_parts import ALONE, CLASSES, MakeSamples, Stop, StopAt, Watch, che
 
 from nla.data.loader import Samples, epoch_order
 from nla.errors import Diverged, TrainingError
-from nla.evaluation.predict import predict
+from nla.evaluation.predict import ONE_VIEW, predict
 from nla.training.checkpoint import Progress, read_progress
 from nla.training.job import Job
 from nla.training.loop import Split, train
@@ -206,7 +206,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_what_it_saw(tmp_path: Path, split
 def first_predictions(samples: Samples, folder: Path) -> np.ndarray:
     model = standing_still().build()
     model.backbone.load_state_dict(load_file(checkpoint_of(folder) / "last.safetensors"))
-    return predict(model, samples.images_NHWC, mirror=False)
+    return predict(model, samples.images_NHWC, ONE_VIEW)
 
 
 @pytest.mark.parametrize(("epochs", "early"), [(1, 0), (2, 1), (7, 1)])

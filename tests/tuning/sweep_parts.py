@@ -21,7 +21,7 @@ from nla.training.loop import Split
 from nla.tuning.clock import Clock
 from nla.tuning.search import search
 from nla.tuning.space import trial_base
-from nla.tuning.trial import Study
+from nla.tuning.trial import Template
 from nla.tuning.trials import Trial
 from nla.tuning.watch import History, Watcher
 
@@ -62,14 +62,14 @@ def settings(num_samples: int, **others: Any) -> TuneConfig:
     return section(TuneConfig, {"tune": given})
 
 
-def study(name: str, loss: Mapping[str, Any] | None = None, **train: Any) -> Study:
+def template(name: str, loss: Mapping[str, Any] | None = None, **train: Any) -> Template:
     params = {
         "loss": loss,
         "model": {"width": 8},
         "augment": {"recipe": "flip"},
         "train": {"epochs": EPOCHS, "batch_size": 16, "lr": 0.01, **train},
     }
-    return Study(trial_base(params), 3, ImageSpec(16, 1, (0.4,), (0.2,)), name)
+    return Template(trial_base(params), 3, ImageSpec(16, 1, (0.4,), (0.2,)), name)
 
 
 def run(
@@ -84,7 +84,7 @@ def run(
 ) -> tuple[list[Trial], Counts]:
     counts = Counts()
     watchers = [counts] if watcher is None else [counts, watcher]
-    mine = study("s" * 16, **train)
+    mine = template("s" * 16, **train)
     clock = Clock(f"{storage}/{mine.fingerprint}", config.time_budget, now)
     found = search(cluster, mine, split, config, ray, str(storage), watchers, clock)
     return found, counts

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sweep_parts import settings, study
+from sweep_parts import settings, template
 
 from nla.tuning.algorithms import scheduler, searcher
 from nla.tuning.domains import param_space
@@ -33,7 +33,7 @@ def test_what_a_trial_without_a_condition_is_worth_is_not_forgotten(name: str) -
         Trial(i, str(i), values, "finished", "", [row], drawn=given)
         for i, (values, given) in enumerate(zip(counting, drawn, strict=True))
     ]
-    found = searcher(study("s"), config, before, 2)
+    found = searcher(template("s"), config, before, 2)
     assert isinstance(found, OptunaTurns)
     assert found.set_search_properties("valid_accuracy", "max", param_space(config.distributions))
     assert [(trial.params, trial.value) for trial in found._ot_study.trials] == [(given, 0.5) for given in drawn]
@@ -42,7 +42,7 @@ def test_what_a_trial_without_a_condition_is_worth_is_not_forgotten(name: str) -
 def test_samplers_hear_of_the_best_epoch() -> None:
     """By which a trial is judged, not of the last."""
     config = settings(4, searcher="optuna")
-    found = searcher(study("s"), config, [], 0)
+    found = searcher(template("s"), config, [], 0)
     assert isinstance(found, OptunaTurns)
     found.set_search_properties("valid_accuracy", "max", param_space(config.distributions))
     for trial in "ab":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nla.config.tune import Distribution
-from nla.evaluation.plots.style import write_png
+from nla.pictures import write_figure
 from nla.tuning.importance import Share
 from nla.tuning.plots import best_so_far, parallel_coordinates, parameter_importance
 from nla.tuning.scales import Scale, of_numbers, scale
@@ -22,7 +22,7 @@ def test_the_best_is_drawn_and_named(tmp_path: Path) -> None:
     assert axes.get_title(loc="left") == "3 trials, the best at 70.0 %"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["lam", "slope", "x"]
     assert [text.get_text() for text in axes.texts if "broken" in text.get_text()], "the gap is explained"
-    write_png(figure, tmp_path / "parallel.png")
+    write_figure(figure, tmp_path / "parallel.png")
     assert (tmp_path / "parallel.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from ruamel.yaml import YAML
-from sweep_parts import study
+from sweep_parts import template
 
 from nla.config.tune import Distribution
 from nla.errors import ConfigError, TrainingError
@@ -42,7 +42,7 @@ def test_of_a_copied_history_the_last_epoch_counts() -> None:
 
 def test_each_trial_starts_from_the_first_weights() -> None:
     first = {"conv1.weight": torch.zeros(1)}
-    assert replace(study("s"), first_weights=first).job({"loss.lam": 0.4}).first_weights is first
+    assert replace(template("s"), first_weights=first).job({"loss.lam": 0.4}).first_weights is first
 
 
 def test_a_failed_trial_is_never_best() -> None:

@@ -56,8 +56,7 @@ class AffectNet:
 
     def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         """Batches in the order of the lists, or of the images' numbers."""
-        findings.problems += self._found.problems
-        findings.notes += self._found.notes
+        findings.add(self._found)
         findings.notes.append("AffectNet's validation set is used as test; a validation split is made from train")
         yield from read_faces(self._root, self._listed, findings, self._decide if self._has_lists else self._annotate)
 

@@ -30,6 +30,12 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def add(self, others: Findings) -> None:
+        """Those that were made elsewhere, such as when a list was read."""
+        self.problems += others.problems
+        self.warnings += others.warnings
+        self.notes += others.notes
+
 
 class Source(Protocol):
     """A data set on disk, or drawn."""

@@ -78,7 +78,7 @@ class FERPlus:
     def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         """A record batch for each block of fer2013.csv; one is parsed while the one before it is encoded."""
         tally = Tally()
-        findings.problems += self._found.problems
+        findings.add(self._found)
         yield from in_order(_encode, self._joined(tally, findings), ahead=1)
         if tally.rows != len(self):
             raise DataError(
@@ -107,7 +107,7 @@ class FERPlus:
             tally.black += int((~block.pixels_NHW.any(axis=(1, 2))).sum())
             yield block
         tally.rows += len(torn.problems)
-        findings.problems += torn.problems
+        findings.add(torn)
 
     def _join(self, rows: Rows, pixels_NHW: np.ndarray, bad: list[int]) -> Block:
         """The rows that are good in both files."""

@@ -52,7 +52,7 @@ def read_votes(path: Path, findings: Findings) -> Votes:
     torn = Findings()
     blocks = list(read_rows(path, ("Usage", "Image name", *VOTES), torn))
     votes = Votes.empty(len(torn.problems) + sum(len(rows.line_N) for rows in blocks))
-    findings.problems += torn.problems
+    findings.add(torn)
     for rows in blocks:
         findings.problems += [Problem(path.name, line, what) for line, what in _fill(votes, rows)]
     return votes

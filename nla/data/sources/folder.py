@@ -40,8 +40,7 @@ class Folder:
 
     def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         """Batches in the order train, valid, test; class by class, by name."""
-        findings.problems += self._found.problems
-        findings.notes += self._found.notes
+        findings.add(self._found)
         yield from read_faces(self._root, self._listed, findings)
 
     def _list(self, splits: Mapping[str, Path]) -> Iterator[Listed]:

@@ -47,9 +47,7 @@ class RAFDB:
 
     def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         """Batches in the order of the list, or of the sorted names."""
-        findings.problems += self._found.problems
-        findings.warnings += self._found.warnings
-        findings.notes += self._found.notes
+        findings.add(self._found)
         yield from read_faces(self._root, self._listed, findings)
 
     def _by_list(self) -> Iterator[Listed]:

@@ -1,4 +1,4 @@
-"""Pictures of results: each function takes data and returns a matplotlib Figure; `write_png` saves it."""
+"""Pictures of results: each function takes data and returns a matplotlib Figure; `write_figure` saves it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from nla.evaluation.plots.curves import training_curves
 from nla.evaluation.plots.gallery import gallery, most_ambiguous, most_wrong
 from nla.evaluation.plots.recall import recall_bars
 from nla.evaluation.plots.reliability import reliability_diagram
-from nla.evaluation.plots.style import write_png
 from nla.evaluation.plots.triangle import weight_triangle
+from nla.pictures import write_figure
 
 __all__ = [
     "confusion_matrix",
@@ -19,5 +19,5 @@ __all__ = [
     "reliability_diagram",
     "training_curves",
     "weight_triangle",
-    "write_png",
+    "write_figure",
 ]

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nla.evaluation import counts
-from nla.evaluation.plots.style import BLUES, INK, MUTED, headline, on_split, percent, percent_axis, short, styled
+from nla.pictures import BLUES, INK, MUTED, headline, on_split, percent, percent_axis, short, styled
 
 LARGEST_WITH_TEXT = 16  # classes; beyond, a cell is too small to be read
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nla.evaluation.plots.style import BLUE, INK, MUTED, VERMILLION, percent, short, styled
 from nla.evaluation.uncertainty import ambiguity
+from nla.pictures import BLUE, INK, MUTED, VERMILLION, percent, short, styled
 
 COLUMNS = 8
 WIDTH, FACE, GAP = 9.0, 1.0, 0.08  # inches: of the sheet, of a face, between faces

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from nla.evaluation.plots.style import BLUE, INK, MUTED, headline, on_split, percent, percent_axis, short, styled
+from nla.pictures import BLUE, INK, MUTED, headline, on_split, percent, percent_axis, short, styled
 
 
 @styled

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow_parts import new_store
-from sweep_parts import study
+from sweep_parts import template
 
 from nla.config.tune import Distribution
 from nla.tracking import MlflowTracker
 from nla.tracking.store import experiment
-from nla.tuning.record import MlflowTrials
+from nla.tuning.track import MlflowTrials
 from nla.tuning.trials import Trial
 
 SPACE = {"loss.lam": Distribution(uniform=(0.0, 1.0)), "loss.true_mean.0": Distribution(uniform=(0.0, 1.0))}
@@ -27,7 +27,7 @@ def test_a_run_has_the_values_that_its_trial_ended_with(
     uri = new_store(tmp_path, monkeypatch)
     tracker = MlflowTracker(uri, system_metrics=False)
     parent = tracker.start("search", {}, {})
-    record = MlflowTrials(uri, parent, study("s"), SPACE, fixed=fixed)
+    record = MlflowTrials(uri, parent, template("s"), SPACE, fixed=fixed)
     row = {"epoch": 1.0, "valid_accuracy": 0.5, "valid_mean_accuracy": 0.4}
     record.started("a", FIRST)
     record.epoch("a", row)

@@ -13,7 +13,7 @@ from nla.tracking.store import PARENT, runs_by_tag
 from nla.tracking.tracker import MlflowTracker, Status
 from nla.training.observer import Recorder
 from nla.tuning.space import active, with_values
-from nla.tuning.trial import Study
+from nla.tuning.trial import Template
 from nla.tuning.trials import Trial
 from nla.tuning.watch import History
 
@@ -32,9 +32,11 @@ class MlflowTrials:
             parameter, is then told of the searched ones when the trial has ended.
     """
 
-    def __init__(self, uri: str, parent: str, study: Study, space: Mapping[str, Any], *, fixed: bool = True) -> None:
-        self.uri, self.parent, self.study, self.space, self.fixed = uri, parent, study, space, fixed
-        self._runs = {name: run.run_id for name, run in runs_by_tag(uri, SWEEP, study.fingerprint, TRIAL).items()}
+    def __init__(
+        self, uri: str, parent: str, template: Template, space: Mapping[str, Any], *, fixed: bool = True
+    ) -> None:
+        self.uri, self.parent, self.template, self.space, self.fixed = uri, parent, template, space, fixed
+        self._runs = {name: run.run_id for name, run in runs_by_tag(uri, SWEEP, template.fingerprint, TRIAL).items()}
         self._recorders: dict[str, Recorder] = {}
         self._trackers: dict[str, MlflowTracker] = {}
 
@@ -44,7 +46,7 @@ class MlflowTrials:
     def started(self, trial: str, values: Mapping[str, Any]) -> None:
         """Opens the trial's run."""
         with _forgiving(trial):
-            self._open(trial, active(values, self.space, self.study.params))
+            self._open(trial, active(values, self.space, self.template.params))
 
     def epoch(self, trial: str, row: Mapping[str, float]) -> None:
         """Logs an epoch."""
@@ -77,9 +79,9 @@ class MlflowTrials:
         if trial in self._trackers:
             return
         tracker = MlflowTracker(self.uri, system_metrics=False)
-        known = {PARENT: self.parent, SWEEP: self.study.fingerprint, TRIAL: trial, **(tags or {})}
+        known = {PARENT: self.parent, SWEEP: self.template.fingerprint, TRIAL: trial, **(tags or {})}
         named = known if name is None else {**known, "mlflow.runName": name}
-        shown = flatten(with_values(self.study.params, values))
+        shown = flatten(with_values(self.template.params, values))
         if not self.fixed and name is None:
             shown = {key: value for key, value in shown.items() if not self._is_searched(key)}
         self._runs[trial] = tracker.start(name or f"trial-{trial}", shown, named, self._runs.get(trial))

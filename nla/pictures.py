@@ -29,6 +29,9 @@ BLUES = LinearSegmentedColormap.from_list(
 )
 SANDS = LinearSegmentedColormap.from_list("nla.sands", ["#fbfaf7", "#f4ecd8", "#ecd9a9", "#e6cb8b", "#d9b058"])
 
+FORMATS = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
+"""Of a file, and what matplotlib would write into it that differs from day to day or version to version."""
+HEADLINE = "headline"
 DPI = 160  # 7.5 inches make 1200 pixels: sharp at a README's 830
 STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
@@ -75,9 +78,9 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def headline(axes: Axes, title: str, subtitle: str, lift: float = 0) -> None:
     """What is to be seen, in bold above the axes, and under it on what; `lift` points leave room for a legend."""
-    axes.set_title(title, fontsize=12, fontweight="bold", pad=26 + lift)
+    axes.set_title(title, fontsize=12, fontweight="bold", pad=26 + lift, gid=HEADLINE)
     above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(subtitle, (0, 1), xytext=(0, 9 + lift), **above, color=MUTED, fontsize=9.5)
+    axes.annotate(subtitle, (0, 1), xytext=(0, 9 + lift), **above, color=MUTED, fontsize=9.5, gid=HEADLINE)
 
 
 def on_split(rows: int, split: str) -> str:
@@ -100,7 +103,15 @@ def percent_axis(axis: Axis) -> None:
     axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
 
 
-def write_png(figure: Figure, path: Path) -> None:
-    """Save as PNG, whole or not at all; the same figure gives the same bytes."""
-    with rc_context(STYLE), whole(path) as part:
-        figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None})
+def plain(figure: Figure) -> Figure:
+    """The same without headlines: a paper says in its caption what is to be seen."""
+    for words in figure.findobj(lambda artist: artist.get_gid() == HEADLINE):
+        words.set_text("")
+    return figure
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Saves as its suffix says (FORMATS), whole or not at all; the same figure gives the same bytes."""
+    kind = path.suffix.removeprefix(".")
+    with rc_context({**STYLE, "svg.hashsalt": "nla"}), whole(path) as part:
+        figure.savefig(part, format=kind, dpi=DPI, metadata={FORMATS[kind]: None})

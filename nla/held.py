@@ -11,7 +11,7 @@ from nla.config.ray import RayConfig
 from nla.console import say
 from nla.runs import Run
 from nla.tracking import configure
-from nla.training.distributed import absolute, forget
+from nla.training.storage import absolute, forget
 from nla.workflow import forced
 
 
@@ -36,6 +36,6 @@ def held(root: Path, fingerprint: str, ray: RayConfig) -> Iterator[Held]:
     with run.lock(say):
         uri = configure(root)
         if forced():
-            forget(storage, fingerprint)
-            run.forget()
+            for place in {storage, str(run.folder.parent)}:
+                forget(place, fingerprint)
         yield Held(run, storage, uri)

@@ -1,0 +1,1 @@
+"""The command `nla`: what is done with a model after training."""

@@ -1,0 +1,105 @@
+"""`nla compare`: two experiments or revisions on the same images, each image with itself.
+
+Legend: N images that both have, C classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from nla.commands.listings import FOLDER, KEYS, read_listing
+from nla.config.evaluate import EvaluateConfig
+from nla.console import say
+from nla.errors import DataError
+from nla.evaluation import counts
+from nla.evaluation.paired import mcnemar, paired_difference
+
+
+def main(argv: Sequence[str]) -> None:
+    """Says accuracy and mean accuracy of both, their difference with its interval, and the recalls.
+
+    Raises DataError where one is missing, or the two do not have the same images with the same labels.
+    """
+    options = _parser().parse_args(argv)
+    a, b = (read_listing(name, options.split) for name in (options.a, options.b))
+    both = joined(a, b)
+    for name, table in ((options.a, a), (options.b, b)):
+        if alone := len(table) - len(both):
+            say(f"left out, as {name} alone has them: {alone:,} images")
+    for line in compared(both, options.a, options.b):
+        say(line)
+
+
+def joined(a: pa.Table, b: pa.Table) -> pa.Table:
+    """row, path, label, predicted_a and predicted_b of the images that both have, by row and path.
+
+    Raises DataError where there is none, an image comes twice, or the labels differ.
+    """
+    for table in (a, b):
+        if len(table.group_by(KEYS).aggregate([])) < len(table):
+            raise DataError("a table has an image twice: write it again with `dvc repro`")
+    both = a.join(b, KEYS, join_type="inner", left_suffix="_a", right_suffix="_b").sort_by(
+        [(key, "ascending") for key in KEYS]
+    )
+    if not len(both):
+        raise DataError("the two have no image in common (by row and path): compare results on the same data")
+    different = np.flatnonzero(_column(both, "label_a") != _column(both, "label_b"))
+    if different.size:
+        first = both.slice(int(different[0]), 1).to_pylist()[0]
+        raise DataError(
+            f"{different.size:,} images have other labels in the one than in the other, such as row {first['row']}, "
+            f"{first['path']}: {first['label_a']} and {first['label_b']}; compare results of the same data.label_rule"
+        )
+    return both.drop_columns("label_b").rename_columns({"label_a": "label"})
+
+
+def compared(both: pa.Table, name_a: str, name_b: str) -> Iterator[str]:
+    """The comparison in some lines."""
+    label_N, config = _column(both, "label"), EvaluateConfig()
+    classes = sorted({*label_N, *_column(both, "predicted_a"), *_column(both, "predicted_b")})
+    matrices = [_confusion(label_N, _column(both, f"predicted_{x}"), classes) for x in "ab"]
+    width = max(len(name_a), len(name_b))
+    yield f"{len(both):,} images"
+    for letter, name, counts_CC in zip("AB", (name_a, name_b), matrices, strict=True):
+        mean = f"mean accuracy {counts.mean_accuracy(counts_CC):.2%}"
+        yield f"{letter}  {name:{width}}  accuracy {counts.accuracy(counts_CC):.2%}, {mean}"
+    yield from _difference(*(_column(both, f"predicted_{x}") == label_N for x in "ba"), config)
+    yield from _recalls(*matrices, classes)
+
+
+def _difference(right_b_N: np.ndarray, right_a_N: np.ndarray, config: EvaluateConfig) -> Iterator[str]:
+    difference, low, high = (100 * x for x in paired_difference(right_b_N, right_a_N, config.bootstrap, config.seed))
+    only_a, only_b = int((right_a_N & ~right_b_N).sum()), int((right_b_N & ~right_a_N).sum())
+    yield f"B - A: {difference:+.2f} points of accuracy, 95 % interval {low:+.2f} to {high:+.2f}"
+    p = mcnemar(only_a, only_b)
+    yield f"A alone is right on {only_a:,} images, B alone on {only_b:,}: McNemar's exact p {p:.3g}"
+
+
+def _recalls(a_CC: np.ndarray, b_CC: np.ndarray, classes: Sequence[str]) -> Iterator[str]:
+    """A line a class that has images."""
+    width = max(map(len, classes))
+    for name, a, b, n in zip(classes, counts.recall(a_CC), counts.recall(b_CC), counts.support(a_CC), strict=True):
+        if n:
+            yield f"  {name:{width}}  recall {a:6.1%} -> {b:6.1%}  {100 * (b - a):+6.1f}  n {n:,}"
+
+
+def _confusion(label_N: np.ndarray, predicted_N: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    place = {name: c for c, name in enumerate(classes)}
+    return counts.confusion([place[x] for x in label_N], [place[x] for x in predicted_N], len(classes))
+
+
+def _column(table: pa.Table, name: str) -> np.ndarray:
+    return table[name].to_numpy(zero_copy_only=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("nla compare", description="Two experiments or revisions on the same images.")
+    what = f"a git revision, an experiment of DVC's, or a table of {FOLDER}/"
+    parser.add_argument("a", metavar="A", help=what)
+    parser.add_argument("b", metavar="B", help="what is compared with it")
+    parser.add_argument("--split", choices=["valid", "test"], default="test", help="of revisions (%(default)s)")
+    return parser

@@ -1,0 +1,113 @@
+"""`nla export`: a model as ONNX, for runtimes without PyTorch.
+
+In: `images`, uint8 [N, H, W, C], as the Classifier takes them; they are normalised inside. Out: `probabilities`,
+float32 [N, num_classes], of the image alone: whoever wants more views averages over them. The metadata say the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nla.commands.errors import CommandError
+from nla.commands.model import add_model, weights_of
+from nla.console import say
+from nla.models.card import load_model
+from nla.models.classifier import Classifier
+from nla.whole import whole
+
+EXAMPLE = 2
+"""Images that are traced: PyTorch takes an axis of 1 for one that is always 1."""
+
+
+class Probabilities(nn.Module):
+    """uint8 [N, H, W, C] -> float32 [N, num_classes]."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(images).softmax(1)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes the model as ONNX, checked.
+
+    Raises WeightsError where the model cannot be loaded, CommandError where a package is not installed.
+    """
+    options = _parser().parse_args(argv)
+    model, card = load_model(weights_of(options.model))
+    data = to_onnx(model, metadata(card))
+    with whole(options.out) as part:
+        part.write_bytes(data)
+    image = model.image
+    shape = f"uint8 [N, {image.size}, {image.size}, {image.channels}]"
+    say(f"{options.out}: images {shape} -> probabilities [N, {len(card['classes'])}], {len(data) / 2**20:.1f} MiB")
+
+
+def metadata(card: Mapping[str, Any]) -> dict[str, str]:
+    """What an ONNX file says of the model beside its graph; `classes` is a JSON list in the order of the output."""
+    facts = {name: str(card[name]) for name in ("source", "fingerprint")}
+    return {"classes": json.dumps(card["classes"]), "image_size": str(card["image"]["size"]), **facts}
+
+
+def to_onnx(model: Classifier, facts: Mapping[str, str]) -> bytes:
+    """The model as an ONNX file for any batch size, checked, with `facts` as its metadata.
+
+    Raises CommandError where onnx or onnxscript is not installed.
+    """
+    onnx = _package()
+    proto = _exported(model).model_proto
+    _forget_the_code(proto.graph)
+    onnx.helper.set_model_props(proto, dict(facts))
+    onnx.checker.check_model(proto, full_check=True)
+    return proto.SerializeToString()
+
+
+def _package() -> Any:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  # PyTorch imports it
+    except ImportError as error:
+        raise CommandError(f"`nla export` needs onnx and onnxscript ({error}): `pip install -e .[onnx]`") from None
+    return onnx
+
+
+def _exported(model: Classifier) -> Any:
+    """PyTorch's ONNXProgram."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it says that torchvision is not installed
+    image = model.image
+    example = torch.zeros(EXAMPLE, image.size, image.size, image.channels, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # PyTorch 2.13 of its own doings
+        return torch.onnx.export(
+            Probabilities(model).eval(),
+            (example,),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["probabilities"],
+            dynamic_shapes={"images": {0: torch.export.Dim("N")}},
+            verbose=False,
+        )
+
+
+def _forget_the_code(graph: Any) -> None:
+    """Takes out where in the code each part comes from, with the paths of this machine."""
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output):
+        del part.metadata_props[:]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("nla export", description="A model as ONNX, for runtimes without PyTorch.")
+    parser.add_argument("out", type=Path, metavar="OUT.onnx")
+    add_model(parser)
+    return parser

@@ -1,0 +1,71 @@
+"""`nla figure`: a picture for a paper, from a table of predictions."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+
+from nla.config.evaluate import EvaluateConfig
+from nla.errors import CommandError
+from nla.evaluation import plots
+from nla.evaluation.calibration import reliability
+from nla.evaluation.counts import confusion
+from nla.evaluation.metrics import per_class
+from nla.pictures import FORMATS, plain, write_figure
+
+PREDICTIONS = Path("reports/predictions/test.parquet")
+P = "p_"
+"""Before the name of a class, in the columns of its probabilities."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draws what is asked for."""
+    given = _parser().parse_args(argv)
+    if given.out.suffix.removeprefix(".") not in FORMATS:
+        raise CommandError(f"{given.out}: end it in .{', .'.join(FORMATS)}")
+    figure = PICTURES[given.picture](*_read(given.predictions), given.predictions.stem)
+    write_figure(figure if given.title else plain(figure), given.out)
+
+
+def _confusion(p_NC: np.ndarray, label_N: np.ndarray, classes: Sequence[str], split: str) -> Figure:
+    return plots.confusion_matrix(confusion(label_N, p_NC.argmax(1), len(classes)), classes, split)
+
+
+def _recall(p_NC: np.ndarray, label_N: np.ndarray, classes: Sequence[str], split: str) -> Figure:
+    return plots.recall_bars(per_class(confusion(label_N, p_NC.argmax(1), len(classes)), classes), split)
+
+
+def _reliability(p_NC: np.ndarray, label_N: np.ndarray, classes: Sequence[str], split: str) -> Figure:
+    return plots.reliability_diagram(reliability(p_NC, label_N, EvaluateConfig().bins), split)
+
+
+PICTURES: dict[str, Callable[[np.ndarray, np.ndarray, Sequence[str], str], Figure]] = {
+    "confusion": _confusion,
+    "recall": _recall,
+    "reliability": _reliability,
+}
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """p_NC, label_N and the names of the classes."""
+    if not path.is_file():
+        raise CommandError(f"{path} is missing: run `dvc repro`, or name the predictions.parquet of `nla measure`")
+    table = pq.read_table(path)
+    classes = [name.removeprefix(P) for name in table.column_names if name.startswith(P)]
+    p_NC = np.stack([table[f"{P}{name}"].to_numpy() for name in classes], axis=1)
+    number = {name: c for c, name in enumerate(classes)}
+    return p_NC, np.array([number[name] for name in table["label"].to_pylist()]), classes
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("nla figure", description="A picture for a paper, from a table of predictions.")
+    parser.add_argument("picture", choices=PICTURES)
+    parser.add_argument("out", type=Path, metavar="OUT", help=f"a file that ends in .{', .'.join(FORMATS)}")
+    parser.add_argument("--predictions", type=Path, default=PREDICTIONS, metavar="PARQUET", help="(%(default)s)")
+    parser.add_argument("--title", action="store_true", help="with the headline that the pictures of reports/ have")
+    return parser

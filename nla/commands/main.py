@@ -1,0 +1,67 @@
+"""`nla NAME ...`: runs a command. Its module is imported once it is chosen, so that help comes at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from nla.commands.errors import CommandError
+from nla.errors import NLAError, told
+from nla.quiet import hush
+
+COMMANDS = {
+    "predict": "label, ambiguity and probabilities of images, as CSV",
+    "measure": "a model on another labelled set",
+    "compare": "two experiments or revisions on the same images",
+    "export": "a model as ONNX",
+}
+"""Each is the module nla.commands.NAME with `main(argv)`."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command that `argv` names, by default that of the command line.
+
+    An NLAError or OSError is one message and exit code 1, an interrupt no message and exit code 130.
+    """
+    hush()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        _run(sys.argv[1:] if argv is None else argv)
+    except BrokenPipeError:  # as of `nla predict faces --out - | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush goes nowhere
+        sys.exit(128 + signal.SIGPIPE)
+    except (NLAError, OSError) as error:
+        _fail(told(error))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def _run(argv: Sequence[str]) -> None:
+    name, *rest = argv or ["--help"]
+    if name in ("-h", "--help"):
+        print(_help())
+    elif name in COMMANDS:
+        importlib.import_module(f"nla.commands.{name}").main(rest)
+    else:
+        from nla.config.base import nearest  # not for help, which comes sooner without it
+
+        raise CommandError(f"unknown command '{name}'{nearest(name, list(COMMANDS))}")
+
+
+def _help() -> str:
+    lines = [f"  {name:10}{what}" for name, what in COMMANDS.items()]
+    return "\n".join(["usage: nla COMMAND ...", "", *lines, "", "`nla COMMAND --help` tells more."])
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

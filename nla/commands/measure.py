@@ -1,0 +1,155 @@
+"""`nla measure`: a model on another labelled set, whose classes are found by name.
+
+Legend: N images that are measured, M classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from nla.commands.answers import answers
+from nla.commands.labelled import Labelled, LabelledSet, open_set
+from nla.commands.matching import NONE, Matching, match
+from nla.commands.model import add_model, weights_of
+from nla.commands.unreadable import none_read, tell_left_out
+from nla.config.evaluate import EvaluateConfig
+from nla.console import bar, say
+from nla.data.sources.base import Problem
+from nla.errors import DataError
+from nla.evaluation import metrics
+from nla.evaluation.counts import confusion
+from nla.evaluation.plots import confusion_matrix, write_figure
+from nla.models.card import read_card
+from nla.records import write_json
+from nla.serving.predictor import Predictor
+from nla.tables import write_table
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The images that could be read, and what the model says of them."""
+
+    images: list[Labelled]
+    label_N: np.ndarray
+    p_NM: np.ndarray
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes metrics.json, predictions.parquet and confusion.png into a folder, and says the main figures.
+
+    Raises DataError where the set cannot be used, or no image of it has a class of the model; WeightsError where the
+    model cannot be loaded.
+    """
+    options = _parser().parse_args(argv)
+    labelled, predictor = open_set(options.set), Predictor.load(options.model)
+    matching = match(labelled.classes, predictor.classes, dict(options.map), options.shared)
+    left_out = _left_out(labelled, matching)
+    _tell(left_out, labelled, predictor, options.set)
+    problems: list[Problem] = []
+    answered = _answered(predictor, labelled, matching, problems)
+    report = {
+        "model": {"path": str(options.model), **_identity(options.model)},
+        "set": {"path": str(options.set), "rows": len(labelled.label_N)},
+        "map": dict(options.map),
+        "shared": options.shared,
+        "left_out": {"classes": left_out, "unreadable": [str(problem) for problem in problems]},
+        "views": asdict(predictor.views),
+        **metrics.measure(answered.p_NM, answered.label_N, matching.classes, EvaluateConfig()),
+    }
+    _write(options.out, options.set.resolve().stem, answered, matching.classes, report)
+    for line in told(report):
+        say(line)
+    say(f"{options.out}: metrics.json, predictions.parquet, confusion.png")
+
+
+def told(report: Mapping[str, Any]) -> Iterator[str]:
+    """The main figures, and a line a class."""
+    interval = f"95 % interval {report['accuracy_low']:.2%} to {report['accuracy_high']:.2%}"
+    means = f"mean {report['mean_accuracy']:.2%}, macro-F1 {report['macro_f1']:.4f}"
+    yield f"accuracy {report['accuracy']:.2%} ({interval}), {means}; n {report['rows']:,}"
+    width = max(map(len, report["classes"]))
+    for name, of in report["classes"].items():
+        yield f"  {name:{width}}  recall {of['recall']:6.1%}  n {of['support']:,}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("nla measure", description="A model on another labelled set.")
+    add, what = parser.add_argument, "a table of stage `prepare`, or a folder with one folder of images a class"
+    add("set", type=Path, metavar="SET", help=what)
+    add_model(parser)
+    add("--out", type=Path, default="reports/measured", help="the folder for the results (%(default)s)")
+    what = "class FROM of the set is TO of the model; may be repeated"
+    add("--map", type=_pair, action="append", default=[], metavar="FROM=TO", help=what)
+    add("--shared", action="store_true", help="let the model choose among the classes that both have")
+    return parser
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, sign, new = text.partition("=")
+    if not (old and sign and new):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FROM=TO, such as happy=happiness")
+    return old, new
+
+
+def _left_out(labelled: LabelledSet, matching: Matching) -> dict[str, int]:
+    """Rows of each class that the model does not have; classes without rows are no loss."""
+    rows_S = np.bincount(labelled.label_N, minlength=len(labelled.classes)).tolist()
+    places = matching.place_S.tolist()
+    return {name: n for name, n, place in zip(labelled.classes, rows_S, places, strict=True) if n and place == NONE}
+
+
+def _tell(left_out: Mapping[str, int], labelled: LabelledSet, predictor: Predictor, where: Path) -> None:
+    """What is left out by its class. Raises DataError where that is all."""
+    if left_out:
+        say(f"left out, no class of the model: {', '.join(f'{name} ({n:,} rows)' for name, n in left_out.items())}")
+    if sum(left_out.values()) == len(labelled.label_N):
+        raise DataError(
+            f"no image of {where} has a class of the model, which has {', '.join(predictor.classes)}: "
+            "say which is which with --map FROM=TO"
+        )
+
+
+def _answered(predictor: Predictor, labelled: LabelledSet, matching: Matching, problems: list[Problem]) -> Answered:
+    """Raises DataError where no image can be read. `problems` gets those that cannot."""
+    total = int((matching.place_S[labelled.label_N] != NONE).sum())
+    wanted = (image for image in labelled.images() if matching.place_S[image.label] != NONE)
+    images: list[Labelled] = []
+    parts: list[np.ndarray] = []
+    with bar("measure", "images") as update:
+        for batch, prediction in answers(predictor, wanted, problems):
+            images += [Labelled(image.path, b"", image.row, image.label) for image in batch]
+            parts.append(matching.among(prediction.probabilities))
+            update(len(images) + len(problems), total)
+    if not images:
+        raise none_read(problems)
+    tell_left_out(problems)
+    return Answered(images, matching.place_S[[image.label for image in images]], np.concatenate(parts))
+
+
+def _identity(model: Path) -> dict[str, Any]:
+    card = read_card(weights_of(model))
+    return {name: card[name] for name in ("fingerprint", "sha256")}
+
+
+def _write(out: Path, name: str, answered: Answered, classes: Sequence[str], report: Mapping[str, Any]) -> None:
+    predicted_N = answered.p_NM.argmax(axis=1)
+    write_table(out / "predictions.parquet", _table(answered, predicted_N, classes))
+    counts_CC = confusion(answered.label_N, predicted_N, len(classes))
+    write_figure(confusion_matrix(counts_CC, classes, name), out / "confusion.png")
+    write_json(out / "metrics.json", report)
+
+
+def _table(answered: Answered, predicted_N: np.ndarray, classes: Sequence[str]) -> pa.Table:
+    """The columns of the tables in reports/predictions/, so that `nla compare` reads it as well."""
+    names = np.asarray(classes, object)
+    known = {"row": [image.row for image in answered.images], "path": [image.path for image in answered.images]}
+    chosen = {"label": names[answered.label_N], "predicted": names[predicted_N]}
+    p = {f"p_{name}": p_N.astype(np.float32) for name, p_N in zip(classes, answered.p_NM.T, strict=True)}
+    return pa.table({**known, **chosen, **p})

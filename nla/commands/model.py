@@ -1,0 +1,19 @@
+"""The option --model, which commands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nla.serving.predictor import WEIGHTS
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds it."""
+    what = "a .safetensors file with its .json, or the folder of a training (%(default)s)"
+    parser.add_argument("--model", type=Path, default="models", help=what)
+
+
+def weights_of(model: Path) -> Path:
+    """The file that --model means."""
+    return model / WEIGHTS if model.is_dir() else model

@@ -1,0 +1,83 @@
+"""`nla predict`: label, ambiguity and probabilities of images, as CSV."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from nla.commands.answers import Stored, answers
+from nla.commands.found import find_images
+from nla.commands.model import add_model
+from nla.commands.unreadable import none_read, tell_left_out
+from nla.console import bar, say
+from nla.data.sources.base import Problem
+from nla.serving.predictor import Predictor
+from nla.whole import whole
+
+STDOUT = "-"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes a row an image that can be read: path, label, ambiguity and p_CLASS of each class.
+
+    Raises DataError where there is no image or none can be read, WeightsError where the model cannot be loaded.
+    """
+    options = _parser().parse_args(argv)
+    names, predictor = find_images(options.paths), Predictor.load(options.model)
+    problems: list[Problem] = []
+    with _progress(options.out) as update:
+        _write(options.out, rows(predictor, names, problems, update))
+    tell_left_out(problems)
+    if options.out != STDOUT:
+        say(f"{len(names) - len(problems):,} images: {options.out}")
+
+
+def rows(
+    predictor: Predictor, names: Sequence[str], problems: list[Problem], update: Callable[[int, int], None]
+) -> Iterator[list[str]]:
+    """The header, and a row an image; `problems` gets the images without one, and `update` (done, total).
+
+    Raises DataError where no image can be read, before there is a header.
+    """
+    done = 0
+    for images, prediction in answers(predictor, (Stored(name, Path(name)) for name in names), problems):
+        if not done:
+            yield ["path", "label", "ambiguity", *(f"p_{name}" for name in predictor.classes)]
+        numbers = zip(prediction.ambiguity.tolist(), prediction.probabilities.tolist(), strict=True)
+        for image, label, (ambiguity, p_C) in zip(images, prediction.label, numbers, strict=True):
+            yield [_text(image.path), label, *(f"{value:.6f}" for value in (ambiguity, *p_C))]
+        done += len(images)
+        update(done + len(problems), len(names))
+    if not done:
+        raise none_read(problems)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("nla predict", description="Label, ambiguity and probabilities of images, as CSV.")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="an image, or a folder with images at any depth")
+    add_model(parser)
+    parser.add_argument("--out", default="predictions.csv", help=f"{STDOUT} is standard output (%(default)s)")
+    return parser
+
+
+def _progress(out: str) -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
+    """A bar, but not among the rows."""
+    return contextlib.nullcontext(lambda done, total: None) if out == STDOUT else bar("predict", "images")
+
+
+def _write(out: str, table: Iterable[list[str]]) -> None:
+    if out == STDOUT:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(table)
+        return
+    with whole(Path(out)) as part, part.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(table)
+
+
+def _text(path: str) -> str:
+    """A path as UTF-8 can have it: a name in another encoding is shown with escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

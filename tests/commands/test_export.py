@@ -1,0 +1,74 @@
+"""`nla export`: ONNX Runtime against PyTorch on the same images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from mlflow_parts import CLASSES, ROOT
+
+from nla.commands.errors import CommandError
+from nla.commands.export import main
+from nla.errors import WeightsError
+from nla.models.card import load_model, save_model
+from nla.models.classifier import Architecture, Classifier, ImageSpec
+
+
+def trained(folder: Path, head: str = "linear", channels: int = 1) -> Path:
+    """A tiny model whose running statistics are not those of a fresh one, and whose answers differ by image."""
+    torch.manual_seed(0)
+    spec = ImageSpec(16, channels, (0.4, 0.5, 0.6)[:channels], (0.2, 0.25, 0.3)[:channels])
+    model = Classifier(Architecture("resnet18", 8, "stride2", 0.1, len(CLASSES), head), spec).train()
+    with torch.no_grad():
+        model(torch.randint(0, 256, (32, 16, 16, channels), dtype=torch.uint8))
+        model.backbone.fc.weight.mul_(5)
+    card = {**model.describe(), "classes": CLASSES, "source": "synthetic", "fingerprint": "f0", "epoch": 0}
+    save_model(folder / "model.safetensors", model.backbone.state_dict(), card)
+    return folder / "model.safetensors"
+
+
+@pytest.mark.parametrize(("head", "channels"), [("linear", 1), ("cosine", 3)])
+def test_the_probabilities_are_those_of_pytorch(
+    tmp_path: Path, head: str, channels: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, out = trained(tmp_path, head, channels), tmp_path / "a/model.onnx"
+    main([str(out), "--model", str(weights if channels == 3 else tmp_path)])
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{out}: images uint8 [N, 16, 16, {channels}] -> probabilities [N, 3], ")
+    assert said.err == ""
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    model, _ = load_model(weights)
+    for n in (1, 5):
+        images_NHWC = np.random.default_rng(n).integers(0, 256, (n, 16, 16, channels), np.uint8)
+        (p_NC,) = session.run(["probabilities"], {"images": images_NHWC})
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(images_NHWC)).softmax(1).numpy()
+        assert p_NC.dtype == np.float32
+        np.testing.assert_allclose(p_NC, expected, atol=1e-5)
+    assert np.ptp(expected, axis=0).max() > 0.01, "all answers alike would show nothing"
+    assert [path.name for path in out.parent.iterdir()] == ["model.onnx"]
+    known = session.get_modelmeta().custom_metadata_map
+    assert json.loads(known["classes"]) == list(CLASSES)
+    assert (known["image_size"], known["source"], known["fingerprint"]) == ("16", "synthetic", "f0")
+    onnx.checker.check_model(out, full_check=True)
+    assert str(ROOT).encode() not in out.read_bytes(), "paths of this machine are nobody's business"
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    trained(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(CommandError, match=r"needs onnx and onnxscript .*: `pip install -e \.\[onnx\]`"):
+        main([str(tmp_path / "model.onnx"), "--model", str(tmp_path)])
+    assert not list(tmp_path.glob("*.onnx*"))
+
+
+def test_a_missing_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"model\.json is missing"):
+        main([str(tmp_path / "model.onnx"), "--model", str(tmp_path)])
