@@ -6,7 +6,8 @@ NLAError
 ├── WeightsError      a checkpoint or model file does not fit
 ├── TrainingError     training could not start or go on
 │   └── Diverged      the loss is no longer finite
-└── RegistryError     MLflow's store or registry refuses
+├── RegistryError     MLflow's store or registry refuses
+└── CommandError      a command of `nla` is unknown, or lacks what it needs
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class Diverged(TrainingError):
 
 class RegistryError(NLAError):
     """MLflow's store or registry refuses."""
+
+
+class CommandError(NLAError):
+    """A command of `nla` is unknown, or lacks what it needs."""
 
 
 def told(error: NLAError | OSError) -> str:

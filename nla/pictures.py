@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 
 from nla.whole import whole
@@ -39,6 +40,7 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.w_pad": 0.14,
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
     "font.size": 10.0,
+    "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3
     "text.color": INK,
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
@@ -105,8 +107,9 @@ def percent_axis(axis: Axis) -> None:
 
 def plain(figure: Figure) -> Figure:
     """The same without headlines: a paper says in its caption what is to be seen."""
-    for words in figure.findobj(lambda artist: artist.get_gid() == HEADLINE):
-        words.set_text("")
+    for words in figure.findobj(Text):
+        if isinstance(words, Text) and words.get_gid() == HEADLINE:
+            words.set_text("")
     return figure
 
 

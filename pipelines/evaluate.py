@@ -31,6 +31,7 @@ from nla.evaluation.uncertainty import most_doubted
 from nla.evaluation.weight import position_weight
 from nla.models.card import load_model, require_same
 from nla.paths import project_root
+from nla.pictures import write_figure
 from nla.records import read_json, write_json
 from nla.runs import IMAGES
 from nla.stage import run_stage
@@ -68,8 +69,8 @@ def main() -> None:
     doubted = suspects(TRAIN, plain["train"], train.classes)
     write_table(REPORTS / "suspects.parquet", doubted)
     for name, figure in draw(test, best["test"], metrics, run, config).items():
-        plots.write_figure(figure, REPORTS / f"figures/{name}.png")
-    plots.write_figure(doubted_faces(train, plain["train"]), REPORTS / "figures/suspects.png")
+        write_figure(figure, REPORTS / f"figures/{name}.png")
+    write_figure(doubted_faces(train, plain["train"]), REPORTS / "figures/suspects.png")
     write_json(REPORTS / "metrics.json", metrics)  # before MLflow is told, which may be away
     track(metrics, run, card["epoch"])
     for line in told(metrics):

@@ -42,9 +42,8 @@ def joined(a: pa.Table, b: pa.Table) -> pa.Table:
     for table in (a, b):
         if len(table.group_by(KEYS).aggregate([])) < len(table):
             raise DataError("a table has an image twice: write it again with `dvc repro`")
-    both = a.join(b, KEYS, join_type="inner", left_suffix="_a", right_suffix="_b").sort_by(
-        [(key, "ascending") for key in KEYS]
-    )
+    both = a.join(b, KEYS, join_type="inner", left_suffix="_a", right_suffix="_b")
+    both = both.sort_by([(key, "ascending") for key in KEYS])
     if not len(both):
         raise DataError("the two have no image in common (by row and path): compare results on the same data")
     different = np.flatnonzero(_column(both, "label_a") != _column(both, "label_b"))
@@ -59,19 +58,19 @@ def joined(a: pa.Table, b: pa.Table) -> pa.Table:
 
 def compared(both: pa.Table, name_a: str, name_b: str) -> Iterator[str]:
     """The comparison in some lines."""
-    label_N, config = _column(both, "label"), EvaluateConfig()
-    classes = sorted({*label_N, *_column(both, "predicted_a"), *_column(both, "predicted_b")})
-    matrices = [_confusion(label_N, _column(both, f"predicted_{x}"), classes) for x in "ab"]
+    label_N, a_N, b_N = (_column(both, name) for name in ("label", "predicted_a", "predicted_b"))
+    classes = sorted({*label_N, *a_N, *b_N})
+    a_CC, b_CC = (_confusion(label_N, predicted_N, classes) for predicted_N in (a_N, b_N))
     width = max(len(name_a), len(name_b))
     yield f"{len(both):,} images"
-    for letter, name, counts_CC in zip("AB", (name_a, name_b), matrices, strict=True):
+    for letter, name, counts_CC in zip("AB", (name_a, name_b), (a_CC, b_CC), strict=True):
         mean = f"mean accuracy {counts.mean_accuracy(counts_CC):.2%}"
         yield f"{letter}  {name:{width}}  accuracy {counts.accuracy(counts_CC):.2%}, {mean}"
-    yield from _difference(*(_column(both, f"predicted_{x}") == label_N for x in "ba"), config)
-    yield from _recalls(*matrices, classes)
+    yield from _difference(a_N == label_N, b_N == label_N, EvaluateConfig())
+    yield from _recalls(a_CC, b_CC, classes)
 
 
-def _difference(right_b_N: np.ndarray, right_a_N: np.ndarray, config: EvaluateConfig) -> Iterator[str]:
+def _difference(right_a_N: np.ndarray, right_b_N: np.ndarray, config: EvaluateConfig) -> Iterator[str]:
     difference, low, high = (100 * x for x in paired_difference(right_b_N, right_a_N, config.bootstrap, config.seed))
     only_a, only_b = int((right_a_N & ~right_b_N).sum()), int((right_b_N & ~right_a_N).sum())
     yield f"B - A: {difference:+.2f} points of accuracy, 95 % interval {low:+.2f} to {high:+.2f}"

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nla.commands.errors import CommandError
 from nla.commands.model import add_model, weights_of
 from nla.console import say
+from nla.errors import CommandError
 from nla.models.card import load_model
 from nla.models.classifier import Classifier
 from nla.whole import whole

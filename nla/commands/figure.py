@@ -25,11 +25,11 @@ P = "p_"
 
 def main(argv: Sequence[str]) -> None:
     """Draws what is asked for."""
-    given = _parser().parse_args(argv)
-    if given.out.suffix.removeprefix(".") not in FORMATS:
-        raise CommandError(f"{given.out}: end it in .{', .'.join(FORMATS)}")
-    figure = PICTURES[given.picture](*_read(given.predictions), given.predictions.stem)
-    write_figure(figure if given.title else plain(figure), given.out)
+    options = _parser().parse_args(argv)
+    if options.out.suffix.removeprefix(".") not in FORMATS:
+        raise CommandError(f"{options.out}: end it in .{', .'.join(FORMATS)}")
+    figure = PICTURES[options.picture](*_read(options.predictions), options.predictions.stem)
+    write_figure(figure if options.title else plain(figure), options.out)
 
 
 def _confusion(p_NC: np.ndarray, label_N: np.ndarray, classes: Sequence[str], split: str) -> Figure:

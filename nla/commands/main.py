@@ -9,14 +9,14 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from nla.commands.errors import CommandError
-from nla.errors import NLAError, told
+from nla.errors import CommandError, NLAError, told
 from nla.quiet import hush
 
 COMMANDS = {
     "predict": "label, ambiguity and probabilities of images, as CSV",
     "measure": "a model on another labelled set",
     "compare": "two experiments or revisions on the same images",
+    "figure": "a picture for a paper, as PDF, SVG or PNG",
     "export": "a model as ONNX",
 }
 """Each is the module nla.commands.NAME with `main(argv)`."""

@@ -25,8 +25,10 @@ from nla.data.sources.base import Problem
 from nla.errors import DataError
 from nla.evaluation import metrics
 from nla.evaluation.counts import confusion
-from nla.evaluation.plots import confusion_matrix, write_figure
+from nla.evaluation.listing import with_predictions
+from nla.evaluation.plots import confusion_matrix
 from nla.models.card import read_card
+from nla.pictures import write_figure
 from nla.records import write_json
 from nla.serving.predictor import Predictor
 from nla.tables import write_table
@@ -139,17 +141,14 @@ def _identity(model: Path) -> dict[str, Any]:
 
 
 def _write(out: Path, name: str, answered: Answered, classes: Sequence[str], report: Mapping[str, Any]) -> None:
-    predicted_N = answered.p_NM.argmax(axis=1)
-    write_table(out / "predictions.parquet", _table(answered, predicted_N, classes))
-    counts_CC = confusion(answered.label_N, predicted_N, len(classes))
+    write_table(out / "predictions.parquet", _table(answered, classes))
+    counts_CC = confusion(answered.label_N, answered.p_NM.argmax(axis=1), len(classes))
     write_figure(confusion_matrix(counts_CC, classes, name), out / "confusion.png")
     write_json(out / "metrics.json", report)
 
 
-def _table(answered: Answered, predicted_N: np.ndarray, classes: Sequence[str]) -> pa.Table:
-    """The columns of the tables in reports/predictions/, so that `nla compare` reads it as well."""
-    names = np.asarray(classes, object)
-    known = {"row": [image.row for image in answered.images], "path": [image.path for image in answered.images]}
-    chosen = {"label": names[answered.label_N], "predicted": names[predicted_N]}
-    p = {f"p_{name}": p_N.astype(np.float32) for name, p_N in zip(classes, answered.p_NM.T, strict=True)}
-    return pa.table({**known, **chosen, **p})
+def _table(answered: Answered, classes: Sequence[str]) -> pa.Table:
+    """As those of reports/predictions/, so that `nla compare` and `nla figure` read it too."""
+    images, label = answered.images, [classes[c] for c in answered.label_N]
+    known = {"row": [image.row for image in images], "path": [image.path for image in images], "label": label}
+    return with_predictions(pa.table(known), answered.p_NM, classes)

@@ -20,10 +20,14 @@ COLUMNS = ["row", "label", "is_flipped", "image.path"]
 
 def predictions(split: Path, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
     """row, path, label, predicted and the probability of each class, in the order of the table `split`."""
-    table = _known(split, classes)[0].select(["row", "path", "label"])
-    table = table.append_column("predicted", _names(p_NC.argmax(1), classes))
+    return with_predictions(_known(split, classes)[0].select(["row", "path", "label"]), p_NC, classes)
+
+
+def with_predictions(known: pa.Table, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
+    """What is `known` of N images, with their columns predicted and p_CLASS."""
+    table = known.append_column("predicted", _names(p_NC.argmax(1), classes))
     for name, p_N in zip(classes, p_NC.T, strict=True):
-        table = table.append_column(f"p_{name}", pa.array(p_N))
+        table = table.append_column(f"p_{name}", pa.array(p_N, pa.float32()))
     return table
 
 

@@ -71,7 +71,7 @@ def run(
 
 
 def _claims(job: Job, progress: Progress, variant: Variant, positions: Mapping[str, Tensor]) -> dict[str, Any]:
-    moments = {"early": progress.early_epoch / progress.epochs, "late": (progress.epochs_done - 1) / progress.epochs}
+    moments = {time: epoch / progress.epochs for time, epoch in progress.moments.items()}
     early_N2, late_N2 = (positions[moment].numpy() for moment in moments)
     return weight_claims(early_N2, late_N2, position_weight(job.loss.model_dump()), moments, variant.train_known)
 

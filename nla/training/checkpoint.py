@@ -45,6 +45,11 @@ class Progress:
     facts: dict[str, Any] = field(default_factory=dict)
     """First weights, precision, workers, device; `before` where a part of the epochs ran on others."""
 
+    @property
+    def moments(self) -> dict[str, int]:
+        """Whole epochs before those of the early and of the late positions."""
+        return {"early": self.early_epoch, "late": self.epochs_done - 1}
+
 
 def write_checkpoint(folder: Path, progress: Progress, tensors: dict[str, dict[str, Tensor]]) -> None:
     """Writes `tensors` (file name -> name -> tensor), and state.json last: a folder without it is no checkpoint."""

@@ -33,8 +33,8 @@ def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarra
         save_model(models / f"{stem}.safetensors", read_group(result, group), {**card, **chosen})
     positions = read_group(result, "positions")
     columns: dict[str, Any] = {"row": row_N}
-    for time in ("early", "late"):
+    for time in progress.moments:
         columns[f"{time}_p_GT"], columns[f"{time}_p_NN"] = positions[time].numpy().T
-    epochs = {"early_epoch": progress.early_epoch, "late_epoch": progress.epochs_done - 1, "epochs": progress.epochs}
+    epochs = {f"{time}_epoch": epoch for time, epoch in progress.moments.items()} | {"epochs": progress.epochs}
     table = pa.table(columns).replace_schema_metadata({key: str(value) for key, value in epochs.items()})
     write_table(models / "positions.parquet", table)

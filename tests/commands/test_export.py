@@ -13,9 +13,8 @@ import pytest
 import torch
 from mlflow_parts import CLASSES, ROOT
 
-from nla.commands.errors import CommandError
 from nla.commands.export import main
-from nla.errors import WeightsError
+from nla.errors import CommandError, WeightsError
 from nla.models.card import load_model, save_model
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 

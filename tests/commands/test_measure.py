@@ -59,7 +59,7 @@ def test_a_table_of_prepare(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert list(rows) == COLUMNS
     assert rows.row.tolist() == list(range(30)) and rows.path.tolist() == [f"{i}.png" for i in range(30)]
     assert rows.label.tolist() == [("surprise", "neutral")[label] for label in labels]
-    assert tuple(rows.predicted) == expected.label and len(set(expected.label)) == 3
+    assert tuple(rows.predicted) == expected.label and len(set(expected.label)) > 1
     np.testing.assert_allclose(rows[COLUMNS[4:]], expected.probabilities, atol=1e-6)
     assert report["accuracy"] == pytest.approx((rows.label == rows.predicted).mean())
     assert report["classes"]["neutral"]["support"] == 15 and report["absent"] == ["happiness"]

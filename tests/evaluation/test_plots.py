@@ -23,6 +23,7 @@ from nla.config.evaluate import EvaluateConfig
 from nla.evaluation import counts, plots
 from nla.evaluation.calibration import Reliability, reliability
 from nla.evaluation.metrics import measure
+from nla.pictures import write_figure
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 TEST_COUNTS = (1090, 893, 396, 384, 273, 18, 83, 16)  # of FERPlus
@@ -145,20 +146,20 @@ def test_nothing_overlaps_or_is_cut_off(draw: Callable[[], Figure]) -> None:
 
 @pytest.mark.parametrize("draw", DRAWN)
 def test_saved_whole(draw: Callable[[], Figure], tmp_path: Path) -> None:
-    plots.write_figure(draw(), tmp_path / "plots" / "a.png")
+    write_figure(draw(), tmp_path / "plots" / "a.png")
     assert size_of((tmp_path / "plots" / "a.png").read_bytes())[0] >= 1000
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["a.png"]
 
 
 def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
-        plots.write_figure(draw_recall.__wrapped__(), tmp_path / name)
+        write_figure(draw_recall.__wrapped__(), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_other_pictures_of_the_process_keep_their_style(tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
-    plots.write_figure(draw_recall.__wrapped__(), tmp_path / "a.png")
+    write_figure(draw_recall.__wrapped__(), tmp_path / "a.png")
     assert dict(mpl.rcParams) == before
 
 

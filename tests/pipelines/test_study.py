@@ -28,7 +28,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project.make(tmp_path_factory.mktemp("study") / "project")
     folder = project / NAME
     folder.mkdir(parents=True)
-    (folder / "dvc.yaml").write_text((ROOT / "studies/ferplus-noise/dvc.yaml").read_text())
+    (folder / "dvc.yaml").write_text((ROOT / "studies/ferplus/dvc.yaml").read_text())
     # One after the other: however many cores there are, the first ends well before the last.
     own = {"model": TINY["model"], "ray": {**TINY["ray"], "max_concurrent_trials": 1}}
     data = {**TINY["data"], "source": "synthetic", "raw": "../../data/raw"}

@@ -1,4 +1,4 @@
-"""Pictures of results: each function takes data and returns a matplotlib Figure; `write_figure` saves it."""
+"""Pictures of results: each function takes data and returns a matplotlib Figure for `nla.pictures.write_figure`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from nla.evaluation.plots.gallery import gallery, most_ambiguous, most_wrong
 from nla.evaluation.plots.recall import recall_bars
 from nla.evaluation.plots.reliability import reliability_diagram
 from nla.evaluation.plots.triangle import weight_triangle
-from nla.pictures import write_figure
 
 __all__ = [
     "confusion_matrix",
@@ -19,5 +18,4 @@ __all__ = [
     "reliability_diagram",
     "training_curves",
     "weight_triangle",
-    "write_figure",
 ]

@@ -1,0 +1,45 @@
+"""`nla figure`: from a table of predictions to a file for a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nla.commands.figure import PICTURES, main
+from nla.errors import CommandError
+
+CLASSES = ["joy", "fear", "calm"]
+
+
+@pytest.fixture
+def predictions(tmp_path: Path) -> Path:
+    """A table like those of reports/predictions/, of 40 images."""
+    random = np.random.default_rng(0)
+    p_NC = random.dirichlet([1, 1, 1], 40).astype(np.float32)
+    label = [CLASSES[c] for c in random.integers(0, 3, 40)]
+    path = tmp_path / "test.parquet"
+    pq.write_table(pa.table({"label": label, **{f"p_{name}": p_NC[:, c] for c, name in enumerate(CLASSES)}}), path)
+    return path
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_each_picture_has_its_words_and_a_headline_if_wanted(predictions: Path, tmp_path: Path, picture: str) -> None:
+    said = {}
+    for name, options in (("without", []), ("with", ["--title"])):
+        out = tmp_path / f"{name}.svg"
+        main([picture, str(out), "--predictions", str(predictions), *options])
+        said[name] = out.read_text()
+    assert "test faces, labels unaltered" in said["with"] and "test faces" not in said["without"]
+    assert "joy" in said["without"] or picture == "reliability"
+
+
+def test_what_cannot_be_drawn_is_told(predictions: Path, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"c\.bmp: end it in \.png, \.pdf, \.svg"):
+        main(["confusion", str(tmp_path / "c.bmp"), "--predictions", str(predictions)])
+    with pytest.raises(CommandError, match=r"lost\.parquet is missing: run `dvc repro`"):
+        main(["confusion", str(tmp_path / "c.pdf"), "--predictions", str(tmp_path / "lost.parquet")])
+    assert [path.name for path in tmp_path.iterdir()] == ["test.parquet"]
