@@ -34,7 +34,8 @@ DODGE = 0.12
 """Part of the smallest step of the noise rate over which the methods of one rate are spread."""
 ROW = 0.3
 """Inches a row of a chart of rows."""
-
+LONGEST = 18
+"""Letters of the name of a method, of which logit_adjustment has 16."""
 
 FLIPPED = ("flipped_auroc", "flipped_auroc_p_GT")
 CHOSEN: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 6, "color": BLUE}
@@ -102,7 +103,7 @@ def against_best_rival(results: Mapping[str, Any], metric: str = "accuracy") -> 
         low, value, high = rival["low"], rival["difference"], rival["high"]
         color = BLUE if low > 0 else VERMILLION if high < 0 else MUTED
         axes.errorbar(value, y, xerr=[[value - low], [high - value]], fmt="o", ms=5, color=color, capsize=3, lw=1.6)
-        text = f"{100 * value:+.1f} against {short(rival['method'])}, p {_p(rival['p_holm'])}"
+        text = f"{100 * value:+.1f} against {short(rival['method'], LONGEST)}, p {_p(rival['p_holm'])}"
         _beside(axes, y, text)
     axes.axvline(0, color=INK, lw=1, ls=(0, (4, 3)))
     axes.set_xlabel(f"difference of {_words(metric)}, with its 95 % interval")
@@ -182,7 +183,7 @@ def _chart_of_rows(rows: Sequence[Row]) -> tuple[Figure, Axes]:
     heights = _heights(rows)
     figure = Figure(figsize=(7.5, 1.9 + ROW * (heights[-1] + 2)), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_yticks(heights, [short(row.method) for row in rows])
+    axes.set_yticks(heights, [short(row.method, LONGEST) for row in rows])
     axes.set_ylim(heights[-1] + 0.7, -1.7)
     for i, (y, row) in enumerate(zip(heights, rows, strict=True)):
         if i == 0 or row.condition != rows[i - 1].condition:
@@ -231,7 +232,7 @@ def _draw_line(
     rate = [of["noise_rate"] + shift for of in conditions]
     spreads = [of["methods"][method][metric] for of in conditions]
     mean, std = [s["mean"] for s in spreads], [s["std"] or 0.0 for s in spreads]
-    axes.errorbar(rate, mean, yerr=std, label=short(method), ms=5, lw=1.6, capsize=2.5, elinewidth=1.1, **look)
+    axes.errorbar(rate, mean, yerr=std, label=short(method, LONGEST), ms=5, lw=1.6, capsize=2.5, elinewidth=1.1, **look)
 
 
 def _look(number: int) -> dict[str, Any]:
