@@ -26,6 +26,7 @@ from step import precision
 from users_files import kept, take_committed
 
 from nla.config.base import read_params, section
+from nla.config.train import METRICS
 from nla.config.tune import Distribution, TuneConfig
 from nla.machine import machine, versions
 from nla.pictures import (
@@ -41,7 +42,7 @@ from nla.pictures import (
     write_figure,
 )
 from nla.tuning.importance import importance
-from nla.tuning.trials import METRICS, Trial
+from nla.tuning.trials import Trial
 
 SEARCH: dict[str, Any] = {
     "data.synthetic.train": 1200,  # so small that 16 trials fit into minutes; validation keeps its 4,000

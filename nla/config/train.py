@@ -8,6 +8,9 @@ from pydantic import Field
 
 from nla.config.base import Section
 
+METRICS = ("accuracy", "mean_accuracy")
+"""By which validation may choose, and trials and methods are compared."""
+
 
 class TrainConfig(Section):
     """How the loss is minimised."""

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nla.config.train import METRICS
 from nla.study.statistics import Difference, differences, discordant, holm, pooled
-
-METRICS = ("accuracy", "mean_accuracy")
 
 Predicted = Mapping[str, Mapping[int, np.ndarray]]
 """Method -> seed -> class of each test row."""

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from nla.config.base import flatten
+from nla.config.train import METRICS
 from nla.errors import DataError
 from nla.evaluation.counts import confusion
 from nla.evaluation.metrics import HEADLINES
 from nla.machine import in_words
-from nla.study.comparisons import METRICS, comparisons
+from nla.study.comparisons import comparisons
 from nla.study.record import Record
 from nla.study.statistics import RESAMPLES
 

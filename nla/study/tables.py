@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nla.study.comparisons import METRICS
+from nla.config.train import METRICS
 
 SMALLEST_P = 0.001
 """What is smaller is told as such: that is below what a few thousand resamples can tell apart."""

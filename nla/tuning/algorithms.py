@@ -16,12 +16,13 @@ from ray.tune.schedulers import (
 )
 from ray.tune.search import SearchAlgorithm, Searcher
 
+from nla.config.train import METRICS
 from nla.config.tune import TuneConfig
 from nla.tuning.domains import param_space
 from nla.tuning.population import SeededPBT
 from nla.tuning.space import first_values
 from nla.tuning.trial import Template
-from nla.tuning.trials import METRICS, Trial
+from nla.tuning.trials import Trial
 from nla.tuning.turns import OptunaTurns, RandomTurns
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from nla.config.train import METRICS
 from nla.tables import write_table
-from nla.tuning.trials import METRICS, Trial, best_of, pareto_front
+from nla.tuning.trials import Trial, best_of, pareto_front
 
 SCHEMA = [
     ("trial", pa.int32()),

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nla.config.train import METRICS
 from nla.errors import TrainingError
 
 Status = Literal["finished", "stopped", "failed"]
-METRICS = ("accuracy", "mean_accuracy")
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,14 @@ def face_batch(
     data: Sequence[bytes],
     path: Sequence[str] | np.ndarray,
     *,
-    label: Sequence[int] | None = None,
+    label: Sequence[int] | np.ndarray | None = None,
     votes: Sequence[np.ndarray] | None = None,
+    posterior: Sequence[np.ndarray] | None = None,
 ) -> pa.RecordBatch:
     """N faces; `pixels` are their hashes, `data` their encoded images. What is not given is null."""
     images = pa.StructArray.from_arrays([pa.array(data, pa.binary()), pa.array(path, pa.string())], fields=list(IMAGE))
-    given = {"row": row, "split": split, "label": label, "votes": votes, "pixels": pixels}
+    known = {"label": label, "votes": votes, "posterior": posterior}
+    given = {"row": row, "split": split, "pixels": pixels, **known}
     columns = [
         images if field.name == "image" else _column(given.get(field.name), field.type, len(data)) for field in FACES
     ]

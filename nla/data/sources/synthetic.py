@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from nla.config.data import DataConfig
 from nla.data.images import encode_png, pixel_hash
-from nla.data.schema import FACES, SPLITS
+from nla.data.schema import SPLITS
 from nla.data.sources.base import Findings
+from nla.data.sources.batch import face_batch
 from nla.data.sources.synthetic_faces import draw_faces
 from nla.data.sources.synthetic_look import Look, Muscle
 
@@ -175,17 +176,16 @@ def _batch(
     posterior_NC = true_posterior(label_N, partner_N, position_N)
     pixels = draw_faces(muscles(label_N, partner_N, position_N, rng), Look.draw(size, rng), rng)
     paths = [f"synthetic/{split}/{number + i:05d}.png" for i in range(size)]
-    columns = {
-        "row": np.arange(row, row + size),
-        "split": [split] * size,
-        "label": label_N.astype(np.int8),
-        "votes": list(rng.multinomial(ANNOTATORS, posterior_NC).astype(np.int16)),
-        "posterior": list(posterior_NC.astype(np.float32)),
-        "pixels": [pixel_hash(image) for image in pixels],
-        "image": [{"bytes": encode_png(i), "path": p} for i, p in zip(pixels, paths, strict=True)],
-    }
-    arrays = [pa.array(columns[f.name], f.type) for f in FACES]
-    return pa.RecordBatch.from_arrays(arrays, schema=FACES)
+    return face_batch(
+        np.arange(row, row + size),
+        [split] * size,
+        [pixel_hash(image) for image in pixels],
+        [encode_png(image) for image in pixels],
+        paths,
+        label=label_N.astype(np.int8),
+        votes=list(rng.multinomial(ANNOTATORS, posterior_NC).astype(np.int16)),
+        posterior=list(posterior_NC.astype(np.float32)),
+    )
 
 
 def true_posterior(
