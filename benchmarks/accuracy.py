@@ -209,8 +209,8 @@ moved by `evaluate.shift` pixels to each side too. Intervals are bootstrap inter
 nothing about other seeds."""
 REFERENCE_TEXT = """No pretrained weights. Published from scratch: VGG13 83.85 (majority) and 84.99 (probabilistic label
 drawing), Barsoum et al. 2016, arXiv 1608.01041. The processors differ, and so do minutes."""
-NOISY_TEXT = """Symmetric noise; validation and test are clean. Options and learning rate are those that tuning on
-validation found in the [study below](#methods-side-by-side-ferplus). NLA's authors report 86.97 % at this rate, from a
+NOISY_TEXT = """Symmetric noise; validation and test are clean. The options are those that tuning on validation
+found in the [study below](#methods-side-by-side-ferplus). NLA's authors report 86.97 % at this rate, from a
 ResNet-18 trained on faces before and with the epoch chosen on test: not comparable."""
 LOSSES_TEXT = """One seed and a short budget on two CPU cores, so no ranking of methods: a check that each loss trains,
 and what it costs. Same network, epochs, augmentation and start for all; NLA looks at two views an image, CE at one.

@@ -134,8 +134,8 @@ def test_no_block_is_left_out() -> None:
 def test_figures_are_those_of_the_records() -> None:
     """The README's own, against what the benchmarks and `dvc repro` have written for it."""
     text = " ".join(README.read_text().split())
-    names = ("reference", "longer", "fast")
-    record, longer, fast = (read_json(ROOT / f"benchmarks/records/{name}.json") for name in names)
+    names = ("reference", "longer", "fast", "noisy")
+    record, longer, fast, noisy = (read_json(ROOT / f"benchmarks/records/{name}.json") for name in names)
     test = record["metrics"]["test"]
     for figure in (
         f"**{test['accuracy']:.2%} on test**",
@@ -143,6 +143,7 @@ def test_figures_are_those_of_the_records() -> None:
         f"mean accuracy {test['mean_accuracy']:.2%}",
         f"{record['training_seconds'] / 60:.1f} minutes of training",
         f"{longer['epochs']} epochs give {longer['metrics']['test']['accuracy']:.2%}",
+        f"`plus` has {noisy['metrics']['test']['accuracy']:.2%} after {noisy['epochs']} epochs",
         f"{fast['metrics']['test']['accuracy']:.2%} in {fast['training_seconds'] / 60:.1f} minutes",
     ):
         assert figure in text
