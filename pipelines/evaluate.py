@@ -24,10 +24,10 @@ from nla.evaluation import plots
 from nla.evaluation.calibration import reliability
 from nla.evaluation.counts import confusion
 from nla.evaluation.listing import predictions, suspects
-from nla.evaluation.metrics import headlines, measure
+from nla.evaluation.metrics import headlines, in_words, measure
 from nla.evaluation.predict import ONE_VIEW, Views, predict
 from nla.evaluation.tables import write_confusion, write_reliability
-from nla.evaluation.uncertainty import most_doubted
+from nla.evaluation.uncertainty import most_ambiguous, most_doubted, most_wrong
 from nla.evaluation.weight import position_weight
 from nla.models.card import load_model, require_same
 from nla.paths import project_root
@@ -136,7 +136,7 @@ def draw(
 ) -> dict[str, Figure]:
     """The pictures by name."""
     label_N, classes = samples.label_N, samples.classes
-    ambiguous, wrong = plots.most_ambiguous(p_NC, FACES), plots.most_wrong(p_NC, label_N, FACES)
+    ambiguous, wrong = most_ambiguous(p_NC, FACES), most_wrong(p_NC, label_N, FACES)
     images = samples.images_NHWC
     return {
         "confusion": plots.confusion_matrix(confusion(label_N, p_NC.argmax(1), len(classes)), classes),
@@ -193,9 +193,7 @@ def compared(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def told(metrics: Mapping[str, Any]) -> Iterator[str]:
     """The result in some lines, with the Bayes accuracy beside it where it is known."""
     test, views = metrics["test"], Views(**metrics["views"])
-    interval = f"95 % interval {test['accuracy_low']:.2%} to {test['accuracy_high']:.2%}"
-    means = f"mean {test['mean_accuracy']:.2%}, macro-F1 {test['macro_f1']:.4f}"
-    yield f"test accuracy {test['accuracy']:.2%} ({interval}), {means}; epoch {metrics['epoch']} by validation"
+    yield f"test {in_words(test)}; epoch {metrics['epoch']} by validation"
     if views.count > 1:
         yield f"over {views.count} views an image; {metrics['one_view']['test']['accuracy']:.2%} with one"
     recalls = [f"{name} {of['recall']:.1%}" for name, of in test["classes"].items()]

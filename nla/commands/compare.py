@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from nla.commands.listings import FOLDER, KEYS, read_listing
+from nla.commands.listings import COLUMNS, FOLDER, KEYS, read_listing
 from nla.config.evaluate import EvaluateConfig
 from nla.console import say
 from nla.errors import DataError
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> None:
     Raises DataError where one is missing, or the two do not have the same images with the same labels.
     """
     options = _parser().parse_args(argv)
-    a, b = (read_listing(name, options.split) for name in (options.a, options.b))
+    a, b = (read_listing(name, options.split).select(COLUMNS) for name in (options.a, options.b))
     both = joined(a, b)
     for name, table in ((options.a, a), (options.b, b)):
         if alone := len(table) - len(both):

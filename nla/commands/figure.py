@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
+from nla.commands.listings import FOLDER, read_listing
 from nla.config.evaluate import EvaluateConfig
 from nla.errors import CommandError
 from nla.evaluation import plots
@@ -18,7 +18,7 @@ from nla.evaluation.counts import confusion
 from nla.evaluation.metrics import per_class
 from nla.pictures import FORMATS, plain, write_figure
 
-PREDICTIONS = Path("reports/predictions/test.parquet")
+PREDICTIONS = Path(FOLDER, "test.parquet")
 P = "p_"
 """Before the name of a class, in the columns of its probabilities."""
 
@@ -55,7 +55,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """p_NC, label_N and the names of the classes."""
     if not path.is_file():
         raise CommandError(f"{path} is missing: run `dvc repro`, or name the predictions.parquet of `nla measure`")
-    table = pq.read_table(path)
+    table = read_listing(str(path), path.stem)
     classes = [name.removeprefix(P) for name in table.column_names if name.startswith(P)]
     p_NC = np.stack([table[f"{P}{name}"].to_numpy() for name in classes], axis=1)
     number = {name: c for c, name in enumerate(classes)}

@@ -15,7 +15,7 @@ COLUMNS = [*KEYS, "label", "predicted"]
 
 
 def read_listing(name: str, split: str) -> pa.Table:
-    """COLUMNS of the Parquet file `name`, or of that of `split` at the revision or experiment `name`.
+    """The Parquet file `name`, or that of `split` at the revision or experiment `name`; it has COLUMNS at least.
 
     Raises DataError where it is missing, or is no table of predictions.
     """
@@ -32,7 +32,7 @@ def read_listing(name: str, split: str) -> pa.Table:
         raise DataError(f"{name} is no Parquet file ({error}): give one of {FOLDER}/") from None
     if lacking := [column for column in COLUMNS if column not in table.column_names]:
         raise DataError(f"{name} has no column {', '.join(lacking)}: give one of {FOLDER}/")
-    return table.select(COLUMNS)
+    return table
 
 
 def _at_revision(name: str, path: str) -> bytes:

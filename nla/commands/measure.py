@@ -73,9 +73,7 @@ def main(argv: Sequence[str]) -> None:
 
 def told(report: Mapping[str, Any]) -> Iterator[str]:
     """The main figures, and a line a class."""
-    interval = f"95 % interval {report['accuracy_low']:.2%} to {report['accuracy_high']:.2%}"
-    means = f"mean {report['mean_accuracy']:.2%}, macro-F1 {report['macro_f1']:.4f}"
-    yield f"accuracy {report['accuracy']:.2%} ({interval}), {means}; n {report['rows']:,}"
+    yield f"{metrics.in_words(report)}; n {report['rows']:,}"
     width = max(map(len, report["classes"]))
     for name, of in report["classes"].items():
         yield f"  {name:{width}}  recall {of['recall']:6.1%}  n {of['support']:,}"

@@ -5,7 +5,7 @@ Legend: N samples, C classes; p_NC probabilities. Shares run from 0 to 1, entrop
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,13 @@ def headlines(counts_CC: np.ndarray, config: EvaluateConfig) -> dict[str, float]
         report[name] = float(statistic(counts_CC))
         report[f"{name}_low"], report[f"{name}_high"] = intervals[name]
     return report
+
+
+def in_words(report: Mapping[str, Any]) -> str:
+    """The headlines for a person, on one line."""
+    interval = f"95 % interval {report['accuracy_low']:.2%} to {report['accuracy_high']:.2%}"
+    means = f"mean {report['mean_accuracy']:.2%}, macro-F1 {report['macro_f1']:.4f}"
+    return f"accuracy {report['accuracy']:.2%} ({interval}), {means}"
 
 
 def per_class(counts_CC: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, float | int]]:

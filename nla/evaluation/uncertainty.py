@@ -39,3 +39,14 @@ def label_probability(p_NC: np.ndarray, label_N: np.ndarray) -> np.ndarray:
 def most_doubted(p_NC: np.ndarray, label_N: np.ndarray) -> NDArray[np.int64]:
     """Indices of all samples, the one whose given label is the least probable first; ties in their order."""
     return np.argsort(label_probability(p_NC, label_N), kind="stable")
+
+
+def most_ambiguous(p_NC: np.ndarray, count: int) -> NDArray[np.int64]:
+    """Indices of the `count` samples whose two largest probabilities are nearest, nearest first."""
+    return np.argsort(-ambiguity(p_NC), kind="stable")[:count]
+
+
+def most_wrong(p_NC: np.ndarray, label_N: np.ndarray, count: int) -> NDArray[np.int64]:
+    """Indices of at most `count` samples whose prediction is not the label, surest first."""
+    wrong = np.flatnonzero(p_NC.argmax(axis=1) != label_N)
+    return wrong[np.argsort(-p_NC[wrong].max(axis=1), kind="stable")[:count]]

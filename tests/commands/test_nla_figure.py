@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nla.commands.figure import PICTURES, main
-from nla.errors import CommandError
+from nla.errors import CommandError, DataError
 
 CLASSES = ["joy", "fear", "calm"]
 
@@ -21,8 +21,9 @@ def predictions(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
     p_NC = random.dirichlet([1, 1, 1], 40).astype(np.float32)
     label = [CLASSES[c] for c in random.integers(0, 3, 40)]
+    known = {"row": range(40), "path": [f"{i}.png" for i in range(40)], "label": label, "predicted": label}
     path = tmp_path / "test.parquet"
-    pq.write_table(pa.table({"label": label, **{f"p_{name}": p_NC[:, c] for c, name in enumerate(CLASSES)}}), path)
+    pq.write_table(pa.table({**known, **{f"p_{name}": p_NC[:, c] for c, name in enumerate(CLASSES)}}), path)
     return path
 
 
@@ -43,3 +44,10 @@ def test_what_cannot_be_drawn_is_told(predictions: Path, tmp_path: Path) -> None
     with pytest.raises(CommandError, match=r"lost\.parquet is missing: run `dvc repro`"):
         main(["confusion", str(tmp_path / "c.pdf"), "--predictions", str(tmp_path / "lost.parquet")])
     assert [path.name for path in tmp_path.iterdir()] == ["test.parquet"]
+
+
+def test_another_table_is_told(tmp_path: Path) -> None:
+    """Such as reports/suspects.parquet, which has columns p_label and p_likely."""
+    pq.write_table(pa.table({"row": [0], "path": ["a"], "label": ["joy"], "p_label": [0.5]}), tmp_path / "s.parquet")
+    with pytest.raises(DataError, match=r"s\.parquet has no column predicted: give one of reports/predictions/"):
+        main(["recall", str(tmp_path / "c.pdf"), "--predictions", str(tmp_path / "s.parquet")])

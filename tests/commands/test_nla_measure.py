@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from mlflow_parts import CLASSES, constant_model, random_model, write_samples
+from mlflow_parts import CLASSES, constant_model, write_samples
 
 from nla.commands.measure import main
 from nla.data.images import encode_png
@@ -21,15 +21,6 @@ from nla.serving.predictor import Predictor
 
 FILES = ["confusion.png", "metrics.json", "predictions.parquet"]
 COLUMNS = ["row", "path", "label", "predicted", *(f"p_{name}" for name in CLASSES)]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with models/, the current one."""
-    (tmp_path / "models").mkdir()
-    random_model(tmp_path / "models")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def folder(root: str, **images: int) -> list[bytes]:

@@ -18,15 +18,6 @@ from nla.serving.predictor import BATCH, Predictor
 COLUMNS = ["path", "label", "ambiguity", *(f"p_{name}" for name in CLASSES)]
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with models/, the current one."""
-    (tmp_path / "models").mkdir()
-    random_model(tmp_path / "models")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def face(path: str, seed: int = 0, *shape: int) -> bytes:
     """Writes a random image, by default grey of 20 pixels, and returns its bytes."""
     pixels = np.random.default_rng(seed).integers(0, 256, shape or (20, 20), np.uint8)

@@ -23,6 +23,7 @@ from nla.config.evaluate import EvaluateConfig
 from nla.evaluation import counts, plots
 from nla.evaluation.calibration import Reliability, reliability
 from nla.evaluation.metrics import measure
+from nla.evaluation.uncertainty import most_ambiguous, most_wrong
 from nla.pictures import write_figure
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
@@ -91,7 +92,7 @@ def draw_triangle(title: str = "") -> Figure:
 def draw_gallery() -> Figure:
     p_NC, label_N = predictions(1.0)
     images = np.random.default_rng(0).integers(0, 256, (len(label_N), 48, 48, 1), np.uint8)
-    index = plots.most_ambiguous(p_NC, 20)
+    index = most_ambiguous(p_NC, 20)
     return plots.gallery(images, label_N, p_NC, CLASSES, index, "Most ambiguous test faces")
 
 
@@ -322,11 +323,11 @@ class TestGallery:
     P = np.array([[0.5, 0.5, 0.0], [0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.4, 0.3, 0.3]])
 
     def test_picks_the_nearest_rivals(self) -> None:
-        assert plots.most_ambiguous(self.P, 2).tolist() == [0, 3]
+        assert most_ambiguous(self.P, 2).tolist() == [0, 3]
 
     def test_picks_the_surest_errors(self) -> None:
-        assert plots.most_wrong(self.P, np.array([2, 1, 1, 2]), 9).tolist() == [1, 0, 3]
-        assert plots.most_wrong(self.P, self.P.argmax(1), 9).tolist() == []
+        assert most_wrong(self.P, np.array([2, 1, 1, 2]), 9).tolist() == [1, 0, 3]
+        assert most_wrong(self.P, self.P.argmax(1), 9).tolist() == []
 
     @pytest.mark.parametrize("shape", [(4, 20, 20), (4, 20, 20, 1), (4, 20, 20, 3)])
     def test_captions_in_order(self, shape: tuple[int, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nla.evaluation.plots.confusion import confusion_matrix
 from nla.evaluation.plots.curves import training_curves
-from nla.evaluation.plots.gallery import gallery, most_ambiguous, most_wrong
+from nla.evaluation.plots.gallery import gallery
 from nla.evaluation.plots.recall import recall_bars
 from nla.evaluation.plots.reliability import reliability_diagram
 from nla.evaluation.plots.triangle import weight_triangle
@@ -12,8 +12,6 @@ from nla.evaluation.plots.triangle import weight_triangle
 __all__ = [
     "confusion_matrix",
     "gallery",
-    "most_ambiguous",
-    "most_wrong",
     "recall_bars",
     "reliability_diagram",
     "training_curves",

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from nla.evaluation.uncertainty import ambiguity
 from nla.pictures import BLUE, INK, MUTED, VERMILLION, percent, short, styled
 
 COLUMNS = 8
@@ -18,17 +16,6 @@ WIDTH, FACE, GAP = 9.0, 1.0, 0.08  # inches: of the sheet, of a face, between fa
 TOP, CAPTION = 0.75, 0.66  # inches: headline, the lines under a face
 LINE = 12  # points
 LONGEST = 11  # letters of a class name that fit under a face
-
-
-def most_ambiguous(p_NC: np.ndarray, count: int) -> NDArray[np.int64]:
-    """Indices of the `count` samples whose two largest probabilities are nearest, nearest first."""
-    return np.argsort(-ambiguity(p_NC), kind="stable")[:count]
-
-
-def most_wrong(p_NC: np.ndarray, label_N: np.ndarray, count: int) -> NDArray[np.int64]:
-    """Indices of at most `count` samples whose prediction is not the label, surest first."""
-    wrong = np.flatnonzero(p_NC.argmax(axis=1) != label_N)
-    return wrong[np.argsort(-p_NC[wrong].max(axis=1), kind="stable")[:count]]
 
 
 @styled

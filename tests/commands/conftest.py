@@ -1,0 +1,17 @@
+"""A place to run commands in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow_parts import random_model
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with models/, the current one."""
+    (tmp_path / "models").mkdir()
+    random_model(tmp_path / "models")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
