@@ -22,7 +22,7 @@ from nla.study.grid import Grid, cells, read_grid
 from nla.study.record import read_record
 from nla.study.track import MlflowStudy
 from nla.study.trainings import Run, Trained, Trainer
-from nla.study.tuning import best_values, trial_cells
+from nla.study.tuning import Trial, best_values, trial_cells
 from nla.study.variants import Variants
 from nla.tracking import configure, run_tags
 from nla.tuning.space import Values
@@ -54,19 +54,26 @@ def tune(trainer: Trainer, grid: Grid, params: Mapping[str, Any]) -> tuple[Train
     trials = trainer.train("tuning", trial_cells(grid, params))
     if lost := {name for name, error in trials.failed.items() if not isinstance(error, Diverged)}:
         raise TrainingError(f"trials of the tuning failed: {names(trials, lost)}; `dvc repro` tries them again")
-    scored = [(run.cell, read_record(run.path).reached(grid.tuning.objective)) for run in trials.done]
-    return trials, best_values(scored, grid.methods)
+    return trials, best_values(trial_of(run, trials.failed, grid.tuning.objective) for run in trials.runs)
+
+
+def trial_of(run: Run, failed: Collection[str], objective: str) -> Trial:
+    """What became of it on validation."""
+    cell = run.cell
+    assert cell.trial is not None
+    reached = None if run.fingerprint in failed else read_record(run.path).reached(objective)
+    return Trial(cell.method, cell.trial, cell.condition, cell.values, reached)
 
 
 def manifest(grid: Grid, trials: Trained, study: Trained) -> dict[str, Any]:
     """Which records the report is about; a trial that diverged has none."""
     content: dict[str, Any] = {"reference": grid.reference, "runs": [row_of(run) for run in study.done]}
     if grid.tuning is not None:
-        rows = [{**row_of(run), "values": run.cell.values} for run in trials.runs]
+        rows = [{**row_of(run), "trial": run.cell.trial, "values": run.cell.values} for run in trials.runs]
         for row in rows:
             if row["record"] in trials.failed:
                 row["record"] = None
-        content["tuning"] = {**grid.tuning.model_dump(include={"condition", "seed", "objective"}), "trials": rows}
+        content["tuning"] = {**grid.tuning.model_dump(include={"conditions", "seed", "objective"}), "trials": rows}
     return content
 
 

@@ -26,17 +26,21 @@ class Tuning(Section):
     NAME: ClassVar[str] = "tuning"
 
     trials: Annotated[int, Field(ge=2)]
-    """A method: what `methods` says, and draws of its space."""
-    condition: str
-    """Under which it is tuned; the setting then holds under all."""
+    """Settings a method: what `methods` says, and draws of its space. One that has no space takes part as it is."""
+    conditions: Annotated[list[str], Field(min_length=1)]
+    """Each setting is tried under each of them; the one that is best on their average then holds under all."""
     seed: int
     """Of the draws, the corruption of the data and training: none of the grid's."""
-    objective: Literal["accuracy", "mean_accuracy"] = "accuracy"
-    """On validation, in the epoch that `train.select` chooses."""
+    objective: Literal["accuracy", "mean_accuracy", "both"] = "accuracy"
+    """On validation, in the epoch that `train.select` chooses; both: their mean."""
     common: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Space of every method, as `tune.space` has it."""
     space: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     """Method -> what it has beside."""
+
+    def space_of(self, method: str) -> dict[str, Any]:
+        """What is searched for it, not yet checked; empty where there is nothing."""
+        return merge(self.common, self.space.get(method, {}))
 
 
 class Grid(Section):
@@ -68,7 +72,7 @@ class Cell:
     values: Mapping[str, Any] = field(default_factory=dict)
     """What was tuned, by dotted names."""
     trial: int | None = None
-    """Number in the tuning of its method; None takes part in the comparison."""
+    """Number of its setting in the tuning of its method; None takes part in the comparison."""
 
     @property
     def data(self) -> DataConfig:
@@ -101,22 +105,24 @@ def read_grid(path: Path) -> Grid:
 
 
 def _check_tuning(grid: Grid, tuning: Tuning, path: Path) -> None:
-    if tuning.condition not in grid.conditions:
-        near = nearest(tuning.condition, [*grid.conditions])
-        raise ConfigError(f"{path}: tuning.condition {tuning.condition!r} is no condition{near}")
+    if strange := next((name for name in tuning.conditions if name not in grid.conditions), None):
+        near = nearest(strange, [*grid.conditions])
+        raise ConfigError(f"{path}: tuning.conditions: {strange!r} is no condition{near}")
+    if len(set(tuning.conditions)) < len(tuning.conditions):
+        raise ConfigError(f"{path}: a condition stands twice in tuning.conditions {tuning.conditions}")
     if tuning.seed in grid.seeds:
         raise ConfigError(f"{path}: tuning.seed {tuning.seed} is one of the grid's, whose labels it must not have seen")
     if strange := next((name for name in tuning.space if name not in grid.methods), None):
         raise ConfigError(f"{path}: tuning.space.{strange} is no method{nearest(strange, [*grid.methods])}")
-    if without := [name for name in grid.methods if not (tuning.common or tuning.space.get(name))]:
-        raise ConfigError(f"{path}: tuning has no space for {', '.join(without)}: give each one, or `common`")
+    if not any(map(tuning.space_of, grid.methods)):
+        raise ConfigError(f"{path}: tuning has nothing to search: give it `space` or `common`")
 
 
 def cells(grid: Grid, params: Mapping[str, Any], tuned: Mapping[str, Values] | None = None) -> list[Cell]:
     """Every training of the study, those on the same data next to each other. Raises ConfigError naming a wrong one.
 
     Args:
-        tuned: method -> what `tuning` found for it.
+        tuned: method -> what `tuning` found for it; one that is not there has the setting of the grid.
     """
     return [
         make_cell(grid, params, method, condition, seed, (tuned or {}).get(method, {}))

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from nla.errors import DataError
 from nla.tables import write_table
+from nla.tuning.trials import row_score
 
 SERIES = ("valid_accuracy", "valid_mean_accuracy", "test_accuracy", "test_mean_accuracy")
 SCHEMA = pa.schema(
@@ -70,10 +71,10 @@ class Record:
         measured = (self.valid_accuracy, self.test_accuracy, self.best_epoch, self.facts.get("commit"))
         return hashlib.sha256(repr(measured).encode() + self.last_predicted.tobytes()).hexdigest()[:8]
 
-    def reached(self, metric: str) -> float:
-        """`accuracy` or `mean_accuracy` on validation, in the epoch that validation chose."""
-        series: list[float] = getattr(self, f"valid_{metric}")
-        return series[self.best_epoch - 1]
+    def reached(self, objective: str) -> float:
+        """`accuracy`, `mean_accuracy` or `both`, their mean, on validation, in the epoch that validation chose."""
+        row = {name: getattr(self, name)[self.best_epoch - 1] for name in ("valid_accuracy", "valid_mean_accuracy")}
+        return row_score(row, objective)
 
 
 def write_record(path: Path, record: Record) -> None:

@@ -20,6 +20,7 @@ from nla.machine import in_words
 from nla.study.comparisons import comparisons
 from nla.study.record import Record
 from nla.study.statistics import RESAMPLES
+from nla.study.tuning import Setting, Trial, best_of, settings_of
 
 TOLERANCE = 0.01
 """Of an accuracy that is computed again: a GPU may break a few ties otherwise, other labels are far off."""
@@ -58,18 +59,26 @@ def study_results(
 def tuning_results(manifest: Mapping[str, Any], records: Mapping[str, Record]) -> dict[str, Any]:
     """What tuning found, from its part of runs.json and the records by fingerprint: JSON-able.
 
-    The first trial of a method is the method as the grid has it, the chosen one the best; null diverged.
+    The first setting of a method is that of the grid, the chosen one the best on the average of the conditions; null
+    diverged.
     """
-    methods: dict[str, dict[str, Any]] = {}
-    for trial in manifest["trials"]:
-        record = records.get(trial["record"])
+
+    def trial(row: Mapping[str, Any]) -> Trial:
+        record = records.get(row["record"])
         reached = None if record is None else record.reached(manifest["objective"])
-        of = methods.setdefault(trial["method"], {"trials": []})
-        of["trials"].append({"values": trial["values"], "reached": reached})
-    for of in methods.values():
-        of["chosen"] = max((t for t in of["trials"] if t["reached"] is not None), key=lambda t: float(t["reached"]))
-    asked = {name: manifest[name] for name in ("condition", "seed", "objective")}
+        return Trial(row["method"], row["trial"], row["condition"], row["values"], reached)
+
+    methods = {
+        method: {"settings": [_setting(each) for each in settings], "chosen": _setting(best)}
+        for method, settings in settings_of(map(trial, manifest["trials"])).items()
+        if (best := best_of(settings)) is not None
+    }
+    asked = {name: manifest[name] for name in ("conditions", "seed", "objective")}
     return {**asked, "made_by": _made_by([*records.values()]), "methods": methods}
+
+
+def _setting(setting: Setting) -> dict[str, Any]:
+    return {"values": setting.values, "under": setting.under, "reached": setting.reached}
 
 
 def check(records: Iterable[Record], label_N: np.ndarray, classes: int) -> None:

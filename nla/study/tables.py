@@ -28,18 +28,19 @@ def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str
 
 def tuning_table(tuning: Mapping[str, Any]) -> list[str]:
     """A row a method: what it reached on validation as the grid has it, and by the setting that was chosen."""
-    metric = tuning["objective"].replace("_", " ")
-    head = ["method", "trials", f"{metric} on validation, as in the grid %", "chosen %", "the setting chosen"]
+    metric = OBJECTIVES[tuning["objective"]]
+    head = ["method", "settings", "as in the grid %", "chosen %", "the setting chosen"]
     rows = [
         [
             name,
-            str(len(of["trials"])),
-            *(_reached(trial["reached"]) for trial in (of["trials"][0], of["chosen"])),
+            str(len(of["settings"])),
+            *(_reached(setting["reached"]) for setting in (of["settings"][0], of["chosen"])),
             ", ".join(f"{key} {_short(value)}" for key, value in of["chosen"]["values"].items()) or "as in the grid",
         ]
         for name, of in tuning["methods"].items()
     ]
-    text = TUNING.format(condition=tuning["condition"], seed=tuning["seed"], metric=metric)
+    conditions = " and ".join(tuning["conditions"])
+    text = TUNING.format(conditions=conditions, seed=tuning["seed"], metric=metric)
     return [text, "", *_table(head, rows), "", *_made_by(tuning)]
 
 
@@ -98,9 +99,14 @@ CLAIMS_LEGEND = """The weight w of NAW by the predictions of each method on its 
 does for NLA, and would have done for the others. *Flipped by weight*: how well a low weight tells wrong labels (AUROC,
 .5 is chance), and how well a low p_GT does without it. *Doubt* is the entropy of the annotators' votes; the *most
 ambiguous fifth* has most of it. *Minorities* are the classes with fewer samples than the median one."""
-TUNING = """Every method had as many trials on {condition} with seed {seed}, which no figure below has: its setting in
-`grid.yaml`, and draws of its space there. The best {metric} on validation chose, for every condition. No trial looked
-at test."""
+TUNING = """Every method that has something to tune had as many settings tried: what `grid.yaml` says, and draws of its
+space there. Each was trained under {conditions}, with seed {seed}, which no figure below has. The best {metric} on
+validation, on the average of these conditions, chose the setting for every condition. No trial looked at test."""
+OBJECTIVES = {
+    "accuracy": "accuracy",
+    "mean_accuracy": "mean accuracy",
+    "both": "mean of accuracy and mean accuracy",
+}
 ONE_SEED = "One seed: the intervals draw test rows alone, so they are of these trainings, not of the methods."
 
 CLAIMS = {

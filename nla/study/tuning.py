@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from nla.config.base import merge
 from nla.config.tune import Distribution, distributions
 from nla.errors import ConfigError, TrainingError
 from nla.study.grid import Cell, Grid, Tuning, make_cell
@@ -29,27 +29,37 @@ DRAWS = 50
 
 
 def trial_cells(grid: Grid, params: Mapping[str, Any]) -> list[Cell]:
-    """Every trial of every method; none without `tuning`. The first of a method is the method as the grid has it.
+    """Every setting of every method under every condition of `tuning`, those on the same data next to each other.
 
-    Raises ConfigError naming a parameter that cannot be searched, or a space with fewer settings than trials.
+    The first setting of a method is that of the grid. There are none without `tuning`, and none of a method that has
+    nothing to search. Raises ConfigError naming a parameter that cannot be searched, or a space with fewer settings
+    than trials.
     """
     tuning = grid.tuning
-    return [] if tuning is None else [cell for name in grid.methods for cell in _trials(grid, tuning, params, name)]
+    if tuning is None:
+        return []
+    searched = [name for name in grid.methods if tuning.space_of(name)]
+    settings = {name: _settings(grid, tuning, params, name) for name in searched}
+    return [
+        make_cell(grid, params, name, condition, tuning.seed, values, number)
+        for condition in tuning.conditions
+        for name, drawn in settings.items()
+        for number, values in enumerate(drawn)
+    ]
 
 
-def _trials(grid: Grid, tuning: Tuning, params: Mapping[str, Any], method: str) -> list[Cell]:
-    """No two of the same setting."""
+def _settings(grid: Grid, tuning: Tuning, params: Mapping[str, Any], method: str) -> list[Values]:
+    """What the grid says, and draws of the method's space: no two alike."""
 
-    def cell(values: Values, number: int) -> Cell:
-        return make_cell(grid, params, method, tuning.condition, tuning.seed, values, number)
+    def laid(values: Values) -> Mapping[str, Any]:
+        return make_cell(grid, params, method, tuning.conditions[0], tuning.seed, values).params
 
-    found = [cell({}, 0)]
-    space = _space(tuning, method, found[0].params)
-    seen = [training_sections(found[0].params)]
-    for values in itertools.islice(_draws(space, found[0].params, tuning.seed), DRAWS * tuning.trials):
-        next_one = cell(values, len(found))
-        if (sections := training_sections(next_one.params)) not in seen:
-            found.append(next_one)
+    found: list[Values] = [{}]
+    base = laid({})
+    seen = [training_sections(base)]
+    for values in itertools.islice(_draws(_space(tuning, method, base), base, tuning.seed), DRAWS * tuning.trials):
+        if (sections := training_sections(laid(values))) not in seen:
+            found.append(values)
             seen.append(sections)
         if len(found) == tuning.trials:
             return found
@@ -71,7 +81,7 @@ def _draws(space: Mapping[str, Distribution], params: Mapping[str, Any], seed: i
 def _space(tuning: Tuning, method: str, params: Mapping[str, Any]) -> dict[str, Distribution]:
     where = f"grid.yaml: tuning of {method}"
     try:
-        space = distributions(merge(tuning.common, tuning.space.get(method, {})))
+        space = distributions(tuning.space_of(method))
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
     if fixed := next((name for name in space if name in FIXED), None):
@@ -84,14 +94,52 @@ def _space(tuning: Tuning, method: str, params: Mapping[str, Any]) -> dict[str, 
     return space
 
 
-def best_values(scored: Iterable[tuple[Cell, float]], methods: Iterable[str]) -> dict[str, Values]:
-    """Method -> values of its best trial, the first of equals. Raises TrainingError for one without a trial."""
-    best: dict[str, tuple[float, Values]] = {}
-    for cell, reached in scored:
-        if cell.method not in best or reached > best[cell.method][0]:
-            best[cell.method] = reached, cell.values
-    if lost := [method for method in methods if method not in best]:
+class Trial(NamedTuple):
+    """A setting under one condition."""
+
+    method: str
+    number: int
+    """Of the setting, the same under every condition."""
+    condition: str
+    values: Values
+    reached: float | None
+    """The objective on validation; None diverged."""
+
+
+class Setting(NamedTuple):
+    """Values that were tried."""
+
+    values: Values
+    under: dict[str, float | None]
+    """What was reached, by condition."""
+
+    @property
+    def reached(self) -> float | None:
+        """On the average of the conditions; None where one of them diverged."""
+        values = [value for value in self.under.values() if value is not None]
+        return fmean(values) if len(values) == len(self.under) else None
+
+
+def settings_of(trials: Iterable[Trial]) -> dict[str, list[Setting]]:
+    """Method -> what was tried of it, by number."""
+    found: dict[str, dict[int, Setting]] = {}
+    for trial in trials:
+        setting = found.setdefault(trial.method, {}).setdefault(trial.number, Setting(trial.values, {}))
+        setting.under[trial.condition] = trial.reached
+    return {method: [of[number] for number in sorted(of)] for method, of in found.items()}
+
+
+def best_of(settings: Iterable[Setting]) -> Setting | None:
+    """The one that reached most, the first of equals; None where all diverged."""
+    trained = (setting for setting in settings if setting.reached is not None)
+    return max(trained, key=lambda setting: setting.reached or 0.0, default=None)
+
+
+def best_values(trials: Iterable[Trial]) -> dict[str, Values]:
+    """Method -> the values that are best for it. Raises TrainingError for one of which no setting trained."""
+    best = {method: best_of(settings) for method, settings in settings_of(trials).items()}
+    if lost := [method for method, setting in best.items() if setting is None]:
         raise TrainingError(
             f"every trial of {', '.join(lost)} diverged, its setting of the grid too: lower train.lr in grid.yaml"
         )
-    return {method: values for method, (_, values) in best.items()}
+    return {method: setting.values for method, setting in best.items() if setting is not None}

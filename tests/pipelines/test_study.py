@@ -119,7 +119,7 @@ def test_each_method_is_tuned_first(project: Project) -> None:
     """The setting that is best on validation takes part, in a training of its own; what diverges is not."""
     methods = {"ce": {"loss": {"name": "ce"}}, "elr": {"loss": {"name": "elr"}, "train": {"lr": 1e30}}}
     space = {"ce": {"train": {"lr": {"choice": [1e30]}}}, "elr": {"train": {"lr": {"choice": [0.003]}}}}
-    write_grid(project, methods=methods, tuning={"trials": 2, "condition": "noisy", "seed": 7, "space": space})
+    write_grid(project, methods=methods, tuning={"trials": 2, "conditions": ["noisy"], "seed": 7, "space": space})
     printed = repro(project)
     assert "tuning tiny: 4 trainings, of which 0 have their records" in printed
     manifest = json.loads((project / NAME / "runs.json").read_text())

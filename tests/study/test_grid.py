@@ -25,7 +25,7 @@ reference: ce
 TUNING = """
 tuning:
   trials: 3
-  condition: noisy
+  conditions: [clean, noisy]
   seed: 9
   space:
     ce: {train: {lr: {loguniform: [0.001, 0.1]}}}
@@ -66,10 +66,12 @@ def test_methods_share_the_data_of_a_condition_and_seed(tmp_path: Path) -> None:
         ("seeds: [3, 4]", "seeds: []", "grid.seeds: "),
         ("seeds", "sedes", "unknown key 'grid.sedes': did you mean 'seeds'?"),
         ("methods:", "methods: [", "is no valid YAML"),
-        ("condition: noisy", "condition: nosy", "tuning.condition 'nosy' is no condition: did you mean 'noisy'?"),
+        ("[clean, noisy]", "[clean, nosy]", "tuning.conditions: 'nosy' is no condition: did you mean 'noisy'?"),
+        ("[clean, noisy]", "[clean, clean]", "a condition stands twice in tuning.conditions"),
+        ("[clean, noisy]", "[]", "tuning.conditions: "),
         ("seed: 9", "seed: 4", "tuning.seed 4 is one of the grid's"),
         ("    wide: {t", "    wade: {t", "tuning.space.wade is no method: did you mean 'wide'?"),
-        ("    wide: {train: {weight_decay: {uniform: [0.0, 0.1]}}}", "", "tuning has no space for wide"),
+        (TUNING[TUNING.index("  space") :], "", "tuning has nothing to search"),
         ("trials: 3", "trials: 1", "tuning.trials: "),
         ("trials: 3", "trails: 3", "unknown key 'grid.tuning.trails'"),
     ],

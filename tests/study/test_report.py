@@ -81,25 +81,26 @@ def test_tuning_has_a_table(study: Path) -> None:
         key=lambda run: read_record(study / f"records/{run['record']}.parquet").reached("accuracy"),
     )
     worst, _, best = (run["method"] for run in runs)
-    trials = [{**run, "values": {}} for run in runs] + [
-        {**better, "method": run["method"], "values": {"train.lr": 0.012345, "train.optimizer": "sgd"}}
+    trials = [{**run, "trial": 0, "values": {}} for run in runs] + [
+        {**better, "method": run["method"], "trial": 1, "values": {"train.lr": 0.012345, "train.optimizer": "sgd"}}
         for run, better in pairwise(runs)
     ]
     broken = {"method": "broken", "condition": "clean", "seed": 1}
-    trials += [{**broken, "record": None, "values": {}}, {**broken, "record": runs[0]["record"], "values": {"a": 1}}]
-    manifest["tuning"] = {"condition": "clean", "seed": 1, "objective": "accuracy", "trials": trials}
+    trials.append({**broken, "trial": 0, "record": None, "values": {}})
+    trials.append({**broken, "trial": 1, "record": runs[0]["record"], "values": {"a": 1}})
+    manifest["tuning"] = {"conditions": ["clean"], "seed": 1, "objective": "accuracy", "trials": trials}
     (study / "runs.json").write_text(json.dumps(manifest))
     study_report.main()
     tuning = json.loads((study / "results.json").read_text())["tuning"]
     text = (study / "README.md").read_text()
-    first, second = (100 * trial["reached"] for trial in tuning["methods"][worst]["trials"])
+    first, second = (100 * trial["reached"] for trial in tuning["methods"][worst]["settings"])
     assert first < second
     assert f"| {worst} | 2 | {first:.2f} | {second:.2f} | train.lr 0.0123, train.optimizer sgd |" in text
     assert "\n\nAVX2 in fp32; 2 cores" in text.split("## clean")[0]
-    (only,) = (100 * trial["reached"] for trial in tuning["methods"][best]["trials"])
+    (only,) = (100 * trial["reached"] for trial in tuning["methods"][best]["settings"])
     assert f"| broken | 2 | diverged | {first:.2f} | a 1 |" in text
     assert f"| {best} | 1 | {only:.2f} | {only:.2f} | as in the grid |" in text
-    assert "trials on clean with seed 1" in text
+    assert "trained under clean, with seed 1" in text
 
 
 def test_a_second_report_has_the_same_bytes(study: Path) -> None:

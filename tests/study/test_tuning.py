@@ -9,7 +9,7 @@ import pytest
 
 from nla.errors import ConfigError, TrainingError
 from nla.study.grid import Cell, Grid
-from nla.study.tuning import best_values, trial_cells
+from nla.study.tuning import Trial, best_values, trial_cells
 
 PARAMS: dict[str, Any] = {"data": {"source": "ferplus"}, "train": {"epochs": 2}}
 COMMON = {"train": {"lr": {"loguniform": [1e-3, 1e-1]}, "optimizer": {"choice": ["adamw", "sgd"]}}}
@@ -17,7 +17,7 @@ SPACE = {"elr": {"loss": {"options": {"lam": {"uniform": [1.0, 7.0]}, "beta": {"
 
 
 def grid(trials: int = 6, **tuning: Any) -> Grid:
-    own = {"trials": trials, "condition": "noisy", "seed": 9, "common": COMMON, "space": SPACE, **tuning}
+    own = {"trials": trials, "conditions": ["noisy"], "seed": 9, "common": COMMON, "space": SPACE, **tuning}
     return Grid.model_validate(
         {
             "methods": {"ce": {"loss": {"name": "ce"}}, "elr": {"loss": {"name": "elr"}}},
@@ -52,6 +52,18 @@ def test_each_method_has_its_setting_of_the_grid_and_as_many_draws() -> None:
             "beta": cell.values["loss.options.beta"],
         }
         assert 1 <= cell.params["loss"]["options"]["lam"] <= 7
+
+
+def test_each_setting_is_tried_under_each_condition() -> None:
+    trials = trial_cells(grid(3, conditions=["noisy", "clean"]), PARAMS)
+    assert [cell.condition for cell in trials] == ["noisy"] * 6 + ["clean"] * 6  # the tables of one are read once
+    for noisy, clean in zip(trials[:6], trials[6:], strict=True):
+        assert (noisy.method, noisy.trial, noisy.values) == (clean.method, clean.trial, clean.values)
+        assert (noisy.data.noise.rate, clean.data.noise.rate) == (0.3, 0.0)
+
+
+def test_a_method_without_a_space_takes_part_as_it_is() -> None:
+    assert {cell.method for cell in trial_cells(grid(common={}), PARAMS)} == {"elr"}
 
 
 def test_what_is_common_is_drawn_alike_and_every_draw_is_json() -> None:
@@ -117,14 +129,22 @@ def test_a_wrong_space_is_refused(space: dict[str, Any], message: str) -> None:
     assert message in str(caught.value) and "grid.yaml" in str(caught.value)
 
 
-def test_the_best_on_validation_is_taken() -> None:
-    trials = trial_cells(grid(trials=3), PARAMS)
-    reached = [0.5, 0.7, 0.6, 0.4, 0.4, 0.3]
-    tuned = best_values(zip(trials, reached, strict=True), ["ce", "elr"])
-    assert tuned == {"ce": trials[1].values, "elr": {}}  # the first of equals
+def trials(method: str, *settings: tuple[float | None, ...]) -> list[Trial]:
+    """Each setting, with what it reached under each condition."""
+    return [
+        Trial(method, number, f"condition {under}", {"train.lr": 0.1 * number}, value)
+        for under in range(len(settings[0]))
+        for number, value in enumerate(setting[under] for setting in settings)
+    ]
 
 
-def test_a_method_whose_trials_all_failed_is_named() -> None:
-    trials = trial_cells(grid(trials=3), PARAMS)
+def test_the_best_on_the_average_of_the_conditions_is_taken() -> None:
+    """The first of equals; one that diverged under a condition is worth nothing."""
+    ce = trials("ce", (0.5, 0.5), (0.9, 0.0), (0.25, 0.875), (0.875, 0.25), (None, 1.0))
+    elr = trials("elr", (0.4, None), (0.0, 0.0))
+    assert best_values([*ce, *elr]) == {"ce": {"train.lr": 0.2}, "elr": {"train.lr": 0.1}}
+
+
+def test_a_method_whose_settings_all_diverged_is_named() -> None:
     with pytest.raises(TrainingError, match="every trial of elr diverged"):
-        best_values(((cell, 0.5) for cell in trials if cell.method == "ce"), ["ce", "elr"])
+        best_values([*trials("ce", (0.5, 0.5)), *trials("elr", (0.9, None), (None, 0.9))])
