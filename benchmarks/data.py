@@ -38,8 +38,9 @@ from torch.utils.data import DataLoader, Dataset
 from turns import Turn, compared, in_turns, told
 
 from nla.data.augment import make_augment
-from nla.data.loader import Augment, Samples, batches
+from nla.data.loader import Augment, batches
 from nla.data.mapped import mapped
+from nla.data.samples import Samples
 
 RAW = ROOT / "data/raw"
 SIZES = (10_000, 30_000, 100_000, 300_000)

@@ -21,7 +21,7 @@ import torch  # noqa: E402
 from nla.cluster import connected  # noqa: E402
 from nla.config.base import read_params  # noqa: E402
 from nla.config.ray import RayConfig  # noqa: E402
-from nla.data.loader import Samples  # noqa: E402
+from nla.data.samples import Samples  # noqa: E402
 from nla.training.distributed import train_on  # noqa: E402
 from nla.training.job import Job, image_spec, training_sections  # noqa: E402
 from nla.training.loop import Split, train  # noqa: E402

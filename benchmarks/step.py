@@ -26,7 +26,8 @@ from records import ROOT, measured_here, write_record
 from turns import compared, in_turns, told
 
 from nla.config.base import read_params
-from nla.data.loader import PREFETCH, Samples
+from nla.data.loader import PREFETCH
+from nla.data.samples import Samples
 from nla.losses import NLALoss
 from nla.training.job import Job, image_spec, training_sections
 from nla.training.loop import Split, train

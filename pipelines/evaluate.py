@@ -18,7 +18,7 @@ from nla.config.base import flatten, read_params, section
 from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
 from nla.console import say
-from nla.data.loader import Annotations, Samples, load_annotations, load_samples
+from nla.data.samples import Annotations, Samples, load_annotations, load_samples
 from nla.errors import DataError
 from nla.evaluation import plots
 from nla.evaluation.calibration import reliability

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nla.console import say
-from nla.data.loader import load_samples
+from nla.data.samples import load_samples
 from nla.errors import DataError
 from nla.paths import workspace
 from nla.pictures import write_figure

@@ -15,7 +15,8 @@ from nla.config.base import merge, read_params, section
 from nla.config.model import RESNETS
 from nla.config.ray import RayConfig
 from nla.console import say
-from nla.data.loader import load_samples, steps_per_epoch
+from nla.data.loader import steps_per_epoch
+from nla.data.samples import load_samples
 from nla.data.schema import TableInfo, read_info
 from nla.digest import sha256
 from nla.held import held

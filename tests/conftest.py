@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from nla.data.loader import Samples
+from nla.data.samples import Samples
 from nla.quiet import hush
 
 if TYPE_CHECKING:

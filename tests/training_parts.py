@@ -14,7 +14,7 @@ from nla.config.augment import AugmentConfig
 from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
 from nla.config.train import TrainConfig
-from nla.data.loader import Samples
+from nla.data.samples import Samples
 from nla.models.classifier import ImageSpec
 from nla.training.checkpoint import STATE
 from nla.training.job import Job

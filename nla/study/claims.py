@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nla.data.loader import Annotations
+from nla.data.samples import Annotations
 from nla.evaluation.agreement import spearman
 from nla.evaluation.uncertainty import entropy
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nla.data.loader import Samples
+from nla.data.samples import Samples
 from nla.evaluation.counts import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import Views, predict
 from nla.evaluation.weight import position_weight

@@ -12,8 +12,8 @@ from filelock import FileLock
 
 from nla.config.base import DEFAULTS
 from nla.config.data import OF_SOURCE, DataConfig
-from nla.data.loader import Annotations, Samples, load_annotations, load_samples
 from nla.data.prepare import prepare
+from nla.data.samples import Annotations, Samples, load_annotations, load_samples
 from nla.provenance import fingerprint
 from nla.training.loop import Split
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from nla.data.augment import make_augment
-from nla.data.loader import Samples, batches, steps_per_epoch
+from nla.data.loader import batches, steps_per_epoch
+from nla.data.samples import Samples
 from nla.errors import Diverged, TrainingError
 from nla.methods import Minibatch
 from nla.training.checkpoint import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from nla.data.loader import Samples
+from nla.data.samples import Samples
 from nla.evaluation.counts import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import ONE_VIEW, predict
 from nla.evaluation.uncertainty import label_probability, log

@@ -12,7 +12,7 @@ from nla.config.base import merge, section
 from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig
 from nla.console import say
-from nla.data.loader import load_samples
+from nla.data.samples import load_samples
 from nla.data.schema import TableInfo, read_info
 from nla.digest import sha256
 from nla.errors import TrainingError

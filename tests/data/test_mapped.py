@@ -15,8 +15,8 @@ import pytest
 from training_parts import ALONE, MakeSamples, checkpoint_of, content, make_job
 
 from nla.cluster import Cluster
-from nla.data.loader import Samples
 from nla.data.mapped import MappedImages, mapped, open_images
+from nla.data.samples import Samples
 from nla.errors import DataError
 from nla.training.loop import Split, train
 from nla.training.observer import Silent

@@ -12,7 +12,7 @@ import torch
 from mlflow import MlflowClient
 from mlflow_parts import CLASSES, new_store
 
-from nla.data.loader import Samples
+from nla.data.samples import Samples
 from nla.errors import DataError, RegistryError
 from nla.evaluation.predict import Views, predict
 from nla.models.card import save_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from training_parts import MakeSamples
 
-from nla.data.loader import Annotations
+from nla.data.samples import Annotations
 from nla.study.variants import Variant
 from nla.training.loop import Split
 

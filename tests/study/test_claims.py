@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from nla.data.loader import Annotations
+from nla.data.samples import Annotations
 from nla.evaluation.weight import position_weight
 from nla.study.claims import auroc, by_fifth, claims_at, doubt, mean_between, minority, weight_claims
 

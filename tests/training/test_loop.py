@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 from training_parts import ALONE, CLASSES, MakeSamples, Stop, StopAt, Watch, checkpoint_of, content, make_job
 
-from nla.data.loader import Samples, epoch_order
+from nla.data.loader import epoch_order
+from nla.data.samples import Samples
 from nla.errors import Diverged, TrainingError
 from nla.evaluation.predict import ONE_VIEW, predict
 from nla.training.checkpoint import Progress, read_progress

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from patience import PATIENCE
 
-from nla.data.loader import Samples
+from nla.data.samples import Samples
 from nla.models.classifier import Classifier
 from nla.training.job import Job
 from nla.training.loop import Split, train

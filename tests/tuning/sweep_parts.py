@@ -15,7 +15,7 @@ from nla.cluster import Cluster, connected
 from nla.config.base import section
 from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig
-from nla.data.loader import Samples
+from nla.data.samples import Samples
 from nla.models.classifier import ImageSpec
 from nla.training.loop import Split
 from nla.tuning.clock import Clock

@@ -21,7 +21,7 @@ from sweep_parts import EPOCHS, SIDE_BY_SIDE, Counts, run, settings
 
 from nla.cluster import Cluster
 from nla.config.ray import RayConfig
-from nla.data.loader import Samples
+from nla.data.samples import Samples
 from nla.errors import ConfigError, TrainingError
 from nla.training.loop import Split
 from nla.tuning.trials import Trial
