@@ -16,7 +16,6 @@ from nla.config.model import RESNETS
 from nla.config.ray import RayConfig
 from nla.console import say
 from nla.data.loader import steps_per_epoch
-from nla.data.samples import load_samples
 from nla.data.schema import TableInfo, read_info
 from nla.digest import sha256
 from nla.held import held
@@ -25,7 +24,7 @@ from nla.models.weights import existing
 from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
 from nla.records import write_json, write_rows
-from nla.runs import IMAGES, Run
+from nla.runs import Run
 from nla.stage import log_file, run_stage
 from nla.tracking import MlflowTracker, lacks_end, run_tags
 from nla.training.bar import training_bar
@@ -34,12 +33,11 @@ from nla.training.distributed import train_on
 from nla.training.export import export
 from nla.training.here import train_here
 from nla.training.job import Job, image_spec, training_sections
-from nla.training.loop import Split
 from nla.training.observer import Both, Recorder
 from nla.training.start import with_first_weights
+from nla.training.tables import TRAIN, VALID, Tables, read_tables
 from nla.tuning.best import read_best
 
-TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
 MODELS, CURVES, RUN = Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
 CODE = (Path("nla/training/loop.py"), Path("nla/training/start.py"))
 """What a training does: these and all that they import. How it is shown, tracked and spread makes no other one."""
@@ -52,8 +50,7 @@ class Plan:
     """A training and what is recorded with it."""
 
     job: Job
-    split: Split
-    info: TableInfo
+    tables: Tables
     params: Mapping[str, Any]
     """The sections that it depends on, as checked, and those of OF_DATA."""
     tags: Mapping[str, str]
@@ -61,7 +58,7 @@ class Plan:
     @property
     def name(self) -> str:
         """SOURCE-LOSS-XXXXXX, for the lists of MLflow."""
-        return f"{self.info.source}-{self.job.loss.name}-{self.job.fingerprint[:6]}"
+        return f"{self.tables.info.source}-{self.job.loss.name}-{self.job.fingerprint[:6]}"
 
 
 def main() -> None:
@@ -85,29 +82,27 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     """Reads the data and says what will be trained."""
     sections = training_sections(params)
     ray.check_batch(sections["train"].batch_size)
-    info = read_info(TRAIN)
-    where = (ray.image_bytes, root / IMAGES)
-    split = Split(load_samples(TRAIN, *where), load_samples(VALID, *where))
-    image = image_spec(split.train.images_NHWC)
+    tables = read_tables(ray, root)
+    info, train = tables.info, tables.split.train
     checked = {name: config.model_dump(mode="json") for name, config in sections.items()}
-    data_hash = f"{sha256(TRAIN)[:16]}-{sha256(VALID)[:16]}"
     start = sections["model"].weights
-    content = {**checked, "data": data_hash, "weights": sha256(existing(root / start)) if start else None}
+    content = {**checked, "data": tables.data_hash, "weights": sha256(existing(root / start)) if start else None}
     here = workspace()
     name = fingerprint(content, {file for entry in CODE for file in imported_sources(entry, here)}, here)
-    tags = run_tags(here, name, data_hash)
+    tags = run_tags(here, name, tables.data_hash)
+    image = image_spec(train.images_NHWC)
     job = Job(**sections, num_classes=len(info.classes), image=image, fingerprint=name, facts={"tags": tags})
     ours = job.model.name in RESNETS  # those of timm have no width
     network = f"{job.model.name} of width {job.model.width}" if ours else job.model.name
     variant = f" ({job.loss.variant})" if job.loss.name == "nla" else ""  # plain cross-entropy has none
     say(
-        f"train: {len(split.train):,} {info.source} faces of {len(info.classes)} classes, {job.train.epochs} epochs of "
-        f"{steps_per_epoch(len(split.train), job.train.batch_size)} steps of {job.train.batch_size} images; "
+        f"train: {len(train):,} {info.source} faces of {len(info.classes)} classes, {job.train.epochs} epochs of "
+        f"{steps_per_epoch(len(train), job.train.batch_size)} steps of {job.train.batch_size} images; "
         f"{network}, loss {job.loss.name}{variant}"
     )
     job, line = with_first_weights(job, root)
     say(line)
-    return Plan(job, split, info, {**checked, "data": shown_data(params, info)}, tags)
+    return Plan(job, tables, {**checked, "data": shown_data(params, info)}, tags)
 
 
 def shown_data(params: Mapping[str, Any], info: TableInfo) -> dict[str, Any]:
@@ -136,7 +131,7 @@ def alone(plan: Plan, run: Run, ray: RayConfig, line: str, recorder: Recorder) -
     """Trains in this process."""
     say(line)
     with training_bar(plan.job.train.epochs) as bar:
-        run.keep(train_here(plan.job, plan.split, ray, run.under_way, Both(bar, recorder)))
+        run.keep(train_here(plan.job, plan.tables.split, ray, run.under_way, Both(bar, recorder)))
 
 
 def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, recorder: Recorder) -> None:
@@ -144,7 +139,7 @@ def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, record
     with connected(ray) as cluster, training_bar(plan.job.train.epochs) as bar:
         say(f"{line}, and Ray's in {cluster.logs}")
         say(cluster.told(ray))
-        with train_on(cluster, plan.job, plan.split, ray, storage, Both(bar, recorder)) as checkpoint:
+        with train_on(cluster, plan.job, plan.tables.split, ray, storage, Both(bar, recorder)) as checkpoint:
             run.keep(checkpoint)
 
 
@@ -175,7 +170,7 @@ def without_tags(facts: Mapping[str, Any]) -> dict[str, Any]:
 def hand_over(plan: Plan, run: Run, run_id: str | None) -> None:
     """Writes the outs of the stage from the result, with the tags of the training that made it."""
     progress = read_progress(run.result)
-    export(run.result, MODELS, card(plan), plan.split.train.row_N)
+    export(run.result, MODELS, card(plan), plan.tables.split.train.row_N)
     write_rows(CURVES, progress.history)
     names = {"mlflow_run_id": run_id, "fingerprint": run.fingerprint, "name": plan.name}
     facts = without_tags(progress.facts)
@@ -189,7 +184,7 @@ def hand_over(plan: Plan, run: Run, run_id: str | None) -> None:
 
 def card(plan: Plan) -> dict[str, Any]:
     """What a model's card says beside epoch and metrics; the network is described without being built."""
-    job, info = plan.job, plan.info
+    job, info = plan.job, plan.tables.info
     network = {"architecture": asdict(Architecture.of(job.model, job.num_classes)), "image": asdict(job.image)}
     known = {"source": info.source, "classes": info.classes, "data": info.extra, "fingerprint": job.fingerprint}
     return {**network, **known}

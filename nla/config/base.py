@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from nla.config.read import read_yaml
 from nla.errors import ConfigError
 
 SECTIONS = ("data", "model", "augment", "loss", "train", "evaluate", "tune", "register", "ray")
@@ -40,12 +39,7 @@ S = TypeVar("S", bound=Section)
 
 def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
     """Params as plain nested dicts. Raises ConfigError for a missing file, bad YAML or an unknown section."""
-    try:
-        params = YAML(typ="safe", pure=True).load(path)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is missing: run from the project's root") from None
-    except YAMLError as error:
-        raise ConfigError(f"{path} is no valid YAML: {error}") from None
+    params = read_yaml(path, "run from the project's root")
     if not isinstance(params, dict):
         raise ConfigError(f"{path} must hold a mapping of sections: {', '.join(SECTIONS)}")
     for name in params:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from nla.config.base import Section, merge, nearest, section
 from nla.config.data import OF_SOURCE, DataConfig
+from nla.config.read import read_yaml
 from nla.errors import ConfigError
 from nla.training.job import training_sections
 from nla.tuning.space import Values, trial_base, with_values
@@ -86,13 +85,7 @@ class Cell:
 
 def read_grid(path: Path) -> Grid:
     """The grid of a study. Raises ConfigError for bad YAML, an unknown key, or an unknown reference."""
-    try:
-        content = YAML(typ="safe", pure=True).load(path)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is missing: run from the study's folder") from None
-    except YAMLError as error:
-        raise ConfigError(f"{path} is no valid YAML: {error}") from None
-    grid = section(Grid, {"grid": content}, path.name)
+    grid = section(Grid, {"grid": read_yaml(path, "run from the study's folder")}, path.name)
     if grid.reference not in grid.methods:
         raise ConfigError(
             f"{path}: reference {grid.reference!r} is no method{nearest(grid.reference, [*grid.methods])}"

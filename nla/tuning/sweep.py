@@ -12,19 +12,16 @@ from nla.config.base import merge, section
 from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig
 from nla.console import say
-from nla.data.samples import load_samples
-from nla.data.schema import TableInfo, read_info
-from nla.digest import sha256
 from nla.errors import TrainingError
 from nla.held import held
 from nla.paths import project_root, workspace
 from nla.provenance import fingerprint, imported_sources
-from nla.runs import IMAGES, Run
+from nla.runs import Run
 from nla.stage import log_file
 from nla.tracking import MlflowTracker, run_tags
 from nla.training.job import Job, image_spec, training_sections
-from nla.training.loop import Split
 from nla.training.start import with_first_weights
+from nla.training.tables import Tables, read_tables
 from nla.tuning.best import write_best
 from nla.tuning.clock import Clock
 from nla.tuning.plots import pictures
@@ -36,7 +33,6 @@ from nla.tuning.track import MlflowTrials
 from nla.tuning.trial import Template
 from nla.tuning.trials import Trial, best_of
 
-TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
 OF_NO_TRIAL = {"num_samples", "max_failed", "time_budget", "source"}
 """Settings that may change between two calls of one search."""
 
@@ -49,32 +45,22 @@ class Outs(NamedTuple):
     figures: Path
 
 
-class Faces(NamedTuple):
-    """The data of a search."""
-
-    split: Split
-    info: TableInfo
-    hashes: list[str]
-    """SHA-256 of both files."""
-
-
 def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
     """Searches and writes the outs of the stage."""
     params = merge(params, {"train": {"epochs": settings.epochs, "seed": settings.seed}})
     check_space(settings.distributions, params)
     first_values(settings.distributions, params)
     ray, root = section(RayConfig, params), project_root()
-    train, valid = (load_samples(path, ray.image_bytes, root / IMAGES) for path in (TRAIN, VALID))
-    faces = Faces(Split(train, valid), read_info(TRAIN), [sha256(TRAIN), sha256(VALID)])
-    template = make_template(params, settings, faces, root)
+    tables = read_tables(ray, root)
+    template = make_template(params, settings, tables, root)
     say(
-        f"tune: {settings.trials} trials of {settings.epochs} epochs on {len(faces.split.train):,} "
-        f"{faces.info.source} faces; searcher {settings.searcher}, scheduler {settings.scheduler}, "
+        f"tune: {settings.trials} trials of {settings.epochs} epochs on {len(tables.split.train):,} "
+        f"{tables.info.source} faces; searcher {settings.searcher}, scheduler {settings.scheduler}, "
         f"objective {settings.objective}"
     )
     with (
         held(root, template.fingerprint, ray) as (run, storage, uri),
-        recorded(run, uri, template, settings, faces) as (tracker, record),
+        recorded(run, uri, template, settings, tables) as (tracker, record),
     ):
         clock = Clock(f"{storage}/{template.fingerprint}", settings.time_budget)
         with (
@@ -82,7 +68,7 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
             trial_table(settings.trials, settings.epochs, settings.objective, clock.left) as table,
         ):
             say(f"MLflow run {record.parent}; full logs: {log_file()}, and Ray's in {cluster.logs}")
-            found = search(cluster, template, faces.split, settings, ray, storage, [table, record], clock)
+            found = search(cluster, template, tables.split, settings, ray, storage, [table, record], clock)
         record.settle(found, settings.objective)
         report(found, settings, outs, tracker)
         too_many(found, settings)
@@ -90,16 +76,16 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
         tracker.log_artifact(outs.best, "tune")
 
 
-def make_template(params: Mapping[str, Any], settings: TuneConfig, faces: Faces, root: Path) -> Template:
+def make_template(params: Mapping[str, Any], settings: TuneConfig, tables: Tables, root: Path) -> Template:
     """What the trials have in common."""
     base = trial_base(params)
-    classes, image = len(faces.info.classes), image_spec(faces.split.train.images_NHWC)
+    classes, image = len(tables.info.classes), image_spec(tables.split.train.images_NHWC)
     started, line = with_first_weights(Job(**training_sections(base), num_classes=classes, image=image), root)
     say(line)
     content = {
         **base,
         "tune": settings.model_dump(mode="json", exclude=OF_NO_TRIAL),
-        "data": faces.hashes,
+        "data": tables.hashes,
         "first_weights": started.facts["first_weights"],
     }
     here = workspace()
@@ -109,13 +95,13 @@ def make_template(params: Mapping[str, Any], settings: TuneConfig, faces: Faces,
 
 @contextlib.contextmanager
 def recorded(
-    run: Run, uri: str, template: Template, settings: TuneConfig, faces: Faces
+    run: Run, uri: str, template: Template, settings: TuneConfig, tables: Tables
 ) -> Iterator[tuple[MlflowTracker, MlflowTrials]]:
     """The search's run in MLflow, the same one where it goes on, and the runs of its trials below it."""
     tracker = MlflowTracker(uri)
-    tags = run_tags(workspace(), template.fingerprint, "-".join(sha[:16] for sha in faces.hashes))
+    tags = run_tags(workspace(), template.fingerprint, tables.data_hash)
     shown = {**template.params, "tune": settings.model_dump(mode="json", exclude={"num_samples", "time_budget"})}
-    name = f"{faces.info.source}-sweep-{template.fingerprint[:6]}"
+    name = f"{tables.info.source}-sweep-{template.fingerprint[:6]}"
     run_id = tracker.start(name, shown, tags, run.recall_tracking(uri))
     run.remember_tracking(uri, run_id)
     with tracker.closing():
