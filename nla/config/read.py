@@ -12,7 +12,10 @@ from nla.errors import ConfigError
 
 
 def read_yaml(path: Path, missing: str) -> Any:
-    """Its content as plain dicts and lists. Raises ConfigError for bad YAML, or saying `missing` where it is not there."""
+    """Its content as plain dicts and lists.
+
+    Raises ConfigError for bad YAML, and one that says what to do, `missing`, where there is no such file.
+    """
     try:
         return YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
