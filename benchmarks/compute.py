@@ -39,6 +39,7 @@ SMALL: dict[str, tuple[Setting, dict[str, Any]]] = {
     "batch 32": (replace(BASE, batch_size=32), {}),
     "batch 128": (replace(BASE, batch_size=128), {}),
     "batch 256": (replace(BASE, batch_size=256), {}),
+    "width 24": (replace(BASE, model={"width": 24}), {}),
     "width 32": (replace(BASE, model={"width": 32}), {}),
     "width 64": (replace(BASE, model={"width": 64}), {}),
     "stem stride1": (replace(BASE, model={"stem": "stride1"}), {}),
