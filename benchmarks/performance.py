@@ -325,8 +325,10 @@ NETWORKS_TEXT = """Operations are those of convolutions and matrix products, for
 peak is a product of 2048 x 2048 matrices in the same precision on the same threads, in turns with the steps."""
 SMALL_TEXT = """At 48 px and width 16 a step has little to compute for what it moves: BatchNorm, ReLU and additions,
 which only read and write memory, take more than a third of its time, and the optimiser next to nothing. Wider stages
-raise the part of the peak, as operations grow with the square of the width and memory with the width. For the same
-network channels-last pays, by a quarter; a larger batch does not, and neither does torch.compile."""
+raise the part of the peak, as operations grow with the square of the width and memory with the width. They do so by
+multiples of 16: at 24 the part is below that of 16. Convolutions of AVX-512 go by 16 channels, and where a row of
+channels is no whole number of cache lines, two threads that sum rows for BatchNorm write to the same line. For the same
+network channels-last pays; a larger batch does not, and neither does torch.compile."""
 FERPLUS_TEXT = """`fer2013.csv` and `fer2013new.csv` to `faces.parquet`, checked row by row and encoded, then to the
 three tables of training. For comparison the pixels alone, read as most scripts read them."""
 GROWTH_TEXT = """Faces as JPEG files of 100 px, one folder a class: each is read, checked, decoded and hashed, and its
