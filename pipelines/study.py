@@ -1,6 +1,6 @@
 """Stage of a study, run in its folder: grid.yaml, params.yaml and data/faces.parquet -> records/, runs.json.
 
-Where the grid says so, each method is tuned first. An interrupted study goes on; a training whose record is there is
+Where the grid says so, methods are tuned first. An interrupted study goes on; a training whose record is there is
 not repeated (`dvc repro -sf study` repeats all). A record holds for its parameters and data: code may have changed
 since, and stands in it by its commit.
 """
@@ -18,11 +18,12 @@ from nla.paths import project_root, workspace
 from nla.records import write_json
 from nla.runs import RUNS
 from nla.stage import run_stage
+from nla.study.candidates import Attempt, best_of, candidates_of
 from nla.study.grid import Grid, cells, read_grid
 from nla.study.record import read_record
 from nla.study.track import MlflowStudy
 from nla.study.trainings import Run, Trained, Trainer
-from nla.study.tuning import Trial, best_values, trial_cells
+from nla.study.tuning import tuning_cells
 from nla.study.variants import Variants
 from nla.tracking import configure, run_tags
 from nla.tuning.space import Values
@@ -36,44 +37,46 @@ def main() -> None:
     config = section(RayConfig, params)
     trainer = Trainer(Variants(FACES, root / RUNS / "study-data", config.image_bytes), config, root)
     cells(grid, params)  # what is wrong in it must not come up after the tuning
-    trials, tuned = tune(trainer, grid, params)
+    tuning, tuned = tune(trainer, grid, params)
     study = trainer.train("study", cells(grid, params, tuned))
-    write_json(MANIFEST, manifest(grid, trials, study))
-    take_down([*trials.done, *study.done], root)
+    write_json(MANIFEST, manifest(grid, tuning, study))
+    take_down([*tuning.done, *study.done], root)
     if study.failed:
         raise TrainingError(f"{len(study.failed)} of {len(study.runs)} trainings failed: {names(study, study.failed)}")
 
 
 def tune(trainer: Trainer, grid: Grid, params: Mapping[str, Any]) -> tuple[Trained, dict[str, Values]]:
-    """The trials of every method, and method -> the best values on validation. A trial that diverges is worth nothing.
+    """The trainings of the tuning, and method -> the best values on validation.
 
-    Raises TrainingError where a trial failed otherwise: its method would have had fewer than the others.
+    A setting that diverges is worth nothing. Raises TrainingError where a training failed otherwise: its method would
+    have had fewer settings than the others.
     """
     if grid.tuning is None:
         return Trained([], {}), {}
-    trials = trainer.train("tuning", trial_cells(grid, params))
-    if lost := {name for name, error in trials.failed.items() if not isinstance(error, Diverged)}:
-        raise TrainingError(f"trials of the tuning failed: {names(trials, lost)}; `dvc repro` tries them again")
-    return trials, best_values(trial_of(run, trials.failed, grid.tuning.objective) for run in trials.runs)
+    tuning = trainer.train("tuning", tuning_cells(grid, params))
+    if lost := {name for name, error in tuning.failed.items() if not isinstance(error, Diverged)}:
+        raise TrainingError(f"trainings of the tuning failed: {names(tuning, lost)}; `dvc repro` tries them again")
+    candidates = candidates_of(attempt(run, tuning.failed, grid.tuning.objective) for run in tuning.runs)
+    return tuning, {method: best_of(method, tried).values for method, tried in candidates.items()}
 
 
-def trial_of(run: Run, failed: Collection[str], objective: str) -> Trial:
-    """What became of it on validation."""
+def attempt(run: Run, failed: Collection[str], objective: str) -> Attempt:
+    """What became of a training of the tuning."""
     cell = run.cell
-    assert cell.trial is not None
+    assert cell.setting is not None
     reached = None if run.fingerprint in failed else read_record(run.path).reached(objective)
-    return Trial(cell.method, cell.trial, cell.condition, cell.values, reached)
+    return Attempt(cell.method, cell.setting, cell.condition, cell.values, reached)
 
 
-def manifest(grid: Grid, trials: Trained, study: Trained) -> dict[str, Any]:
-    """Which records the report is about; a trial that diverged has none."""
+def manifest(grid: Grid, tuning: Trained, study: Trained) -> dict[str, Any]:
+    """Which records the report is about; one of the tuning that diverged has none."""
     content: dict[str, Any] = {"reference": grid.reference, "runs": [row_of(run) for run in study.done]}
     if grid.tuning is not None:
-        rows = [{**row_of(run), "trial": run.cell.trial, "values": run.cell.values} for run in trials.runs]
+        rows = [{**row_of(run), "setting": run.cell.setting, "values": run.cell.values} for run in tuning.runs]
         for row in rows:
-            if row["record"] in trials.failed:
+            if row["record"] in tuning.failed:
                 row["record"] = None
-        content["tuning"] = {**grid.tuning.model_dump(include={"conditions", "seed", "objective"}), "trials": rows}
+        content["tuning"] = {**grid.tuning.model_dump(include={"conditions", "seed", "objective"}), "trainings": rows}
     return content
 
 
@@ -98,7 +101,7 @@ def take_down(done: Sequence[Run], root: Path) -> None:
     tags = run_tags(workspace(), "", "")
     with study.opened(tags):
         for run in done:
-            study.take_down(read_record(run.path), tags, run.cell.trial)
+            study.take_down(read_record(run.path), tags, run.cell.setting)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,9 @@ def main() -> None:
     test = load_samples(TEST)
     results = study_results(read_runs(manifest["runs"]), test.label_N, test.classes, manifest["reference"])
     if tuning := manifest.get("tuning"):
-        records = read_runs([trial for trial in tuning["trials"] if trial["record"] is not None])
-        results["tuning"] = tuning_results(tuning, {record.fingerprint: record for record in records})
+        records = read_runs([run for run in tuning["trainings"] if run["record"] is not None])
+        methods = dict.fromkeys(run["method"] for run in manifest["runs"])
+        results["tuning"] = tuning_results(tuning, {record.fingerprint: record for record in records}, methods)
     shutil.rmtree(FIGURES, ignore_errors=True)
     for name, figure in pictures(results).items():
         write_figure(figure, FIGURES / f"{name}.png")

@@ -20,12 +20,12 @@ OF_A_METHOD = ("augment", "loss", "model", "train")
 
 
 class Tuning(Section):
-    """How each method gets its setting before it takes part: on validation, with as many trials as every other."""
+    """How each method gets its setting before it takes part: on validation, out of as many as every other."""
 
     NAME: ClassVar[str] = "tuning"
 
-    trials: Annotated[int, Field(ge=2)]
-    """Settings a method: what `methods` says, and draws of its space. One that has no space takes part as it is."""
+    settings: Annotated[int, Field(ge=2)]
+    """Of each method: what `methods` says, and draws of its space. One that has no space takes part as it is."""
     conditions: Annotated[list[str], Field(min_length=1)]
     """Each setting is tried under each of them; the one that is best on their average then holds under all."""
     seed: int
@@ -70,8 +70,8 @@ class Cell:
     """Sections, params.yaml, grid.yaml and `values` laid over each other."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """What was tuned, by dotted names."""
-    trial: int | None = None
-    """Number of its setting in the tuning of its method; None takes part in the comparison."""
+    setting: int | None = None
+    """Number of `values` in the tuning of its method; None takes part in the comparison."""
 
     @property
     def data(self) -> DataConfig:
@@ -80,11 +80,11 @@ class Cell:
 
     def __str__(self) -> str:
         name = f"{self.method}, {self.condition}, seed {self.seed}"
-        return name if self.trial is None else f"{name}, trial {self.trial}"
+        return name if self.setting is None else f"{name}, setting {self.setting}"
 
 
 def read_grid(path: Path) -> Grid:
-    """The grid of a study. Raises ConfigError for bad YAML, an unknown key, or an unknown reference."""
+    """The grid of a study. Raises ConfigError for bad YAML, an unknown key or name, or one that stands twice."""
     grid = section(Grid, {"grid": read_yaml(path, "run from the study's folder")}, path.name)
     if grid.reference not in grid.methods:
         raise ConfigError(
@@ -132,7 +132,7 @@ def make_cell(
     condition: str,
     seed: int,
     values: Values,
-    trial: int | None = None,
+    setting: int | None = None,
 ) -> Cell:
     """One training. Raises ConfigError where it is a wrong one."""
     changes = grid.methods[method]
@@ -150,7 +150,7 @@ def make_cell(
     try:
         if values:  # which may be elements of a published list
             laid = with_values(laid | trial_base(laid), values)
-        cell = Cell(method, condition, seed, laid, values, trial)
+        cell = Cell(method, condition, seed, laid, values, setting)
         training_sections(cell.params)
         _ = cell.data
     except ConfigError as error:

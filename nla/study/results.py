@@ -17,10 +17,10 @@ from nla.errors import DataError
 from nla.evaluation.counts import confusion
 from nla.evaluation.metrics import HEADLINES
 from nla.machine import in_words
+from nla.study.candidates import Attempt, Candidate, best_of, candidates_of
 from nla.study.comparisons import comparisons
 from nla.study.record import Record
 from nla.study.statistics import RESAMPLES
-from nla.study.tuning import Setting, Trial, best_of, settings_of
 
 TOLERANCE = 0.01
 """Of an accuracy that is computed again: a GPU may break a few ties otherwise, other labels are far off."""
@@ -56,29 +56,28 @@ def study_results(
     }
 
 
-def tuning_results(manifest: Mapping[str, Any], records: Mapping[str, Record]) -> dict[str, Any]:
+def tuning_results(tuning: Mapping[str, Any], records: Mapping[str, Record], methods: Iterable[str]) -> dict[str, Any]:
     """What tuning found, from its part of runs.json and the records by fingerprint: JSON-able.
 
     The first setting of a method is that of the grid, the chosen one the best on the average of the conditions; null
-    diverged.
+    diverged. A method that had nothing to tune has no settings, and null is chosen.
     """
 
-    def trial(row: Mapping[str, Any]) -> Trial:
+    def attempt(row: Mapping[str, Any]) -> Attempt:
         record = records.get(row["record"])
-        reached = None if record is None else record.reached(manifest["objective"])
-        return Trial(row["method"], row["trial"], row["condition"], row["values"], reached)
+        reached = None if record is None else record.reached(tuning["objective"])
+        return Attempt(row["method"], row["setting"], row["condition"], row["values"], reached)
 
-    methods = {
-        method: {"settings": [_setting(each) for each in settings], "chosen": _setting(best)}
-        for method, settings in settings_of(map(trial, manifest["trials"])).items()
-        if (best := best_of(settings)) is not None
-    }
-    asked = {name: manifest[name] for name in ("conditions", "seed", "objective")}
-    return {**asked, "made_by": _made_by([*records.values()]), "methods": methods}
+    tried = candidates_of(map(attempt, tuning["trainings"]))
+    found: dict[str, Any] = {name: {"settings": [], "chosen": None} for name in methods}
+    for name, candidates in tried.items():
+        found[name] = {"settings": [_shown(each) for each in candidates], "chosen": _shown(best_of(name, candidates))}
+    asked = {name: tuning[name] for name in ("conditions", "seed", "objective")}
+    return {**asked, "made_by": _made_by([*records.values()]), "methods": found}
 
 
-def _setting(setting: Setting) -> dict[str, Any]:
-    return {"values": setting.values, "under": setting.under, "reached": setting.reached}
+def _shown(candidate: Candidate) -> dict[str, Any]:
+    return {"values": candidate.values, "under": candidate.under, "reached": candidate.reached}
 
 
 def check(records: Iterable[Record], label_N: np.ndarray, classes: int) -> None:

@@ -28,19 +28,12 @@ def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str
 
 def tuning_table(tuning: Mapping[str, Any]) -> list[str]:
     """A row a method: what it reached on validation as the grid has it, and by the setting that was chosen."""
-    metric = OBJECTIVES[tuning["objective"]]
-    head = ["method", "settings", "as in the grid %", "chosen %", "the setting chosen"]
-    rows = [
-        [
-            name,
-            str(len(of["settings"])),
-            *(_reached(setting["reached"]) for setting in (of["settings"][0], of["chosen"])),
-            ", ".join(f"{key} {_short(value)}" for key, value in of["chosen"]["values"].items()) or "as in the grid",
-        ]
-        for name, of in tuning["methods"].items()
-    ]
-    conditions = " and ".join(tuning["conditions"])
-    text = TUNING.format(conditions=conditions, seed=tuning["seed"], metric=metric)
+    conditions = tuning["conditions"]
+    several = conditions if len(conditions) > 1 else []
+    head = ["method", "settings", "as in the grid %", "chosen %", *(f"{name} %" for name in several), "the chosen one"]
+    rows = [_tuning_row(name, of, several) for name, of in tuning["methods"].items()]
+    asked = {"seed": tuning["seed"], "objective": OBJECTIVES[tuning["objective"]]}
+    text = TUNING.format(conditions=", ".join(conditions), average=AVERAGE if several else "", **asked)
     return [text, "", *_table(head, rows), "", *_made_by(tuning)]
 
 
@@ -99,9 +92,11 @@ CLAIMS_LEGEND = """The weight w of NAW by the predictions of each method on its 
 does for NLA, and would have done for the others. *Flipped by weight*: how well a low weight tells wrong labels (AUROC,
 .5 is chance), and how well a low p_GT does without it. *Doubt* is the entropy of the annotators' votes; the *most
 ambiguous fifth* has most of it. *Minorities* are the classes with fewer samples than the median one."""
-TUNING = """Every method that has something to tune had as many settings tried: what `grid.yaml` says, and draws of its
-space there. Each was trained under {conditions}, with seed {seed}, which no figure below has. The best {metric} on
-validation, on the average of these conditions, chose the setting for every condition. No trial looked at test."""
+TUNING = """Of every method that has something to tune as many settings were tried: what `grid.yaml` says, and draws of
+its space there. Each was trained under {conditions}, with seed {seed}, which no figure below has. The best
+{objective} on validation{average} chose the setting, which then holds under every condition. None of these trainings
+looked at test."""
+AVERAGE = ", on the average of these conditions,"
 OBJECTIVES = {
     "accuracy": "accuracy",
     "mean_accuracy": "mean accuracy",
@@ -123,6 +118,15 @@ def _made_by(what: Mapping[str, Any]) -> tuple[str, str]:
     """On which machines, and by which commits."""
     made_by = what["made_by"]
     return f"{'. '.join(made_by['places'])}.", f"Code: {', '.join(made_by['commits'])}."
+
+
+def _tuning_row(name: str, of: Mapping[str, Any], several: Sequence[str]) -> list[str]:
+    if of["chosen"] is None:
+        return [name, "0", *([""] * (2 + len(several))), "nothing to tune"]
+    first, chosen = of["settings"][0], of["chosen"]
+    reached = (first["reached"], chosen["reached"], *(chosen["under"][condition] for condition in several))
+    values = ", ".join(f"{key} {_short(value)}" for key, value in chosen["values"].items())
+    return [name, str(len(of["settings"])), *map(_reached, reached), values or "as in the grid"]
 
 
 def _reached(value: float | None) -> str:

@@ -32,11 +32,11 @@ class MlflowStudy:
         with tracker.closing():
             yield
 
-    def take_down(self, record: Record, tags: Mapping[str, str], trial: int | None = None) -> None:
+    def take_down(self, record: Record, tags: Mapping[str, str], setting: int | None = None) -> None:
         """A training: parameters, curves on validation, and test figures of the epoch that validation chose.
 
         Args:
-            trial: its number in the tuning of its method, which does not look at test.
+            setting: its number in the tuning of its method, which does not look at test.
         """
         name = f"{record.fingerprint}-{record.version}"
         before = self.known.get(name)
@@ -46,9 +46,9 @@ class MlflowStudy:
         made = commit_tags(record.facts.get("commit"))  # by the code of then, whatever the present one is
         nested = {**tags, **made, PARENT: self.parent, STUDY: self.name, RECORD: name}
         what: dict[str, Any] = {"method": record.method, "condition": record.condition, "seed": record.seed}
-        if trial is not None:
-            what["trial"] = trial
-        number = "" if trial is None else f", trial {trial}"
+        if setting is not None:
+            what["setting"] = setting
+        number = "" if setting is None else f", setting {setting}"
         shown = f"{record.method}, {record.condition}, {record.seed}{number}"
         tracker.start(shown, {**what, **record.params}, nested, before and before.run_id)
         with tracker.closing():

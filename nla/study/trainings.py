@@ -115,9 +115,9 @@ class Trainer:
 
 
 def views_of(cell: Cell) -> Views | None:
-    """Over which predictions on test are averaged; None for a trial, which does not look at test."""
+    """Over which predictions on test are averaged; None in tuning, which does not look at test."""
     config = section(EvaluateConfig, cell.params)
-    return None if cell.trial is not None else Views(config.mirror, config.shift)
+    return None if cell.setting is not None else Views(config.mirror, config.shift)
 
 
 def name_of(cell: Cell, variants: Variants, root: Path) -> str:
@@ -126,7 +126,7 @@ def name_of(cell: Cell, variants: Variants, root: Path) -> str:
     if start := sections["model"].get("weights"):
         sections["model"]["weights"] = sha256(existing(root / start))
     views = section(EvaluateConfig, cell.params).stated(include={"mirror", "shift"})
-    measured = views if cell.trial is None else None  # by what it says of test, which a trial does not look at
+    measured = views if cell.setting is None else None  # by what it says of test, which tuning does not look at
     content = {**sections, "data": variants.key(cell.data), "evaluate": measured, "defaults": DEFAULTS}
     return fingerprint(content, [], workspace())
 

@@ -1,17 +1,16 @@
-"""The setting of each method, chosen on validation out of as many trials as every other method has."""
+"""The settings that are tried of each method that has something to tune: as many as of any other."""
 
 from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from statistics import fmean
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from nla.config.tune import Distribution, distributions
-from nla.errors import ConfigError, TrainingError
+from nla.errors import ConfigError
 from nla.study.grid import Cell, Grid, Tuning, make_cell
 from nla.training.job import training_sections
 from nla.tuning.domains import param_space
@@ -25,15 +24,14 @@ FIXED = {
 }
 """Parameters that no method may have its own of, and why."""
 DRAWS = 50
-"""So many a trial, until one is no repetition."""
+"""So many a setting, until one is no repetition."""
 
 
-def trial_cells(grid: Grid, params: Mapping[str, Any]) -> list[Cell]:
+def tuning_cells(grid: Grid, params: Mapping[str, Any]) -> list[Cell]:
     """Every setting of every method under every condition of `tuning`, those on the same data next to each other.
 
     The first setting of a method is that of the grid. There are none without `tuning`, and none of a method that has
-    nothing to search. Raises ConfigError naming a parameter that cannot be searched, or a space with fewer settings
-    than trials.
+    nothing to search. Raises ConfigError naming a parameter that cannot be searched, or a space with too few settings.
     """
     tuning = grid.tuning
     if tuning is None:
@@ -57,13 +55,13 @@ def _settings(grid: Grid, tuning: Tuning, params: Mapping[str, Any], method: str
     found: list[Values] = [{}]
     base = laid({})
     seen = [training_sections(base)]
-    for values in itertools.islice(_draws(_space(tuning, method, base), base, tuning.seed), DRAWS * tuning.trials):
+    for values in itertools.islice(_draws(_space(tuning, method, base), base, tuning.seed), DRAWS * tuning.settings):
         if (sections := training_sections(laid(values))) not in seen:
             found.append(values)
             seen.append(sections)
-        if len(found) == tuning.trials:
+        if len(found) == tuning.settings:
             return found
-    raise ConfigError(f"grid.yaml: tuning of {method}: its space has {len(found)} settings for {tuning.trials} trials")
+    raise ConfigError(f"grid.yaml: tuning of {method}: its space has {len(found)} settings, not {tuning.settings}")
 
 
 def _draws(space: Mapping[str, Distribution], params: Mapping[str, Any], seed: int) -> Iterator[Values]:
@@ -92,54 +90,3 @@ def _space(tuning: Tuning, method: str, params: Mapping[str, Any]) -> dict[str, 
         lines = [f"  {name}: {why}" for name, why in problems.items()]
         raise ConfigError(f"{where}:\n" + "\n".join(lines))
     return space
-
-
-class Trial(NamedTuple):
-    """A setting under one condition."""
-
-    method: str
-    number: int
-    """Of the setting, the same under every condition."""
-    condition: str
-    values: Values
-    reached: float | None
-    """The objective on validation; None diverged."""
-
-
-class Setting(NamedTuple):
-    """Values that were tried."""
-
-    values: Values
-    under: dict[str, float | None]
-    """What was reached, by condition."""
-
-    @property
-    def reached(self) -> float | None:
-        """On the average of the conditions; None where one of them diverged."""
-        values = [value for value in self.under.values() if value is not None]
-        return fmean(values) if len(values) == len(self.under) else None
-
-
-def settings_of(trials: Iterable[Trial]) -> dict[str, list[Setting]]:
-    """Method -> what was tried of it, by number."""
-    found: dict[str, dict[int, Setting]] = {}
-    for trial in trials:
-        setting = found.setdefault(trial.method, {}).setdefault(trial.number, Setting(trial.values, {}))
-        setting.under[trial.condition] = trial.reached
-    return {method: [of[number] for number in sorted(of)] for method, of in found.items()}
-
-
-def best_of(settings: Iterable[Setting]) -> Setting | None:
-    """The one that reached most, the first of equals; None where all diverged."""
-    trained = (setting for setting in settings if setting.reached is not None)
-    return max(trained, key=lambda setting: setting.reached or 0.0, default=None)
-
-
-def best_values(trials: Iterable[Trial]) -> dict[str, Values]:
-    """Method -> the values that are best for it. Raises TrainingError for one of which no setting trained."""
-    best = {method: best_of(settings) for method, settings in settings_of(trials).items()}
-    if lost := [method for method, setting in best.items() if setting is None]:
-        raise TrainingError(
-            f"every trial of {', '.join(lost)} diverged, its setting of the grid too: lower train.lr in grid.yaml"
-        )
-    return {method: setting.values for method, setting in best.items() if setting is not None}

@@ -119,12 +119,12 @@ def test_each_method_is_tuned_first(project: Project) -> None:
     """The setting that is best on validation takes part, in a training of its own; what diverges is not."""
     methods = {"ce": {"loss": {"name": "ce"}}, "elr": {"loss": {"name": "elr"}, "train": {"lr": 1e30}}}
     space = {"ce": {"train": {"lr": {"choice": [1e30]}}}, "elr": {"train": {"lr": {"choice": [0.003]}}}}
-    write_grid(project, methods=methods, tuning={"trials": 2, "conditions": ["noisy"], "seed": 7, "space": space})
+    write_grid(project, methods=methods, tuning={"settings": 2, "conditions": ["noisy"], "seed": 7, "space": space})
     printed = repro(project)
     assert "tuning tiny: 4 trainings, of which 0 have their records" in printed
     manifest = json.loads((project / NAME / "runs.json").read_text())
     kept = {record.fingerprint: record for record in read_records(project / NAME / "records")}
-    trials = [trial for trial in manifest["tuning"]["trials"] if trial["record"]]
+    trials = [trial for trial in manifest["tuning"]["trainings"] if trial["record"]]
     assert [(trial["method"], trial["values"]) for trial in trials] == [("ce", {}), ("elr", {"train.lr": 0.003})]
     for trial in trials:
         record = kept[trial["record"]]
@@ -132,7 +132,7 @@ def test_each_method_is_tuned_first(project: Project) -> None:
     assert {kept[run["record"]].params["train"]["lr"] for run in manifest["runs"]} == {0.003}
     report = (project / NAME / "README.md").read_text()
     assert "| elr | 2 | diverged | " in report and "| train.lr 0.003 |" in report
-    runs = [run for run in project.runs() if "trial" in run.data.params]
+    runs = [run for run in project.runs() if "setting" in run.data.params]
     assert len(runs) == 2 and not any(name.startswith("test") for run in runs for name in run.data.metrics)
     assert "Data and pipelines are up to date." in repro(project)
     (project / NAME / "runs.json").unlink()

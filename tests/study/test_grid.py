@@ -10,6 +10,7 @@ import pytest
 from nla.config.base import read_params
 from nla.errors import ConfigError
 from nla.study.grid import Grid, cells, read_grid
+from nla.study.tuning import tuning_cells
 
 STUDIES = Path(__file__).parents[2] / "studies"
 GRID = """
@@ -24,7 +25,7 @@ reference: ce
 """
 TUNING = """
 tuning:
-  trials: 3
+  settings: 3
   conditions: [clean, noisy]
   seed: 9
   space:
@@ -72,8 +73,8 @@ def test_methods_share_the_data_of_a_condition_and_seed(tmp_path: Path) -> None:
         ("seed: 9", "seed: 4", "tuning.seed 4 is one of the grid's"),
         ("    wide: {t", "    wade: {t", "tuning.space.wade is no method: did you mean 'wide'?"),
         (TUNING[TUNING.index("  space") :], "", "tuning has nothing to search"),
-        ("trials: 3", "trials: 1", "tuning.trials: "),
-        ("trials: 3", "trails: 3", "unknown key 'grid.tuning.trails'"),
+        ("settings: 3", "settings: 1", "tuning.settings: "),
+        ("settings: 3", "setings: 3", "unknown key 'grid.tuning.setings': did you mean 'settings'?"),
     ],
 )
 def test_a_wrong_grid_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -116,4 +117,6 @@ def test_a_grid_that_is_missing_says_where_to_go(tmp_path: Path) -> None:
     "folder", sorted(path.parent for path in STUDIES.glob("*/grid.yaml")), ids=lambda path: path.name
 )
 def test_the_projects_studies_can_be_run(folder: Path) -> None:
-    assert cells(read_grid(folder / "grid.yaml"), read_params(folder / "params.yaml"))
+    grid, params = read_grid(folder / "grid.yaml"), read_params(folder / "params.yaml")
+    assert cells(grid, params)
+    assert bool(tuning_cells(grid, params)) == (grid.tuning is not None)

@@ -46,6 +46,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["abc.parquet"]
 
 
+def test_what_was_reached_is_of_the_epoch_that_validation_chose() -> None:
+    record = replace(RECORD, valid_accuracy=[0.5, 0.75], valid_mean_accuracy=[0.375, 0.25], best_epoch=2)
+    assert [record.reached(name) for name in ("accuracy", "mean_accuracy", "both")] == [0.75, 0.25, 0.5]
+
+
 def test_a_folder_is_read_in_order(tmp_path: Path) -> None:
     for i, (method, seed) in enumerate([("b", 1), ("a", 2), ("b", 0)]):
         write_record(tmp_path / f"{i}.parquet", replace(RECORD, method=method, seed=seed))

@@ -1,4 +1,4 @@
-"""Every method is tuned by as many trials, drawn from its space, and the best on validation is taken."""
+"""As many settings of each method are tried, drawn from its space."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from nla.errors import ConfigError, TrainingError
+from nla.errors import ConfigError
 from nla.study.grid import Cell, Grid
-from nla.study.tuning import Trial, best_values, trial_cells
+from nla.study.tuning import tuning_cells
 
 PARAMS: dict[str, Any] = {"data": {"source": "ferplus"}, "train": {"epochs": 2}}
 COMMON = {"train": {"lr": {"loguniform": [1e-3, 1e-1]}, "optimizer": {"choice": ["adamw", "sgd"]}}}
 SPACE = {"elr": {"loss": {"options": {"lam": {"uniform": [1.0, 7.0]}, "beta": {"choice": [0.7, 0.9]}}}}}
 
 
-def grid(trials: int = 6, **tuning: Any) -> Grid:
-    own = {"trials": trials, "conditions": ["noisy"], "seed": 9, "common": COMMON, "space": SPACE, **tuning}
+def grid(settings: int = 6, **tuning: Any) -> Grid:
+    own = {"settings": settings, "conditions": ["noisy"], "seed": 9, "common": COMMON, "space": SPACE, **tuning}
     return Grid.model_validate(
         {
             "methods": {"ce": {"loss": {"name": "ce"}}, "elr": {"loss": {"name": "elr"}}},
@@ -34,11 +34,11 @@ def by_method(found: list[Cell]) -> dict[str, list[Cell]]:
 
 
 def test_without_tuning_there_are_no_trials() -> None:
-    assert trial_cells(grid().model_copy(update={"tuning": None}), PARAMS) == []
+    assert tuning_cells(grid().model_copy(update={"tuning": None}), PARAMS) == []
 
 
 def test_each_method_has_its_setting_of_the_grid_and_as_many_draws() -> None:
-    trials = by_method(trial_cells(grid(), PARAMS))
+    trials = by_method(tuning_cells(grid(), PARAMS))
     assert {len(cells) for cells in trials.values()} == {6}
     for cells in trials.values():
         first, *drawn = cells
@@ -55,46 +55,46 @@ def test_each_method_has_its_setting_of_the_grid_and_as_many_draws() -> None:
 
 
 def test_each_setting_is_tried_under_each_condition() -> None:
-    trials = trial_cells(grid(3, conditions=["noisy", "clean"]), PARAMS)
+    trials = tuning_cells(grid(3, conditions=["noisy", "clean"]), PARAMS)
     assert [cell.condition for cell in trials] == ["noisy"] * 6 + ["clean"] * 6  # the tables of one are read once
     for noisy, clean in zip(trials[:6], trials[6:], strict=True):
-        assert (noisy.method, noisy.trial, noisy.values) == (clean.method, clean.trial, clean.values)
+        assert (noisy.method, noisy.setting, noisy.values) == (clean.method, clean.setting, clean.values)
         assert (noisy.data.noise.rate, clean.data.noise.rate) == (0.3, 0.0)
 
 
 def test_a_method_without_a_space_takes_part_as_it_is() -> None:
-    assert {cell.method for cell in trial_cells(grid(common={}), PARAMS)} == {"elr"}
+    assert {cell.method for cell in tuning_cells(grid(common={}), PARAMS)} == {"elr"}
 
 
 def test_what_is_common_is_drawn_alike_and_every_draw_is_json() -> None:
     """Also where something of a method's own stands before it."""
     space = {"elr": {"train": {"gamma": {"uniform": [0.1, 0.9]}}, **SPACE["elr"]}}
-    trials = by_method(trial_cells(grid(space=space), PARAMS))
+    trials = by_method(tuning_cells(grid(space=space), PARAMS))
     for ce, elr in zip(trials["ce"], trials["elr"], strict=True):
         assert ce.values.items() <= elr.values.items()
         assert json.loads(json.dumps(elr.values)) == elr.values
     backwards = grid(common={"train": dict(reversed(COMMON["train"].items()))}, space=space)
-    found = by_method(trial_cells(backwards, PARAMS))
+    found = by_method(tuning_cells(backwards, PARAMS))
     assert [cell.values for cell in found["ce"]] == [cell.values for cell in trials["ce"]]
-    assert trial_cells(grid(), PARAMS) == trial_cells(grid(), PARAMS)
-    longer = by_method(trial_cells(grid(trials=8, space=space), PARAMS))
+    assert tuning_cells(grid(), PARAMS) == tuning_cells(grid(), PARAMS)
+    longer = by_method(tuning_cells(grid(settings=8, space=space), PARAMS))
     assert [cell.values for cell in longer["elr"][:6]] == [cell.values for cell in trials["elr"]]
 
 
 def test_no_setting_is_tried_twice() -> None:
     """What the grid says counts, however it is spelt: adamw is the default."""
     common = {"train": {"optimizer": {"choice": ["adamw", "sgd", "adam"]}}}
-    drawn = by_method(trial_cells(grid(3, common=common, space={}), PARAMS))["ce"][1:]
+    drawn = by_method(tuning_cells(grid(3, common=common, space={}), PARAMS))["ce"][1:]
     assert sorted(cell.values["train.optimizer"] for cell in drawn) == ["adam", "sgd"]
-    assert [cell.trial for cell in drawn] == [1, 2]
-    with pytest.raises(ConfigError, match=r"grid.yaml: tuning of ce: its space has 3 settings for 4 trials"):
-        trial_cells(grid(4, common=common, space={}), PARAMS)
+    assert [cell.setting for cell in drawn] == [1, 2]
+    with pytest.raises(ConfigError, match=r"grid.yaml: tuning of ce: its space has 3 settings, not 4"):
+        tuning_cells(grid(4, common=common, space={}), PARAMS)
 
 
 def test_elements_of_a_published_list_are_searched() -> None:
     methods = {"ce": {"loss": {"name": "ce"}}, "paper": {"loss": {"name": "nla", "variant": "paper"}}}
     space = {"paper": {"loss": {"true_mean": [{"uniform": [0.3, 0.7]}, {"uniform": [0.3, 0.7]}]}}}
-    found = trial_cells(grid(space=space).model_copy(update={"methods": methods}), PARAMS)
+    found = tuning_cells(grid(space=space).model_copy(update={"methods": methods}), PARAMS)
     drawn = [cell for cell in found if cell.method == "paper"][1:]
     assert len(drawn) == 5
     for cell in drawn:
@@ -105,7 +105,7 @@ def test_elements_of_a_published_list_are_searched() -> None:
 
 def test_a_condition_of_the_space_holds() -> None:
     space = {"ce": {"train": {"momentum": {"uniform": [0.1, 0.9], "when": {"train.optimizer": "sgd"}}}}}
-    drawn = by_method(trial_cells(grid(20, space=space), PARAMS))["ce"][1:]
+    drawn = by_method(tuning_cells(grid(20, space=space), PARAMS))["ce"][1:]
     assert {cell.values["train.optimizer"] for cell in drawn} == {"adamw", "sgd"}
     for cell in drawn:
         assert ("train.momentum" in cell.values) == (cell.values["train.optimizer"] == "sgd")
@@ -125,26 +125,5 @@ def test_a_condition_of_the_space_holds() -> None:
 )
 def test_a_wrong_space_is_refused(space: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        trial_cells(grid(space=space), PARAMS)
+        tuning_cells(grid(space=space), PARAMS)
     assert message in str(caught.value) and "grid.yaml" in str(caught.value)
-
-
-def trials(method: str, *settings: tuple[float | None, ...]) -> list[Trial]:
-    """Each setting, with what it reached under each condition."""
-    return [
-        Trial(method, number, f"condition {under}", {"train.lr": 0.1 * number}, value)
-        for under in range(len(settings[0]))
-        for number, value in enumerate(setting[under] for setting in settings)
-    ]
-
-
-def test_the_best_on_the_average_of_the_conditions_is_taken() -> None:
-    """The first of equals; one that diverged under a condition is worth nothing."""
-    ce = trials("ce", (0.5, 0.5), (0.9, 0.0), (0.25, 0.875), (0.875, 0.25), (None, 1.0))
-    elr = trials("elr", (0.4, None), (0.0, 0.0))
-    assert best_values([*ce, *elr]) == {"ce": {"train.lr": 0.2}, "elr": {"train.lr": 0.1}}
-
-
-def test_a_method_whose_settings_all_diverged_is_named() -> None:
-    with pytest.raises(TrainingError, match="every trial of elr diverged"):
-        best_values([*trials("ce", (0.5, 0.5)), *trials("elr", (0.9, None), (None, 0.9))])
