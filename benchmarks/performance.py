@@ -30,7 +30,18 @@ def main() -> None:
 
 def page() -> str:
     """docs/performance.md."""
-    sections = [step(), usual(), networks(), small(), ferplus(), growth(), loader(), from_a_file(), everyday()]
+    sections = [
+        step(),
+        usual(),
+        networks(),
+        small(),
+        compiled(),
+        ferplus(),
+        growth(),
+        loader(),
+        from_a_file(),
+        everyday(),
+    ]
     parts = ["# Performance", "", INTRODUCTION.format(calm=CALM)]
     parts += [line for section in sections if section for line in ("", *section)]
     return "\n".join(parts) + "\n"
@@ -104,9 +115,19 @@ def networks() -> list[str]:
 
 def small() -> list[str]:
     """What changes it at 48 px."""
-    records = [read_record(name) for name in ("compute-small", "compute-compiled") if _has(name)]
-    rows = [row for record in records for row in _efficiency(record)]
-    return _section("What raises it at 48 px", SMALL_TEXT, COMPUTE_HEAD, rows, records)
+    return _compute("compute-small", "What raises it at 48 px", SMALL_TEXT)
+
+
+def compiled() -> list[str]:
+    """What torch.compile makes of it."""
+    return _compute("compute-compiled", "torch.compile at 48 px", COMPILED_TEXT)
+
+
+def _compute(name: str, title: str, text: str) -> list[str]:
+    if not _has(name):
+        return []
+    record = read_record(name)
+    return _section(title, text, COMPUTE_HEAD, _efficiency(record), [record])
 
 
 def ferplus() -> list[str]:
@@ -324,11 +345,11 @@ measured."""
 NETWORKS_TEXT = """Operations are those of convolutions and matrix products, forward and backward, on both views; the
 peak is a product of 2048 x 2048 matrices in the same precision on the same threads, in turns with the steps."""
 SMALL_TEXT = """At 48 px and width 16 a step has little to compute for what it moves: BatchNorm, ReLU and additions,
-which only read and write memory, take more than a third of its time, and the optimiser next to nothing. Wider stages
-raise the part of the peak, as operations grow with the square of the width and memory with the width. They do so by
-multiples of 16: at 24 the part is below that of 16. Convolutions of AVX-512 go by 16 channels, and where a row of
-channels is no whole number of cache lines, two threads that sum rows for BatchNorm write to the same line. For the same
-network channels-last pays; a larger batch does not, and neither does torch.compile."""
+which only read and write memory, take more than a quarter of its time, and the optimiser next to nothing. Wider stages
+raise the part of the peak, as operations grow with the square of the width and memory with the width. Not so width 24:
+it has little more than half of the operations of width 32, and is hardly faster. For the same network channels-last
+pays, and a larger batch does not."""
+COMPILED_TEXT = "The same network and batch, compiled for this processor: not worth its start."
 FERPLUS_TEXT = """`fer2013.csv` and `fer2013new.csv` to `faces.parquet`, checked row by row and encoded, then to the
 three tables of training. For comparison the pixels alone, read as most scripts read them."""
 GROWTH_TEXT = """Faces as JPEG files of 100 px, one folder a class: each is read, checked, decoded and hashed, and its

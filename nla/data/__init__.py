@@ -1,1 +1,1 @@
-"""The two tables and the way to them: sources, ingest, prepare, loader."""
+"""The two tables and the way to them: sources, ingest, prepare, samples, loader."""

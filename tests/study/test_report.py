@@ -81,26 +81,49 @@ def test_tuning_has_a_table(study: Path) -> None:
         key=lambda run: read_record(study / f"records/{run['record']}.parquet").reached("accuracy"),
     )
     worst, _, best = (run["method"] for run in runs)
-    trials = [{**run, "trial": 0, "values": {}} for run in runs] + [
-        {**better, "method": run["method"], "trial": 1, "values": {"train.lr": 0.012345, "train.optimizer": "sgd"}}
+    trainings = [{**run, "setting": 0, "values": {}} for run in runs] + [
+        {**better, "method": run["method"], "setting": 1, "values": {"train.lr": 0.012345, "train.optimizer": "sgd"}}
         for run, better in pairwise(runs)
     ]
     broken = {"method": "broken", "condition": "clean", "seed": 1}
-    trials.append({**broken, "trial": 0, "record": None, "values": {}})
-    trials.append({**broken, "trial": 1, "record": runs[0]["record"], "values": {"a": 1}})
-    manifest["tuning"] = {"conditions": ["clean"], "seed": 1, "objective": "accuracy", "trials": trials}
+    trainings.append({**broken, "setting": 0, "record": None, "values": {}})
+    trainings.append({**broken, "setting": 1, "record": runs[0]["record"], "values": {"a": 1}})
+    manifest["tuning"] = {"conditions": ["clean"], "seed": 1, "objective": "accuracy", "trainings": trainings}
     (study / "runs.json").write_text(json.dumps(manifest))
     study_report.main()
     tuning = json.loads((study / "results.json").read_text())["tuning"]
     text = (study / "README.md").read_text()
-    first, second = (100 * trial["reached"] for trial in tuning["methods"][worst]["settings"])
+    first, second = (100 * each["reached"] for each in tuning["methods"][worst]["settings"])
     assert first < second
     assert f"| {worst} | 2 | {first:.2f} | {second:.2f} | train.lr 0.0123, train.optimizer sgd |" in text
     assert "\n\nAVX2 in fp32; 2 cores" in text.split("## clean")[0]
-    (only,) = (100 * trial["reached"] for trial in tuning["methods"][best]["settings"])
+    (only,) = (100 * each["reached"] for each in tuning["methods"][best]["settings"])
     assert f"| broken | 2 | diverged | {first:.2f} | a 1 |" in text
     assert f"| {best} | 1 | {only:.2f} | {only:.2f} | as in the grid |" in text
     assert "trained under clean, with seed 1" in text
+
+
+def test_tuning_under_two_conditions_shows_each(study: Path) -> None:
+    """And that a method had nothing to tune."""
+    manifest = json.loads((study / "runs.json").read_text())
+    runs = {run["condition"]: run for run in manifest["runs"] if (run["method"], run["seed"]) == ("paper", 1)}
+    reached = {
+        condition: 100 * read_record(study / f"records/{run['record']}.parquet").reached("both")
+        for condition, run in runs.items()
+    }
+    alone = {"setting": 1, "values": {"a": 1}}  # diverged under one of them
+    trainings = [{**run, "setting": 0, "values": {}} for run in runs.values()]
+    trainings += [{**run, **alone, "record": run["record"] if name == "clean" else None} for name, run in runs.items()]
+    manifest["tuning"] = {"conditions": [*runs], "seed": 1, "objective": "both", "trainings": trainings}
+    (study / "runs.json").write_text(json.dumps(manifest))
+    study_report.main()
+    text = (study / "README.md").read_text()
+    mean = sum(reached.values()) / len(reached)
+    each = " | ".join(f"{value:.2f}" for value in reached.values())
+    assert len(reached) == 2 and " | ".join(f"{name} %" for name in reached) in text
+    assert f"| paper | 2 | {mean:.2f} | {mean:.2f} | {each} | as in the grid |" in text
+    assert "| ce | 0 |  |  |  |  | nothing to tune |" in text
+    assert "The best\nmean of accuracy and mean accuracy on validation, on the average of these conditions" in text
 
 
 def test_a_second_report_has_the_same_bytes(study: Path) -> None:
