@@ -23,9 +23,10 @@ from nla.config.base import read_params  # noqa: E402
 from nla.config.ray import RayConfig  # noqa: E402
 from nla.data.samples import Samples  # noqa: E402
 from nla.training.distributed import train_on  # noqa: E402
-from nla.training.job import Job, image_spec, training_sections  # noqa: E402
+from nla.training.job import Job, image_spec  # noqa: E402
 from nla.training.loop import Split, train  # noqa: E402
 from nla.training.observer import Silent  # noqa: E402
+from nla.training.sections import training_sections  # noqa: E402
 from nla.training.store import FolderStore  # noqa: E402
 from nla.training.workers import Workers  # noqa: E402
 
@@ -62,8 +63,8 @@ def main(given: dict[str, Any]) -> None:
     marks = [given["began"], time.time()]
     split = Split(noise(given["images"]), noise(VALID))
     sections = training_sections(read_params(PARAMS))
-    sections["train"] = sections["train"].model_copy(update={"epochs": given["epochs"]})
-    job = Job(**sections, num_classes=len(CLASSES), image=image_spec(split.train.images_NHWC), fingerprint="f" * 16)
+    sections = sections._replace(train=sections.train.model_copy(update={"epochs": given["epochs"]}))
+    job = Job(*sections, num_classes=len(CLASSES), image=image_spec(split.train.images_NHWC), fingerprint="f" * 16)
     clock = Clock()
     if given["where"] == "bare":
         torch.set_num_threads(given["threads"])

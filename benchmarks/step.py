@@ -29,11 +29,12 @@ from nla.config.base import read_params
 from nla.data.loader import PREFETCH
 from nla.data.samples import Samples
 from nla.losses import NLALoss
-from nla.training.job import Job, image_spec, training_sections
+from nla.training.job import Job, image_spec
 from nla.training.loop import Split, train
 from nla.training.observer import Silent
 from nla.training.optim import make_optimizer
 from nla.training.precision import use_bf16
+from nla.training.sections import training_sections
 from nla.training.store import FolderStore
 from nla.training.workers import Workers
 
@@ -186,7 +187,7 @@ def job_of(setting: Setting, **train: Any) -> Job:
     params["model"] |= setting.model
     params["train"] |= {"batch_size": setting.batch_size, **train}
     image = image_spec(samples_of(setting, 64).images_NHWC)
-    return Job(**training_sections(params), num_classes=len(CLASSES), image=image)
+    return Job(*training_sections(params), num_classes=len(CLASSES), image=image)
 
 
 def samples_of(setting: Setting, rows: int | None = None) -> Samples:

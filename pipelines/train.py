@@ -32,8 +32,9 @@ from nla.training.checkpoint import read_progress
 from nla.training.distributed import train_on
 from nla.training.export import export
 from nla.training.here import train_here
-from nla.training.job import Job, image_spec, training_sections
+from nla.training.job import Job, image_spec
 from nla.training.observer import Both, Recorder
+from nla.training.sections import training_sections
 from nla.training.start import with_first_weights
 from nla.training.tables import TRAIN, VALID, Tables, read_tables
 from nla.tuning.best import read_best
@@ -81,17 +82,17 @@ def main() -> None:
 def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     """Reads the data and says what will be trained."""
     sections = training_sections(params)
-    ray.check_batch(sections["train"].batch_size)
+    ray.check_batch(sections.train.batch_size)
     tables = read_tables(ray, root)
     info, train = tables.info, tables.split.train
-    checked = {name: config.model_dump(mode="json") for name, config in sections.items()}
-    start = sections["model"].weights
+    checked = sections.dump()
+    start = sections.model.weights
     content = {**checked, "data": tables.data_hash, "weights": sha256(existing(root / start)) if start else None}
     here = workspace()
     name = fingerprint(content, {file for entry in CODE for file in imported_sources(entry, here)}, here)
     tags = run_tags(here, name, tables.data_hash)
     image = image_spec(train.images_NHWC)
-    job = Job(**sections, num_classes=len(info.classes), image=image, fingerprint=name, facts={"tags": tags})
+    job = Job(*sections, num_classes=len(info.classes), image=image, fingerprint=name, facts={"tags": tags})
     ours = job.model.name in RESNETS  # those of timm have no width
     network = f"{job.model.name} of width {job.model.width}" if ours else job.model.name
     variant = f" ({job.loss.variant})" if job.loss.name == "nla" else ""  # plain cross-entropy has none

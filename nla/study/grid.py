@@ -13,7 +13,7 @@ from nla.config.base import Section, merge, nearest, section
 from nla.config.data import OF_SOURCE, DataConfig
 from nla.config.read import read_yaml
 from nla.errors import ConfigError
-from nla.training.job import training_sections
+from nla.training.sections import training_sections
 from nla.tuning.space import Values, trial_base, with_values
 
 OF_A_METHOD = ("augment", "loss", "model", "train")

@@ -29,7 +29,8 @@ from nla.study.record import Record, write_record
 from nla.study.run import Result
 from nla.study.runner import Task, run_all
 from nla.study.variants import Variants
-from nla.training.job import Job, image_spec, training_sections
+from nla.training.job import Job, image_spec
+from nla.training.sections import training_sections
 from nla.training.start import with_first_weights
 from nla.workflow import forced
 
@@ -90,7 +91,7 @@ class Trainer:
                     errors[task.name] = result
                     say(f"{run.cell}: {result}")
                 else:
-                    record = record_of(run, task.job, result)
+                    record = record_of(run, result)
                     write_record(run.path, record)
                     shutil.rmtree(task.folder, ignore_errors=True)  # where it ran on this machine
                     say(f"{run.cell}: {summary(record)}")
@@ -109,7 +110,7 @@ class Trainer:
                 folder = self.root / RUNS / name
                 if forced():
                     shutil.rmtree(folder, ignore_errors=True)
-                job = Job(**training_sections(run.cell.params), num_classes=classes, image=image, fingerprint=name)
+                job = Job(*training_sections(run.cell.params), num_classes=classes, image=image, fingerprint=name)
                 started = with_first_weights(job, self.root)[0]
                 yield Task(run.fingerprint, started, shared, folder, views_of(run.cell))
 
@@ -122,7 +123,7 @@ def views_of(cell: Cell) -> Views | None:
 
 def name_of(cell: Cell, variants: Variants, root: Path) -> str:
     """Hash of the parameters, first weights and data of a training, and of how it is measured."""
-    sections = {name: config.stated() for name, config in training_sections(cell.params).items()}
+    sections = {name: config.stated() for name, config in training_sections(cell.params)._asdict().items()}
     if start := sections["model"].get("weights"):
         sections["model"]["weights"] = sha256(existing(root / start))
     views = section(EvaluateConfig, cell.params).stated(include={"mirror", "shift"})
@@ -131,10 +132,9 @@ def name_of(cell: Cell, variants: Variants, root: Path) -> str:
     return fingerprint(content, [], workspace())
 
 
-def record_of(run: Run, job: Job, result: Result) -> Record:
+def record_of(run: Run, result: Result) -> Record:
     """What is kept of a training."""
     data, progress = run.cell.data, result.progress
-    sections = {name: getattr(job, name).model_dump(mode="json") for name in ("model", "augment", "loss", "train")}
     return Record(
         method=run.cell.method,
         condition=run.cell.condition,
@@ -146,7 +146,7 @@ def record_of(run: Run, job: Job, result: Result) -> Record:
         epochs=progress.epochs_done,
         best_epoch=progress.best_epoch,
         seconds=sum(row["seconds"] for row in progress.history),
-        params={**sections, "data": data.model_dump(mode="json")},
+        params={**training_sections(run.cell.params).dump(), "data": data.model_dump(mode="json")},
         facts={**progress.facts, "commit": git_commit(workspace()), **result.place},
         claims=result.claims,
         valid_accuracy=[row["valid_accuracy"] for row in progress.history],

@@ -12,7 +12,7 @@ import numpy as np
 from nla.config.tune import Distribution, distributions
 from nla.errors import ConfigError
 from nla.study.grid import Cell, Grid, Tuning, make_cell
-from nla.training.job import training_sections
+from nla.training.sections import training_sections
 from nla.tuning.domains import param_space
 from nla.tuning.space import Values, active, problems_of, trial_base
 

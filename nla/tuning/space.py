@@ -17,7 +17,7 @@ from nla.errors import ConfigError, NLAError
 from nla.losses.nla import NLALoss
 from nla.methods import Setting, build_method, options_of
 from nla.models.classifier import Architecture, Classifier, ImageSpec
-from nla.training.job import training_sections
+from nla.training.sections import training_sections
 
 REFUSALS = (NLAError, KeyError, IndexError, TypeError, ValueError, AttributeError)
 """What a value that does not fit its place gives rise to."""
@@ -48,11 +48,11 @@ def with_values(params: Mapping[str, Any], values: Values) -> dict[str, Any]:
 def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
     """`params` as checked, with published values for NLA's nulls, and for options of others not given."""
     checked = training_sections(params)
-    sections = {name: config.model_dump(mode="json") for name, config in checked.items()}
-    if checked["loss"].name == "nla":
-        sections["loss"] |= _published(checked["loss"])
+    sections = checked.dump()
+    if checked.loss.name == "nla":
+        sections["loss"] |= _published(checked.loss)
     else:
-        sections["loss"]["options"] = options_of(checked["loss"])
+        sections["loss"]["options"] = options_of(checked.loss)
     return sections
 
 
@@ -61,7 +61,7 @@ def trial_base(params: Mapping[str, Any]) -> dict[str, Any]:
 
     Other nulls stay: the published weight of the consistency is 1 - lam, whatever lam a trial has.
     """
-    sections = {name: config.model_dump(mode="json") for name, config in training_sections(params).items()}
+    sections = training_sections(params).dump()
     published = resolved(params)["loss"]
     sections["loss"] |= {name: value for name, value in published.items() if isinstance(value, list)}
     return sections
@@ -161,7 +161,7 @@ def _problem(
     where |= _conditions(name, space)
     for value in space[name].ends():
         try:
-            _build(training_sections(with_values(base, {**where, name: value}))["loss"])
+            _build(training_sections(with_values(base, {**where, name: value})).loss)
         except REFUSALS as error:
             return f"{value!r} is refused: {str(error).splitlines()[-1].strip()}"
     return None

@@ -19,7 +19,8 @@ from nla.provenance import fingerprint, imported_sources
 from nla.runs import Run
 from nla.stage import log_file
 from nla.tracking import MlflowTracker, run_tags
-from nla.training.job import Job, image_spec, training_sections
+from nla.training.job import Job, image_spec
+from nla.training.sections import training_sections
 from nla.training.start import with_first_weights
 from nla.training.tables import Tables, read_tables
 from nla.tuning.best import write_best
@@ -80,7 +81,7 @@ def make_template(params: Mapping[str, Any], settings: TuneConfig, tables: Table
     """What the trials have in common."""
     base = trial_base(params)
     classes, image = len(tables.info.classes), image_spec(tables.split.train.images_NHWC)
-    started, line = with_first_weights(Job(**training_sections(base), num_classes=classes, image=image), root)
+    started, line = with_first_weights(Job(*training_sections(base), num_classes=classes, image=image), root)
     say(line)
     content = {
         **base,

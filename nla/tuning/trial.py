@@ -16,9 +16,10 @@ from torch import Tensor
 from nla.config.tune import Distribution
 from nla.errors import NLAError
 from nla.models.classifier import ImageSpec
-from nla.training.job import Job, training_sections
+from nla.training.job import Job
 from nla.training.loop import Split, train
 from nla.training.observer import Silent
+from nla.training.sections import training_sections
 from nla.training.store import fetched
 from nla.training.workers import Workers
 from nla.tuning.space import Values, active, with_values
@@ -44,7 +45,7 @@ class Template:
         """The training of one trial."""
         sections = training_sections(with_values(self.params, values))
         return Job(
-            **sections,
+            *sections,
             num_classes=self.num_classes,
             image=self.image,
             fingerprint=self.fingerprint,

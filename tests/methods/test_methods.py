@@ -13,7 +13,7 @@ from method_parts import minibatch, setting, small_network
 from nla.config.loss import LossConfig
 from nla.errors import ConfigError
 from nla.methods import METHODS, build_method, check_method, looks_inside, options_of
-from nla.training.job import training_sections
+from nla.training.sections import training_sections
 
 NAMES = sorted(METHODS)
 

@@ -1,0 +1,56 @@
+"""The sections of params.yaml that a training depends on, checked each and together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from nla.config.augment import AugmentConfig
+from nla.config.base import section
+from nla.config.loss import LossConfig
+from nla.config.model import RESNETS, ModelConfig
+from nla.config.train import TrainConfig
+from nla.errors import ConfigError
+from nla.methods import check_method, looks_inside
+
+
+class Sections(NamedTuple):
+    """In the order in which Job takes them."""
+
+    model: ModelConfig
+    augment: AugmentConfig
+    loss: LossConfig
+    train: TrainConfig
+
+    def dump(self) -> dict[str, dict[str, Any]]:
+        """JSON-able, by name; with defaults."""
+        return {name: config.model_dump(mode="json") for name, config in self._asdict().items()}
+
+
+def training_sections(params: Mapping[str, Any]) -> Sections:
+    """Those of `params`. Raises ConfigError."""
+    sections = Sections(
+        section(ModelConfig, params),
+        section(AugmentConfig, params),
+        section(LossConfig, params),
+        section(TrainConfig, params),
+    )
+    check_method(sections.loss)
+    _check_together(sections)
+    return sections
+
+
+def _check_together(sections: Sections) -> None:
+    """Raises ConfigError for what each section allows, and all of them do not."""
+    model, loss = sections.model, sections.loss
+    if looks_inside(loss) and model.name not in RESNETS:
+        raise ConfigError(
+            f"model.name: {loss.name} uses parts of the network, which are known of {', '.join(RESNETS)} alone, not of "
+            f"{model.name}"
+        )
+    if sections.train.compile and looks_inside(loss):
+        raise ConfigError(
+            f"train.compile: {loss.name} uses parts of the network, and the whole is compiled: set it to false"
+        )
+    if loss.name == "eac" and model.head != "linear":
+        raise ConfigError(f"model.head: eac draws its maps with the weights of a linear head, not {model.head}")
