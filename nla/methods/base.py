@@ -57,6 +57,13 @@ class Setting:
         """[C], training samples a class."""
         return torch.bincount(self.label_N, minlength=self.num_classes)
 
+    def keep(self, memory_M: Tensor, index_N: Tensor, row_N: Tensor) -> None:
+        """Writes what is to be remembered of this worker's samples into every worker's memory of all M samples.
+
+        The next epoch deals samples out anew.
+        """
+        memory_M[self.gather(index_N)] = self.gather(row_N)
+
 
 class Method(nn.Module):
     """Base of all methods."""

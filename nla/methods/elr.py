@@ -27,12 +27,12 @@ class EarlyLearning(Method):
         super().__init__()
         if not (lam >= 0 and 0 <= beta < 1):
             raise ValueError(f"elr needs lam >= 0 and beta in [0, 1), not {lam} and {beta}")
-        self.lam, self.beta, self.gather = lam, beta, setting.gather
+        self.lam, self.beta, self.keep = lam, beta, setting.keep
         self.register_buffer("memory_MC", torch.zeros(len(setting.label_N), setting.num_classes))
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         logits_NC = network(batch.images_NHWC)
         memory_NC = remember(self.memory_MC[batch.index_N], logits_NC, self.beta)
-        self.memory_MC[self.gather(batch.index_N)] = self.gather(memory_NC)  # the next epoch deals samples out anew
+        self.keep(self.memory_MC, batch.index_N, memory_NC)
         loss = cross_entropy(logits_NC, batch.target).mean() + self.lam * early_learning(logits_NC, memory_NC)
         return Outcome(loss, logits_NC)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nla.losses.consistency import jensen_shannon
 from nla.losses.counts import log_prior
-from nla.losses.plus import ambiguity, doubt, margin, mixed_target, running_mean
+from nla.losses.plus import ambiguity, doubt, margin, mixed_target, running_mean, without_frequencies
 from nla.losses.schedule import rise
 from nla.losses.targets import cross_entropy
 from nla.methods.base import Method, Minibatch, Outcome, Setting
@@ -52,7 +52,7 @@ class Plus(Method):
                 f"plus needs deviations above 0 and beta in [0, 1), not {deviation}, {doubt_deviation} and {beta}"
             )
         self.boost, self.deviation, self.doubt_deviation = boost, deviation, doubt_deviation
-        self.beta, self.slope, self.lam, self.gather = beta, slope, lam, setting.gather
+        self.beta, self.slope, self.lam, self.keep = beta, slope, lam, setting.keep
         self.register_buffer("shift_C", tau * log_prior(setting.class_counts), persistent=False)
         self.register_buffer("memory_MC", torch.zeros(len(setting.label_N), setting.num_classes))
 
@@ -60,7 +60,8 @@ class Plus(Method):
         first_NC, second_NC = network(batch.images_NHWC, mirrored=True).float().chunk(2)
         views = (first_NC + self.shift_C, second_NC + self.shift_C)
         mean_NC = self._remember(batch.index_N, torch.stack(views).softmax(dim=2).mean(dim=0))
-        margin_N, trusted = margin(mean_NC, batch.target), rise(batch.progress, self.slope)
+        margin_N = margin(without_frequencies(mean_NC, self.shift_C), batch.target)
+        trusted = rise(batch.progress, self.slope)
         q_NC = mixed_target(batch.target, mean_NC, trusted * doubt(margin_N, self.doubt_deviation))
         weight_N = 1 + self.boost * trusted * ambiguity(margin_N, self.deviation)
         classification_N = (cross_entropy(views[0], q_NC) + cross_entropy(views[1], q_NC)) / 2
@@ -70,5 +71,5 @@ class Plus(Method):
     def _remember(self, index_N: Tensor, p_NC: Tensor) -> Tensor:
         """The samples' running means with these predictions in them, each of sum 1."""
         memory_NC = running_mean(self.memory_MC[index_N], p_NC, self.beta)
-        self.memory_MC[self.gather(index_N)] = self.gather(memory_NC)  # the next epoch deals samples out anew
+        self.keep(self.memory_MC, index_N, memory_NC)
         return memory_NC / memory_NC.sum(dim=1, keepdim=True)

@@ -61,7 +61,7 @@ class SelfCure(Method):
                 raise ValueError(f"scn needs {name} in [0, 1], not {value}")
         self.beta, self.rank_margin, self.gamma = beta, rank_margin, gamma
         self.relabel_margin, self.relabel_from = relabel_margin, relabel_from
-        self.gather, self.replicas = setting.gather, setting.replicas
+        self.gather, self.keep, self.replicas = setting.gather, setting.keep, setting.replicas
         self.importance = nn.Linear(setting.build().resnet.fc.in_features, 1)
         self.register_buffer("label_M", torch.full_like(setting.label_N, AS_GIVEN))
 
@@ -90,4 +90,4 @@ class SelfCure(Method):
     def _remember(self, label_N: Tensor, index_N: Tensor) -> None:
         """Keeps the new labels for the epochs to come; a sample without one keeps what it has."""
         label_N = torch.where(label_N == AS_GIVEN, self.label_M[index_N], label_N)
-        self.label_M[self.gather(index_N)] = self.gather(label_N)
+        self.keep(self.label_M, index_N, label_N)

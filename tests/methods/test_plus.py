@@ -36,7 +36,8 @@ def test_three_steps_against_the_formula() -> None:
             p, p2 = softmax(np.stack([first[i], second[i]]) + tau * np.log(prior))
             memory[indices[i]] = beta * memory[indices[i]] + (1 - beta) * (p + p2) / 2
             m = memory[indices[i]] / memory[indices[i]].sum()
-            a = m[label] - max(m[c] for c in range(3) if c != label)
+            b = m / prior**tau / (m / prior**tau).sum()
+            a = b[label] - max(b[c] for c in range(3) if c != label)
             doubtful += a < 0 < trusted
             d = 1 - np.exp(-(min(a, 0) ** 2) / (2 * doubt_s**2))
             q = (1 - trusted * d) * np.eye(3)[label] + trusted * d * m
@@ -50,6 +51,18 @@ def test_three_steps_against_the_formula() -> None:
         np.testing.assert_allclose(outcome.logits_NC.detach(), first, atol=1e-4)
     assert doubtful, "a label that loses is among them"
     assert not method.memory_MC[[2, 4]].any()
+
+
+def test_a_label_is_not_doubted_because_it_is_rare() -> None:
+    """A network that knows nothing predicts the frequent class: the rare label loses, and is no less its target."""
+    labels = [0] * 99 + [1, 2]
+    network, method = small_network(), Plus(setting(labels=labels), tau=1.0, boost=0.0, lam=0.0)
+    with torch.no_grad():
+        network.backbone.fc.weight.zero_()
+        network.backbone.fc.bias.zero_()
+    outcome = method(network, minibatch([99], progress=0.9)._replace(target=torch.tensor([1])))
+    assert method.memory_MC[99].argmax() == 0
+    torch.testing.assert_close(outcome.loss, torch.tensor(101.0).log(), rtol=1e-4, atol=1e-4)
 
 
 def test_at_the_start_it_is_cross_entropy_of_both_views() -> None:
