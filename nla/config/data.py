@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from nla.config.base import Section
 
-SourceName = Literal["synthetic", "ferplus", "rafdb", "affectnet", "folder"]
+SourceName = Literal["synthetic", "ferplus", "rafdb", "affectnet", "folder", "csv"]
 OF_SOURCE = {"source", "raw", "on_bad", "synthetic"}
 """Keys that stage `ingest` needs: they make the faces, and the others say what becomes of them."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from nla.config.data import DataConfig, SourceName
 from nla.data.sources.affectnet import AffectNet
 from nla.data.sources.base import Source
+from nla.data.sources.csv_list import CSVList
 from nla.data.sources.ferplus import FERPlus
 from nla.data.sources.folder import Folder
 from nla.data.sources.rafdb import RAFDB
@@ -19,6 +20,7 @@ SOURCES: Mapping[SourceName, Callable[[DataConfig, Path], Source]] = {
     "rafdb": RAFDB,
     "affectnet": AffectNet,
     "folder": Folder,
+    "csv": CSVList,
 }
 
 

@@ -67,7 +67,7 @@ class AffectNet:
         row = count()
         for split, folder in FOLDERS.items():
             for name in sorted(image_names(self._root / folder / "images"), key=_number):
-                yield Listed(next(row), split, f"{folder}/images/{name}", label=-1)
+                yield Listed(next(row), split, f"{folder}/images/{name}", label=None)
 
     def _annotate(self, item: Listed) -> Listed | LeftOut | Problem:
         """`item` with the label of its .npy file."""
@@ -108,7 +108,7 @@ class AffectNet:
     def _decide(self, item: Listed) -> Listed | LeftOut | Problem:
         if item.label in NO_CLASS:
             return LeftOut(NO_CLASS[item.label])
-        if 0 <= item.label < len(self.classes):
+        if item.label in range(len(self.classes)):
             return item
         return Problem(item.listing or item.path, item.line, f"label {item.label} is not from 0 to {max(NO_CLASS)}")
 

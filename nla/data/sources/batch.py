@@ -18,8 +18,8 @@ def face_batch(
     data: Sequence[bytes],
     path: Sequence[str] | np.ndarray,
     *,
-    label: Sequence[int] | np.ndarray | None = None,
-    votes: Sequence[np.ndarray] | None = None,
+    label: Sequence[int | None] | np.ndarray | None = None,
+    votes: Sequence[np.ndarray | tuple[int, ...] | None] | None = None,
     posterior: Sequence[np.ndarray] | None = None,
 ) -> pa.RecordBatch:
     """N faces; `pixels` are their hashes, `data` their encoded images. What is not given is null."""

@@ -28,11 +28,14 @@ class Listed:
     split: str
     path: str
     """Relative to the source's folder, with slashes."""
-    label: int
+    label: int | None
+    """None where votes, or what `annotate` finds, stand in its place."""
     listing: str | None = None
     """The file that says so, if any: what is to be mended where it is wrong."""
     line: int | None = None
     """Of a listing with a line an image."""
+    votes: tuple[int, ...] | None = None
+    """Counts, one for each of the source's votes."""
 
 
 @dataclass(frozen=True)
@@ -107,4 +110,5 @@ def _as_batch(faces: list[Read]) -> pa.RecordBatch:
         pixels=[face.pixels for face in faces],
         data=[face.data for face in faces],
         path=[face.listed.path for face in faces],
+        votes=[face.listed.votes for face in faces],
     )

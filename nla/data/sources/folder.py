@@ -11,12 +11,10 @@ import pyarrow as pa
 from nla.config.data import DataConfig
 from nla.data.sources.base import Findings, Problem
 from nla.data.sources.files import SUFFIXES, Listed, image_names, read_faces
-from nla.data.sources.layout import DOCS, require
+from nla.data.sources.layout import DOCS, MOST_CLASSES, SPLIT_NAMES, require
 from nla.errors import DataError
 
-NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 SPLITS = ("train", "valid", "test")
-MOST_CLASSES = 127  # labels are int8
 
 
 class Folder:
@@ -76,7 +74,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     """Split -> its folder. Raises DataError where train or test is missing, or a split has two folders."""
     found: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for folder in _folders(root):
-        if split := NAMES.get(folder.name.lower()):
+        if split := SPLIT_NAMES.get(folder.name.lower()):
             found[split].append(folder)
     twice = [
         f"{' and '.join(f.name for f in folders)} are both {split}" for split, folders in found.items() if folders[1:]

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from nla.errors import DataError
 
+MOST_CLASSES = 127  # labels are int8
+SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+"""What people call a split -> what it is called here."""
 DOCS = "docs/datasets.md shows the layout and says where to get the files."
 
 

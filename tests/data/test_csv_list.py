@@ -1,0 +1,132 @@
+"""A list of images with labels, or with votes, from files that each test writes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nla.config.data import DataConfig
+from nla.data.images import encode_png
+from nla.data.ingest import ingest
+from nla.data.prepare import prepare
+from nla.data.schema import FACES
+from nla.data.sources import open_source
+from nla.data.sources.base import Findings
+from nla.errors import DataError
+
+CONFIG = DataConfig(source="csv", image_size=16)
+
+
+def listed(root: Path, text: str, *images: str) -> Path:
+    """A folder with this list, and `images` that differ."""
+    for i, path in enumerate(images):
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode_png(np.full((16, 16), i, np.uint8)))
+    (root / "faces.csv").write_text(text)
+    return root
+
+
+def read(root: Path) -> tuple[pa.Table, Findings]:
+    findings = Findings()
+    batches = list(open_source(CONFIG, root).batches(findings))
+    return pa.Table.from_batches(batches, FACES), findings
+
+
+def test_labels(tmp_path: Path) -> None:
+    """Columns in any order, others beside them, splits by all their names, and a blank line."""
+    text = "who,label,image,split\nx,sad,a/1.png,Train\nx,glad, b.png ,train\n\nx,sad,c.png,val\nx,glad,d.png,test\n"
+    root = listed(tmp_path, text, "a/1.png", "b.png", "c.png", "d.png", "spare.png")
+    faces, findings = read(root)
+    assert findings == Findings()
+    assert open_source(CONFIG, root).classes == ("glad", "sad") and open_source(CONFIG, root).votes == ()
+    assert faces["row"].to_pylist() == [0, 1, 2, 3]
+    assert faces["label"].to_pylist() == [1, 0, 1, 0]
+    assert faces["split"].to_pylist() == ["train", "train", "valid", "test"]
+    assert [image["path"] for image in faces["image"].to_pylist()] == ["a/1.png", "b.png", "c.png", "d.png"]
+    assert faces["votes"].null_count == 4
+
+
+def test_votes(tmp_path: Path) -> None:
+    """What is no class comes last, wherever it stands in the list."""
+    text = "image,split,glad,NF,sad\na.png,train,3,0,7\nb.png,test,10,1,0\n"
+    faces, findings = read(listed(tmp_path, text, "a.png", "b.png"))
+    assert findings == Findings()
+    source = open_source(CONFIG, tmp_path)
+    assert source.classes == ("glad", "sad") and source.votes == ("glad", "sad", "NF")
+    assert faces["votes"].to_pylist() == [[3, 7, 0], [10, 0, 1]]
+    assert faces["label"].null_count == 2
+
+
+def test_votes_all_the_way_to_the_targets_of_training(tmp_path: Path) -> None:
+    rows = [f"{i}.png,{'test' if i % 4 == 0 else 'train'},{i % 10},{10 - i % 10}" for i in range(40)]
+    root = listed(tmp_path / "csv", "\n".join(["image,split,glad,sad", *rows]), *(f"{i}.png" for i in range(40)))
+    ingest(open_source(CONFIG, root), tmp_path / "faces.parquet", on_bad="error")
+    prepare(tmp_path / "faces.parquet", tmp_path, CONFIG.model_copy(update={"label_rule": "votes"}))
+    train = pq.read_table(tmp_path / "train.parquet")
+    for row, target in zip(train["row"].to_pylist(), train["target"].to_pylist(), strict=True):
+        assert target == pytest.approx([row % 10 / 10, 1 - row % 10 / 10])
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (",train,sad", "it names no image"),
+        ("../a.png,train,sad", r"\.\./a.png is not below the folder"),
+        ("/a.png,train,sad", "/a.png is not below the folder"),
+        ("ok.png,test,sad", "ok.png is listed twice, in line 2 too"),
+        ("a.png,dev,sad", "split is 'dev', not train, valid or test"),
+        ("a.png,,sad", "split is '', not train"),
+        ("a.png,test,glad", r"train has no label 'glad' \(it has mad, sad\)"),
+        ("a.png,train,", "it has no label"),
+        ("a.png,train", "2 instead of 3 values"),
+        ("missing.png,train,sad", "missing.png is listed but missing"),
+    ],
+)
+def test_a_bad_line_is_named_and_the_others_go_on(tmp_path: Path, line: str, what: str) -> None:
+    text = f"image,split,label\nok.png,train,sad\n{line}\nz.png,test,mad\ny.png,train,mad\n"
+    faces, findings = read(listed(tmp_path, text, "ok.png", "a.png", "y.png", "z.png"))
+    (problem,) = findings.problems
+    assert (problem.file, problem.line) == ("faces.csv", 3)
+    assert re.match(what, problem.what)
+    assert faces["row"].to_pylist() == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("votes", "what"),
+    [
+        ("0,0", "all votes are zero"),
+        ("1.5,2", r"glad is '1\.5': votes are whole numbers from 0 to 9999"),
+        ("-1,10000", r"glad is '-1', sad is '10000': votes"),
+        (",3", "glad is '': votes"),
+    ],
+)
+def test_bad_votes(tmp_path: Path, votes: str, what: str) -> None:
+    _, findings = read(listed(tmp_path, f"image,split,glad,sad\na.png,train,{votes}\n", "a.png"))
+    (problem,) = findings.problems
+    assert re.match(what, problem.what)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,label\na.png,sad\n", "has no column 'split'"),
+        ("image,split\na.png,train\n", "has neither labels in train nor a column of votes"),
+        ("image,split,label\na.png,test,sad\n", "has neither labels in train nor a column of votes"),
+        ("image,split," + ",".join(map(str, range(128))) + "\n", "has 128 classes: at most 127"),
+        ("", "has no column 'image'"),
+    ],
+)
+def test_a_list_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_source(CONFIG, listed(tmp_path, text))
+
+
+def test_a_missing_list_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"faces\.csv is missing\nWrite it, with the columns image, split and label"):
+        open_source(CONFIG, tmp_path)
