@@ -47,3 +47,7 @@ class TrainConfig(Section):
     """Validation metric that chooses the epoch."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a better validation metric before training stops early; 0 is off."""
+
+    def is_over(self, epochs_done: int, best_epoch: int) -> bool:
+        """Whether a training ends after so many epochs; they count from 1, and `best_epoch` is 0 before the first."""
+        return epochs_done >= self.epochs or 0 < self.patience <= epochs_done - best_epoch

@@ -76,10 +76,10 @@ def train(job: Job, split: Split, workers: Workers, store: Store, observer: Obse
     state = _start(job, split, workers)
     with store.latest() as folder:
         state = state if folder is None else _restore(state, folder)
-    while state.progress.epochs_done < job.train.epochs and not _stalled(job, state.progress):
+    while not _is_over(job, state.progress):
         row = _run_epoch(job, state, split, workers, observer)
         state = _count(job, state, row)
-        if _stalled(job, state.progress):
+        if _is_over(job, state.progress):
             _settle_early(state)
         store.save(_writer(state) if workers.first else None, row)
         if workers.first:
@@ -218,8 +218,8 @@ def _count(job: Job, state: State, row: dict[str, float]) -> State:
     return state._replace(best=best)
 
 
-def _stalled(job: Job, progress: Progress) -> bool:
-    return 0 < job.train.patience <= progress.epochs_done - progress.best_epoch
+def _is_over(job: Job, progress: Progress) -> bool:
+    return job.train.is_over(progress.epochs_done, progress.best_epoch)
 
 
 def _settle_early(state: State) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from ray.exceptions import RayError, RayTaskError
 from ray.tune import Result
 
+from nla.config.base import section
+from nla.config.train import TrainConfig
 from nla.config.tune import TuneConfig
 from nla.tuning.clock import Clock
 from nla.tuning.space import active, with_values
@@ -51,8 +53,7 @@ class Outcomes:
             return "failed", str(failure)
         if len(history) >= self.settings.epochs:
             return "finished", ""
-        train = with_values(self.params, values)["train"]
-        if _stalled(history, f"valid_{train['select']}", train["patience"]):
+        if _ended_itself(section(TrainConfig, with_values(self.params, values)), history):
             stopper = "patience"
         else:
             stopper = "time budget" if name in self.cut else self.settings.scheduler
@@ -64,7 +65,6 @@ def is_lost(result: Result) -> bool:
     return isinstance(result.error, RayError) and not isinstance(result.error, RayTaskError)
 
 
-def _stalled(history: Sequence[Mapping[str, float]], metric: str, patience: int) -> bool:
-    """Whether training ended by itself: so many epochs without a better one."""
-    best = max(range(len(history)), key=lambda i: history[i][metric], default=0)
-    return 0 < patience < len(history) - best
+def _ended_itself(train: TrainConfig, history: Sequence[Mapping[str, float]]) -> bool:
+    metrics = [row[f"valid_{train.select}"] for row in history]
+    return train.is_over(len(metrics), metrics.index(max(metrics)) + 1 if metrics else 0)
