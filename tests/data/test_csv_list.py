@@ -73,6 +73,22 @@ def test_votes_all_the_way_to_the_targets_of_training(tmp_path: Path) -> None:
         assert target == pytest.approx([row % 10 / 10, 1 - row % 10 / 10])
 
 
+@pytest.mark.slow
+def test_ferplus_by_a_list_is_ferplus(ferplus_dir: Path, tmp_path: Path) -> None:
+    source = open_source(DataConfig(source="ferplus"), ferplus_dir)
+    faces = pa.Table.from_batches(list(source.batches(Findings())))
+    (tmp_path / "faces").mkdir()
+    lines = [",".join(["image", "split", *source.votes])]
+    for row in faces.select(["row", "split", "votes", "image"]).to_pylist():
+        image = f"faces/{row['row']}.png"
+        (tmp_path / image).write_bytes(row["image"]["bytes"])
+        lines.append(",".join([image, row["split"], *map(str, row["votes"])]))
+    again, findings = read(listed(tmp_path, "\n".join(lines)))
+    assert findings == Findings()
+    assert open_source(CONFIG, tmp_path).classes == source.classes
+    assert again.drop_columns("image").equals(faces.drop_columns("image"))
+
+
 @pytest.mark.parametrize(
     ("line", "what"),
     [
