@@ -25,17 +25,17 @@ from nla.evaluation.calibration import reliability
 from nla.evaluation.counts import confusion
 from nla.evaluation.listing import predictions, suspects
 from nla.evaluation.metrics import headlines, in_words, measure
+from nla.evaluation.plot_data import write_confusion, write_reliability
 from nla.evaluation.predict import ONE_VIEW, Views, predict
-from nla.evaluation.tables import write_confusion, write_reliability
 from nla.evaluation.uncertainty import most_ambiguous, most_doubted, most_wrong
 from nla.evaluation.weight import position_weight
 from nla.models.card import load_model, require_same
+from nla.parquet import write_table
 from nla.paths import project_root
 from nla.pictures import write_figure
 from nla.records import read_json, write_json
 from nla.runs import IMAGES
 from nla.stage import run_stage
-from nla.tables import write_table
 from nla.tracking import MlflowTracker, configure
 from nla.training.precision import use_bf16
 

@@ -20,8 +20,8 @@ from nla.records import read_json, write_json
 from nla.stage import run_stage
 from nla.study.plots import pictures
 from nla.study.record import Record, read_record
+from nla.study.report import report
 from nla.study.results import study_results, tuning_results
-from nla.study.tables import report
 
 MANIFEST, RECORDS, TEST = Path("runs.json"), Path("records"), Path("data/test.parquet")
 RESULTS, README, FIGURES = Path("results.json"), Path("README.md"), Path("figures")

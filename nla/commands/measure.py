@@ -28,10 +28,10 @@ from nla.evaluation.counts import confusion
 from nla.evaluation.listing import with_predictions
 from nla.evaluation.plots import confusion_matrix
 from nla.models.card import read_card
+from nla.parquet import write_table
 from nla.pictures import write_figure
 from nla.records import write_json
 from nla.serving.predictor import Predictor
-from nla.tables import write_table
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from nla.models.card import save_model
-from nla.tables import write_table
+from nla.parquet import write_table
 from nla.training.checkpoint import read_group, read_progress
 
 

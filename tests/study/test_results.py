@@ -15,9 +15,9 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from nla.config.base import flatten
 from nla.errors import DataError
 from nla.study.plots import pictures
+from nla.study.report import report
 from nla.study.results import study_results
 from nla.study.statistics import differences, holm
-from nla.study.tables import report
 
 RESAMPLES = 300
 
