@@ -116,8 +116,8 @@ def page() -> str:
     records = {path.stem: json.loads(path.read_text()) for path in RECORDS.glob("*.json")}
     reference = {f"seed {seed}": f"reference-{seed}" for seed in (0, 1, 2)}
     sections = [("From scratch, clean labels: cross-entropy on the votes", REFERENCE_TEXT, reference)]
-    sections.append(("From scratch for longer", LONGER_TEXT, {"40 epochs, width 32": "longer"}))
-    noisy = {"plus, 12 epochs, width 24": "noisy"}
+    sections.append(("From scratch for longer", LONGER_TEXT, {"width 32": "longer"}))
+    noisy = {"plus": "noisy"}
     sections.append(("From scratch, 30 % of the training labels wrong", NOISY_TEXT, noisy))
     for rate in (0, 30):
         names = {name: f"{name}-{rate}" for name in LOSSES}
@@ -155,7 +155,9 @@ def table(rows: dict[str, dict[str, Any]]) -> list[str]:
         lines += ["", f"{name}: `{record['command']}`"]
     for where, names in _places(rows).items():
         of = "" if len(names) == len(rows) else f"{', '.join(names)}: "
-        lines += ["", f"{of}{where}, n = 1 training a row."]
+        seeds = sorted({rows[name]["seed"] for name in names})
+        told = f"seed{'s' if seeds[1:] else ''} {', '.join(map(str, seeds))}"
+        lines += ["", f"{of}{where}; {told}, n = 1 training a row."]
     notes = [record["note"] for record in rows.values() if "note" in record]
     return lines + [line for note in dict.fromkeys(notes) for line in ("", note)]
 
@@ -174,7 +176,7 @@ def _places(rows: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
     """Which rows were measured where and how."""
     places: dict[str, list[str]] = {}
     for name, record in rows.items():
-        where = f"{conditions(record)}; {record['facts']['precision']}; seed {record['seed']}"
+        where = f"{conditions(record)}; {record['facts']['precision']}"
         places.setdefault(where, []).append(name)
     return places
 
