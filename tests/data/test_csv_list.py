@@ -56,7 +56,7 @@ def test_votes(tmp_path: Path) -> None:
     """What is no class comes last, wherever it stands in the list."""
     text = "image,split,glad,NF,sad\na.png,train,3,0,7\nb.png,test,10,1,0\n"
     faces, findings = read(listed(tmp_path, text, "a.png", "b.png"))
-    assert findings == Findings()
+    assert findings == Findings(notes=["columns of faces.csv taken as classes: glad, sad"])
     source = open_source(CONFIG, tmp_path)
     assert source.classes == ("glad", "sad") and source.votes == ("glad", "sad", "NF")
     assert faces["votes"].to_pylist() == [[3, 7, 0], [10, 0, 1]]
@@ -73,6 +73,32 @@ def test_votes_all_the_way_to_the_targets_of_training(tmp_path: Path) -> None:
         assert target == pytest.approx([row % 10 / 10, 1 - row % 10 / 10])
 
 
+def test_a_bad_line_makes_no_class(tmp_path: Path) -> None:
+    text = "image,split,label\n../a.png,train,mad\nb.png,train,sad\nc.png,test,sad\n"
+    read(listed(tmp_path, text, "b.png", "c.png"))
+    assert open_source(CONFIG, tmp_path).classes == ("sad",)
+
+
+def test_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
+    """With a byte order mark, CRLF, quotes, commas and line breaks in cells; a line is where its row ends."""
+    rows = ["image,split,label,note", '"a, b.png",train,"sad, very","one\r\ntwo"', "c.png,test,glad,", "d.png,no,glad,"]
+    listed(tmp_path, "", "a, b.png", "c.png", "d.png")
+    (tmp_path / "faces.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).encode())
+    faces, findings = read(tmp_path)
+    assert open_source(CONFIG, tmp_path).classes == ("sad, very",)
+    assert faces["image"].to_pylist()[0]["path"] == "a, b.png"
+    assert sorted((problem.line, problem.what[:14]) for problem in findings.problems) == [
+        (4, "train has no l"),
+        (5, "split is 'no',"),
+    ]
+
+
+def test_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "faces.csv").write_bytes("image,split,label\na.png,train,fröhlich\n".encode("latin-1"))
+    with pytest.raises(DataError, match="no CSV in UTF-8"):
+        open_source(CONFIG, tmp_path)
+
+
 @pytest.mark.slow
 def test_ferplus_by_a_list_is_ferplus(ferplus_dir: Path, tmp_path: Path) -> None:
     source = open_source(DataConfig(source="ferplus"), ferplus_dir)
@@ -84,7 +110,7 @@ def test_ferplus_by_a_list_is_ferplus(ferplus_dir: Path, tmp_path: Path) -> None
         (tmp_path / image).write_bytes(row["image"]["bytes"])
         lines.append(",".join([image, row["split"], *map(str, row["votes"])]))
     again, findings = read(listed(tmp_path, "\n".join(lines)))
-    assert findings == Findings()
+    assert findings.problems == findings.warnings == []
     assert open_source(CONFIG, tmp_path).classes == source.classes
     assert again.drop_columns("image").equals(faces.drop_columns("image"))
 
@@ -95,7 +121,9 @@ def test_ferplus_by_a_list_is_ferplus(ferplus_dir: Path, tmp_path: Path) -> None
         (",train,sad", "it names no image"),
         ("../a.png,train,sad", r"\.\./a.png is not below the folder"),
         ("/a.png,train,sad", "/a.png is not below the folder"),
+        ("a/../../b.png,train,sad", "a/../../b.png is not below the folder"),
         ("ok.png,test,sad", "ok.png is listed twice, in line 2 too"),
+        ("./a//../ok.png,test,sad", r"\./a//\.\./ok.png is listed twice, in line 2 too"),
         ("a.png,dev,sad", "split is 'dev', not train, valid or test"),
         ("a.png,,sad", "split is '', not train"),
         ("a.png,test,glad", r"train has no label 'glad' \(it has mad, sad\)"),
@@ -120,6 +148,8 @@ def test_a_bad_line_is_named_and_the_others_go_on(tmp_path: Path, line: str, wha
         ("1.5,2", r"glad is '1\.5': votes are whole numbers from 0 to 9999"),
         ("-1,10000", r"glad is '-1', sad is '10000': votes"),
         (",3", "glad is '': votes"),
+        ("1,²", "sad is '²': votes"),
+        ("1," + 5000 * "9", "sad is '9"),
     ],
 )
 def test_bad_votes(tmp_path: Path, votes: str, what: str) -> None:
@@ -131,11 +161,21 @@ def test_bad_votes(tmp_path: Path, votes: str, what: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,label\na.png,sad\n", "has no column 'split'"),
-        ("image,split\na.png,train\n", "has neither labels in train nor a column of votes"),
-        ("image,split,label\na.png,test,sad\n", "has neither labels in train nor a column of votes"),
+        (
+            "image,label\na.png,sad\n",
+            r"has no column split \(it has 'image', 'label'\): it needs image,split,label, or",
+        ),
+        ("image;split;label\na.png;train;sad\n", "has no column image and split .* with commas between"),
+        ("image,split\na.png,train\n", "has neither labels in train nor columns of votes"),
+        ("image,split,label\na.png,test,sad\n", "has neither labels in train nor columns of votes"),
         ("image,split," + ",".join(map(str, range(128))) + "\n", "has 128 classes: at most 127"),
-        ("", "has no column 'image'"),
+        ("", r"has no column image and split \(it has none\)"),
+        (",image,split,glad,sad\n0,a.png,train,1,2\n", "has a column without a name: remove it, or name it in line 1"),
+        ("image,split,glad,sad,\na.png,train,1,2,\n", "has a column without a name"),
+        ("image,split,glad,glad\na.png,train,1,2\n", "has two columns glad: remove one"),
+        ("image,split,Label\na.png,train,sad\n", "has a column Label: write label if that is meant"),
+        ("image,split,glad,nf\na.png,train,1,2\n", "has a column nf: write NF if that is meant"),
+        ('image,split,label\na.png,train,"sad\n', r"faces.csv, after line 2: no CSV in UTF-8 \(.*\): save it as such"),
     ],
 )
 def test_a_list_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
@@ -144,5 +184,5 @@ def test_a_list_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> 
 
 
 def test_a_missing_list_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"faces\.csv is missing\nWrite it, with the columns image, split and label"):
+    with pytest.raises(DataError, match=r"faces\.csv is missing\nWrite it, with image,split,label, or"):
         open_source(CONFIG, tmp_path)

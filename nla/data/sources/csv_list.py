@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pyarrow as pa
 
 from nla.config.data import DataConfig
 from nla.data.sources.base import Findings, Problem
-from nla.data.sources.csv_rows import read_header, read_rows
+from nla.data.sources.face_list import FORM, LABEL, NO_CLASS, Row, read_list
 from nla.data.sources.files import Listed, read_faces
-from nla.data.sources.layout import DOCS, MOST_CLASSES, SPLIT_NAMES, require
+from nla.data.sources.layout import DOCS, MOST_CLASSES, require
 from nla.errors import DataError
 
 LIST = "faces.csv"
-IMAGE, SPLIT, LABEL = "image", "split", "label"
-NO_CLASS = ("unknown", "NF")
-"""Columns of votes for no expression, as FERPlus names them."""
-MOST_VOTES = 9999  # four digits, which int16 holds
-
-
-class Row(NamedTuple):
-    """A line of the list, as it is written there."""
-
-    line: int
-    position: int
-    """Among the rows, from 0."""
-    image: str
-    split: str
-    values: list[str]
-    """The label alone, or the votes for each class and for what is none."""
+DIGITS = 4  # of a number of votes: int16 holds it
 
 
 class CSVList:
@@ -41,22 +25,21 @@ class CSVList:
     known_counts: Mapping[str, tuple[int, ...]] = {}
 
     def __init__(self, config: DataConfig, root: Path) -> None:
-        self._root, self._path, self._found = root, root / LIST, Findings()
-        require(self._path, advice=f"Write it, with the columns {IMAGE}, {SPLIT} and {LABEL}.")
-        others = [name for name in read_header(self._path) if name not in (IMAGE, SPLIT)]
-        voted = [name for name in others if name not in NO_CLASS]
-        if LABEL in others:
-            self.votes: tuple[str, ...] = ()
-            rows = list(self._rows([LABEL]))
-            self.classes = tuple(
-                sorted({row.values[0] for row in rows if SPLIT_NAMES.get(row.split) == "train"} - {""})
-            )
+        self._root, self._found = root, Findings()
+        require(root / LIST, advice=f"Write it, with {FORM}.")
+        columns, rows = read_list(root / LIST, self._found)
+        self.votes: tuple[str, ...] = ()
+        if LABEL in columns:
+            self.classes = tuple(sorted({row.values[LABEL] for row in rows if row.split == "train"} - {""}))
         else:
-            self.classes = tuple(voted)
-            self.votes = (*self.classes, *(name for name in NO_CLASS if name in others))
-            rows = list(self._rows(self.votes))
-        self._check_classes()
-        self._listed = list(self._list(rows))
+            self.classes = tuple(name for name in columns if name not in NO_CLASS)
+            self.votes = (*self.classes, *(name for name in NO_CLASS if name in columns))
+            self._found.notes.append(f"columns of {LIST} taken as classes: {', '.join(self.classes)}")
+        if not self.classes:
+            raise DataError(f"{root / LIST} has neither labels in train nor columns of votes: it needs {FORM}. {DOCS}")
+        if len(self.classes) > MOST_CLASSES:
+            raise DataError(f"{root / LIST} has {len(self.classes)} classes: at most {MOST_CLASSES} are possible")
+        self._listed = [item for row in rows if (item := self._annotated(row))]
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -66,55 +49,31 @@ class CSVList:
         findings.add(self._found)
         yield from read_faces(self._root, self._listed, findings)
 
-    def _check_classes(self) -> None:
-        if not self.classes:
-            raise DataError(f"{self._path} has neither labels in train nor a column of votes for each class. {DOCS}")
-        if len(self.classes) > MOST_CLASSES:
-            raise DataError(f"{self._path} has {len(self.classes)} classes: at most {MOST_CLASSES} are possible")
-
-    def _rows(self, columns: Sequence[str]) -> Iterator[Row]:
-        for rows in read_rows(self._path, (IMAGE, SPLIT, *columns), self._found):
-            image_N, split_N, *value_KN = (column.to_pylist() for column in rows.columns.columns)
-            where = (rows.line_N.tolist(), rows.position_N.tolist())
-            for line, position, image, split, *values in zip(*where, image_N, split_N, *value_KN, strict=True):
-                stripped = [value.strip() for value in values]
-                yield Row(line, position, image.strip(), split.strip().lower(), stripped)
-
-    def _list(self, rows: Sequence[Row]) -> Iterator[Listed]:
-        seen: dict[str, int] = {}
-        for row in rows:
-            if wrong := self._what_is_wrong(row, seen):
-                self._found.problems.append(Problem(LIST, row.line, wrong))
-                continue
-            seen[row.image] = row.line
-            votes = tuple(map(int, row.values)) if self.votes else None
-            label = None if self.votes else self.classes.index(row.values[0])
-            yield Listed(row.position, SPLIT_NAMES[row.split], row.image, label, LIST, row.line, votes)
-
-    def _what_is_wrong(self, row: Row, seen: Mapping[str, int]) -> str | None:
-        path = PurePosixPath(row.image)
-        if not row.image:
-            return "it names no image"
-        if path.is_absolute() or ".." in path.parts:
-            return f"{row.image} is not below the folder of the list: DVC would not see it change"
-        if row.image in seen:
-            return f"{row.image} is listed twice, in line {seen[row.image]} too"
-        if row.split not in SPLIT_NAMES:
-            return f"{SPLIT} is {row.split!r}, not train, valid or test"
-        return self._wrong_votes(row.values) if self.votes else self._wrong_label(row.values[0])
+    def _annotated(self, row: Row) -> Listed | None:
+        """The image with its label or votes; None where these are wrong, which becomes a problem."""
+        label, votes = None, None
+        if self.votes:
+            wrong = self._wrong_votes(row.values)
+            votes = None if wrong else tuple(int(row.values[name]) for name in self.votes)
+        else:
+            wrong = self._wrong_label(row.values[LABEL])
+            label = None if wrong else self.classes.index(row.values[LABEL])
+        if wrong:
+            self._found.problems.append(Problem(LIST, row.line, wrong))
+            return None
+        return Listed(row.position, row.split, row.image, label, LIST, row.line, votes)
 
     def _wrong_label(self, label: str) -> str | None:
         if label in self.classes:
             return None
         return f"train has no label {label!r} (it has {', '.join(self.classes)})" if label else "it has no label"
 
-    def _wrong_votes(self, counts: Sequence[str]) -> str | None:
-        pairs = zip(self.votes, counts, strict=True)
-        wrong = [f"{name} is {text!r}" for name, text in pairs if not (_is_count(text) and int(text) <= MOST_VOTES)]
+    def _wrong_votes(self, values: Mapping[str, str]) -> str | None:
+        wrong = [f"{name} is {values[name]!r}" for name in self.votes if not _is_count(values[name])]
         if wrong:
-            return f"{', '.join(wrong)}: votes are whole numbers from 0 to {MOST_VOTES}"
-        return None if any(map(int, counts)) else "all votes are zero"
+            return f"{', '.join(wrong)}: votes are whole numbers from 0 to {'9' * DIGITS}"
+        return None if any(int(values[name]) for name in self.votes) else "all votes are zero"
 
 
 def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
+    return text.isascii() and text.isdecimal() and len(text) <= DIGITS

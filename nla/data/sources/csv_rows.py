@@ -66,19 +66,14 @@ def read_rows(
         raise DataError(f"{path} cannot be read as CSV ({error}): get the file again. {DOCS}") from None
 
 
-def read_header(path: Path) -> list[str]:
-    """What stands in the first line. Raises DataError where the file is no CSV."""
+def _header(path: Path, wanted: Sequence[str], unnamed: Sequence[str] | None) -> tuple[list[str], int]:
+    """The columns' names, and how many lines to skip for them."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = next(csv.reader(file), [])
     except (UnicodeDecodeError, csv.Error):
         raise DataError(f"{path} is no CSV text file: get it again. {DOCS}") from None
-    return [name.strip() for name in first]
-
-
-def _header(path: Path, wanted: Sequence[str], unnamed: Sequence[str] | None) -> tuple[list[str], int]:
-    """The columns' names, and how many lines to skip for them."""
-    names = read_header(path)
+    names = [name.strip() for name in first]
     if unnamed and len(names) == len(unnamed) and not set(names) & set(unnamed):
         return list(unnamed), 0
     missing = [name for name in wanted if name not in names]
