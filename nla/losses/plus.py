@@ -1,21 +1,20 @@
 """NLA plus: what is ambiguous and what is noisy is read from a running mean of the predictions, without a jump.
 
     p = softmax(z + tau log pi)                      of an image, p' of its mirror; pi_c: share of the class in training
-    m = running mean of (p + p') / 2                 of the sample, over the epochs
-    b = m / pi^tau, scaled to sum 1                  the same without the class frequencies
-    a = b_GT - b_NN                                  margin of the given label, in [-1, 1]
-    A = exp(-a^2 / (2 s^2))                          ambiguity: 1 at a = 0, on both sides less
-    D = 1 - exp(-min(a, 0)^2 / (2 s'^2))             doubt: 0 down to a = 0, towards 1 at a = -1
+    s = softmax z                                    what the network says where no class is more frequent
+    m = running mean of (s + s') / 2                 of the sample, over the epochs
+    a = m_GT - m_NN                                  margin of the given label, in [-1, 1]
+    A = exp(-a^2 / (2 deviation^2))                  ambiguity: 1 at a = 0, on both sides less
+    D = 1 - exp(-min(a, 0)^2 / (2 doubt_deviation^2))    doubt: 0 down to a = 0, towards 1 at a = -1
     T = 1 - exp(-slope * progress)                   trust in m: 0 at the start, when nothing is known
-    q = (1 - T D) y + T D m                          target: the label, or what is seen instead
+    q = (1 - T D) y + T D m pi^tau / sum m pi^tau    target: the label, or what is seen instead
 
-    L = mean (1 + boost T A) (CE(p, q) + CE(p', q)) / 2 + lam mean JSD(softmax z, softmax z')
+    L = mean (1 + boost T A) (CE(p, q) + CE(p', q)) / 2 + lam mean JSD(s, s')
 
 It keeps of NAW (arXiv 2502.09993) that ambiguous samples weigh more and that views agree. NAW weighs a sample by its
 present prediction, with a jump at p_GT = p_NN; here the mean over epochs decides, as in ELR (arXiv 2007.00151). A noisy
 sample does not fade: it is learnt as it was predicted, as in bootstrapping (arXiv 1412.6596). The class frequencies are
-part of the fit (logit adjustment, arXiv 2007.07314), and so of m, but no reason to doubt: in m itself a label loses
-because it is rare.
+part of the fit (logit adjustment, arXiv 2007.07314), but no reason to doubt: in p a label loses for being rare.
 
 Legend: N samples, C classes.
 """
@@ -34,15 +33,15 @@ def running_mean(memory_NC: Tensor, p_NC: Tensor, beta: float) -> Tensor:
     return beta * memory_NC + (1 - beta) * p_NC.detach()
 
 
-def without_frequencies(mean_NC: Tensor, shift_C: Tensor) -> Tensor:
-    """b_NC, rows that sum to 1, of m_NC and tau log pi_C."""
-    return F.normalize(mean_NC * torch.exp(-shift_C), p=1.0, dim=1)
-
-
 def margin(mean_NC: Tensor, target: Tensor) -> Tensor:
-    """a_N = b_GT - b_NN, in [-1, 1]; `mean_NC` are rows that sum to 1, the label of a distribution is its argmax."""
-    b_GT, b_NN = label_and_rival(mean_NC, target)
-    return b_GT - b_NN
+    """a_N = m_GT - m_NN, in [-1, 1]; `mean_NC` are rows that sum to 1, the label of a distribution is its argmax."""
+    m_GT, m_NN = label_and_rival(mean_NC, target)
+    return m_GT - m_NN
+
+
+def with_frequencies(mean_NC: Tensor, shift_C: Tensor) -> Tensor:
+    """m pi^tau, scaled to sum 1, [N, C]; `shift_C` is tau log pi."""
+    return (mean_NC.log() + shift_C).softmax(dim=1)
 
 
 def ambiguity(margin_N: Tensor, deviation: float) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nla.losses.consistency import jensen_shannon
 from nla.losses.counts import log_prior
-from nla.losses.plus import ambiguity, doubt, margin, mixed_target, running_mean, without_frequencies
+from nla.losses.plus import ambiguity, doubt, margin, mixed_target, running_mean, with_frequencies
 from nla.losses.schedule import rise
 from nla.losses.targets import cross_entropy
 from nla.methods.base import Method, Minibatch, Outcome, Setting
@@ -20,8 +20,8 @@ class Plus(Method):
     Args:
         setting: the training that it takes part in.
         boost: how much more a sample counts that is as ambiguous as can be, at or above 0.
-        deviation: s, of the ambiguity, above 0.
-        doubt_deviation: s', of the doubt, above 0.
+        deviation: of the ambiguity, above 0.
+        doubt_deviation: of the doubt, above 0.
         beta: momentum of the running mean, in [0, 1).
         slope: of the trust in it over the training, at or above 0.
         tau: strength of the logit adjustment, at or above 0.
@@ -59,17 +59,17 @@ class Plus(Method):
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         first_NC, second_NC = network(batch.images_NHWC, mirrored=True).float().chunk(2)
         views = (first_NC + self.shift_C, second_NC + self.shift_C)
-        mean_NC = self._remember(batch.index_N, torch.stack(views).softmax(dim=2).mean(dim=0))
-        margin_N = margin(without_frequencies(mean_NC, self.shift_C), batch.target)
-        trusted = rise(batch.progress, self.slope)
-        q_NC = mixed_target(batch.target, mean_NC, trusted * doubt(margin_N, self.doubt_deviation))
+        mean_NC = self._remember(batch.index_N, torch.stack((first_NC, second_NC)).softmax(dim=2).mean(dim=0))
+        margin_N, trusted = margin(mean_NC, batch.target), rise(batch.progress, self.slope)
+        seen_NC = with_frequencies(mean_NC, self.shift_C)
+        q_NC = mixed_target(batch.target, seen_NC, trusted * doubt(margin_N, self.doubt_deviation))
         weight_N = 1 + self.boost * trusted * ambiguity(margin_N, self.deviation)
         classification_N = (cross_entropy(views[0], q_NC) + cross_entropy(views[1], q_NC)) / 2
         consistency = jensen_shannon(first_NC, second_NC).mean()
         return Outcome((weight_N * classification_N).mean() + self.lam * consistency, first_NC)
 
-    def _remember(self, index_N: Tensor, p_NC: Tensor) -> Tensor:
+    def _remember(self, index_N: Tensor, s_NC: Tensor) -> Tensor:
         """The samples' running means with these predictions in them, each of sum 1."""
-        memory_NC = running_mean(self.memory_MC[index_N], p_NC, self.beta)
+        memory_NC = running_mean(self.memory_MC[index_N], s_NC, self.beta)
         self.keep(self.memory_MC, index_N, memory_NC)
         return memory_NC / memory_NC.sum(dim=1, keepdim=True)

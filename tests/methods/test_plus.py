@@ -34,17 +34,16 @@ def test_three_steps_against_the_formula() -> None:
         trusted, loss = 1 - np.exp(-slope * progress), 0.0
         for i, label in enumerate(batch.target.tolist()):
             p, p2 = softmax(np.stack([first[i], second[i]]) + tau * np.log(prior))
-            memory[indices[i]] = beta * memory[indices[i]] + (1 - beta) * (p + p2) / 2
+            s1, s2 = softmax(np.stack([first[i], second[i]]))
+            memory[indices[i]] = beta * memory[indices[i]] + (1 - beta) * (s1 + s2) / 2
             m = memory[indices[i]] / memory[indices[i]].sum()
-            b = m / prior**tau / (m / prior**tau).sum()
-            a = b[label] - max(b[c] for c in range(3) if c != label)
+            a = m[label] - max(m[c] for c in range(3) if c != label)
             doubtful += a < 0 < trusted
             d = 1 - np.exp(-(min(a, 0) ** 2) / (2 * doubt_s**2))
-            q = (1 - trusted * d) * np.eye(3)[label] + trusted * d * m
+            seen = m * prior**tau / (m * prior**tau).sum()
+            q = (1 - trusted * d) * np.eye(3)[label] + trusted * d * seen
             weight = 1 + k * trusted * np.exp(-(a**2) / (2 * s**2))
-            plain, plain2 = softmax(np.stack([first[i], second[i]]))
-            middle = (plain + plain2) / 2
-            jsd = (kl(plain, middle) + kl(plain2, middle)) / 2
+            jsd = (kl(s1, (s1 + s2) / 2) + kl(s2, (s1 + s2) / 2)) / 2
             loss += (weight * (-(q * np.log(p)).sum() - (q * np.log(p2)).sum()) / 2 + lam * jsd) / len(indices)
         np.testing.assert_allclose(outcome.loss.item(), loss, rtol=1e-4)
         np.testing.assert_allclose(method.memory_MC, memory, atol=1e-5)
@@ -61,7 +60,6 @@ def test_a_label_is_not_doubted_because_it_is_rare() -> None:
         network.backbone.fc.weight.zero_()
         network.backbone.fc.bias.zero_()
     outcome = method(network, minibatch([99], progress=0.9)._replace(target=torch.tensor([1])))
-    assert method.memory_MC[99].argmax() == 0
     torch.testing.assert_close(outcome.loss, torch.tensor(101.0).log(), rtol=1e-4, atol=1e-4)
 
 
