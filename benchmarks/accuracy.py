@@ -220,7 +220,7 @@ moved by `evaluate.shift` pixels to each side too. Intervals are bootstrap inter
 nothing about other seeds."""
 REFERENCE_TEXT = """No pretrained weights. Published from scratch: VGG13 83.85 (majority) and 84.99 (probabilistic label
 drawing), Barsoum et al. 2016, arXiv 1608.01041. ResNet-18 of width 16, 22 epochs."""
-LONGER_TEXT = """The same with a network of twice the width."""
+LONGER_TEXT = """A network of twice the width."""
 NOISY_TEXT = """Symmetric noise; validation and test are clean. The options are those that tuning on validation
 found in the [study below](#methods-side-by-side-ferplus). NLA's authors report 86.97 % at this rate, from a
 ResNet-18 trained on faces before and with the epoch chosen on test: not comparable."""

@@ -80,6 +80,27 @@ def test_sure_votes_are_labels() -> None:
     torch.testing.assert_close(*losses)
 
 
+def test_votes_that_are_split_are_learnt_as_they_are() -> None:
+    """At the start, the target is the votes' distribution, and the loss its cross-entropy."""
+    network, method = small_network(), Plus(setting(), tau=0.0, lam=0.0)
+    batch = minibatch(range(4), progress=0.0)
+    votes_NC = torch.tensor([[0.5, 0.3, 0.2], [0.0, 0.6, 0.4], [0.1, 0.1, 0.8], [1.0, 0.0, 0.0]])
+    logits = network(batch.images_NHWC, mirrored=True)
+    expected = torch.nn.functional.cross_entropy(logits, votes_NC.repeat(2, 1))
+    loss = method(network, batch._replace(target=votes_NC)).loss
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0, 50.0])
+def test_a_class_without_samples_and_an_extreme_adjustment_are_finite(tau: float) -> None:
+    network, method = small_network(), Plus(setting(labels=[0] * 11 + [1]), tau=tau)
+    for _ in range(3):
+        loss = method(network, minibatch([0, 3, 9], progress=0.9)).loss
+        loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
 def test_finite_where_predictions_are_sure() -> None:
     network, method = small_network(), Plus(setting())
     with torch.no_grad():
