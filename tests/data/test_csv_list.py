@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nla.config.data import DataConfig
 from nla.data.images import encode_png
@@ -91,6 +95,21 @@ def test_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
         (4, "train has no l"),
         (5, "split is 'no',"),
     ]
+
+
+CELL = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(["train", "test", "a.png", "3"])
+
+
+@given(
+    head=st.sampled_from(["image,split,label", "image,split,glad,sad", "image,split", ""]) | st.text(max_size=20),
+    lines=st.lists(st.lists(CELL, min_size=2, max_size=4).map(",".join), max_size=5),
+)
+def test_whatever_it_holds_is_read_or_refused_by_name(head: str, lines: list[str]) -> None:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "faces.csv").write_text("\n".join([head, *lines]), encoding="utf-8")
+        with contextlib.suppress(DataError):
+            _, findings = read(Path(folder))
+            assert all(problem.file and problem.what for problem in findings.problems)
 
 
 def test_another_encoding_is_named(tmp_path: Path) -> None:
