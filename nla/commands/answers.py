@@ -39,7 +39,7 @@ def answers(predictor: Predictor, stored: Iterable[S], problems: list[Problem]) 
     """
     spec = predictor.model.image
     read: list[tuple[S, Pixels]] = []
-    for image, found in in_order(lambda image: (image, _fitted(image, spec)), stored, BATCH):
+    for image, found in in_order(lambda image: (image, fitted(image, spec)), stored, BATCH):
         if isinstance(found, Problem):
             problems.append(found)
             continue
@@ -56,7 +56,7 @@ def _answer(predictor: Predictor, read: list[tuple[S, Pixels]]) -> tuple[list[S]
     return list(images), predictor.predict(np.stack(pixels))
 
 
-def _fitted(image: Stored, spec: ImageSpec) -> Pixels | Problem:
+def fitted(image: Stored, spec: ImageSpec) -> Pixels | Problem:
     """The image as the model takes it; the predictor leaves it as it is."""
     try:
         return fit(decode(image.read()), spec.size, spec.color)

@@ -10,13 +10,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nla.commands.listings import FOLDER, read_listing
+from nla.commands.picture import SUFFIXES, add_title, check_format, write_picture
 from nla.config.evaluate import EvaluateConfig
 from nla.errors import CommandError
 from nla.evaluation import plots
 from nla.evaluation.calibration import reliability
 from nla.evaluation.counts import confusion
 from nla.evaluation.metrics import per_class
-from nla.pictures import FORMATS, plain, write_figure
 
 PREDICTIONS = Path(FOLDER, "test.parquet")
 P = "p_"
@@ -26,10 +26,9 @@ P = "p_"
 def main(argv: Sequence[str]) -> None:
     """Draws what is asked for."""
     options = _parser().parse_args(argv)
-    if options.out.suffix.removeprefix(".") not in FORMATS:
-        raise CommandError(f"{options.out}: end it in .{', .'.join(FORMATS)}")
+    check_format(options.out)
     figure = PICTURES[options.picture](*_read(options.predictions), options.predictions.stem)
-    write_figure(figure if options.title else plain(figure), options.out)
+    write_picture(figure, options.out, options.title)
 
 
 def _confusion(p_NC: np.ndarray, label_N: np.ndarray, classes: Sequence[str], split: str) -> Figure:
@@ -65,7 +64,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("nla figure", description="A picture for a paper, from a table of predictions.")
     parser.add_argument("picture", choices=PICTURES)
-    parser.add_argument("out", type=Path, metavar="OUT", help=f"a file that ends in .{', .'.join(FORMATS)}")
+    parser.add_argument("out", type=Path, metavar="OUT", help=f"a file that ends in {SUFFIXES}")
     parser.add_argument("--predictions", type=Path, default=PREDICTIONS, metavar="PARQUET", help="(%(default)s)")
-    parser.add_argument("--title", action="store_true", help="with the headline that the pictures of reports/ have")
+    add_title(parser)
     return parser

@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "label, ambiguity and probabilities of images, as CSV",
     "measure": "a model on another labelled set",
     "compare": "two experiments or revisions on the same images",
+    "attention": "a picture of where the network looks",
     "figure": "a picture for a paper, as PDF, SVG or PNG",
     "export": "a model as ONNX",
 }

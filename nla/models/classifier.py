@@ -86,7 +86,7 @@ class Classifier(nn.Module):
         """The backbone, where it is one of ours. Raises WeightsError for one of timm."""
         if not isinstance(self.backbone, ResNet):
             raise WeightsError(
-                f"the training method needs a ResNet of {', '.join(RESNETS)}, not {self.architecture.name}"
+                f"only a ResNet of {', '.join(RESNETS)} can be looked into, not {self.architecture.name}"
             )
         return self.backbone
 

@@ -84,12 +84,15 @@ BLOCKS: dict[str, tuple[type[Block], tuple[int, ...]]] = {
 """Their kind, and how many of them a stage has."""
 
 
+STEM_STRIDES = {"imagenet": 4, "stride2": 2, "stride1": 1}
+
+
 def _stem(kind: str, channels_in: int, width: int) -> tuple[nn.Conv2d, nn.Module]:
     """The first convolution, and the pooling behind it."""
     if kind == "imagenet":  # 224 px -> 56
         return nn.Conv2d(channels_in, width, 7, 2, padding=3, bias=False), nn.MaxPool2d(3, 2, padding=1)
-    stride = 2 if kind == "stride2" else 1  # 48 px -> 24, or 48
-    return nn.Conv2d(channels_in, width, 3, stride, padding=1, bias=False), nn.Identity()
+    # 48 px -> 24, or 48
+    return nn.Conv2d(channels_in, width, 3, STEM_STRIDES[kind], padding=1, bias=False), nn.Identity()
 
 
 class CosineLinear(nn.Linear):
@@ -122,6 +125,8 @@ class ResNet(nn.Module):
         head: str = "linear",
     ) -> None:
         super().__init__()
+        self.stride = STEM_STRIDES[stem] * 2 ** (len(STAGES) - 1)
+        """Pixels between neighbours in `maps`: place i looks at pixel i * stride, and as far to both sides of it."""
         self.conv1, self.maxpool = _stem(stem, channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         block, depths = BLOCKS[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nla.evaluation.plots.attention import attention_sheet
 from nla.evaluation.plots.confusion import confusion_matrix
 from nla.evaluation.plots.curves import training_curves
 from nla.evaluation.plots.gallery import gallery
@@ -10,6 +11,7 @@ from nla.evaluation.plots.reliability import reliability_diagram
 from nla.evaluation.plots.triangle import weight_triangle
 
 __all__ = [
+    "attention_sheet",
     "confusion_matrix",
     "gallery",
     "recall_bars",

@@ -1,0 +1,84 @@
+"""`nla attention`: a picture of where the network looks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nla.commands.answers import Stored, fitted
+from nla.commands.found import find_images
+from nla.commands.model import add_model
+from nla.commands.picture import SUFFIXES, add_title, check_format, write_picture
+from nla.commands.unreadable import none_read, tell_left_out
+from nla.config.base import nearest
+from nla.console import say
+from nla.data.images import Pixels
+from nla.data.sources.base import Problem
+from nla.errors import CommandError
+from nla.evaluation.attention import attention
+from nla.evaluation.plots import attention_sheet
+from nla.models.classifier import ImageSpec
+from nla.serving.predictor import Predictor
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draws pairs: a face, and on it what speaks for a class.
+
+    Raises DataError where there is no image or none can be read, WeightsError where the model cannot be loaded or is
+    none of ours, CommandError for a class that it does not have.
+    """
+    options = _parser().parse_args(argv)
+    check_format(options.out)
+    predictor = Predictor.load(options.model)
+    pixels = _read(_some(find_images(options.paths), options.most), predictor.model.image)
+    p_NC = predictor.predict(pixels).probabilities
+    class_N = p_NC.argmax(1) if options.label is None else np.full(len(pixels), _number(options.label, predictor))
+    images_NHWC = pixels.reshape(*pixels.shape[:3], -1)
+    heat_NHW = attention(predictor.model, images_NHWC, class_N)
+    p_N = p_NC[np.arange(len(pixels)), class_N]
+    figure = attention_sheet(images_NHWC, heat_NHW, class_N, p_N, predictor.classes)
+    write_picture(figure, options.out, options.title)
+    say(f"{len(pixels):,} images: {options.out}")
+
+
+def _some(names: Sequence[str], most: int) -> list[str]:
+    """No more than `most`, evenly spread: a folder a class comes class by class."""
+    return [names[i * len(names) // min(most, len(names))] for i in range(min(most, len(names)))]
+
+
+def _read(names: Sequence[str], spec: ImageSpec) -> Pixels:
+    """[N, H, W] or [N, H, W, 3]; what cannot be read is left out, and told."""
+    found = [fitted(Stored(name, Path(name)), spec) for name in names]
+    problems = [item for item in found if isinstance(item, Problem)]
+    if len(problems) == len(found):
+        raise none_read(problems)
+    tell_left_out(problems)
+    return np.stack([item for item in found if not isinstance(item, Problem)])
+
+
+def _number(label: str, predictor: Predictor) -> int:
+    if label not in predictor.classes:
+        raise CommandError(f"--label: the model has no class {label!r}{nearest(label, predictor.classes)}")
+    return predictor.classes.index(label)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("nla attention", description="Where the network looks, by Grad-CAM.")
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help="an image, or a folder with images at any depth")
+    add_model(parser)
+    add("--label", metavar="CLASS", help="what speaks for this class (that which is predicted)")
+    add("--most", type=_positive, default=24, metavar="N", help="images at most, evenly spread (%(default)s)")
+    add("--out", type=Path, default="attention.png", help=f"a file that ends in {SUFFIXES} (%(default)s)")
+    add_title(parser)
+    return parser
