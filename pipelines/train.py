@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nla.cluster import connected
 from nla.config.base import merge, read_params, section
 from nla.config.model import RESNETS
 from nla.config.ray import RayConfig
@@ -29,7 +28,6 @@ from nla.stage import log_file, run_stage
 from nla.tracking import MlflowTracker, lacks_end, run_tags
 from nla.training.bar import training_bar
 from nla.training.checkpoint import read_progress
-from nla.training.distributed import train_on
 from nla.training.export import export
 from nla.training.here import train_here
 from nla.training.job import Job, image_spec
@@ -137,6 +135,9 @@ def alone(plan: Plan, run: Run, ray: RayConfig, line: str, recorder: Recorder) -
 
 def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, recorder: Recorder) -> None:
     """Trains on a cluster, or on a Ray of our own."""
+    from nla.cluster import connected  # Ray: what trains here, or is handed over, does not wait for its import
+    from nla.training.distributed import train_on
+
     with connected(ray) as cluster, training_bar(plan.job.train.epochs) as bar:
         say(f"{line}, and Ray's in {cluster.logs}")
         say(cluster.told(ray))

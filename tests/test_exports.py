@@ -14,7 +14,7 @@ from mlflow_parts import run_python
 import nla
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "ray", "mlflow", "matplotlib", "albumentations", "sklearn", "pyarrow", "cv2")
+HEAVY = {"torch", "ray", "mlflow", "matplotlib", "albumentations", "sklearn", "pyarrow", "cv2"}
 
 
 def test_public_names() -> None:
@@ -54,6 +54,8 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
         ("import pipelines.ingest", {"pyarrow", "cv2"}),
         ("import pipelines.prepare", {"pyarrow", "cv2", "sklearn"}),
         ("import pipelines.tune", {"pyarrow"}),
+        ("import pipelines.train", HEAVY - {"ray"}),  # which trains in its own process too
+        ("import pipelines.evaluate, pipelines.register", HEAVY - {"ray", "albumentations"}),
         ("import nla.training.mailbox", {"ray"}),
         ("from nla import NLALoss, naw_weight", {"torch"}),
     ],
