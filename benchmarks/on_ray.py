@@ -1,9 +1,9 @@
 """What Ray costs: its start, its part in a step, two workers against two threads, and a model of many GPUs.
 
-    python benchmarks/on_ray.py start COMMIT   a small training by phase and by process, here and at a commit before
-    python benchmarks/on_ray.py step           one worker on Ray Train against the bare loop, on each core and on one
-    python benchmarks/on_ray.py workers        two workers of one thread against one worker of two
-    python benchmarks/on_ray.py tables         benchmarks/records/ -> docs/ray.md
+    python benchmarks/on_ray.py start      a small training by phase and by process
+    python benchmarks/on_ray.py step       one worker on Ray Train against the bare loop, on each core and on one
+    python benchmarks/on_ray.py workers    two workers of one thread against one worker of two
+    python benchmarks/on_ray.py tables     benchmarks/records/ -> docs/ray.md
 
 What is compared takes turns, each time in a fresh process. Speeds are those of the epochs after the first one.
 """
@@ -38,7 +38,6 @@ KINDS = {
     "driver": "on_ray_training",
     "worker": "ray::RayTrainWorker",
     "controller": "ray::TrainController",
-    "mailbox": "ray::Mailbox",
     "barrier of the workers": "ray::SynchronizationActor",
     "helpers of Ray Train": "PlacementGroupCleaner|DatasetManager|AutoscalingCoordinator",
     "agents of the node": "DashboardAgent|RuntimeEnvAgent|dashboard/agent.py|runtime_env/agent",
@@ -51,12 +50,13 @@ KINDS = {
 PAGE = ROOT / "docs/ray.md"
 
 
-def main(what: str, *given: str) -> None:
+def main(what: str) -> None:
     """Measures, or writes the page."""
     if what == "tables":
         PAGE.write_text(page())
     elif what == "start":
-        write_record("ray-start", start(*given))
+        rounds = [watched(START) for _ in range(ROUNDS["start"])]
+        write_record("ray-start", {"training": START, "rounds": rounds, **measured_here()})
     elif what == "step":
         sides = {
             f"{where} {n}": {"where": where, "workers": 1, "threads": n} for n in CORES for where in ("bare", "ray")
@@ -72,39 +72,24 @@ def page() -> str:
     return "\n".join(["# What Ray costs", "", INTRODUCTION, *section()]) + "\n"
 
 
-def start(before: str) -> dict[str, Any]:
-    """The small training at commit `before` and here, in turns."""
-    rounds: dict[str, list[dict[str, Any]]] = {"before": [], "now": []}
-    with tempfile.TemporaryDirectory() as folder:
-        worktree = Path(folder, "before")
-        subprocess.run(["git", "worktree", "add", "-q", "--detach", worktree, before], cwd=ROOT, check=True)
-        try:
-            for _ in range(ROUNDS["start"]):
-                for name, code in (("before", worktree), ("now", ROOT)):
-                    rounds[name].append(watched(START, code))
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", worktree], cwd=ROOT, check=True)
-    return {"before_commit": before, "training": START, "rounds": rounds, **measured_here()}
-
-
 def steady(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Images a second of each side, in turns."""
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for i in range(ROUNDS["steady"]):
         for name in list(sides)[:: -1 if i % 2 else 1]:
-            rounds[name].append(watched({**STEADY, **sides[name]}, ROOT)["told"])
+            rounds[name].append(watched({**STEADY, **sides[name]})["told"])
     return {"sides": sides, "training": STEADY, "rounds": rounds, **measured_here()}
 
 
-def watched(training: Mapping[str, Any], code: Path) -> dict[str, Any]:
+def watched(training: Mapping[str, Any]) -> dict[str, Any]:
     """What a training tells, with its wall seconds and the CPU seconds of all processes by kind."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY")}
     began = time.time()
     with tempfile.TemporaryDirectory() as storage:
         process = subprocess.Popen(
             [sys.executable, TRAINING, json.dumps({**training, "storage": storage, "began": began})],
-            cwd=code,  # workers look there first
-            env=environment | {"PYTHONPATH": str(code), "RAY_worker_niceness": "0"},  # 15 by default
+            cwd=ROOT,  # workers look there first
+            env=environment | {"PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"},  # 15 by default
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -184,28 +169,26 @@ def section() -> list[str]:
 
 def _start(record: Mapping[str, Any]) -> list[str]:
     rounds = record["rounds"]
-    sides = list(rounds)
-
-    def row(name: str, values: Mapping[str, Sequence[float]], bold: str = "") -> str:
-        return (
-            f"| {bold}{name}{bold} | " + " | ".join(f"{statistics.median(values[side]):.1f}" for side in sides) + " |"
-        )
-
-    head = [f"| | before ({record['before_commit'][:12]}) | now |", "|---|---|---|"]
-    lines = ["", "## A small training, from start to end", "", START_TEXT, "", *head]
-    for phase in PHASES:
-        lines += [row(phase, {side: [r["told"]["phases"][phase] for r in rounds[side]] for side in sides})]
-    lines += [row("wall seconds", {side: [r["wall"] for r in rounds[side]] for side in sides}, "**"), "", *head]
-    for kind in (*KINDS, "other"):
-        used = {side: [r["cpu"].get(kind, 0.0) for r in rounds[side]] for side in sides}
-        lines += [row(kind, used)] if any(map(sum, used.values())) else []
-    lines += [row("CPU seconds", {side: [sum(r["cpu"].values()) for r in rounds[side]] for side in sides}, "**")]
+    phases = {phase: [r["told"]["phases"][phase] for r in rounds] for phase in PHASES}
+    used = {kind: [r["cpu"].get(kind, 0.0) for r in rounds] for kind in (*KINDS, "other")}
     return [
-        *lines,
         "",
-        f"`python benchmarks/on_ray.py start {record['before_commit']}`: medians of n = {len(rounds['now'])}; "
-        f"{_made(record)}",
+        "## A small training, from start to end",
+        "",
+        START_TEXT,
+        "",
+        *_medians("seconds", phases | {"**wall**": [r["wall"] for r in rounds]}),
+        "",
+        *_medians("CPU seconds", used | {"**all**": [sum(r["cpu"].values()) for r in rounds]}),
+        "",
+        f"`python benchmarks/on_ray.py start`: medians of n = {len(rounds)}; {_made(record)}",
     ]
+
+
+def _medians(what: str, values: Mapping[str, Sequence[float]]) -> list[str]:
+    """Those that are not nothing."""
+    rows = [f"| {name} | {statistics.median(told):.1f} |" for name, told in values.items() if any(told)]
+    return [f"| | {what} |", "|---|---|", *rows]
 
 
 def _step(record: Mapping[str, Any]) -> list[str]:
@@ -296,10 +279,9 @@ def _model() -> list[str]:
 
 
 INTRODUCTION = "Made by `python benchmarks/on_ray.py tables` from `benchmarks/records/ray-*.json`."
-START_TEXT = """ResNet-18 of width 16, three epochs of three steps: nearly all is start and end. Before, Ray started its
-dashboard and monitors, and Ray Train a cleaner, a manager of data sets and an autoscaler's coordinator, none of which a
-training on a Ray of its own asks for anything; the controller imported PyTorch to make a group of one. Another Ray was
-running, as beside a second training: 3.5 s of the old start are the wait of the node's agent for that one's port.
+START_TEXT = """ResNet-18 of width 16, three epochs of three steps: nearly all is start and end. A Ray of our own
+starts without dashboard and monitors, and Ray Train without its cleaner, its manager of data sets and its autoscaler's
+coordinator: a training asks none of them for anything.
 
 A Ray that stays between the stages of one `dvc repro` would save its start and end once, after a search alone, and cost
 a process that outlives its stage: not worth it."""
@@ -317,6 +299,6 @@ a step, all but the last bucket of 25 MB can hide. Steps, links and latency are 
 loading, stragglers and checkpoints are left out (`Scaling` in benchmarks/on_ray.py)."""
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in ("start", "step", "workers", "tables"):
+    if len(sys.argv) != 2 or sys.argv[1] not in ("start", "step", "workers", "tables"):
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    main(sys.argv[1])
