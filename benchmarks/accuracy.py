@@ -222,8 +222,8 @@ REFERENCE_TEXT = """No pretrained weights. Published from scratch: VGG13 83.85 (
 drawing), Barsoum et al. 2016, arXiv 1608.01041. ResNet-18 of width 16, 22 epochs."""
 LONGER_TEXT = """A network of twice the width."""
 NOISY_TEXT = """Symmetric noise; validation and test are clean. `plus` in its earlier form; the options are those that
-tuning on validation found in the [study below](#methods-side-by-side-ferplus). NLA's authors report 86.97 % at this rate, from a
-ResNet-18 trained on faces before and with the epoch chosen on test: not comparable."""
+tuning on validation found in the [study below](#methods-side-by-side-ferplus). NLA's authors report 86.97 % at this
+rate, from a ResNet-18 trained on faces before and with the epoch chosen on test: not comparable."""
 LOSSES_TEXT = """One seed and a short budget on two CPU cores, so no ranking of methods: a check that each loss trains,
 and what it costs. Same network, epochs, augmentation and start for all; NLA looks at two views an image, CE at one.
 The batch is the authors' 32, over which `released` sums its consistency: that term then weighs many times the
