@@ -1,4 +1,4 @@
-"""One training for benchmarks/on_ray.py, on the code that PYTHONPATH names: what it tells is one line of JSON.
+"""One training for benchmarks/on_ray.py: what it tells is one line of JSON.
 
 python benchmarks/on_ray_training.py '{"where": "ray", "workers": 1, "threads": 2, "images": 1536, "epochs": 5, ...}'
 """
@@ -32,7 +32,7 @@ from nla.training.workers import Workers  # noqa: E402
 
 CLASSES = tuple("abcdefgh")
 VALID = 256
-PARAMS = Path("params.yaml")  # of that code
+PARAMS = Path("params.yaml")
 
 
 class Clock(Silent):

@@ -78,21 +78,20 @@ def _rows(
 ) -> Iterator[Row]:
     seen: dict[str, int] = {}
     for position, (line, cells) in enumerate(lines):
-        values = dict(zip(names, map(str.strip, cells), strict=False))
         if len(cells) != len(names):
-            wrong: str | None = f"{len(cells)} instead of {len(names)} values"
-        else:
-            wrong = _what_is_wrong(values[IMAGE], values[SPLIT], seen)
-        if wrong:
+            findings.problems.append(Problem(path.name, line, f"{len(cells)} instead of {len(names)} values"))
+            continue
+        values = dict(zip(names, map(str.strip, cells), strict=True))
+        image = posixpath.normpath(values[IMAGE])
+        if wrong := _what_is_wrong(values.pop(IMAGE), image, values[SPLIT], seen):
             findings.problems.append(Problem(path.name, line, wrong))
             continue
-        image = posixpath.normpath(values.pop(IMAGE))
         seen[image] = line
         yield Row(line, position, image, SPLIT_NAMES[values.pop(SPLIT).lower()], values)
 
 
-def _what_is_wrong(image: str, split: str, seen: Mapping[str, int]) -> str | None:
-    path = posixpath.normpath(image)  # of nothing it makes "."
+def _what_is_wrong(image: str, path: str, split: str, seen: Mapping[str, int]) -> str | None:
+    """Of an image as it is written, its `path` in one spelling, and its split."""
     if not image or "\0" in image:
         return "it names no image"
     if path.startswith(("/", "../")):
