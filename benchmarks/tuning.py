@@ -28,7 +28,7 @@ from users_files import kept, take_committed
 from nla.config.base import read_params, section
 from nla.config.train import METRICS
 from nla.config.tune import Distribution, TuneConfig
-from nla.machine import machine, versions
+from nla.machine.description import machine, versions
 from nla.pictures import (
     BLUE,
     GREEN,

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from nla.config.ray import RayConfig
 from nla.console import say
-from nla.runs import Run
 from nla.tracking import configure
 from nla.training.storage import absolute, forget
-from nla.workflow import forced
+from nla.workflow.dvc import forced
+from nla.workflow.runs import Run
 
 
 class Held(NamedTuple):

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 
-from nla.whole import whole
+from nla.files.whole import whole
 
 P = ParamSpec("P")
 

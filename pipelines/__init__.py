@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from nla.workflow import end_with_dvc
+from nla.workflow.dvc import end_with_dvc
 
 end_with_dvc()  # from here on: what a stage imports takes seconds, in which DVC may be killed already

@@ -29,15 +29,15 @@ from nla.evaluation.plot_data import write_confusion, write_reliability
 from nla.evaluation.predict import ONE_VIEW, Views, predict
 from nla.evaluation.uncertainty import most_ambiguous, most_doubted, most_wrong
 from nla.evaluation.weight import position_weight
+from nla.files.parquet import write_table
+from nla.files.records import read_json, write_json
 from nla.models.card import load_model, require_same
-from nla.parquet import write_table
-from nla.paths import project_root
 from nla.pictures import write_figure
-from nla.records import read_json, write_json
-from nla.runs import IMAGES
-from nla.stage import run_stage
 from nla.tracking import MlflowTracker, configure
 from nla.training.precision import use_bf16
+from nla.workflow.paths import project_root
+from nla.workflow.runs import IMAGES
+from nla.workflow.stage import run_stage
 
 DATA, MODELS, REPORTS = Path("data"), Path("models"), Path("reports")
 TRAIN = DATA / "train.parquet"

@@ -7,11 +7,11 @@ from pathlib import Path
 from nla.config.base import read_params, section
 from nla.config.register import RegisterConfig
 from nla.console import say
-from nla.paths import project_root
-from nla.records import read_json, write_json
-from nla.registry import register
-from nla.stage import run_stage
+from nla.files.records import read_json, write_json
+from nla.serving.registry import register
 from nla.tracking import configure
+from nla.workflow.paths import project_root
+from nla.workflow.stage import run_stage
 
 
 def main() -> None:

@@ -14,10 +14,7 @@ from typing import Any
 from nla.config.base import read_params, section
 from nla.config.ray import RayConfig
 from nla.errors import Diverged, TrainingError
-from nla.paths import project_root, workspace
-from nla.records import write_json
-from nla.runs import RUNS
-from nla.stage import run_stage
+from nla.files.records import write_json
 from nla.study.candidates import Attempt, best_of, candidates_of
 from nla.study.grid import Grid, cells, read_grid
 from nla.study.record import read_record
@@ -27,6 +24,9 @@ from nla.study.tuning import tuning_cells
 from nla.study.variants import Variants
 from nla.tracking import configure, run_tags
 from nla.tuning.space import Values
+from nla.workflow.paths import project_root, workspace
+from nla.workflow.runs import RUNS
+from nla.workflow.stage import run_stage
 
 FACES, GRID, MANIFEST = Path("data/faces.parquet"), Path("grid.yaml"), Path("runs.json")
 

@@ -14,14 +14,14 @@ from typing import Any
 from nla.console import say
 from nla.data.samples import load_samples
 from nla.errors import DataError
-from nla.paths import workspace
+from nla.files.records import read_json, write_json
 from nla.pictures import write_figure
-from nla.records import read_json, write_json
-from nla.stage import run_stage
 from nla.study.plots import pictures
 from nla.study.record import Record, read_record
 from nla.study.report import report
 from nla.study.results import study_results, tuning_results
+from nla.workflow.paths import workspace
+from nla.workflow.stage import run_stage
 
 MANIFEST, RECORDS, TEST = Path("runs.json"), Path("records"), Path("data/test.parquet")
 RESULTS, README, FIGURES = Path("results.json"), Path("README.md"), Path("figures")

@@ -16,15 +16,11 @@ from nla.config.ray import RayConfig
 from nla.console import say
 from nla.data.loader import steps_per_epoch
 from nla.data.schema import TableInfo, read_info
-from nla.digest import sha256
+from nla.files.digest import sha256
+from nla.files.records import write_json, write_rows
 from nla.held import held
 from nla.models.classifier import Architecture
 from nla.models.weights import existing
-from nla.paths import project_root, workspace
-from nla.provenance import fingerprint, imported_sources
-from nla.records import write_json, write_rows
-from nla.runs import Run
-from nla.stage import log_file, run_stage
 from nla.tracking import MlflowTracker, lacks_end, run_tags
 from nla.training.bar import training_bar
 from nla.training.checkpoint import read_progress
@@ -36,6 +32,10 @@ from nla.training.sections import training_sections
 from nla.training.start import with_first_weights
 from nla.training.tables import TRAIN, VALID, Tables, read_tables
 from nla.tuning.best import read_best
+from nla.workflow.paths import project_root, workspace
+from nla.workflow.provenance import fingerprint, imported_sources
+from nla.workflow.runs import Run
+from nla.workflow.stage import log_file, run_stage
 
 MODELS, CURVES, RUN = Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
 CODE = (Path("nla/training/loop.py"), Path("nla/training/start.py"))

@@ -14,10 +14,10 @@ from nla.config.loss import LossConfig
 from nla.config.train import TrainConfig
 from nla.config.tune import TuneConfig
 from nla.errors import ConfigError
-from nla.paths import project_root
-from nla.stage import run_stage
 from nla.tuning.best import read_best, write_best
 from nla.tuning.report import trials_table, write_report
+from nla.workflow.paths import project_root
+from nla.workflow.stage import run_stage
 
 BEST, TRIALS, FIGURES = Path("best.yaml"), Path("reports/tune/trials.parquet"), Path("reports/tune/figures")
 

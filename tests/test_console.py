@@ -14,7 +14,7 @@ import pytest
 from patience import PATIENCE
 
 from nla.console import bar, say
-from nla.stage import log_file
+from nla.workflow.stage import log_file
 
 ROOT = Path(__file__).parents[1]
 Outcome = Callable[[str], tuple[int, str, str]]
@@ -25,7 +25,7 @@ def stage(body: str, folder: Path) -> subprocess.Popen[str]:
     code = f"""
 import logging, os, sys, time
 from nla.console import say
-from nla.stage import run_stage
+from nla.workflow.stage import run_stage
 from nla.errors import DataError, Diverged
 def main():
 {textwrap.indent(textwrap.dedent(body), "    ")}

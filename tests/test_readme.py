@@ -30,11 +30,11 @@ from nla.config.register import RegisterConfig
 from nla.config.train import TrainConfig
 from nla.config.tune import TuneConfig
 from nla.data.images import encode_png
+from nla.files.records import read_json
 from nla.losses.focal import FocalLoss
 from nla.losses.naw import Variant, naw_parameters, weight_at
 from nla.losses.nla import NLALoss
 from nla.methods import METHODS, options_of
-from nla.records import read_json
 
 ROOT = Path(__file__).parents[1]
 README, LOSS, METHODS_PAGE = ROOT / "README.md", ROOT / "docs/loss.md", ROOT / "docs/methods.md"
@@ -109,7 +109,7 @@ def test_the_loop_of_the_loss_page_is_whole() -> None:
 @pytest.mark.slow
 def test_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """By its files, and by the registry."""
-    from nla.registry import register
+    from nla.serving.registry import register
 
     uri = new_store(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)

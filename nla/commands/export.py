@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from nla.commands.model import add_model, weights_of
 from nla.console import say
 from nla.errors import CommandError
+from nla.files.whole import whole
 from nla.models.card import load_model
 from nla.models.classifier import Classifier
-from nla.whole import whole
 
 EXAMPLE = 2
 """Images that are traced: PyTorch takes an axis of 1 for one that is always 1."""

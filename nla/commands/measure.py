@@ -27,10 +27,10 @@ from nla.evaluation import metrics
 from nla.evaluation.counts import confusion
 from nla.evaluation.listing import with_predictions
 from nla.evaluation.plots import confusion_matrix
+from nla.files.parquet import write_table
+from nla.files.records import write_json
 from nla.models.card import read_card
-from nla.parquet import write_table
 from nla.pictures import write_figure
-from nla.records import write_json
 from nla.serving.predictor import Predictor
 
 

@@ -16,8 +16,8 @@ from nla.commands.model import add_model
 from nla.commands.unreadable import none_read, tell_left_out
 from nla.console import bar, say
 from nla.data.sources.base import Problem
+from nla.files.whole import whole
 from nla.serving.predictor import Predictor
-from nla.whole import whole
 
 STDOUT = "-"
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PlainValidator
 
-from nla.available import memory
 from nla.config.base import Section
 from nla.errors import ConfigError
+from nla.machine.available import memory
 
 
 def _count_or_range(value: Any) -> int | tuple[int, int]:

@@ -13,7 +13,7 @@ from nla.data.census import Census
 from nla.data.schema import FACES, TableInfo, with_info
 from nla.data.sources.base import Findings, Problem, Source
 from nla.errors import DataError
-from nla.whole import whole
+from nla.files.whole import whole
 
 GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # a row group ends at either
 SHOWN = 10  # problems in an error message

@@ -14,7 +14,7 @@ import numpy as np
 from filelock import FileLock
 
 from nla.errors import DataError
-from nla.whole import whole
+from nla.files.whole import whole
 
 Fill = Callable[[np.ndarray], None]
 

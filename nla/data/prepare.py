@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nla.available import cores
 from nla.config.data import DataConfig
 from nla.data.columns import nested
 from nla.data.images import PNG, decode, encode_png, fit
 from nla.data.plan import Plan, make_plan
 from nla.data.schema import SAMPLES, SPLITS, TableInfo, with_info
 from nla.data.splits import TRAIN
+from nla.machine.available import cores
 
 GROUP_ROWS = 4096
 """Rows of a row group: 48x48 grey PNG of about 6 MiB, which one worker reads at once."""

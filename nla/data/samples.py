@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nla.available import cores
 from nla.data.columns import dense
 from nla.data.images import decode
 from nla.data.mapped import mapped
 from nla.data.schema import TableInfo, read_info
-from nla.digest import sha256
 from nla.errors import DataError
+from nla.files.digest import sha256
+from nla.machine.available import cores
 
 DECODE_ROWS = 256
 """Images that a thread decodes at a time; fewer, and handing them out costs more than it gains."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nla.evaluation.calibration import Reliability
-from nla.records import write_rows
+from nla.files.records import write_rows
 
 
 def write_confusion(path: Path, label_N: np.ndarray, predicted_N: np.ndarray, classes: Sequence[str]) -> None:

@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nla.digest import sha256
 from nla.errors import DataError, WeightsError
+from nla.files.digest import sha256
+from nla.files.whole import whole
 from nla.models.classifier import Classifier
-from nla.whole import whole
 
 FORMAT = 1
 Known = tuple[str, Sequence[str]]

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from nla.config.model import RESNETS
-from nla.digest import sha256
 from nla.errors import WeightsError
+from nla.files.digest import sha256
 from nla.models.card import read_tensors
 from nla.models.classifier import Classifier
 

@@ -14,9 +14,9 @@ import pandas as pd
 from nla.data.images import encode_png
 from nla.evaluation.predict import Views
 from nla.models.card import read_card
-from nla.provenance import fingerprint, imported_sources
 from nla.quiet import hush
 from nla.serving.predictor import WEIGHTS
+from nla.workflow.provenance import fingerprint, imported_sources
 
 hush()  # MLflow starts its telemetry when it is imported
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nla.errors import DataError
-from nla.parquet import write_table
+from nla.files.parquet import write_table
 from nla.tuning.trials import row_score
 
 SERIES = ("valid_accuracy", "valid_mean_accuracy", "test_accuracy", "test_mean_accuracy")

@@ -16,7 +16,7 @@ from nla.config.train import METRICS
 from nla.errors import DataError
 from nla.evaluation.counts import confusion
 from nla.evaluation.metrics import HEADLINES
-from nla.machine import in_words
+from nla.machine.description import in_words
 from nla.study.candidates import Attempt, Candidate, best_of, candidates_of
 from nla.study.comparisons import comparisons
 from nla.study.record import Record

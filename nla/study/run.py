@@ -15,10 +15,10 @@ from nla.data.samples import Samples
 from nla.evaluation.counts import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import Views, predict
 from nla.evaluation.weight import position_weight
-from nla.machine import machine, versions
+from nla.files.records import read_json, write_json
+from nla.machine.description import machine, versions
 from nla.models.card import load_state
 from nla.models.classifier import Classifier
-from nla.records import read_json, write_json
 from nla.study.claims import weight_claims
 from nla.study.variants import Variant
 from nla.training.checkpoint import Progress, read_group

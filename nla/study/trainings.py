@@ -16,14 +16,10 @@ from nla.config.base import DEFAULTS, section
 from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
 from nla.console import bar, say
-from nla.digest import sha256
 from nla.errors import NLAError
 from nla.evaluation.predict import Views
+from nla.files.digest import sha256
 from nla.models.weights import existing
-from nla.paths import workspace
-from nla.provenance import fingerprint, git_commit, imported_sources
-from nla.runs import RUNS
-from nla.stage import log_file
 from nla.study.grid import Cell
 from nla.study.record import Record, write_record
 from nla.study.run import Result
@@ -32,7 +28,11 @@ from nla.study.variants import Variants
 from nla.training.job import Job, image_spec
 from nla.training.sections import training_sections
 from nla.training.start import with_first_weights
-from nla.workflow import forced
+from nla.workflow.dvc import forced
+from nla.workflow.paths import workspace
+from nla.workflow.provenance import fingerprint, git_commit, imported_sources
+from nla.workflow.runs import RUNS
+from nla.workflow.stage import log_file
 
 CODE = Path(__file__).parents[2]
 RECORDS = Path("records")

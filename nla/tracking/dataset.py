@@ -14,8 +14,8 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 
 from nla.data.schema import TableInfo
-from nla.digest import sha256
-from nla.paths import workspace
+from nla.files.digest import sha256
+from nla.workflow.paths import workspace
 
 
 class TableDataset(Dataset):

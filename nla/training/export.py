@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from nla.files.parquet import write_table
 from nla.models.card import save_model
-from nla.parquet import write_table
 from nla.training.checkpoint import read_group, read_progress
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from nla.available import cores
 from nla.config.ray import RayConfig
 from nla.errors import TrainingError
+from nla.machine.available import cores
 from nla.training.job import Job
 from nla.training.loop import Split, train
 from nla.training.observer import Observer

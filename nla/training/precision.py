@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nla.cpu import is_amd
+from nla.machine.cpu import is_amd
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pyarrow import fs as pa_fs
 
-from nla.paths import project_root
-from nla.runs import LOCK
+from nla.workflow.paths import project_root
+from nla.workflow.runs import LOCK
 
 
 def absolute(storage: str) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 from nla.config.ray import RayConfig
 from nla.data.samples import load_samples
 from nla.data.schema import TableInfo, read_info
-from nla.digest import sha256
-from nla.runs import IMAGES
+from nla.files.digest import sha256
 from nla.training.loop import Split
+from nla.workflow.runs import IMAGES
 
 TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
 

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from nla.errors import ConfigError
-from nla.whole import whole
+from nla.files.whole import whole
 
 
 def read_best(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from nla.config.train import METRICS
-from nla.parquet import write_table
+from nla.files.parquet import write_table
 from nla.tuning.trials import Trial, best_of, pareto_front
 
 SCHEMA = [

@@ -14,10 +14,6 @@ from nla.config.tune import TuneConfig
 from nla.console import say
 from nla.errors import TrainingError
 from nla.held import held
-from nla.paths import project_root, workspace
-from nla.provenance import fingerprint, imported_sources
-from nla.runs import Run
-from nla.stage import log_file
 from nla.tracking import MlflowTracker, run_tags
 from nla.training.job import Job, image_spec
 from nla.training.sections import training_sections
@@ -33,6 +29,10 @@ from nla.tuning.table import trial_table
 from nla.tuning.track import MlflowTrials
 from nla.tuning.trial import Template
 from nla.tuning.trials import Trial, best_of
+from nla.workflow.paths import project_root, workspace
+from nla.workflow.provenance import fingerprint, imported_sources
+from nla.workflow.runs import Run
+from nla.workflow.stage import log_file
 
 OF_NO_TRIAL = {"num_samples", "max_failed", "time_budget", "source"}
 """Settings that may change between two calls of one search."""

@@ -12,7 +12,7 @@ import pytest
 from tiny_project import PIPELINE, ROOT, Project, leaves, stage_outs
 
 from nla.config.base import SECTIONS, read_params
-from nla.provenance import imported_sources
+from nla.workflow.provenance import imported_sources
 
 SHIPPED = {"register": Path("nla/serving/pyfunc.py")}
 """A script that a stage stores with the model and does not import: a change of it must store the model again."""

@@ -12,9 +12,9 @@ from mlflow import MlflowClient
 from mlflow_parts import ROOT, new_store, write_samples
 
 from nla.config.ray import RayConfig
-from nla.runs import Run
 from nla.tracking import MlflowTracker
 from nla.training.checkpoint import Progress, write_checkpoint
+from nla.workflow.runs import Run
 from pipelines import train
 
 DATA = {"label_rule": "votes", "image_size": 16, "imbalance_factor": 10, "noise": {"kind": "pair", "rate": 0.3}}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from nla.available import cores
+from nla.machine.available import cores
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -12,7 +12,7 @@ from mlflow_parts import CLASSES, constant_model, mlflow_server, write_samples
 from nla.config.register import RegisterConfig
 from nla.data.schema import read_info
 from nla.errors import RegistryError
-from nla.registry import register
+from nla.serving.registry import register
 from nla.tracking import MlflowTracker, configure
 
 

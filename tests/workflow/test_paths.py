@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nla.paths import project_root, workspace
+from nla.workflow.paths import project_root, workspace
 
 
 def test_the_project_is_where_dvc_says_and_the_workspace_where_it_runs(

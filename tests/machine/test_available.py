@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nla.available import cores, memory
+from nla.machine.available import cores, memory
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 def test_a_process_on_one_core_has_one() -> None:
     one = min(os.sched_getaffinity(0))
-    code = f"import os; os.sched_setaffinity(0, {{{one}}}); from nla.available import cores; print(cores())"
+    code = f"import os; os.sched_setaffinity(0, {{{one}}}); from nla.machine.available import cores; print(cores())"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "1"
     assert cores() == len(os.sched_getaffinity(0))

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from nla.cpu import cpu
+from nla.machine.cpu import cpu
 
 PACKAGES = ("torch", "ray", "mlflow", "dvc", "albumentations", "pyarrow")
 """Those that results depend on."""

@@ -18,9 +18,9 @@ from patience import PATIENCE
 
 from nla.data.schema import read_info
 from nla.errors import RegistryError
-from nla.paths import project_root, workspace
 from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
 from nla.tracking.store import alone, experiment, find_run, refusals, store_id
+from nla.workflow.paths import project_root, workspace
 
 
 @pytest.fixture

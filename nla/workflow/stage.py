@@ -12,9 +12,9 @@ from typing import NoReturn
 
 from nla.console import console
 from nla.errors import NLAError, told
-from nla.paths import project_root, workspace
 from nla.quiet import hush
-from nla.workflow import end_with_dvc
+from nla.workflow.dvc import end_with_dvc
+from nla.workflow.paths import project_root, workspace
 
 LOGS = ".logs"
 CONSOLE_LEVELS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nla.errors import DataError
-from nla.whole import whole
+from nla.files.whole import whole
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 from nla.config.base import flatten
 from nla.config.register import RegisterConfig
 from nla.data.schema import read_info
-from nla.digest import sha256
 from nla.errors import NLAError
 from nla.evaluation.paired import mcnemar, paired_difference
 from nla.evaluation.predict import Views
+from nla.files.digest import sha256
 from nla.models.card import read_card, require_same
 from nla.quiet import hush
 from nla.serving.logged import log_served_model, shipped_code

@@ -13,13 +13,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_parts import CLASSES, constant_model, new_store, random_model, write_samples
 
-from nla import registry
 from nla.config.register import RegisterConfig
 from nla.data.images import decode
 from nla.errors import DataError, RegistryError
 from nla.evaluation.predict import Views, predict
 from nla.models.card import load_model
-from nla.registry import register
+from nla.serving import registry
+from nla.serving.registry import register
 from nla.tracking import MlflowTracker
 
 NAME = "nla-synthetic"

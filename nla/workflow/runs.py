@@ -17,8 +17,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nla.errors import DataError
-from nla.records import read_json, write_json
-from nla.uris import without_credentials
+from nla.files.records import read_json, write_json
+from nla.workflow.uris import without_credentials
 
 RUNS, LOCK = ".runs", "lock"
 IMAGES = ".runs/images"

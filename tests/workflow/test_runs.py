@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from nla.runs import Run
+from nla.workflow.runs import Run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys
 from pathlib import Path
-from nla.runs import Run
+from nla.workflow.runs import Run
 with Run(Path(sys.argv[1]), "f").lock(print):
     print("held", flush=True)
     sys.stdin.read()

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from nla.cpu import cpu, is_amd
+from nla.machine.cpu import cpu, is_amd
 
 pytestmark = pytest.mark.skipif(
     "vendor_id" not in cpu() or shutil.which("lscpu") is None, reason="needs /proc/cpuinfo of x86, and lscpu"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from mlflow_parts import run_python
 
-from nla.provenance import fingerprint, git_commit, imported_sources
+from nla.workflow.provenance import fingerprint, git_commit, imported_sources
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 TREE = {
     "pipelines/__init__.py": "",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nla.whole import whole
+from nla.files.whole import whole
 
 
 def write_table(path: Path, table: pa.Table) -> None:

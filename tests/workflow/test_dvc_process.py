@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nla import workflow
+from nla.workflow import dvc
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DVC = """
 import os, subprocess
 os.environ["DVC_STAGE"] = "train"
@@ -23,14 +23,14 @@ subprocess.run(["/bin/sh", "-c", os.environ["STAGE"] + "; exit $?"])  # not its 
 """
 STAGE = """
 import os, signal, sys, time
-from nla import workflow
-workflow.GRACE_SECONDS = 0.5
+from nla.workflow import dvc
+dvc.GRACE_SECONDS = 0.5
 if "deaf" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if "by hand" in sys.argv:
     del os.environ["DVC_STAGE"]
-workflow.end_with_dvc()
-print(os.getpid(), workflow.forced(), flush=True)
+dvc.end_with_dvc()
+print(os.getpid(), dvc.forced(), flush=True)
 time.sleep(120)
 """
 
@@ -59,7 +59,7 @@ Start = Callable[..., tuple[subprocess.Popen[str], psutil.Process, bool]]
     ],
 )
 def test_what_was_asked_for_on_the_command_line(line: str, expected: bool) -> None:
-    assert workflow._is_forced(shlex.split(line)) is expected
+    assert dvc._is_forced(shlex.split(line)) is expected
 
 
 @pytest.fixture

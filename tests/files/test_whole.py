@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nla.whole import whole
+from nla.files.whole import whole
 
 
 def test_it_gets_its_name_in_the_end(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from nla.records import write_rows
+from nla.files.records import write_rows
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
