@@ -20,7 +20,7 @@ from nla.losses import (
     LogitAdjustedLoss,
     SymmetricCrossEntropyLoss,
 )
-from nla.methods.base import Method, Minibatch, OneView, Outcome, Setting
+from nla.methods.base import Context, Method, Minibatch, OneView, Outcome
 from nla.methods.co_teaching import CoTeaching
 from nla.methods.eac import ErasingAttention
 from nla.methods.elr import EarlyLearning
@@ -31,7 +31,17 @@ from nla.methods.plus import Plus
 from nla.methods.rul import RelativeUncertainty
 from nla.methods.scn import SelfCure
 
-__all__ = ["METHODS", "Method", "Minibatch", "Outcome", "Setting", "build_method", "check_method", "options_of"]
+__all__ = [
+    "METHODS",
+    "Context",
+    "Method",
+    "Minibatch",
+    "Outcome",
+    "build_method",
+    "check_method",
+    "method_class",
+    "options_of",
+]
 
 
 class Entry(NamedTuple):
@@ -43,12 +53,12 @@ class Entry(NamedTuple):
 
 def plain(loss: Callable[..., nn.Module]) -> Entry:
     """A loss of logits and targets."""
-    return Entry(lambda setting, **options: OneView(loss(**options)), loss)
+    return Entry(lambda context, **options: OneView(loss(**options)), loss)
 
 
 def counted(loss: Callable[..., nn.Module]) -> Entry:
     """A loss of logits and targets that knows how many samples each class has."""
-    return Entry(lambda setting, **options: OneView(loss(setting.class_counts, **options)), loss)
+    return Entry(lambda context, **options: OneView(loss(context.class_counts, **options)), loss)
 
 
 def strategy(method: Callable[..., Method]) -> Entry:
@@ -76,12 +86,12 @@ METHODS: dict[str, Entry] = {
 }
 
 
-def build_method(config: LossConfig, setting: Setting) -> Method:
+def build_method(config: LossConfig, context: Context) -> Method:
     """The method of the section `loss`. Raises ConfigError for a value out of its range."""
     # The options of NLA, which the search is for, are fields of the section itself.
     given = config.model_dump(include=OF_NLA) if config.name == "nla" else config.options
     try:
-        return METHODS[config.name].build(setting, **given)
+        return METHODS[config.name].build(context, **given)
     except ValueError as error:
         raise ConfigError(f"loss.options: {error}") from None
 
@@ -101,9 +111,10 @@ def set_for_nla(config: LossConfig) -> list[str]:
     return [*config.model_dump(include=OF_NLA - {"variant"}, exclude_none=True)]
 
 
-def looks_inside(config: LossConfig) -> bool:
-    """Whether the method uses parts of the network, not the whole alone."""
-    return bool(getattr(METHODS[config.name].takes, "looks_inside", False))
+def method_class(config: LossConfig) -> type[Method]:
+    """The class of the method, which says what it needs of the network."""
+    takes = METHODS[config.name].takes
+    return takes if isinstance(takes, type) and issubclass(takes, Method) else OneView
 
 
 def check_method(config: LossConfig) -> None:

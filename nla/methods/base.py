@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -38,31 +38,32 @@ class Outcome(NamedTuple):
     """Of the images, by which their places (p_GT, p_NN) are recorded."""
 
 
+class Group(Protocol):
+    """The workers among which each batch is split."""
+
+    @property
+    def size(self) -> int:
+        """Number of workers."""
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Rows of all workers, in the order of the global batch, from those of this one."""
+
+
 @dataclass(frozen=True)
-class Setting:
-    """What a method may know of the training that it takes part in."""
+class Context:
+    """What a method may know of the training it takes part in."""
 
     label_N: Tensor
     """int64 given labels of all training samples."""
     num_classes: int
-    replicas: int
-    """Workers among which each batch is split."""
-    gather: Callable[[Tensor], Tensor]
-    """Rows of all workers, in the order of the global batch, from those of this one."""
+    group: Group
     build: Callable[[], Classifier]
     """Another network like the one that is trained, with first weights of its own."""
 
     @property
     def class_counts(self) -> Tensor:
-        """[C], training samples a class."""
+        """Training samples per class, [C]."""
         return torch.bincount(self.label_N, minlength=self.num_classes)
-
-    def keep(self, memory_M: Tensor, index_N: Tensor, row_N: Tensor) -> None:
-        """Writes what is to be remembered of this worker's samples into every worker's memory of all M samples.
-
-        The next epoch deals samples out anew.
-        """
-        memory_M[self.gather(index_N)] = self.gather(row_N)
 
 
 class Method(nn.Module):
@@ -70,6 +71,7 @@ class Method(nn.Module):
 
     looks_inside: ClassVar[bool] = False
     """Whether it uses parts of the network, which torch.compile, of the whole, does not reach."""
+    needs_linear_head: ClassVar[bool] = False
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         """The loss of a batch; runs under autocast where training does."""

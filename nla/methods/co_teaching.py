@@ -8,7 +8,7 @@ from nla.errors import ConfigError
 from nla.losses.co_teaching import kept_samples, mean_of_kept, surprise
 from nla.losses.selection import places
 from nla.losses.targets import cross_entropy
-from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 
 
@@ -19,21 +19,21 @@ class CoTeaching(Method):
     but for gradient clipping. Small losses are those of the whole batch, however many workers it is split among.
 
     Args:
-        setting: the training that it takes part in.
+        context: the training that it takes part in.
         forget_rate: tau, the share of a batch that is left out in the end, in [0, 1). The paper sets it to the rate of
             wrong labels, which is seldom known; .2 is the lowest rate of its experiments.
         ramp: T_k / T_max, the share of the training in which the left-out share grows from 0; in (0, 1].
     """
 
-    def __init__(self, setting: Setting, *, forget_rate: float = 0.2, ramp: float = 0.05) -> None:
+    def __init__(self, context: Context, *, forget_rate: float = 0.2, ramp: float = 0.05) -> None:
         super().__init__()
         if not (0 <= forget_rate < 1 and 0 < ramp <= 1):
             raise ValueError(
                 f"co_teaching needs forget_rate in [0, 1) and ramp in (0, 1], not {forget_rate} and {ramp}"
             )
         self.forget_rate, self.ramp = forget_rate, ramp
-        self.gather, self.replicas = setting.gather, setting.replicas
-        self.peer = setting.build()
+        self.group = context.group
+        self.peer = context.build()
         _restart_classifier(self.peer)
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
@@ -45,10 +45,10 @@ class CoTeaching(Method):
 
     def _taught(self, pupil_N: Tensor, teacher_N: Tensor, batch: Minibatch) -> Tensor:
         """The pupil's mean loss on the samples that the teacher finds easy."""
-        teacher_N, index_G = surprise(teacher_N.detach(), batch.target), self.gather(batch.index_N)
-        place_N = places(teacher_N, batch.index_N, self.gather(teacher_N), index_G)
+        teacher_N, index_G = surprise(teacher_N.detach(), batch.target), self.group.gather(batch.index_N)
+        place_N = places(teacher_N, batch.index_N, self.group.gather(teacher_N), index_G)
         kept = kept_samples(len(index_G), batch.progress, self.forget_rate, self.ramp)
-        return mean_of_kept(pupil_N, place_N, kept, self.replicas)
+        return mean_of_kept(pupil_N, place_N, kept, self.group.size)
 
 
 def _restart_classifier(network: Classifier) -> None:

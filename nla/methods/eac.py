@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nla.losses.eac import attention_consistency
 from nla.losses.targets import cross_entropy
-from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 
 WIDEST, TALLEST = 0.3, 3.3  # height / width of a hole in torchvision's RandomErasing, which the authors use
@@ -25,17 +25,18 @@ class ErasingAttention(Method):
     With several workers each draws its own holes; with erasing 0 they are one worker.
 
     Args:
-        setting: the training that it takes part in.
+        context: the training that it takes part in.
         lam: weight of the consistency.
         erasing: probability that an image is erased, in [0, 1].
         smallest, largest: share of the image that a hole takes, uniform between the two, in (0, 1].
     """
 
     looks_inside = True
+    needs_linear_head = True  # whose weights draw the maps
 
     def __init__(
         self,
-        setting: Setting,
+        context: Context,
         *,
         lam: float = 5.0,
         erasing: float = 0.5,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from nla.losses.elr import early_learning, remember
 from nla.losses.targets import cross_entropy
-from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.methods.base import Context, Method, Minibatch, Outcome
+from nla.methods.memory import SampleMemory
 from nla.models.classifier import Classifier
 
 
@@ -15,24 +15,21 @@ class EarlyLearning(Method):
     """Early-Learning Regularisation, arXiv 2007.00151; the defaults are the authors' for ten classes (CIFAR-10).
 
     Args:
-        setting: the training that it takes part in.
+        context: the training that it takes part in.
         lam: weight of the regulariser.
         beta: momentum of the memory, in [0, 1).
     """
 
-    memory_MC: Tensor
-    """Running mean of the predictions on each of the M training samples."""
-
-    def __init__(self, setting: Setting, *, lam: float = 3.0, beta: float = 0.7) -> None:
+    def __init__(self, context: Context, *, lam: float = 3.0, beta: float = 0.7) -> None:
         super().__init__()
         if not (lam >= 0 and 0 <= beta < 1):
             raise ValueError(f"elr needs lam >= 0 and beta in [0, 1), not {lam} and {beta}")
-        self.lam, self.beta, self.keep = lam, beta, setting.keep
-        self.register_buffer("memory_MC", torch.zeros(len(setting.label_N), setting.num_classes))
+        self.lam, self.beta = lam, beta
+        self.mean = SampleMemory(torch.zeros(len(context.label_N), context.num_classes), context.group)
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         logits_NC = network(batch.images_NHWC)
-        memory_NC = remember(self.memory_MC[batch.index_N], logits_NC, self.beta)
-        self.keep(self.memory_MC, batch.index_N, memory_NC)
+        memory_NC = remember(self.mean.read(batch.index_N), logits_NC, self.beta)
+        self.mean.write(batch.index_N, memory_NC)
         loss = cross_entropy(logits_NC, batch.target).mean() + self.lam * early_learning(logits_NC, memory_NC)
         return Outcome(loss, logits_NC)

@@ -8,7 +8,7 @@ from torch import Tensor
 from nla.losses.class_balanced import class_weights
 from nla.losses.ldam import margin_losses, margins
 from nla.losses.targets import at_target
-from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 from nla.models.resnet import COSINE_SCALE
 
@@ -23,7 +23,7 @@ class LabelDistributionAwareMargin(Method):
     code, which divides by their sum instead. Fewer than five epochs never come to a progress of .8.
 
     Args:
-        setting: the training that it takes part in.
+        context: the training that it takes part in.
         margin: m_c of the rarest class, at or above 0.
         beta: of the class-balanced weights, in [0, 1).
         defer: progress from which the weights count, in [0, 1]; .8 is epoch 160 of 200, and 1 is never.
@@ -32,11 +32,11 @@ class LabelDistributionAwareMargin(Method):
     margin_C: Tensor
     weight_C: Tensor
 
-    def __init__(self, setting: Setting, *, margin: float = 0.5, beta: float = 0.9999, defer: float = 0.8) -> None:
+    def __init__(self, context: Context, *, margin: float = 0.5, beta: float = 0.9999, defer: float = 0.8) -> None:
         super().__init__()
         if not (margin >= 0 and 0 <= defer <= 1):
             raise ValueError(f"ldam needs margin >= 0 and defer in [0, 1], not {margin} and {defer}")
-        self.defer, counts_C = defer, setting.class_counts
+        self.defer, counts_C = defer, context.class_counts
         self.register_buffer("margin_C", COSINE_SCALE * margins(counts_C, margin), persistent=False)
         self.register_buffer("weight_C", class_weights(counts_C, beta), persistent=False)
 

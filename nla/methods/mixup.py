@@ -6,7 +6,7 @@ import torch
 from torch.distributions import Beta
 
 from nla.losses.mixup import mix, mixed_cross_entropy
-from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 
 LOWEST = 0.01  # below, draws from Beta(alpha, alpha) underflow: both ends become .5
@@ -22,11 +22,11 @@ class Mixup(Method):
     that sample: even a perfect fit leaves p_GT at lam, so they say less about the label than those of other methods.
 
     Args:
-        setting: the training that it takes part in.
+        context: the training that it takes part in.
         alpha: at or above .01; 1 as for CIFAR-10, where the paper takes .2 for ImageNet.
     """
 
-    def __init__(self, setting: Setting, *, alpha: float = 1.0) -> None:
+    def __init__(self, context: Context, *, alpha: float = 1.0) -> None:
         super().__init__()
         if not alpha >= LOWEST:
             raise ValueError(f"mixup needs alpha >= {LOWEST}, not {alpha}")

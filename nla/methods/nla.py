@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from nla.losses.nla import NLALoss
-from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 
 
 class NLA(Method):
     """Both views go through the network as one batch; without a consistency term the mirror is not computed."""
 
-    def __init__(self, setting: Setting, **parameters: Any) -> None:
+    def __init__(self, context: Context, **parameters: Any) -> None:
         super().__init__()
-        self.loss, self.replicas = NLALoss(**parameters), setting.replicas
+        self.loss, self.group = NLALoss(**parameters), context.group
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         logits = network(batch.images_NHWC, mirrored=self.loss.two_views)
         first_NC, second_NC = logits.chunk(2) if self.loss.two_views else (logits, None)
-        loss = self.loss(first_NC, second_NC, batch.target, batch.progress, self.replicas)
+        loss = self.loss(first_NC, second_NC, batch.target, batch.progress, self.group.size)
         return Outcome(loss, first_NC)

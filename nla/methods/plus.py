@@ -10,7 +10,8 @@ from nla.losses.counts import log_prior
 from nla.losses.plus import ambiguity, doubt, margin, mixed_target, running_mean, with_frequencies
 from nla.losses.schedule import rise
 from nla.losses.targets import cross_entropy
-from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.methods.base import Context, Method, Minibatch, Outcome
+from nla.methods.memory import SampleMemory
 from nla.models.classifier import Classifier
 
 
@@ -18,7 +19,7 @@ class Plus(Method):
     """The project's own method; `nla.losses.plus` has its formula.
 
     Args:
-        setting: the training that it takes part in.
+        context: the training that it takes part in.
         boost: how much more a sample counts that is as ambiguous as can be, at or above 0.
         deviation: of the ambiguity, above 0.
         doubt_deviation: of the doubt, above 0.
@@ -28,13 +29,11 @@ class Plus(Method):
         lam: weight of the consistency of both views, at or above 0.
     """
 
-    memory_MC: Tensor
-    """Of each of the M training samples, up to the factor 1 - beta^visits."""
     shift_C: Tensor
 
     def __init__(
         self,
-        setting: Setting,
+        context: Context,
         *,
         boost: float = 1.0,
         deviation: float = 0.4,
@@ -52,9 +51,9 @@ class Plus(Method):
                 f"plus needs deviations above 0 and beta in [0, 1), not {deviation}, {doubt_deviation} and {beta}"
             )
         self.boost, self.deviation, self.doubt_deviation = boost, deviation, doubt_deviation
-        self.beta, self.slope, self.lam, self.keep = beta, slope, lam, setting.keep
-        self.register_buffer("shift_C", tau * log_prior(setting.class_counts), persistent=False)
-        self.register_buffer("memory_MC", torch.zeros(len(setting.label_N), setting.num_classes))
+        self.beta, self.slope, self.lam = beta, slope, lam
+        self.register_buffer("shift_C", tau * log_prior(context.class_counts), persistent=False)
+        self.mean = SampleMemory(torch.zeros(len(context.label_N), context.num_classes), context.group)
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         first_NC, second_NC = network(batch.images_NHWC, mirrored=True).float().chunk(2)
@@ -70,6 +69,6 @@ class Plus(Method):
 
     def _remember(self, index_N: Tensor, s_NC: Tensor) -> Tensor:
         """The samples' running means with these predictions in them, each of sum 1."""
-        memory_NC = running_mean(self.memory_MC[index_N], s_NC, self.beta)
-        self.keep(self.memory_MC, index_N, memory_NC)
+        memory_NC = running_mean(self.mean.read(index_N), s_NC, self.beta)
+        self.mean.write(index_N, memory_NC)
         return memory_NC / memory_NC.sum(dim=1, keepdim=True)

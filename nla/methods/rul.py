@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nla.errors import TrainingError
 from nla.losses.rul import add_up, mixed
-from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 
 
@@ -22,17 +22,17 @@ class RelativeUncertainty(Method):
     which needs two samples at least.
 
     Args:
-        setting: the training that it takes part in.
+        context: the training that it takes part in.
         dimensions: of the uncertainty before its mean is taken, at least 1.
     """
 
     looks_inside = True
 
-    def __init__(self, setting: Setting, *, dimensions: int = 64) -> None:
+    def __init__(self, context: Context, *, dimensions: int = 64) -> None:
         super().__init__()
         if dimensions < 1:
             raise ValueError(f"rul needs dimensions of at least 1, not {dimensions}")
-        features = setting.build().resnet.fc.in_features
+        features = context.build().resnet.fc.in_features
         # No running statistics: nothing is uncertain once training has ended. BatchNorm has the bias.
         norm = nn.BatchNorm1d(dimensions, track_running_stats=False)
         self.uncertainty = nn.Sequential(nn.Linear(features, dimensions, bias=False), norm)

@@ -16,7 +16,8 @@ from nla.losses.scn import (
 )
 from nla.losses.selection import places
 from nla.losses.targets import given_label
-from nla.methods.base import Method, Minibatch, Outcome, Setting
+from nla.methods.base import Context, Method, Minibatch, Outcome
+from nla.methods.memory import SampleMemory
 from nla.models.classifier import Classifier
 
 
@@ -29,7 +30,7 @@ class SelfCure(Method):
     abstract and introduction, which name the groups, and the code were.
 
     Args:
-        setting: the training that it takes part in.
+        context: the training that it takes part in.
         beta: share of a batch that is of high importance, in (0, 1).
         rank_margin: delta_1, least difference between the groups' mean importance, in [0, 1). The paper's .15 is for
             batches of 1024; the authors' code advises .07 for 64.
@@ -40,12 +41,9 @@ class SelfCure(Method):
 
     looks_inside = True
 
-    label_M: Tensor
-    """int64 new label of each of the M training samples, AS_GIVEN where it has none."""
-
     def __init__(
         self,
-        setting: Setting,
+        context: Context,
         *,
         beta: float = 0.7,
         rank_margin: float = 0.15,
@@ -61,19 +59,19 @@ class SelfCure(Method):
                 raise ValueError(f"scn needs {name} in [0, 1], not {value}")
         self.beta, self.rank_margin, self.gamma = beta, rank_margin, gamma
         self.relabel_margin, self.relabel_from = relabel_margin, relabel_from
-        self.gather, self.keep, self.replicas = setting.gather, setting.keep, setting.replicas
-        self.importance = nn.Linear(setting.build().resnet.fc.in_features, 1)
-        self.register_buffer("label_M", torch.full_like(setting.label_N, AS_GIVEN))
+        self.group = context.group
+        self.importance = nn.Linear(context.build().resnet.fc.in_features, 1)
+        self.new_label = SampleMemory(torch.full_like(context.label_N, AS_GIVEN), context.group)
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
-        if len(batch.index_N) * self.replicas < 2:
+        if len(batch.index_N) * self.group.size < 2:
             raise TrainingError("scn compares two groups of a batch: raise train.batch_size to two at least")
         features_ND = network.maps(batch.images_NHWC).mean(dim=(2, 3))
         logits_NC = network.resnet.classify(features_ND)
         alpha_N = self.importance(features_ND).squeeze(1).float().sigmoid()
-        target = corrected(batch.target, self.label_M[batch.index_N])
+        target = corrected(batch.target, self.new_label.read(batch.index_N))
         high_N, counts = self._groups(alpha_N.detach(), batch.index_N)
-        ranks = rank_regularisation(alpha_N, high_N, counts, self.rank_margin, self.gather, self.replicas)
+        ranks = rank_regularisation(alpha_N, high_N, counts, self.rank_margin, self.group.gather, self.group.size)
         loss = self.gamma * ranks + (1 - self.gamma) * weighted_cross_entropy(logits_NC, alpha_N, target)
         if batch.progress >= self.relabel_from:
             label_N = relabel(logits_NC, alpha_N, given_label(target), self.relabel_margin)
@@ -82,12 +80,12 @@ class SelfCure(Method):
 
     def _groups(self, alpha_N: Tensor, index_N: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Which samples are of high importance, and how many of the whole batch are of high and of low."""
-        index_G = self.gather(index_N)
+        index_G = self.group.gather(index_N)
         high = high_samples(len(index_G), self.beta)
         low = len(index_G) - high
-        return places(alpha_N, index_N, self.gather(alpha_N), index_G) >= low, (high, low)
+        return places(alpha_N, index_N, self.group.gather(alpha_N), index_G) >= low, (high, low)
 
     def _remember(self, label_N: Tensor, index_N: Tensor) -> None:
         """Keeps the new labels for the epochs to come; a sample without one keeps what it has."""
-        label_N = torch.where(label_N == AS_GIVEN, self.label_M[index_N], label_N)
-        self.keep(self.label_M, index_N, label_N)
+        label_N = torch.where(label_N == AS_GIVEN, self.new_label.read(index_N), label_N)
+        self.new_label.write(index_N, label_N)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nla.losses.targets import given_and_rival
-from nla.methods import Method, Minibatch, Outcome, Setting, build_method
+from nla.methods import Context, Method, Minibatch, Outcome, build_method
 from nla.models.classifier import Classifier
 from nla.training.job import Job
 from nla.training.optim import make_optimizer
@@ -47,8 +47,8 @@ class Learner:
         self.config, self.workers, self.job = job.train, workers, job
         torch.manual_seed(job.train.seed)
         self.model = self._network()
-        setting = Setting(label_N.to(workers.device), job.num_classes, workers.size, workers.gather, self._network)
-        self.trained = Trained(self.model, build_method(job.loss, setting)).to(workers.device)
+        context = Context(label_N.to(workers.device), job.num_classes, workers, self._network)
+        self.trained = Trained(self.model, build_method(job.loss, context)).to(workers.device)
         self.optimizer = make_optimizer(self.trained, job.train)
         self.average = _average(self.model, job.train.ema)
         self.bf16 = use_bf16(job.train.precision, workers.device)

@@ -11,7 +11,7 @@ from nla.config.loss import LossConfig
 from nla.config.model import RESNETS, ModelConfig
 from nla.config.train import TrainConfig
 from nla.errors import ConfigError
-from nla.methods import check_method, looks_inside
+from nla.methods import check_method, method_class
 
 
 class Sections(NamedTuple):
@@ -42,15 +42,15 @@ def training_sections(params: Mapping[str, Any]) -> Sections:
 
 def _check_together(sections: Sections) -> None:
     """Raises ConfigError for what each section allows, and all of them do not."""
-    model, loss = sections.model, sections.loss
-    if looks_inside(loss) and model.name not in RESNETS:
+    model, loss, method = sections.model, sections.loss, method_class(sections.loss)
+    if method.looks_inside and model.name not in RESNETS:
         raise ConfigError(
             f"model.name: {loss.name} uses parts of the network, which are known of {', '.join(RESNETS)} alone, not of "
             f"{model.name}"
         )
-    if sections.train.compile and looks_inside(loss):
+    if sections.train.compile and method.looks_inside:
         raise ConfigError(
             f"train.compile: {loss.name} uses parts of the network, and the whole is compiled: set it to false"
         )
-    if loss.name == "eac" and model.head != "linear":
-        raise ConfigError(f"model.head: eac draws its maps with the weights of a linear head, not {model.head}")
+    if method.needs_linear_head and model.head != "linear":
+        raise ConfigError(f"model.head: {loss.name} uses the weights of a linear head: set it to linear")

@@ -15,9 +15,10 @@ from nla.config.model import ModelConfig
 from nla.config.tune import Distribution
 from nla.errors import ConfigError, NLAError
 from nla.losses.nla import NLALoss
-from nla.methods import Setting, build_method, options_of
+from nla.methods import Context, build_method, options_of
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.training.sections import training_sections
+from nla.training.workers import Workers
 
 REFUSALS = (NLAError, KeyError, IndexError, TypeError, ValueError, AttributeError)
 """What a value that does not fit its place gives rise to."""
@@ -171,7 +172,7 @@ def _build(loss: LossConfig) -> None:
     """Raises ConfigError for what the method itself refuses; made for a small network."""
     small = Architecture.of(ModelConfig(name="resnet18", width=8), num_classes=2)
     image = ImageSpec(size=16, channels=1, mean=(0.5,), std=(0.5,))
-    build_method(loss, Setting(torch.arange(2), 2, 1, lambda rows: rows, lambda: Classifier(small, image)))
+    build_method(loss, Context(torch.arange(2), 2, Workers(torch.device("cpu")), lambda: Classifier(small, image)))
 
 
 def _look_up(params: Mapping[str, Any], name: str) -> Any:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from nla.methods import Minibatch, Setting
+from nla.methods import Context, Minibatch
 from nla.models.classifier import Architecture, Classifier, ImageSpec
+from nla.training.workers import Workers
 
 CLASSES, SIZE = 3, 16
 
@@ -18,10 +19,10 @@ def small_network(seed: int = 0, name: str = "resnet18") -> Classifier:
     return Classifier(Architecture(name, 4, "stride2", 0.0, CLASSES), ImageSpec(SIZE, 1, (0.4,), (0.25,)))
 
 
-def setting(samples: int = 12, labels: Sequence[int] | None = None, name: str = "resnet18") -> Setting:
+def context(samples: int = 12, labels: Sequence[int] | None = None, name: str = "resnet18") -> Context:
     """One worker, and `samples` labels that take turns, or those given."""
     label_N = torch.arange(samples) % CLASSES if labels is None else torch.tensor(labels)
-    return Setting(label_N, CLASSES, 1, lambda rows: rows, lambda: small_network(1, name))
+    return Context(label_N, CLASSES, Workers(torch.device("cpu")), lambda: small_network(1, name))
 
 
 def minibatch(indices: Sequence[int], progress: float = 0.0) -> Minibatch:

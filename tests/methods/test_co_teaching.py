@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from method_parts import minibatch, setting, small_network
+from method_parts import context, minibatch, small_network
 from method_reference import cross_entropies, double
 
 from nla.losses.co_teaching import kept_samples, mean_of_kept, surprise
@@ -41,7 +41,7 @@ def chosen_by(losses: np.ndarray, kept: int) -> list[int]:
 @pytest.mark.parametrize("soft", [False, True])
 def test_each_learns_from_what_the_other_finds_easy(progress: float, kept: int, soft: bool) -> None:
     """The loss by loops; the gradients of both networks are those of plain means over the chosen samples."""
-    network, method = small_network(), CoTeaching(setting(), forget_rate=0.5)
+    network, method = small_network(), CoTeaching(context(), forget_rate=0.5)
     batch = minibatch(range(9), progress)
     if soft:
         batch = batch._replace(target=torch.rand(9, 3, generator=torch.manual_seed(0)).softmax(1))
@@ -82,7 +82,7 @@ def test_what_is_left_out_does_not_count_however_large() -> None:
 def test_both_start_apart_even_from_the_same_weights() -> None:
     """As with pretrained ones: two equal networks would stay equal, and choose like one."""
     network = small_network()
-    peer = CoTeaching(replace(setting(), build=lambda: deepcopy(network))).peer
+    peer = CoTeaching(replace(context(), build=lambda: deepcopy(network))).peer
     assert torch.equal(peer.resnet.conv1.weight, network.resnet.conv1.weight)
     assert not torch.equal(peer.resnet.fc.weight, network.resnet.fc.weight)
     assert not torch.equal(peer.resnet.fc.bias, network.resnet.fc.bias)
@@ -91,4 +91,4 @@ def test_both_start_apart_even_from_the_same_weights() -> None:
 @pytest.mark.parametrize("options", [{"forget_rate": 1.0}, {"forget_rate": -0.1}, {"ramp": 0.0}, {"ramp": 1.1}])
 def test_values_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"co_teaching needs forget_rate in \[0, 1\) and ramp in \(0, 1\], not"):
-        CoTeaching(setting(), **options)
+        CoTeaching(context(), **options)

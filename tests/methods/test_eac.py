@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from method_parts import minibatch, setting, small_network
+from method_parts import context, minibatch, small_network
 from method_reference import cross_entropies, double
 
 from nla.losses.eac import attention_consistency
@@ -58,7 +58,7 @@ def test_gradients_go_to_both_views_and_not_to_the_weights() -> None:
 @pytest.mark.parametrize("soft", [False, True])
 def test_a_batch_against_the_formulas(soft: bool, name: str, features: int) -> None:
     """64 pixels, whose maps are 4 x 4; the mirror is not classified."""
-    network, method = small_network(name=name), ErasingAttention(setting(), lam=3.0, erasing=0.0)
+    network, method = small_network(name=name), ErasingAttention(context(), lam=3.0, erasing=0.0)
     images = torch.randint(0, 256, (4, 64, 64, 1), dtype=torch.uint8, generator=torch.manual_seed(0))
     batch = minibatch(range(4))._replace(images_NHWC=images)
     if soft:
@@ -75,7 +75,7 @@ def test_a_batch_against_the_formulas(soft: bool, name: str, features: int) -> N
 
 def test_the_erased_image_is_what_is_seen() -> None:
     """Erasing every image nearly whole leaves nothing to tell them by; the fill is the mean, which is 0 normalised."""
-    network, method = small_network().eval(), ErasingAttention(setting(), erasing=1.0, smallest=1.0, largest=1.0)
+    network, method = small_network().eval(), ErasingAttention(context(), erasing=1.0, smallest=1.0, largest=1.0)
     with torch.no_grad():
         logits_NC = method(network, minibatch(range(64))).logits_NC
         grey = network(torch.full((1, 16, 16, 1), 102, dtype=torch.uint8))  # .4 of 255
@@ -128,4 +128,4 @@ def test_as_many_holes_as_asked_for_everywhere() -> None:
 )
 def test_values_out_of_range(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        ErasingAttention(setting(), **options)
+        ErasingAttention(context(), **options)

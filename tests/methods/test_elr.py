@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from method_parts import minibatch, setting, small_network
+from method_parts import context, minibatch, small_network
 from method_reference import softmax
 from torch.autograd import gradcheck
 
@@ -14,7 +14,7 @@ from nla.methods.elr import EarlyLearning
 
 def test_three_steps_against_the_formula() -> None:
     """t and L of each sample by loops; index 3 is seen twice, index 0 once, the others never."""
-    network, method = small_network(), EarlyLearning(setting(samples=5), lam=2.0, beta=0.6)
+    network, method = small_network(), EarlyLearning(context(samples=5), lam=2.0, beta=0.6)
     t = np.zeros((5, 3))
     for indices in ([3, 0], [3, 1], [3, 1]):
         batch = minibatch(indices)
@@ -25,8 +25,8 @@ def test_three_steps_against_the_formula() -> None:
             t[indices[i]] = 0.6 * t[indices[i]] + 0.4 * p
             loss += (-np.log(p[label]) + 2.0 * np.log(1 - p @ t[indices[i]])) / len(indices)
         np.testing.assert_allclose(outcome.loss.item(), loss, rtol=1e-4)
-        np.testing.assert_allclose(method.memory_MC, t, atol=2e-4)  # the clamp at 1e-4
-    assert not method.memory_MC[[2, 4]].any()
+        np.testing.assert_allclose(method.mean.rows_M, t, atol=2e-4)  # the clamp at 1e-4
+    assert not method.mean.rows_M[[2, 4]].any()
 
 
 def test_the_gradient_flows_through_the_prediction_alone() -> None:

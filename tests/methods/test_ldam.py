@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from method_parts import minibatch, setting, small_network
+from method_parts import context, minibatch, small_network
 
 from nla.methods.ldam import LabelDistributionAwareMargin
 from nla.models.classifier import Classifier
@@ -25,7 +25,7 @@ def cosine_network() -> Classifier:
 @pytest.mark.parametrize(("progress", "weighted"), [(0.0, False), (159 / 200, False), (160 / 200, True)])
 def test_the_loss_against_the_formula(build: Callable[[], Classifier], progress: float, weighted: bool) -> None:
     """The authors' form: s (cos - m) at the label; from epoch 160 of 200 on, inverse effective numbers as weights."""
-    method = LabelDistributionAwareMargin(setting(labels=LABELS), margin=0.4, beta=0.9)
+    method = LabelDistributionAwareMargin(context(labels=LABELS), margin=0.4, beta=0.9)
     batch = minibatch(range(5), progress)
     outcome = method(build(), batch)
     inverse_C = np.array([1 / sum(0.9**i for i in range(LABELS.count(c))) for c in range(3)])
@@ -39,7 +39,7 @@ def test_the_loss_against_the_formula(build: Callable[[], Classifier], progress:
 
 
 def test_a_distribution_is_the_mean_over_its_labels() -> None:
-    method, network = LabelDistributionAwareMargin(setting(labels=LABELS)), small_network().eval()
+    method, network = LabelDistributionAwareMargin(context(labels=LABELS)), small_network().eval()
     batch = minibatch([4], progress=0.9)
     each = [method(network, batch._replace(target=torch.tensor([label]))).loss for label in range(3)]
     soft = method(network, batch._replace(target=torch.tensor([[0.2, 0.7, 0.1]]))).loss
@@ -47,7 +47,7 @@ def test_a_distribution_is_the_mean_over_its_labels() -> None:
 
 
 def test_nothing_of_it_lies_in_checkpoints() -> None:
-    assert not LabelDistributionAwareMargin(setting()).state_dict()
+    assert not LabelDistributionAwareMargin(context()).state_dict()
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_nothing_of_it_lies_in_checkpoints() -> None:
 )
 def test_a_value_out_of_range_is_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LabelDistributionAwareMargin(setting(), **options)
+        LabelDistributionAwareMargin(context(), **options)

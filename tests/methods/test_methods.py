@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from method_parts import minibatch, setting, small_network
+from method_parts import context, minibatch, small_network
 
 from nla.config.loss import LossConfig
 from nla.errors import ConfigError
-from nla.methods import METHODS, build_method, check_method, looks_inside, options_of
+from nla.methods import METHODS, build_method, check_method, method_class, options_of
 from nla.training.sections import training_sections
 
 NAMES = sorted(METHODS)
@@ -25,7 +25,7 @@ NAMES = sorted(METHODS)
 def test_a_batch_gives_a_loss_that_training_lowers(name: str, resnet: str) -> None:
     """The same eight samples over and over: any method must come to fit them; EAC's holes make ResNet-50 slower."""
     network, indices = small_network(name=resnet), range(8)
-    method = build_method(LossConfig(name=name), setting(name=resnet))
+    method = build_method(LossConfig(name=name), context(name=resnet))
     optimizer = torch.optim.Adam([*network.parameters(), *method.parameters()], lr=3e-3)
     torch.manual_seed(0)
     hits = []
@@ -45,7 +45,7 @@ def test_a_batch_gives_a_loss_that_training_lowers(name: str, resnet: str) -> No
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_has_a_gradient(name: str, resnet: str) -> None:
     """DDP waits for each of them."""
-    network, method = small_network(name=resnet), build_method(LossConfig(name=name), setting(name=resnet))
+    network, method = small_network(name=resnet), build_method(LossConfig(name=name), context(name=resnet))
     method(network, minibatch(range(8), progress=0.5)).loss.backward()
     lacking = [key for module in (network, method) for key, p in module.named_parameters() if p.grad is None]
     assert not lacking
@@ -84,7 +84,7 @@ def test_a_value_out_of_range_is_refused() -> None:
     config = LossConfig(name="elr", options={"beta": 1})
     check_method(config)  # a whole number for a decimal one
     with pytest.raises(ConfigError, match=r"elr needs lam >= 0 and beta in \[0, 1\), not 3.0 and 1"):
-        build_method(config, setting())
+        build_method(config, context())
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_value_out_of_range_is_refused() -> None:
             "model.name: rul uses parts .* not of timm/vit",
         ),
         ({"loss": {"name": "scn"}, "train": {"compile": True}}, "train.compile: scn uses parts of the network"),
-        ({"loss": {"name": "eac"}, "model": {"head": "cosine"}}, "model.head: eac draws its maps with the weights"),
+        ({"loss": {"name": "eac"}, "model": {"head": "cosine"}}, "model.head: eac uses the weights of a linear head"),
     ],
 )
 def test_sections_that_do_not_go_together(params: dict[str, Any], message: str) -> None:
@@ -105,5 +105,5 @@ def test_sections_that_do_not_go_together(params: dict[str, Any], message: str) 
 
 def test_whoever_looks_inside_says_so() -> None:
     """A network of another kind gives only the whole."""
-    inside = {name for name in METHODS if looks_inside(LossConfig(name=name))}
+    inside = {name for name in METHODS if method_class(LossConfig(name=name)).looks_inside}
     assert inside == {"eac", "rul", "scn"}

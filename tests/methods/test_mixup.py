@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from method_parts import CLASSES, SIZE, minibatch, setting, small_network
+from method_parts import CLASSES, SIZE, context, minibatch, small_network
 from torch import Tensor, nn
 
 from nla.losses import CrossEntropyLoss
@@ -33,7 +33,7 @@ class Watched(nn.Module):
 def watched_step(alpha: float, n: int, seed: int) -> tuple[Tensor, Outcome]:
     torch.manual_seed(seed)
     network = Watched()
-    outcome = Mixup(setting(), alpha=alpha)(network, minibatch(range(n)))  # type: ignore[arg-type]
+    outcome = Mixup(context(), alpha=alpha)(network, minibatch(range(n)))  # type: ignore[arg-type]
     return network.seen.double(), outcome
 
 
@@ -139,4 +139,4 @@ def test_hard_targets_are_their_one_hot_distributions(seed: int, lam: float) -> 
 @pytest.mark.parametrize("alpha", [0.0, 0.001, -1.0])
 def test_a_value_out_of_range_is_refused(alpha: float) -> None:
     with pytest.raises(ValueError, match=rf"mixup needs alpha >= 0.01, not {alpha}"):
-        Mixup(setting(), alpha=alpha)
+        Mixup(context(), alpha=alpha)

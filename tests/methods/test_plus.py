@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from method_parts import minibatch, setting, small_network
+from method_parts import context, minibatch, small_network
 from method_reference import softmax
 
 from nla.methods.plus import Plus
@@ -20,7 +20,7 @@ def test_three_steps_against_the_formula() -> None:
     labels = [0, 1, 2, 0, 0]
     k, s, doubt_s, beta, slope, tau, lam = 0.8, 0.3, 0.5, 0.6, 2.0, 0.7, 0.4
     options = {"boost": k, "deviation": s, "doubt_deviation": doubt_s, "beta": beta, "slope": slope, "tau": tau}
-    network, method = small_network(), Plus(setting(labels=labels), lam=lam, **options)
+    network, method = small_network(), Plus(context(labels=labels), lam=lam, **options)
     prior = np.array([3, 1, 1]) / 5
     memory = np.zeros((5, 3))
     doubtful = 0
@@ -46,16 +46,16 @@ def test_three_steps_against_the_formula() -> None:
             jsd = (kl(s1, (s1 + s2) / 2) + kl(s2, (s1 + s2) / 2)) / 2
             loss += (weight * (-(q * np.log(p)).sum() - (q * np.log(p2)).sum()) / 2 + lam * jsd) / len(indices)
         np.testing.assert_allclose(outcome.loss.item(), loss, rtol=1e-4)
-        np.testing.assert_allclose(method.memory_MC, memory, atol=1e-5)
+        np.testing.assert_allclose(method.mean.rows_M, memory, atol=1e-5)
         np.testing.assert_allclose(outcome.logits_NC.detach(), first, atol=1e-4)
     assert doubtful, "a label that loses is among them"
-    assert not method.memory_MC[[2, 4]].any()
+    assert not method.mean.rows_M[[2, 4]].any()
 
 
 def test_a_label_is_not_doubted_because_it_is_rare() -> None:
     """A network that knows nothing predicts the frequent class: the rare label loses, and is no less its target."""
     labels = [0] * 99 + [1, 2]
-    network, method = small_network(), Plus(setting(labels=labels), tau=1.0, boost=0.0, lam=0.0)
+    network, method = small_network(), Plus(context(labels=labels), tau=1.0, boost=0.0, lam=0.0)
     with torch.no_grad():
         network.backbone.fc.weight.zero_()
         network.backbone.fc.bias.zero_()
@@ -64,7 +64,7 @@ def test_a_label_is_not_doubted_because_it_is_rare() -> None:
 
 
 def test_at_the_start_it_is_cross_entropy_of_both_views() -> None:
-    network, method = small_network(), Plus(setting(), boost=5.0, tau=0.0, lam=0.0)
+    network, method = small_network(), Plus(context(), boost=5.0, tau=0.0, lam=0.0)
     batch = minibatch(range(4), progress=0.0)
     logits = network(batch.images_NHWC, mirrored=True)
     both = torch.nn.functional.cross_entropy(logits, batch.target.repeat(2))
@@ -75,14 +75,14 @@ def test_sure_votes_are_labels() -> None:
     batch = minibatch(range(4), progress=0.5)
     votes_NC = torch.nn.functional.one_hot(batch.target, 3).float()
     losses = [
-        Plus(setting())(small_network(), batch._replace(target=target)).loss for target in (batch.target, votes_NC)
+        Plus(context())(small_network(), batch._replace(target=target)).loss for target in (batch.target, votes_NC)
     ]
     torch.testing.assert_close(*losses)
 
 
 def test_votes_that_are_split_are_learnt_as_they_are() -> None:
     """At the start, the target is the votes' distribution, and the loss its cross-entropy."""
-    network, method = small_network(), Plus(setting(), tau=0.0, lam=0.0)
+    network, method = small_network(), Plus(context(), tau=0.0, lam=0.0)
     batch = minibatch(range(4), progress=0.0)
     votes_NC = torch.tensor([[0.5, 0.3, 0.2], [0.0, 0.6, 0.4], [0.1, 0.1, 0.8], [1.0, 0.0, 0.0]])
     logits = network(batch.images_NHWC, mirrored=True)
@@ -93,7 +93,7 @@ def test_votes_that_are_split_are_learnt_as_they_are() -> None:
 
 @pytest.mark.parametrize("tau", [0.0, 1.0, 50.0])
 def test_a_class_without_samples_and_an_extreme_adjustment_are_finite(tau: float) -> None:
-    network, method = small_network(), Plus(setting(labels=[0] * 11 + [1]), tau=tau)
+    network, method = small_network(), Plus(context(labels=[0] * 11 + [1]), tau=tau)
     for _ in range(3):
         loss = method(network, minibatch([0, 3, 9], progress=0.9)).loss
         loss.backward()
@@ -102,7 +102,7 @@ def test_a_class_without_samples_and_an_extreme_adjustment_are_finite(tau: float
 
 
 def test_finite_where_predictions_are_sure() -> None:
-    network, method = small_network(), Plus(setting())
+    network, method = small_network(), Plus(context())
     with torch.no_grad():
         network.backbone.fc.bias.copy_(torch.tensor([0.0, 300.0, 0.0]))
     for _ in range(2):
@@ -115,4 +115,4 @@ def test_finite_where_predictions_are_sure() -> None:
 @pytest.mark.parametrize("options", [{"boost": -1.0}, {"beta": 1.0}, {"deviation": 0.0}, {"doubt_deviation": 0.0}])
 def test_values_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="plus needs"):
-        Plus(setting(), **options)
+        Plus(context(), **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from method_parts import minibatch, setting, small_network
+from method_parts import context, minibatch, small_network
 from method_reference import cross_entropies, double
 
 from nla.errors import TrainingError
@@ -17,7 +17,7 @@ from nla.methods.rul import RelativeUncertainty
 @pytest.mark.parametrize("soft", [False, True])
 def test_a_batch_against_the_formulas(soft: bool, name: str) -> None:
     """sigma, the mixture of each pair, and both cross-entropies, by loops; the pairs are those of the seed."""
-    network, method = small_network(name=name), RelativeUncertainty(setting(name=name), dimensions=5)
+    network, method = small_network(name=name), RelativeUncertainty(context(name=name), dimensions=5)
     batch = minibatch(range(7))
     if soft:
         batch = batch._replace(target=torch.rand(7, 3, generator=torch.manual_seed(0)).softmax(1))
@@ -84,9 +84,9 @@ def test_finite_where_one_is_far_more_uncertain() -> None:
 
 def test_values_out_of_range() -> None:
     with pytest.raises(ValueError, match="rul needs dimensions of at least 1, not 0"):
-        RelativeUncertainty(setting(), dimensions=0)
+        RelativeUncertainty(context(), dimensions=0)
 
 
 def test_a_batch_of_one_is_refused() -> None:
     with pytest.raises(TrainingError, match="two per worker"):
-        RelativeUncertainty(setting())(small_network(), minibatch([3]))
+        RelativeUncertainty(context())(small_network(), minibatch([3]))

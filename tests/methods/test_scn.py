@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from method_parts import minibatch, setting, small_network
+from method_parts import context, minibatch, small_network
 from method_reference import cross_entropies, double, softmax
 
 from nla.errors import TrainingError
@@ -39,7 +39,7 @@ def test_two_passes_against_the_formulas(soft: bool, name: str) -> None:
     """Loss and memory by loops: new labels for some of the unimportant, which are the targets of the second pass."""
     network = small_network(name=name)
     method = SelfCure(
-        setting(12, name=name), beta=0.6, rank_margin=0.3, gamma=0.4, relabel_margin=0.001, relabel_from=0.0
+        context(12, name=name), beta=0.6, rank_margin=0.3, gamma=0.4, relabel_margin=0.001, relabel_from=0.0
     )
     batch = minibatch([7, 2, 5, 11, 0, 9, 4, 1])
     targets = np.eye(3)[batch.target] * 0.8 + 0.2 / 3
@@ -60,7 +60,7 @@ def test_two_passes_against_the_formulas(soft: bool, name: str) -> None:
         for row in np.argsort(alpha_N)[:3]:
             if p_NC[row].max() - p_NC[row, used[row].argmax()] > 0.001:
                 expected_M[batch.index_N[row]] = p_NC[row].argmax()
-        assert method.label_M.tolist() == expected_M.tolist()
+        assert method.new_label.rows_M.tolist() == expected_M.tolist()
         if step == 0:
             changed = expected_M != AS_GIVEN
             assert 0 < changed.sum() <= 3
@@ -69,16 +69,16 @@ def test_two_passes_against_the_formulas(soft: bool, name: str) -> None:
 
 def test_a_new_label_stays_and_is_given_from_its_share_of_the_training_on() -> None:
     """A sample whose prediction has come round to its new label, or that is important by now, keeps what it has."""
-    network, method = small_network(), SelfCure(setting(8), relabel_margin=0.0, relabel_from=0.5)
+    network, method = small_network(), SelfCure(context(8), relabel_margin=0.0, relabel_from=0.5)
     method(network, minibatch(range(8), progress=0.49))
-    assert (method.label_M == AS_GIVEN).all()
-    method.label_M[:] = network(minibatch(range(8)).images_NHWC).argmax(1)
-    before = method.label_M.clone()
+    assert (method.new_label.rows_M == AS_GIVEN).all()
+    method.new_label.rows_M[:] = network(minibatch(range(8)).images_NHWC).argmax(1)
+    before = method.new_label.rows_M.clone()
     method(network, minibatch(range(8), progress=0.5))
-    assert torch.equal(method.label_M, before)
-    method.label_M[:] = (before + 1) % 3  # wrong again
+    assert torch.equal(method.new_label.rows_M, before)
+    method.new_label.rows_M[:] = (before + 1) % 3  # wrong again
     method(network, minibatch(range(8), progress=0.5))
-    assert (method.label_M == before).sum() == 2  # of low importance: 8 but round(.7 * 8)
+    assert (method.new_label.rows_M == before).sum() == 2  # of low importance: 8 but round(.7 * 8)
 
 
 def test_relabelling_at_its_border() -> None:
@@ -152,9 +152,9 @@ def test_corrected_targets() -> None:
 )
 def test_values_out_of_range(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        SelfCure(setting(), **options)
+        SelfCure(context(), **options)
 
 
 def test_a_batch_of_one_is_refused() -> None:
     with pytest.raises(TrainingError, match="two at least"):
-        SelfCure(setting())(small_network(), minibatch([3]))
+        SelfCure(context())(small_network(), minibatch([3]))
