@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import RayError
 
 from nla.config.ray import RayConfig
-from nla.errors import TrainingError
+from nla.errors import ClusterError
 
 KNOCK_SECONDS = 10.0
 API_SERVER = "RAY_API_SERVER_ADDRESS"
@@ -66,12 +66,12 @@ class Cluster:
     def share(self, config: RayConfig) -> Share:
         """As many workers as may be and find room, and as many CPUs for each as leave a place for every one.
 
-        Raises TrainingError where there are too few CPUs or GPUs: Ray would wait for more without a word.
+        Raises ClusterError where there are too few CPUs or GPUs: Ray would wait for more without a word.
         """
         fewest, most = config.workers
         gpu = self.places(1, True) >= fewest if config.use_gpu is None else config.use_gpu
         if gpu and (gpus := sum(node.gpus for node in self.nodes)) < fewest:
-            raise TrainingError(
+            raise ClusterError(
                 f"ray.use_gpu is true, but there are {gpus} GPUs for {fewest} workers: set it to null, or lower "
                 "ray.num_workers"
             )
@@ -82,7 +82,7 @@ class Cluster:
                 return Share(workers, cpus, gpu)
         have = " + ".join(str(node.cpus) for node in self.nodes)
         each = f"{config.cpus_per_worker or 1} CPU" + " and a GPU" * gpu
-        raise TrainingError(
+        raise ClusterError(
             f"ray.num_workers {fewest} with {each} each is more than the {have} CPUs there are, a "
             "worker being whole on one node: lower ray.num_workers or ray.cpus_per_worker"
         )
@@ -97,15 +97,15 @@ class Cluster:
     def alone(self, config: RayConfig) -> dict[str, float]:
         """CPUs, and part of a GPU, of a training of one process, several of which run side by side.
 
-        Raises TrainingError where no node has them: Ray would wait for them without a word.
+        Raises ClusterError where no node has them: Ray would wait for them without a word.
         """
         there = any(node.gpus for node in self.nodes)
         if config.use_gpu and not there:
-            raise TrainingError("ray.use_gpu is true, but the cluster has no GPU: set it to null or false")
+            raise ClusterError("ray.use_gpu is true, but the cluster has no GPU: set it to null or false")
         wanted = SHARE_OF_GPU if config.gpus_per_trial is None and there else config.gpus_per_trial or 0.0
         cpus, gpus = float(config.cpus_per_trial), 0.0 if config.use_gpu is False else wanted
         if not any(node.cpus >= cpus and node.gpus >= gpus for node in self.nodes):
-            raise TrainingError(f"no node has {cpus:g} CPUs and {gpus:g} GPUs: {LOWER}")
+            raise ClusterError(f"no node has {cpus:g} CPUs and {gpus:g} GPUs: {LOWER}")
         return {"CPU": cpus, "GPU": gpus}
 
     def room(self, resources: Mapping[str, float]) -> int:
@@ -122,12 +122,12 @@ class Cluster:
 def connected(config: RayConfig, *, dashboard: bool = False) -> Iterator[Cluster]:
     """A connection to the cluster of `ray.address` or RAY_ADDRESS, else to a Ray of our own that ends with us.
 
-    An existing connection of this process is used as it is, and left. Raises TrainingError where nobody answers, and
+    An existing connection of this process is used as it is, and left. Raises ClusterError where nobody answers, and
     for an address of Ray's client, which hides the nodes from the driver.
     """
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
-        raise TrainingError(
+        raise ClusterError(
             f"ray.address {address} is one of Ray's client, on which training cannot run: run `dvc repro` on a node of "
             "the cluster with ray.address auto, or send it there with `ray job submit`"
         )
@@ -146,7 +146,7 @@ def started(cpus: int | None = None, *, dashboard: bool = False) -> Iterator[Non
         dashboard: whether it has one. Ray Train asks it inside Ray Tune, and nothing else here does.
 
     Its processes would ask the dashboard of whichever Ray they find here, were they not told of ours. Raises
-    TrainingError where they are not there in time.
+    ClusterError where they are not there in time.
     """
     port = _free_port()
     with _environment({API_SERVER: f"http://127.0.0.1:{port}", WATCHER: "0", PRESTART: "0"}):
@@ -178,7 +178,7 @@ def _begin(**options: Any) -> None:
                 process.kill()
             if LATE not in str(error):
                 raise
-    raise TrainingError(f"Ray's processes did not start, in {STARTS} tries: wait until the machine is less busy")
+    raise ClusterError(f"Ray's processes did not start, in {STARTS} tries: wait until the machine is less busy")
 
 
 @contextlib.contextmanager
@@ -210,12 +210,12 @@ def _joined(address: str) -> Iterator[None]:
         _knock(address)
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except OSError as error:  # ConnectionError among them
-        raise TrainingError(
+        raise ClusterError(
             f"no Ray cluster at {address} ({error}): start one with `ray start --head`, and set RAY_AUTH_MODE=token "
             "here if it asks for one"
         ) from None
     except (RayError, RuntimeError) as error:
-        raise TrainingError(
+        raise ClusterError(
             f"the Ray cluster at {address} refuses ({str(error).splitlines()[0]}): it wants RAY_AUTH_MODE=token, its "
             "token in ~/.ray/auth_token, and the same versions of Ray and Python"
         ) from None

@@ -5,7 +5,8 @@ NLAError
 ├── DataError         a raw file, or a Parquet table, is not what it should be
 ├── WeightsError      a checkpoint or model file does not fit
 ├── TrainingError     training could not start or go on
-│   └── Diverged      the loss is no longer finite
+│   ├── Diverged      the loss is no longer finite
+│   └── ClusterError  Ray has no room, or lost what it ran: another attempt may succeed
 ├── RegistryError     MLflow's store or registry refuses
 └── CommandError      a command of `nla` is unknown, or lacks what it needs
 """
@@ -35,6 +36,10 @@ class TrainingError(NLAError):
 
 class Diverged(TrainingError):
     """The loss is no longer finite; raised with the epoch and step."""
+
+
+class ClusterError(TrainingError):
+    """Ray has no room, or lost what it ran: another attempt may succeed."""
 
 
 class RegistryError(NLAError):

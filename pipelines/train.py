@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nla.config.base import merge, read_params, section
+from nla.config.base import read_params, section
+from nla.config.best import read_best, with_best
 from nla.config.model import RESNETS
 from nla.config.ray import RayConfig
+from nla.config.train import check_batch
 from nla.console import say
 from nla.data.loader import steps_per_epoch
 from nla.data.schema import TableInfo, read_info
@@ -31,13 +33,12 @@ from nla.training.observer import Both, Recorder
 from nla.training.sections import training_sections
 from nla.training.start import with_first_weights
 from nla.training.tables import TRAIN, VALID, Tables, read_tables
-from nla.tuning.best import read_best
 from nla.workflow.paths import project_root, workspace
 from nla.workflow.provenance import fingerprint, imported_sources
 from nla.workflow.runs import Run
 from nla.workflow.stage import log_file, run_stage
 
-MODELS, CURVES, RUN = Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
+BEST, MODELS, CURVES, RUN = Path("best.yaml"), Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
 CODE = (Path("nla/training/loop.py"), Path("nla/training/start.py"))
 """What a training does: these and all that they import. How it is shown, tracked and spread makes no other one."""
 OF_DATA = ("image_size", "label_rule", "imbalance_factor", "noise")
@@ -62,7 +63,7 @@ class Plan:
 
 def main() -> None:
     """Trains, or hands over what was trained before."""
-    params = merge(read_params(), read_best(Path("best.yaml")))
+    params = with_best(read_params(), read_best(BEST, "run `dvc repro`"))
     ray = section(RayConfig, params)
     root = project_root()
     plan = make_plan(params, root, ray)
@@ -80,7 +81,8 @@ def main() -> None:
 def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     """Reads the data and says what will be trained."""
     sections = training_sections(params)
-    ray.check_batch(sections.train.batch_size)
+    fewest, most = ray.workers
+    check_batch(sections.train.batch_size, range(fewest, most + 1), "ray.num_workers")
     tables = read_tables(ray, root)
     info, train = tables.info, tables.split.train
     checked = sections.dump()

@@ -50,7 +50,7 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
     ("statement", "allowed"),
     [
         ("import nla", set()),
-        ("import nla.config.base, nla.config.train, nla.tuning.best, nla.console", set()),
+        ("import nla.config.base, nla.config.train, nla.config.best, nla.console", set()),
         ("import nla.workflow.provenance, nla.workflow.runs", set()),
         ("import pipelines.ingest", {"pyarrow", "cv2"}),
         ("import pipelines.prepare", {"pyarrow", "cv2", "sklearn"}),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -47,3 +48,8 @@ class LossConfig(Section):
 
 OF_NLA = LossConfig.model_fields.keys() - {"name", "options"}
 """NLALoss's arguments, which other methods do not look at."""
+
+
+def without_nla(loss: Mapping[str, Any]) -> dict[str, Any]:
+    """A section `loss` for another method than NLA, which would refuse NLA's arguments."""
+    return {key: value for key, value in loss.items() if key not in OF_NLA - {"variant"}}

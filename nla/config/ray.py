@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, PlainValidator
 
 from nla.config.base import Section
-from nla.errors import ConfigError
 from nla.machine.available import memory
 
 
@@ -66,15 +65,6 @@ class RayConfig(Section):
         """(fewest, most) of one training."""
         fewest, most = self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers,) * 2
         return max(fewest, 1), max(most, 1)
-
-    def check_batch(self, batch_size: int) -> None:
-        """Raises ConfigError where train.batch_size does not divide by each number of workers that there may be."""
-        fewest, most = self.workers
-        if wrong := [count for count in range(fewest, most + 1) if batch_size % count]:
-            raise ConfigError(
-                f"train.batch_size: {batch_size} does not divide among {', '.join(map(str, wrong))} workers: change it "
-                "or ray.num_workers"
-            )
 
     @property
     def image_bytes(self) -> int:

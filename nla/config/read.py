@@ -11,14 +11,14 @@ from ruamel.yaml.error import YAMLError
 from nla.errors import ConfigError
 
 
-def read_yaml(path: Path, missing: str) -> Any:
+def read_yaml(path: Path, missing: str, damaged: str = "mend it there") -> Any:
     """Its content as plain dicts and lists.
 
-    Raises ConfigError for bad YAML, and one that says what to do, `missing`, where there is no such file.
+    Raises ConfigError where there is no such file, or bad YAML; `missing` and `damaged` say what to do about it.
     """
     try:
         return YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing: {missing}") from None
     except YAMLError as error:
-        raise ConfigError(f"{path} is no valid YAML: {error}") from None
+        raise ConfigError(f"{path} is no valid YAML: {damaged}\n{error}") from None

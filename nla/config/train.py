@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from nla.config.base import Section
+from nla.errors import ConfigError
 
 METRICS = ("accuracy", "mean_accuracy")
 """By which validation may choose, and trials and methods are compared."""
@@ -51,3 +53,12 @@ class TrainConfig(Section):
     def is_over(self, epochs_done: int, best_epoch: int) -> bool:
         """Whether a training ends after so many epochs; they count from 1, and `best_epoch` is 0 before the first."""
         return epochs_done >= self.epochs or 0 < self.patience <= epochs_done - best_epoch
+
+
+def check_batch(batch_size: int, counts: Iterable[int], key: str) -> None:
+    """Raises ConfigError where a global batch does not divide by each of the worker counts that `key` allows."""
+    if wrong := [count for count in counts if batch_size % count]:
+        raise ConfigError(
+            f"train.batch_size: {batch_size} does not divide among {', '.join(map(str, wrong))} workers: change it or "
+            f"{key}"
+        )

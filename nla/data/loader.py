@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from nla.config.train import check_batch
 from nla.data.samples import Samples
-from nla.errors import TrainingError
+from nla.errors import ConfigError
 
 ORDER, AUGMENT = 11, 12
 """What a random stream is for: seeded by (train.seed, purpose, epoch)."""
@@ -78,15 +79,12 @@ def batches(
     is left out. An augmented image depends on (seed, epoch, index) and on how often it came before in the epoch, not on
     the number of ranks.
     The thread ends with the iterator (exhausted, closed or collected); its errors are raised here.
-    Raises TrainingError where the batch is larger than the split or the ranks do not divide it.
+    Raises ConfigError where the batch is larger than the split or the ranks do not divide it.
     """
     n = len(samples)
     if batch_size > n:
-        raise TrainingError(f"train.batch_size: {batch_size} is more than the {n} training samples: lower it")
-    if batch_size % world_size:
-        raise TrainingError(
-            f"train.batch_size: {batch_size} does not divide among {world_size} workers: change it or ray.num_workers"
-        )
+        raise ConfigError(f"train.batch_size: {batch_size} is more than the {n} training samples: lower it")
+    check_batch(batch_size, [world_size], "ray.num_workers")
     order = balanced_order(samples.label_N, seed, epoch) if balanced else epoch_order(n, seed, epoch)
     share = batch_size // world_size
     starts = (s * batch_size + rank * share for s in range(steps_per_epoch(n, batch_size)))

@@ -30,4 +30,5 @@ class SampleMemory(nn.Module):
 
     def write(self, index_N: Tensor, rows_N: Tensor) -> None:
         """Replaces the rows of this worker's samples; every worker has to call it with as many."""
-        self.rows_M[self.group.gather(index_N)] = self.group.gather(rows_N)
+        index_G, rows_G = self.group.gather(index_N), self.group.gather(rows_N)
+        self.rows_M[index_G] = rows_G

@@ -28,7 +28,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from nla.cluster import Cluster
 from nla.config.ray import RayConfig
-from nla.errors import NLAError, TrainingError
+from nla.errors import ClusterError, NLAError
 from nla.training.job import Job
 from nla.training.loop import Split, train
 from nla.training.mailbox import Letters, Mailbox, relay
@@ -65,7 +65,7 @@ def train_on(
             is one of the project.
         callbacks: told by Ray Train of each epoch.
 
-    Raises the NLAError of the first worker that had one, else TrainingError with the place of the logs.
+    Raises the NLAError of the first worker that had one, else ClusterError with the place of the logs.
     """
     workers, cpus, gpu = cluster.share(config)
     # A Ray of our own never grows, and where it shrinks, this process is gone.
@@ -96,7 +96,7 @@ def train_on(
         if failure := mailbox.failure():
             raise failure
     if result.checkpoint is None:
-        raise TrainingError(f"Ray Train ended without a checkpoint: see {cluster.logs}")
+        raise ClusterError(f"Ray Train ended without a checkpoint: see {cluster.logs}")
     with result.checkpoint.as_directory() as folder:
         yield Path(folder)
 
@@ -146,4 +146,4 @@ def _reason(error: TrainingFailedError, cluster: Cluster) -> NLAError:
         return ours[0]
     log.debug("training failed", exc_info=error)
     last = str(error).strip().splitlines()[-1]
-    return TrainingError(f"training failed: {last}\nThe full logs: {cluster.logs}")
+    return ClusterError(f"training failed: {last}\nThe full logs: {cluster.logs}")

@@ -66,8 +66,8 @@ def train(job: Job, split: Split, workers: Workers, store: Store, observer: Obse
 
     Raises:
         Diverged: the loss, or that on validation, is no longer finite; the checkpoint of the epoch before stays.
-        TrainingError: the batch does not divide among the workers or is larger than the data, or the checkpoint is
-            another training's.
+        ConfigError: the batch does not divide among the workers, or is larger than the data.
+        TrainingError: the checkpoint is another training's.
     """
     if workers.device.type == "cpu":
         torch.use_deterministic_algorithms(True)

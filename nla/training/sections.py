@@ -27,13 +27,13 @@ class Sections(NamedTuple):
         return {name: config.model_dump(mode="json") for name, config in self._asdict().items()}
 
 
-def training_sections(params: Mapping[str, Any]) -> Sections:
-    """Those of `params`. Raises ConfigError."""
+def training_sections(params: Mapping[str, Any], file: str = "params.yaml") -> Sections:
+    """Those of `params`. Raises ConfigError, which names `file` for a wrong key."""
     sections = Sections(
-        section(ModelConfig, params),
-        section(AugmentConfig, params),
-        section(LossConfig, params),
-        section(TrainConfig, params),
+        section(ModelConfig, params, file),
+        section(AugmentConfig, params, file),
+        section(LossConfig, params, file),
+        section(TrainConfig, params, file),
     )
     check_method(sections.loss)
     _check_together(sections)

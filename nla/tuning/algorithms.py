@@ -77,9 +77,15 @@ def scheduler(settings: TuneConfig) -> TrialScheduler:
 
 
 def _first(template: Template, settings: TuneConfig) -> dict[str, Any]:
-    """The values without a search; a grid is gone through with them, too."""
-    values = first_values(settings.distributions, template.params)
-    return {name: value for name, value in values.items() if settings.distributions[name].kind != "grid"}
+    """The values without a search; a grid is gone through with them, too.
+
+    Optuna wants a value of every parameter, also of one that does not count in this trial.
+    """
+    space = settings.distributions
+    values = first_values(space, template.params)
+    if settings.searcher != "random":
+        values = {name: each.ends()[0] for name, each in space.items()} | values
+    return {name: value for name, value in values.items() if space[name].kind != "grid"}
 
 
 def _is_whole(trial: Trial, settings: TuneConfig) -> bool:

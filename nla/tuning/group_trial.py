@@ -19,7 +19,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from nla.cluster import connected
 from nla.config.ray import RayConfig
 from nla.config.tune import Distribution
-from nla.errors import NLAError, TrainingError
+from nla.errors import ClusterError, NLAError
 from nla.training.checkpoint import STATE, read_history
 from nla.training.distributed import train_on
 from nla.training.loop import Split
@@ -50,9 +50,9 @@ def run_group_trial(
     try:
         with connected(workers) as cluster, train_on(cluster, job, split[0], workers, _groups(root), Silent(), [tell]):
             pass
+    except ClusterError:  # Ray Tune tries again
+        raise
     except NLAError as error:
-        if type(error) is TrainingError:  # workers lost, or no room for them: another attempt may do
-            raise
         report_failure(error)
     while not tell._training_actor_item_queue.empty():
         time.sleep(0.1)  # Ray Tune would not hear of the last epoch, or wait for ever with it in its hands

@@ -20,8 +20,9 @@ from ray.tune import CheckpointConfig, FailureConfig, Result, RunConfig, TuneCon
 
 from nla.cluster import LOWER, Cluster
 from nla.config.ray import RayConfig
+from nla.config.train import check_batch
 from nla.config.tune import TuneConfig as Settings
-from nla.errors import ConfigError, TrainingError
+from nla.errors import ClusterError, ConfigError
 from nla.training.checkpoint import read_history
 from nla.training.loop import Split
 from nla.training.storage import forget
@@ -67,7 +68,7 @@ def search(
         storage: folder or URL that all nodes see; the search in it is named by the template's fingerprint.
         clock: of that search; None makes one.
 
-    Raises ConfigError for settings that do not go together, TrainingError where a trial finds no room.
+    Raises ConfigError for settings that do not go together, ClusterError where a trial finds no room.
     """
     os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -121,7 +122,7 @@ class _Search:
     def _side_by_side(self) -> int | None:
         """Trials at a time; None: as Ray Tune finds room. It does not see the workers of a group, and is told.
 
-        Raises TrainingError where not even one finds room: Ray would wait for more without a word.
+        Raises ClusterError where not even one finds room: Ray would wait for more without a word.
         """
         if not self._in_groups:
             return self.ray.max_concurrent_trials
@@ -130,18 +131,18 @@ class _Search:
         gpu = self.ray.use_gpu is not False and self.cluster.places(1, True) >= self.ray.workers_per_trial
         room = self.cluster.places(cpus, gpu) // self.ray.workers_per_trial
         if not room or (self.ray.use_gpu and not gpu):
-            raise TrainingError(f"the cluster has no room for {self.ray.workers_per_trial} workers: {LOWER}")
+            raise ClusterError(f"the cluster has no room for {self.ray.workers_per_trial} workers: {LOWER}")
         return min(room, self.ray.max_concurrent_trials or room)
 
     def _check_group(self) -> None:
         """Raises ConfigError for what several workers cannot do."""
-        workers, batch = self.ray.workers_per_trial, self.template.params["train"]["batch_size"]
         if self.settings.scheduler == "pbt":
             raise ConfigError("tune.scheduler pbt needs ray.workers_per_trial 1: it copies checkpoints among trials")
         if self.ray.gpus_per_trial is not None:
             raise ConfigError("ray.gpus_per_trial needs ray.workers_per_trial 1: each of several has a whole GPU")
-        if batch % workers:
-            raise ConfigError(f"train.batch_size {batch} must divide by ray.workers_per_trial {workers}")
+        searched = self.settings.distributions.get("train.batch_size")
+        for size in searched.ends() if searched else [self.template.params["train"]["batch_size"]]:
+            check_batch(size, [self.ray.workers_per_trial], "ray.workers_per_trial")
 
     @cached_property
     def _trainable(self) -> Any:

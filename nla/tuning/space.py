@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nla.config.base import flatten, nearest
-from nla.config.loss import OF_NLA, LossConfig
+from nla.config.loss import OF_NLA, LossConfig, without_nla
 from nla.config.model import ModelConfig
 from nla.config.tune import Distribution
 from nla.errors import ConfigError, NLAError
@@ -42,7 +42,7 @@ def with_values(params: Mapping[str, Any], values: Values) -> dict[str, Any]:
         else:
             place[key] = value
     if values.get("loss.name", "nla") != "nla":
-        laid["loss"] = {key: value for key, value in laid["loss"].items() if key not in OF_NLA - {"variant"}}
+        laid["loss"] = without_nla(laid["loss"])
     return laid
 
 
@@ -69,12 +69,19 @@ def trial_base(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def active(values: Values, space: Mapping[str, Distribution], base: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `values` whose conditions hold in the trial itself."""
+    """Those of `values` whose conditions hold in the trial itself.
+
+    A parameter is decided once those that its condition names are: laid over the parameters before, it may be one that
+    the trial's method does not have.
+    """
     kept: dict[str, Any] = {}
-    for _ in range(len(space) + 1):  # a condition may hang on a parameter that has a condition of its own
+    waiting = list(values)
+    while waiting:
+        ready = [name for name in waiting if not space[name].when.keys() & set(waiting)] or waiting
         here = flatten(resolved(with_values(base, kept)))
-        kept = {name: value for name, value in values.items() if _counts(space[name], here)}
-    return kept
+        kept |= {name: values[name] for name in ready if _counts(space[name], here)}
+        waiting = [name for name in waiting if name not in ready]
+    return {name: value for name, value in values.items() if name in kept}
 
 
 def first_values(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from nla.cluster import connected
 from nla.config.base import merge, section
+from nla.config.best import write_best
 from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig
 from nla.console import say
@@ -19,7 +20,6 @@ from nla.training.job import Job, image_spec
 from nla.training.sections import training_sections
 from nla.training.start import with_first_weights
 from nla.training.tables import Tables, read_tables
-from nla.tuning.best import write_best
 from nla.tuning.clock import Clock
 from nla.tuning.plots import pictures
 from nla.tuning.report import trials_table, write_report

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from ray.tune.search import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
+from nla.tuning.trial import FAILED
+
 
 class Turns:
     """What this process was told; Ray keeps searchers with a search, and a limit is of one call."""
@@ -40,11 +42,12 @@ class OptunaTurns(OptunaSearch):
         return super().suggest(trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Keeps the best epoch, by which a trial is judged.
+        """Keeps the best epoch, by which a trial is judged; one that failed is worth nothing, whatever it had reached.
 
         Samplers hear of a trial's end alone: Optuna would warn of an epoch that is repeated.
         """
-        if trial_id not in self._best or self._reached(result) > self._reached(self._best[trial_id]):
+        before = self._best.get(trial_id)
+        if before is None or FAILED in result or self._reached(result) > self._reached(before):
             self._best[trial_id] = result
 
     def _reached(self, result: dict[str, Any]) -> float:

@@ -15,7 +15,7 @@ from patience import PATIENCE
 from nla.data.augment import make_augment
 from nla.data.loader import Batch, balanced_order, batches, epoch_order, steps_per_epoch
 from nla.data.samples import Samples
-from nla.errors import TrainingError
+from nla.errors import ConfigError
 
 CLASSES = ("calm", "glad", "sad")
 
@@ -38,7 +38,7 @@ def test_ranks_share_each_global_batch_and_no_index_comes_twice(
 ) -> None:
     batch_size = world_size * share
     if batch_size > n:
-        with pytest.raises(TrainingError, match=r"train\.batch_size"):
+        with pytest.raises(ConfigError, match=r"train\.batch_size"):
             batches(samples_of(n), batch_size=batch_size, seed=seed, epoch=epoch)
         return
     samples, where = samples_of(n), {"batch_size": batch_size, "seed": seed, "epoch": epoch}
@@ -125,7 +125,7 @@ def test_a_balanced_epoch_shows_who_comes_again_in_another_way() -> None:
 
 
 def test_workers_that_do_not_divide_the_batch_are_an_error() -> None:
-    with pytest.raises(TrainingError, match="10 does not divide among 4 workers"):
+    with pytest.raises(ConfigError, match="10 does not divide among 4 workers"):
         batches(samples_of(20), batch_size=10, seed=0, epoch=0, world_size=4)
 
 

@@ -124,6 +124,14 @@ def written(name: str, text: str) -> Spoil:
     return lambda project: (project / name).write_text(text)
 
 
+def in_turn(*spoils: Spoil) -> Spoil:
+    def spoil(project: Project) -> None:
+        for each in spoils:
+            each(project)
+
+    return spoil
+
+
 def shortened(name: str) -> Spoil:
     def spoil(project: Project) -> None:
         path = project / name
@@ -219,13 +227,22 @@ CASES = {
         ("tune.space.loss.lamm", "did you mean 'lam'?"),
     ),
     "search of a lost one": Case(
-        "tune", params(tune={"from": "lost.yaml"}), ("tune.from lost.yaml is missing", "best.yaml of an earlier search")
+        "tune",
+        params(tune={"from": "lost.yaml"}),
+        ("lost.yaml is missing: set tune.from", "of an earlier search"),
+    ),
+    "search for another section": Case(
+        "tune",
+        in_turn(written("found.yaml", "modle: {width: 64}"), params(tune={"from": "found.yaml"})),
+        ("found.yaml: a search finds no 'modle'", "valid are loss, train"),
     ),
     "search of its own result": Case(
         "tune", params(tune={"from": "best.yaml"}), ("tune.from best.yaml is what this stage writes", "copy it")
     ),
     "best.yaml missing": Case("train", removed("best.yaml"), ("best.yaml is missing", "`dvc repro`")),
-    "best.yaml damaged": Case("train", written("best.yaml", "train: {lr"), ("best.yaml is damaged", "`dvc repro")),
+    "best.yaml damaged": Case(
+        "train", written("best.yaml", "train: {lr"), ("best.yaml is no valid YAML", "`dvc repro")
+    ),
     "rate in words": Case("train", params(train={"lr": "fast"}), ("train.lr: ", "got 'fast'")),
     "train cut off": Case("train", shortened("data/train.parquet"), ("data/train.parquet is no Parquet", "dvc repro")),
     "first weights missing": Case(

@@ -18,7 +18,7 @@ from training_parts import ALONE, CLASSES, MakeSamples, Stop, StopAt, Watch, che
 
 from nla.data.loader import epoch_order
 from nla.data.samples import Samples
-from nla.errors import Diverged, TrainingError
+from nla.errors import ConfigError, Diverged, TrainingError
 from nla.evaluation.predict import ONE_VIEW, predict
 from nla.training.checkpoint import Progress, read_progress
 from nla.training.job import Job
@@ -275,7 +275,7 @@ def test_a_damaged_checkpoint_is_told(tmp_path: Path, split: Split) -> None:
 
 
 def test_a_batch_larger_than_the_data(tmp_path: Path, split: Split) -> None:
-    with pytest.raises(TrainingError, match=r"train\.batch_size: 64 is more than the 56 training samples: lower it"):
+    with pytest.raises(ConfigError, match=r"train\.batch_size: 64 is more than the 56 training samples: lower it"):
         run(make_job(batch_size=64), split, tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -15,7 +15,7 @@ from training_parts import ALONE, CPU, MakeSamples, checkpoint_of, content, make
 from worker_group import together
 
 from nla.data.loader import epoch_order
-from nla.errors import TrainingError
+from nla.errors import ConfigError
 from nla.training.checkpoint import read_progress
 from nla.training.loop import Split
 from nla.training.workers import Workers
@@ -157,7 +157,7 @@ def test_another_number_of_workers_goes_on(tmp_path: Path, split: Split) -> None
 
 
 def test_a_batch_that_the_workers_do_not_divide(tmp_path: Path, split: Split) -> None:
-    with pytest.raises(TrainingError, match=r"batch_size.*16.*3"):
+    with pytest.raises(ConfigError, match=r"batch_size.*16.*3"):
         together(3, worker_group.train_into, make_job(batch_size=16), split, tmp_path)
 
 

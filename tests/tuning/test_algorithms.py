@@ -12,6 +12,8 @@ from sweep_parts import settings, template
 from nla.tuning.algorithms import scheduler, searcher
 from nla.tuning.domains import param_space
 from nla.tuning.population import SeededPBT
+from nla.tuning.space import active
+from nla.tuning.trial import FAILED
 from nla.tuning.trials import Trial
 from nla.tuning.turns import OptunaTurns
 
@@ -53,6 +55,37 @@ def test_samplers_hear_of_the_best_epoch() -> None:
             found.on_trial_result(trial, row)
         found.on_trial_complete(trial, rows[-1])
     assert [trial.value for trial in found._ot_study.trials] == [0.8, 0.3]
+
+
+def test_samplers_hear_nothing_good_of_a_trial_that_diverged() -> None:
+    config = settings(4, searcher="optuna")
+    found = searcher(template("s"), config, [], 0)
+    assert isinstance(found, OptunaTurns)
+    found.set_search_properties("valid_accuracy", "max", param_space(config.distributions))
+    assert found.suggest("a") is not None
+    for row in ({"valid_accuracy": 0.6}, {"valid_accuracy": 0.0, FAILED: "the loss is not finite"}):
+        found.on_trial_result("a", row)
+    found.on_trial_complete("a", row)
+    assert [trial.value for trial in found._ot_study.trials] == [0.0]
+
+
+@pytest.mark.parametrize("name", ["optuna", "gp"])
+def test_the_first_trial_may_leave_parameters_out(name: str) -> None:
+    """Optuna takes no point that lacks one."""
+    space: dict[str, Any] = {
+        "loss": {
+            "name": {"choice": ["nla", "elr"]},
+            "slope": {"uniform": [0, 30], "when": {"loss.name": "nla"}},
+            "options": {"beta": {"uniform": [0.5, 0.9], "when": {"loss.name": "elr"}}},
+        }
+    }
+    config = settings(4, searcher=name, space=space)
+    found = searcher(template("s"), config, [], 0)
+    assert isinstance(found, OptunaTurns)
+    found.set_search_properties("valid_accuracy", "max", param_space(config.distributions))
+    first = found.suggest("a")
+    assert first == {"loss.name": "nla", "loss.slope": first["loss.slope"], "loss.options.beta": 0.5}
+    assert active(first, config.distributions, template("s").params) == {"loss.name": "nla", "loss.slope": 10.0}
 
 
 def draws(pbt: SeededPBT, others: int) -> list[float]:

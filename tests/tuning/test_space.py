@@ -201,6 +201,26 @@ def test_a_condition_hangs_on_the_trial_itself() -> None:
     assert active(with_form, space, trial_base({})) == with_form
 
 
+@pytest.mark.parametrize("base", ["nla", "elr"])
+@pytest.mark.parametrize("chosen", ["nla", "elr", "gce"])
+def test_a_method_is_tried_without_the_options_of_another(base: str, chosen: str) -> None:
+    """Whichever one params.yaml has."""
+    searched = {
+        "name": {"choice": ["nla", "elr", "gce"]},
+        "slope": {"uniform": [0, 30], "when": {"loss.name": "nla"}},
+        "options": {
+            "beta": {"uniform": [0.5, 0.9], "when": {"loss.name": "elr"}},
+            "q": {"uniform": [0.5, 0.9], "when": {"loss.name": "gce"}},
+        },
+    }
+    space = settings({"loss": searched}).distributions
+    drawn = {"loss.options.beta": 0.6, "loss.options.q": 0.8, "loss.slope": 2.0, "loss.name": chosen}
+    own = {"nla": "loss.slope", "elr": "loss.options.beta", "gce": "loss.options.q"}[chosen]
+    params = {"loss": {"name": base}}
+    check_space(space, params)
+    assert active(drawn, space, trial_base(params)) == {"loss.name": chosen, own: drawn[own]}
+
+
 def test_the_weight_of_the_consistency_follows_lam() -> None:
     laid = with_values(trial_base({}), {"loss.lam": 0.8})
     assert laid["loss"]["consistency_weight"] is None

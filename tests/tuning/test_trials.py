@@ -8,12 +8,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from ruamel.yaml import YAML
 from sweep_parts import template
 
 from nla.config.tune import Distribution
-from nla.errors import ConfigError, TrainingError
-from nla.tuning.best import read_best, write_best
+from nla.errors import TrainingError
 from nla.tuning.importance import importance
 from nla.tuning.report import trials_table, write_report
 from nla.tuning.trials import Status, Trial, best_of, pareto_front
@@ -100,20 +98,3 @@ def test_what_decides_is_important() -> None:
     assert with_it["loss.slope"].trials == 40
     assert sum(each.share for each in with_it.values() if each.trials == 40) == pytest.approx(1)
     assert "loss.true_ratio" not in importance(trials[13:], space, "accuracy"), "7 are too few"
-
-
-def test_best_keys_are_nested_as_in_params(tmp_path: Path) -> None:
-    path = tmp_path / "best.yaml"
-    write_best(path, {"loss": {"slope": 10.0, "true_mean": [0.4, 0.5]}})
-    assert read_best(path) == {"loss": {"slope": 10.0, "true_mean": [0.4, 0.5]}}
-    assert YAML(typ="safe", pure=True).load(path) == read_best(path)
-    write_best(path, {})
-    assert read_best(path) == {} and path.read_text() == "{}\n"
-
-
-def test_a_missing_or_damaged_file_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"best\.yaml is missing: run `dvc repro`"):
-        read_best(tmp_path / "best.yaml")
-    (tmp_path / "best.yaml").write_text("train: {lr")
-    with pytest.raises(ConfigError, match=r"is damaged: remove it"):
-        read_best(tmp_path / "best.yaml")

@@ -1,0 +1,47 @@
+"""best.yaml: the result of a search, laid over params.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from nla.config.base import merge, nearest
+from nla.config.loss import without_nla
+from nla.config.read import read_yaml
+from nla.errors import ConfigError
+from nla.files.whole import whole
+
+SECTIONS = ("loss", "train")
+"""What can be searched."""
+
+
+def read_best(path: Path, mend: str) -> dict[str, Any]:
+    """The searched keys, nested as in params.yaml.
+
+    Raises ConfigError where they are none, with what to do about it, `mend`.
+    """
+    best = read_yaml(path, mend, mend) or {}
+    if not isinstance(best, dict):
+        raise ConfigError(f"{path} must hold a mapping of {' and '.join(SECTIONS)}: {mend}")
+    for name in best:
+        if name not in SECTIONS:
+            raise ConfigError(f"{path}: a search finds no '{name}'{nearest(str(name), SECTIONS)}")
+    return best
+
+
+def with_best(params: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str, Any]:
+    """`params` with the searched keys laid over them, as the best trial had them."""
+    laid = merge(params, best)
+    name = (best.get("loss") or {}).get("name")
+    return laid if name in (None, "nla") else laid | {"loss": without_nla(laid["loss"])}
+
+
+def write_best(path: Path, best: Mapping[str, Any]) -> None:
+    """Writes only the searched keys, whole or not at all."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    with whole(path) as part:
+        yaml.dump(dict(best), part)

@@ -1,0 +1,47 @@
+"""best.yaml: what a search found, on its way to training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from nla.config.best import read_best, with_best, write_best
+from nla.errors import ConfigError
+from nla.training.sections import training_sections
+
+
+def test_best_keys_are_nested_as_in_params(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    write_best(path, {"loss": {"slope": 10.0, "true_mean": [0.4, 0.5]}})
+    assert read_best(path, "") == {"loss": {"slope": 10.0, "true_mean": [0.4, 0.5]}}
+    assert YAML(typ="safe", pure=True).load(path) == read_best(path, "")
+    write_best(path, {})
+    assert read_best(path, "") == {} and path.read_text() == "{}\n"
+
+
+def test_a_file_that_holds_no_result_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    with pytest.raises(ConfigError, match=r"best\.yaml is missing: run `dvc repro`"):
+        read_best(path, "run `dvc repro`")
+    for text, message in {
+        "train: {lr": "no valid YAML: run `dvc repro`",
+        "- lr": "must hold a mapping of loss and train: run `dvc repro`",
+        "trian: {lr: 0.1}": "a search finds no 'trian': did you mean 'train'",
+        "lam: 0.3": "a search finds no 'lam'",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            read_best(path, "run `dvc repro`")
+
+
+def test_the_method_that_was_found_takes_over_from_nla_with_parameters() -> None:
+    """Its trials ran without them, and it would refuse them."""
+    params = {"loss": {"name": "nla", "lam": 0.4, "variant": "released"}, "train": {"lr": 0.1}}
+    found = {"loss": {"name": "elr", "options": {"beta": 0.8}}}
+    laid = with_best(params, found)
+    assert training_sections(laid).loss.name == "elr"
+    assert laid == {"loss": {"variant": "released", **found["loss"]}, "train": {"lr": 0.1}}
+    assert with_best(params, {"loss": {"slope": 3.0}})["loss"] == {**params["loss"], "slope": 3.0}
+    assert with_best(params, {}) == params
