@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from nla.config.data import DataConfig, NoiseConfig
 from nla.data.columns import dense
 from nla.data.corruption import flip_labels, impose_imbalance, transition_matrix
-from nla.data.labels import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
+from nla.data.labels import CONTEMPT, KEPT, REASONS, LabelRule, Labels, label_faces, shares
 from nla.data.schema import SPLITS, TableInfo, read_info
 from nla.data.splits import TRAIN, VALID, leaking_rows, leaks, stratified_split
 from nla.errors import ConfigError, DataError
@@ -79,6 +79,8 @@ def make_plan(path: Path, config: DataConfig) -> Plan:
     }
     split_N, report["leaks"] = _leaks(split_N, faces.image_N, config)
     split_N, report["validation"] = _validation(faces, split_N, labels.label_N, config)
+    if config.label_rule == "votes":
+        split_N, labels = _measured(faces, split_N, labels, config)
     report["absent"] = _absent(split_N, labels)
     split_N, report["imbalance"] = _imbalance(split_N, labels, config)
     label_N, report["noise"] = _noise(split_N, labels, config)
@@ -104,18 +106,33 @@ def _read(path: Path) -> _Faces:
 
 
 def _labels(faces: _Faces, config: DataConfig) -> Labels:
-    """Labels by the rule. Under `votes`, validation and test have the official majority labels: who trains on
-    distributions measures on majorities (Barsoum et al. 2016), and results of both compare."""
-    given = (faces.label_N, faces.votes_NV, faces.is_named_N, faces.info.classes)
-    labels = label_faces(*given, config.label_rule, config.contempt)
+    """Labels by the rule; under `votes`, of the source's validation and test by majority.
+
+    Who trains on distributions measures on majorities (Barsoum et al. 2016), and results of both compare.
+    """
+    labels = _labelled(faces, config.label_rule, config)
     if config.label_rule != "votes":
         return labels
-    measured, in_train_N = label_faces(*given, "majority", config.contempt), faces.split_N == TRAIN
+    return _in_place(labels, _labelled(faces, "majority", config), faces.split_N != TRAIN)
+
+
+def _labelled(faces: _Faces, rule: LabelRule, config: DataConfig) -> Labels:
+    return label_faces(faces.label_N, faces.votes_NV, faces.is_named_N, faces.info.classes, rule, config.contempt)
+
+
+def _in_place(labels: Labels, others: Labels, where_N: np.ndarray) -> Labels:
+    """`labels`, but for the faces of `where_N`, which have those of `others`."""
     return replace(
         labels,
-        label_N=np.where(in_train_N, labels.label_N, measured.label_N),
-        reason_N=np.where(in_train_N, labels.reason_N, measured.reason_N),
+        label_N=np.where(where_N, others.label_N, labels.label_N),
+        reason_N=np.where(where_N, others.reason_N, labels.reason_N),
     )
+
+
+def _measured(faces: _Faces, split_N: np.ndarray, labels: Labels, config: DataConfig) -> tuple[np.ndarray, Labels]:
+    """Labels by majority for a validation split drawn from train, too; its faces without one are left out."""
+    labels = _in_place(labels, _labelled(faces, "majority", config), split_N == VALID)
+    return np.where(labels.reason_N == KEPT, split_N, OUT), labels
 
 
 def _leaks(split_N: np.ndarray, image_N: np.ndarray, config: DataConfig) -> tuple[np.ndarray, dict[str, Any]]:

@@ -83,6 +83,18 @@ def test_a_source_without_votes_has_its_own_labels(tmp_path: Path, rule: str) ->
         assert all(row["votes"] is row["target"] is None for row in rows)
 
 
+def test_a_validation_split_drawn_from_train_has_majority_labels_as_test_has(tmp_path: Path) -> None:
+    """Under `votes` too: four of ten votes make a label to train on, and none to measure by."""
+    split_votes, clear = [4, 3, 3, 0], [1, 8, 1, 0]
+    faces = [face(split, votes=clear if i % 2 else split_votes) for split in ("train", "test") for i in range(100)]
+    report, samples = run(tmp_path, faces, label_rule="votes", contempt=True, drop_leaks=False)
+    assert [CLASSES[row["label"]] for row in samples["test"]] == ["glad"] * 50
+    assert {CLASSES[row["label"]] for row in samples["valid"]} == {"glad"}
+    assert {CLASSES[row["label"]] for row in samples["train"]} == {"calm", "glad"}
+    drawn = 100 - len(samples["train"])
+    assert 0 < len(samples["valid"]) < drawn and report["samples"]["valid"]["glad"] == len(samples["valid"])
+
+
 def test_samples_keep_order_label_and_bytes_and_the_tables_tell_what_they_are(tmp_path: Path) -> None:
     faces = labelled()
     report, samples = run(tmp_path, faces)
