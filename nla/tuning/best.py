@@ -1,4 +1,4 @@
-"""best.yaml: how the result of a search reaches training."""
+"""Reads and writes best.yaml, which passes the result of a search on to training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from nla.files.whole import whole
 
 
 def read_best(path: Path) -> dict[str, Any]:
-    """The searched keys, nested as in params.yaml and to be merged over it. Raises ConfigError where it is none."""
+    """The searched keys, nested as in params.yaml and to be merged over it.
+
+    Raises:
+        ConfigError: the file is missing or damaged.
+    """
     try:
         best = YAML(typ="safe", pure=True).load(path) or {}
     except FileNotFoundError:
@@ -27,7 +31,7 @@ def read_best(path: Path) -> dict[str, Any]:
 
 
 def write_best(path: Path, best: Mapping[str, Any]) -> None:
-    """Writes the searched keys alone, whole or not at all."""
+    """Writes only the searched keys, atomically."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     with whole(path) as part:
