@@ -34,8 +34,7 @@ def measure(
 
     Means over classes skip classes without samples, which are listed under `absent`. `votes` is included if `votes_NC`
     (annotators' distributions; rows can be NaN) has any row; `bayes_accuracy` and `bayes_ratio` if `posterior_NC`, the
-    true
-    P(class | image), has any.
+    true P(class | image), has any.
 
     Raises:
         DataError: the split is empty, or a label is not a class.

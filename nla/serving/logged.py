@@ -55,8 +55,7 @@ def log_served_model(run_id: str, models: Path, views: Views) -> ModelInfo:
     """Logs model.safetensors and model.json of `models` into the run, in the store that `configure` set.
 
     The stored card records the views that the model is served with. The run's metrics of the model's epoch are linked
-    to
-    the model. `model_uri` of the result loads it.
+    to the model. `model_uri` of the result loads it.
     """
     card = read_card(models / WEIGHTS)
     experiment_id = mlflow.MlflowClient().get_run(run_id).info.experiment_id

@@ -46,8 +46,7 @@ class Predictor:
         Args:
             path: the weights file, or its folder.
             views: None takes those of the card: a registered model has the ones it was measured with. A card without
-                views,
-                as `train` writes it, means the image and its mirror.
+                views, as `train` writes it, means the image and its mirror.
 
         Raises:
             WeightsError: a file is missing or damaged, or does not match its card.

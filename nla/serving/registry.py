@@ -76,8 +76,7 @@ def register(
     """Registers the model of `models` in the store that `configure` returned, and decides whether it becomes champion.
 
     The same weights of the same fingerprint are registered once for each state of the code that serves them; the
-    decision
-    is made anew each time.
+    decision is made anew each time.
 
     Args:
         models: folder with model.safetensors and model.json.

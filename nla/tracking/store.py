@@ -37,8 +37,7 @@ def configure(root: Path) -> str:
     """Prepares the store for any number of processes, and returns its absolute URI, also exported to child processes.
 
     The store is MLFLOW_TRACKING_URI if set, else mlflow.db in `root`. A relative SQLite path is relative to `root`,
-    because
-    stages also run in temporary copies of the project.
+    because stages also run in temporary copies of the project.
 
     Raises:
         RegistryError: the store cannot be used.

@@ -27,8 +27,7 @@ def end_with_dvc() -> None:
     """Terminates this process once the DVC command that started it is gone.
 
     If only DVC is killed, its stage keeps running, and a second `dvc repro` would wait for it. The stage gets SIGTERM
-    and
-    some seconds to clean up. Outside DVC this does nothing.
+    and some seconds to clean up. Outside DVC this does nothing.
     """
     dvc = _dvc_process()
     if dvc is not None:

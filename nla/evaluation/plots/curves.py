@@ -24,8 +24,7 @@ def training_curves(epochs: Epochs, selected: int | None = None) -> Figure:
     """Losses and validation accuracies against `epoch`, with the `selected` epoch marked.
 
     Each row has `epoch` and any of train_loss, valid_nll, valid_accuracy and valid_mean_accuracy; missing values are
-    not
-    drawn.
+    not drawn.
     """
     figure = Figure(figsize=(9.0, 4.3), layout="constrained")
     left, right = figure.subplots(1, 2)
