@@ -29,9 +29,9 @@ from nla.tuning.turns import OptunaTurns, RandomTurns
 def searcher(
     template: Template, settings: TuneConfig, before: Sequence[Trial], done: int
 ) -> Searcher | SearchAlgorithm:
-    """The searcher: proposes the values in use without a search first, then new ones informed by earlier trials.
+    """The searcher: proposes the values in use without a search first, then new ones.
 
-    With two objectives it ignores earlier trials: Ray cannot pass pairs of scores to Optuna.
+    Optuna's samplers learn from earlier trials, but not with two objectives: Ray cannot pass pairs of scores to Optuna.
 
     Args:
         done: samples requested in earlier calls; it shifts the seed, so that later draws differ.
