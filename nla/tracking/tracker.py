@@ -116,7 +116,7 @@ class MlflowTracker:
     def finish(self, status: Status = "FINISHED", ended: float | None = None) -> None:
         """Closes the run.
 
-        With a status other than FINISHED, a refusal of the store is ignored, so that it does not hide the original
+        With a status other than FINISHED, a refusal of the store leaves the run open instead of hiding the original
         error.
 
         Args:
