@@ -19,7 +19,7 @@ def cores() -> int:
 
 
 def memory(cgroup: Path = CGROUP) -> int:
-    """Memory in bytes available to this process, including what other processes use."""
+    """Memory limit of this process in bytes, not reduced by what other processes use."""
     total: int = psutil.virtual_memory().total
     limit = cgroup / "memory.max"
     text = limit.read_text().strip() if limit.is_file() else "max"
