@@ -34,5 +34,5 @@ def surprise(loss_N: Tensor, target: Tensor) -> Tensor:
 
 
 def mean_of_kept(loss_N: Tensor, place_N: Tensor, kept: int, replicas: int = 1) -> Tensor:
-    """Mean loss over the global batch of samples whose rank is below `kept`; each worker's scalar averages to it."""
+    """Mean loss of the samples of the global batch with a rank below `kept`; the workers' scalars average to it."""
     return torch.where(place_N < kept, loss_N, 0.0).sum() * replicas / kept
