@@ -22,17 +22,17 @@ from nla.errors import TrainingError
 
 KNOCK_SECONDS = 10.0
 API_SERVER = "RAY_API_SERVER_ADDRESS"
-"""Address where Ray's own processes look up what is running; with another Ray's, a training is taken for dead."""
+"""Variable with the dashboard address that Ray's processes query; another Ray's would report them as dead."""
 SHARE_OF_GPU = 0.125
 """Default GPU fraction of one trial; networks for faces of 48 px are too small to fill a GPU."""
 LOWER = "lower ray.cpus_per_trial, ray.gpus_per_trial or ray.workers_per_trial"
 WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
-"""Disables Ray Train's preemption watcher, an extra process that looks for nodes a cloud is about to reclaim."""
+"""Switch of Ray Train's preemption watcher, an extra process that looks for nodes a cloud is about to reclaim."""
 STARTS = 3
 LATE = "timed out during startup"
 """Part of Ray's error message for a node that did not start in time."""
 PRESTART = "RAY_prestart_worker_first_driver"
-"""Disables starting processes in advance; Ray Train needs others, with an environment of its own."""
+"""Switch for starting processes in advance; Ray Train needs others, with an environment of their own."""
 
 
 class Node(NamedTuple):
