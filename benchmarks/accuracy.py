@@ -1,4 +1,4 @@
-"""What accuracy is claimed, and what it costs: runs, records and the tables made of them.
+"""Accuracy claims and their cost: runs, records, and the tables made from them.
 
     python benchmarks/accuracy.py reference     FERPlus from scratch in 8 minutes, the figure of the README, three times
     python benchmarks/accuracy.py longer        and by a wider network, with more epochs
@@ -8,7 +8,7 @@
     python benchmarks/accuracy.py tables        benchmarks/records/*.json, studies/*/results.json -> docs/results.md
 
 FERPlus needs fer2013.csv and fer2013new.csv in data/raw/ferplus. Each run is a `dvc exp run`, so that a second call
-takes what is there from the run cache; its seconds are those of the training that made it.
+reuses finished runs from the run cache; their seconds are those of the original training.
 """
 
 from __future__ import annotations
