@@ -2,9 +2,9 @@
 
 A version becomes champion if there is none, or if it gets more of the current validation images right than the
 champion, which is evaluated on them anew, each with its own views of an image: the paired 95 % interval of the
-difference must lie above zero. That split can hold images that the champion was trained on, which only favours the
-champion. A version with the champion's own weights and views, but changed code, replaces it without a comparison, so
-that fixes of the serving code reach whoever loads the champion.
+difference must lie above zero, and McNemar's exact p below ALPHA. That split can hold images that the champion was
+trained on, which only favours the champion. A version with the champion's own weights and views, but changed code,
+replaces it without a comparison, so that fixes of the serving code reach whoever loads the champion.
 
 Refused whatever the numbers: other classes, another source, and a champion that takes larger images than the current
 ones, or colour where they are grey: they lack what it was trained to see, so its score would be meaningless. For a
