@@ -18,7 +18,7 @@ STATE_FILE = re.compile(r"experiment_state-(.+)\.json")
 
 
 def part_name(first: int, last: int) -> str:
-    """Folder name of the samples from `first` up to, excluding, `last`."""
+    """Folder name of the samples `first` to `last` - 1."""
     return f"{first:05d}-{last:05d}"
 
 

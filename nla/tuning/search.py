@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 RETRIES = 3
 """How often a trial resumes from its last checkpoint after its process or node was lost."""
 SETTINGS = {
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # with it, Ctrl-C would end a search as if it were complete
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # else Ctrl-C would end a search as if it were complete
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow has the curves
     "TUNE_GLOBAL_CHECKPOINT_S": "2",  # maximum age of the state that a killed driver leaves; default 10
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -159,7 +159,7 @@ class _Search:
         return tune.with_resources(tune.with_parameters(run_trial, **given), resources)
 
     def _tuner(self, first: int, last: int, before: Sequence[Trial]) -> Tuner:
-        """A tuner for the samples from `first` up to, excluding, `last`."""
+        """A tuner for the samples `first` to `last` - 1."""
         settings = self.settings
         metric = "valid_accuracy" if settings.objective == "both" else f"valid_{settings.objective}"
         has_two = settings.objective == "both" and settings.searcher != "random"  # the searcher knows them
