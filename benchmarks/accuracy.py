@@ -1,4 +1,4 @@
-"""What accuracy is claimed, and what it costs: runs, records and the tables made of them.
+"""Accuracy claims and their cost: runs, records, and the tables made from them.
 
     python benchmarks/accuracy.py reference     FERPlus from scratch in 8 minutes, the figure of the README, three times
     python benchmarks/accuracy.py longer        and by a wider network, with more epochs
@@ -8,7 +8,7 @@
     python benchmarks/accuracy.py tables        benchmarks/records/*.json, studies/*/results.json -> docs/results.md
 
 FERPlus needs fer2013.csv and fer2013new.csv in data/raw/ferplus. Each run is a `dvc exp run`, so that a second call
-takes what is there from the run cache; its seconds are those of the training that made it.
+reuses finished runs from the run cache; their seconds are those of the original training.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ REFERENCE = VOTES | {"train.epochs": 22, "train.lr": 0.0045, "ray.num_workers": 
 LONGER = REFERENCE | {"model.width": 32, "train.epochs": 40}
 NOISY = {
     **FERPLUS,
-    "data.label_rule": "majority",  # votes would tell which labels are wrong
+    "data.label_rule": "majority",  # votes would reveal which labels are wrong
     "data.noise.rate": 0.3,
     "loss.name": "plus",
     "+loss.options.tau": 0.25,
@@ -67,18 +67,18 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def main(what: str) -> None:
-    """Runs what is asked, or makes the tables."""
+    """Runs the requested experiments, or writes the tables."""
     if what == "tables":
         RESULTS.write_text(page())
         return
     with kept(ROOT):
         for name, changes in RUNS[what].items():
-            # Where it runs is no stage's parameter: DVC sees no change, and must be told to train.
+            # Where it runs is not a parameter of any stage: DVC sees no change, and must be forced to train.
             write_record(name, run(changes, ["-f"] if "ray.num_workers" in changes else []))
 
 
 def run(changes: dict[str, Any], again: list[str]) -> dict[str, Any]:
-    """One `dvc exp run`, with the options `again` too, and what is to be known of it."""
+    """Runs one `dvc exp run`, with the additional options `again`, and returns its record."""
     command = ["dvc", "exp", "run"]
     subprocess.run([*command, *again, *settings(committed() | changes)], cwd=ROOT, check=True)
     metrics = json.loads((ROOT / "reports/metrics.json").read_text())
@@ -99,12 +99,12 @@ def run(changes: dict[str, Any], again: list[str]) -> dict[str, Any]:
 
 
 def settings(changes: dict[str, Any]) -> list[str]:
-    """Options of `dvc exp run`."""
+    """Parameter changes as options of `dvc exp run`."""
     return [word for key, value in changes.items() for word in ("-S", f"{key}={value}")]
 
 
 def committed() -> dict[str, Any]:
-    """What git has of every parameter that some run changes: `dvc exp run -S` leaves its changes in params.yaml."""
+    """Committed values of all parameters that any run changes; `dvc exp run -S` leaves changes in params.yaml."""
     text = subprocess.run(["git", "show", "HEAD:params.yaml"], cwd=ROOT, check=True, capture_output=True, text=True)
     params = flatten(YAML(typ="safe", pure=True).load(text.stdout))
     changed = {key for runs in RUNS.values() for changes in runs.values() for key in changes}
@@ -112,7 +112,7 @@ def committed() -> dict[str, Any]:
 
 
 def page() -> str:
-    """docs/results.md: a section for what has records."""
+    """docs/results.md: a section for everything that has records."""
     records = {path.stem: json.loads(path.read_text()) for path in RECORDS.glob("*.json")}
     reference = {f"seed {seed}": f"reference-{seed}" for seed in (0, 1, 2)}
     sections = [("From scratch, clean labels: cross-entropy on the votes", REFERENCE_TEXT, reference)]
@@ -133,7 +133,7 @@ def page() -> str:
 
 
 def study(name: str, results: dict[str, Any]) -> list[str]:
-    """What each method of a study reached, and against whom; its own page says more."""
+    """Results and comparisons of a study's methods; the details are on its own page."""
     parts = [f"## Methods side by side: {name}", "", STUDY_TEXT.format(name=name)]
     if tuning := results.get("tuning"):
         parts += ["", *tuning_table(tuning)]
@@ -147,7 +147,7 @@ def study(name: str, results: dict[str, Any]) -> list[str]:
 
 
 def table(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """Markdown, with commands and conditions under it."""
+    """A Markdown table, with commands and conditions below it."""
     lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
     lines += [_row(name, record) for name, record in rows.items()]
     lines += ["", *over_seeds([*rows.values()])] if len({record["seed"] for record in rows.values()}) > 1 else []
@@ -163,7 +163,7 @@ def table(rows: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def over_seeds(records: list[dict[str, Any]]) -> list[str]:
-    """Mean and standard deviation of runs that differ by their seeds."""
+    """Mean and standard deviation over runs that differ only in their seeds."""
     told = []
     for name, key in (("accuracy", "accuracy"), ("mean accuracy", "mean_accuracy"), ("macro-F1", "macro_f1")):
         values = [100 * record["metrics"]["test"][key] for record in records]
@@ -173,7 +173,7 @@ def over_seeds(records: list[dict[str, Any]]) -> list[str]:
 
 
 def _places(rows: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
-    """Which rows were measured where and how."""
+    """Hardware and precision -> rows measured with them."""
     places: dict[str, list[str]] = {}
     for name, record in rows.items():
         where = f"{conditions(record)}; {record['facts']['precision']}"

@@ -1,11 +1,11 @@
-"""Whether the training loop still runs near its limit: a check of a ratio, so that any machine may run it.
+"""Checks that the training loop still runs near its limit; it compares a ratio, so that any machine can run it.
 
     python benchmarks/check.py
 
-It ends with 1 where the ratio at 48 px is far below that of the record of `benchmarks/step.py 48`. One round spreads by
-s in the record, and by s sqrt(its steps / STEPS) at most in the shorter turns here; the median of n rounds by
-sqrt(pi / 2) / sqrt(n) of that. What is SIGMAS of those below the record is no chance. A round beside other work says
-nothing, and with too few calm ones nothing is said at all.
+It exits with 1 if the ratio at 48 px is far below that of the record of `benchmarks/step.py 48`. A round of the record
+has the standard deviation s, and a shorter turn here at most s sqrt(the record's steps / STEPS); the median of n rounds
+has sqrt(pi / 2) / sqrt(n) of that. More than SIGMAS of those below the record is not chance. Rounds disturbed by other
+processes do not count, and with too few calm ones there is no verdict.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from turns import compared, in_turns, told
 SETTING, RECORD = SETTINGS["48"], "step-48"
 STEPS, ROUNDS = 8, 5
 FEWEST = 3
-"""Calm rounds that are worth a judgement."""
+"""Minimum number of calm rounds for a verdict."""
 SIGMAS = 4.0
 
 
 def main() -> int:
-    """Prints what is found; the exit code."""
+    """Prints the result; returns the exit code."""
     known = read_record(RECORD)
     job, samples = job_of(SETTING, precision=known["precision"]), samples_of(SETTING)
     limit = Limit(job, samples)
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def least(known: dict[str, Any], rounds: int) -> float:
-    """The smallest median of `rounds` ratios that may still be chance."""
+    """The smallest median of `rounds` ratios that can still be chance."""
     of_a_round = known["std"] * math.sqrt(known["steps"] / STEPS)
     return known["ratio"] - SIGMAS * math.sqrt(math.pi / 2) * of_a_round / math.sqrt(rounds)
 

@@ -1,4 +1,4 @@
-"""What part of the processor's peak a step reaches, what it spends its time on, and what changes that.
+"""Fraction of the processor's peak that a step reaches, where its time goes, and what changes that.
 
     python benchmarks/compute.py networks      the networks and resolutions of benchmarks/step.py
     python benchmarks/compute.py small         what raises or lowers it at 48 px
@@ -31,7 +31,7 @@ from turns import Turn, compared, in_turns
 SIDE, PRODUCTS = 2048, 12
 ROUNDS = 5
 TURN = 2.5e11
-"""Operations: about two seconds."""
+"""Operations per turn, about two seconds."""
 BASE = SETTINGS["48"]
 NETWORKS = {f"{name} px": (setting, {}) for name, setting in SETTINGS.items()}
 SMALL: dict[str, tuple[Setting, dict[str, Any]]] = {
@@ -56,11 +56,11 @@ KINDS = {
     "ReLU and additions": ("threshold", "relu", "aten::add", "clamp"),
     "optimiser": ("_fused_adam",),
 }
-"""Kind -> parts of an operation's name."""
+"""Kind -> substrings of operation names."""
 
 
 def main(what: str) -> None:
-    """Measures and keeps the record."""
+    """Measures, and writes the record."""
     if what == "profile":
         found = {"shares": {name: shares(setting) for name, setting in SETTINGS.items()}}
     else:
@@ -72,7 +72,7 @@ def main(what: str) -> None:
 
 
 def efficiency(cases: dict[str, tuple[Setting, dict[str, Any]]]) -> dict[str, Any]:
-    """For each case samples a second and the part of the peak."""
+    """Samples per second and fraction of the peak, for each case."""
     operations = {name: count(*case) for name, case in cases.items()}
     things = {name: _timed(_limit(*case), operations[name]) for name, case in cases.items()}
     turns = in_turns({"peak": peak} | things, ROUNDS)
@@ -88,7 +88,7 @@ def efficiency(cases: dict[str, tuple[Setting, dict[str, Any]]]) -> dict[str, An
 
 
 def peak() -> float:
-    """Operations a second of a matrix product."""
+    """Operations per second of a matrix product."""
     a, b = torch.randn(2, SIDE, SIDE).to(torch.bfloat16 if precision() == "bf16" else torch.float32)
     a @ b
     started = time.perf_counter()
@@ -106,7 +106,7 @@ def count(setting: Setting, changes: dict[str, Any]) -> int:
 
 
 def shares(setting: Setting) -> dict[str, float]:
-    """Parts of a step's time, by kind of operation; convolutions by their shape too."""
+    """Fractions of a step's time by kind of operation; convolutions also by shape."""
     limit = _limit(setting, {})
     limit.seconds(2)
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as watched:
@@ -131,7 +131,7 @@ def _limit(setting: Setting, changes: dict[str, Any]) -> Limit:
 
 
 def _timed(limit: Limit, operations: int) -> Callable[[], float]:
-    """Turns of about TURN operations."""
+    """Returns a function that measures the seconds per step, over about TURN operations."""
     return lambda: limit.seconds(max(1, round(TURN / operations)))
 
 

@@ -1,13 +1,13 @@
-"""What the data cost: FERPlus into tables, trees of files into a table, and tables into batches.
+"""Cost of data: FERPlus into tables, trees of files into a table, and tables into batches.
 
     python benchmarks/data.py ferplus       ingest and prepare of the real FERPlus
     python benchmarks/data.py growth        ingest of 10,000 to 300,000 JPEG files; DVC's and Hugging Face's part of it
     python benchmarks/data.py loader        batches a second, against DataLoader and Hugging Face datasets
     python benchmarks/data.py mapped        batches a second of a set that lies in a mapped file, read before or not
 
-FERPlus needs fer2013.csv and fer2013new.csv in data/raw/ferplus; `growth` and `loader` take Hugging Face's part where
-`datasets` is installed, which is no dependency. Each pass over a set is a process of its own, as memory is measured at
-its end.
+FERPlus needs fer2013.csv and fer2013new.csv in data/raw/ferplus; `growth` and `loader` include Hugging Face's part if
+`datasets` is installed, which is not a dependency. Each pass over a set is a separate process, because memory is
+measured at its end.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ from nla.data.samples import Samples
 RAW = ROOT / "data/raw"
 SIZES = (10_000, 30_000, 100_000, 300_000)
 OTHERS_SIZE = 30_000
-"""Files that DVC and Hugging Face's library go through."""
+"""Number of files for DVC and Hugging Face's library."""
 ROUNDS = {"ferplus": 4, "growth": 2, "loader": 6, "mapped": 6}
 BATCH, SIDE, FILES = 64, 48, 6_000
 
 
 def main(what: str) -> None:
-    """Measures and keeps the record."""
+    """Measures, and writes the record."""
     found = {"ferplus": ferplus, "growth": growth, "loader": loader, "mapped": from_a_file}[what]()
     write_record(f"data-{what}", {"command": f"python benchmarks/data.py {what}"} | found | measured_here())
 
 
 def ferplus() -> dict[str, Any]:
-    """Seconds of both stages' work, and of going through the same file by the csv module of Python."""
+    """Seconds of both stages, and of reading the same file with Python's csv module."""
     with tempfile.TemporaryDirectory() as folder:
         peaks: list[float] = []
 
@@ -79,7 +79,7 @@ def ferplus() -> dict[str, Any]:
 
 
 def growth() -> dict[str, Any]:
-    """Seconds and peak memory of `ingest` by the number of files."""
+    """Seconds and peak memory of `ingest` by number of files."""
     with tempfile.TemporaryDirectory() as folder:
         for rows in SIZES:
             write_tree(Path(folder) / str(rows), rows)
@@ -107,9 +107,9 @@ def growth() -> dict[str, Any]:
 
 
 def dvc_hashes(tree: Path) -> float:
-    """Seconds of `dvc add`, which hashes every file, without copying into a cache."""
+    """Seconds of `dvc add`, which hashes every file, without copying to a cache."""
     with tempfile.TemporaryDirectory() as folder:
-        copied = shutil.copytree(tree, Path(folder) / "copy", copy_function=os.link)  # DVC wants it in its project
+        copied = shutil.copytree(tree, Path(folder) / "copy", copy_function=os.link)  # DVC needs it inside its project
         subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=folder, check=True)
         started = time.perf_counter()
         subprocess.run(["dvc", "add", "-q", "--no-commit", copied.name], cwd=folder, check=True)
@@ -117,7 +117,7 @@ def dvc_hashes(tree: Path) -> float:
 
 
 def hugging_face_reads(tree: Path) -> float:
-    """Seconds in which `datasets` makes its table of the files, bytes included."""
+    """Seconds that `datasets` takes to make its table of the files, bytes included."""
     script = Path(__file__).with_name("hugging_face.py")
     with tempfile.TemporaryDirectory() as cache:
         command = [sys.executable, str(script), str(tree), cache]
@@ -126,11 +126,11 @@ def hugging_face_reads(tree: Path) -> float:
 
 
 def from_a_file() -> dict[str, Any]:
-    """Images a second from memory, from a mapped file that lies in memory too, and from one that does not."""
+    """Images per second from memory, from a mapped file in the page cache, and from one that is not."""
     number, side = 20_000, 112
     rng = np.random.default_rng(0)
     images_NHWC = rng.integers(0, 256, (number, side, side, 3), dtype=np.uint8)
-    with tempfile.TemporaryDirectory(dir=ROOT) as folder:  # /tmp may be memory itself
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:  # /tmp can be in memory
         path = Path(folder) / "images"
         in_file = mapped(path, images_NHWC.shape, lambda file: np.copyto(file, images_NHWC))
         label_N, row_N = rng.integers(8, size=number), np.arange(number)
@@ -138,7 +138,7 @@ def from_a_file() -> dict[str, Any]:
 
         def forgotten() -> float:
             with path.open("rb") as file:
-                in_file._mmap.madvise(mmap.MADV_DONTNEED)  # a page that is mapped stays in the cache
+                in_file._mmap.madvise(mmap.MADV_DONTNEED)  # mapped pages would stay in the cache
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             return _rate(_ours(lying, None))
 
@@ -155,14 +155,14 @@ def from_a_file() -> dict[str, Any]:
 
 
 def apart(source: str, root: Path, out: Path, steps: tuple[str, ...]) -> dict[str, float]:
-    """A pass in a process of its own: seconds without Python's start, and its peak memory."""
+    """A pass in a separate process: seconds without Python's start, and peak memory."""
     command = [sys.executable, str(Path(__file__).with_name("data_pass.py")), source, str(root), str(out), *steps]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
 
 
 def loader() -> dict[str, Any]:
-    """Images a second: NLA's thread over decoded tables against processes over files."""
+    """Images per second: NLA's thread over decoded tables, against processes over files."""
     augment = make_augment("affine")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -188,7 +188,7 @@ def loader() -> dict[str, Any]:
 
 
 class Files(Dataset):
-    """Image files, decoded and changed one by one."""
+    """Image files, decoded and augmented one by one."""
 
     def __init__(self, images: list[tuple[Path, str]], change: Augment | None) -> None:
         self.images, self.change = images, change
@@ -203,7 +203,7 @@ class Files(Dataset):
 
 
 def _hugging_face(root: Path, augment: Augment) -> dict[str, Callable[[], float]]:
-    """The same files as a data set of Hugging Face, its bytes in an Arrow table on disk."""
+    """The same files as a Hugging Face data set, with the bytes in an Arrow table on disk."""
     train = embedded(root, root / "cache")["train"]
 
     def transformed(rows: dict[str, list[Any]], change: Augment | None) -> dict[str, list[Any]]:
@@ -237,7 +237,7 @@ def _ours(samples: Samples, change: Augment | None) -> Iterator[int]:
 
 
 def _rate(sizes: Iterator[int], seconds: float = 1.5) -> float:
-    """Images a second, once the first batch is there."""
+    """Images per second after the first batch."""
     next(sizes := iter(sizes))
     started, images = time.perf_counter(), 0
     for size in sizes:
@@ -248,7 +248,7 @@ def _rate(sizes: Iterator[int], seconds: float = 1.5) -> float:
 
 
 def _read(path: Path) -> np.ndarray:
-    """Grey [48, 48, 1]."""
+    """Reads a grey image as [48, 48, 1]."""
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[..., None]
 

@@ -1,8 +1,8 @@
-"""One pass over a data set, in a process that loads no more than the stages do: seconds and peak memory as JSON.
+"""One pass over a data set, in a process that loads no more than the stages do; prints seconds and peak memory as JSON.
 
     python benchmarks/data_pass.py SOURCE ROOT OUT [ingest] [prepare] [plain]
 
-`plain` reads the pixels of FERPlus the way that its scripts do: the csv module, a split, an array.
+`plain` reads the pixels of FERPlus as its scripts do: the csv module, a split, an array.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nla.data.sources import open_source
 
 
 def main(source: str, root: Path, out: Path, steps: list[str]) -> None:
-    """Does the steps and prints what they took."""
+    """Runs the steps, and prints what they took."""
     config, faces, started = DataConfig(source=source), out / "faces.parquet", time.perf_counter()
     if "ingest" in steps:
         ingest(open_source(config, root), faces, on_bad="error")
@@ -35,7 +35,7 @@ def main(source: str, root: Path, out: Path, steps: list[str]) -> None:
 
 
 def peak_mib() -> float:
-    """This program's largest memory; `getrusage` would count that of the process that started it too."""
+    """Peak memory of this program; `getrusage` would include that of the process that started it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 

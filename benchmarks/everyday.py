@@ -1,8 +1,8 @@
-"""What is paid many times a day: a pipeline with nothing to do, an import, a stage's start.
+"""Costs that occur many times a day: a pipeline with nothing to do, an import, a stage's start.
 
     python benchmarks/everyday.py
 
-It wants a project that `dvc repro` has brought up to date. Everything starts as a process of its own, in turns.
+It needs a project that `dvc repro` has brought up to date. Everything is started as a separate process, in turns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROUNDS = 7
 
 
 def main() -> None:
-    """Measures and keeps the record."""
+    """Measures, and writes the record."""
     done = subprocess.run(["dvc", "status", "--quiet", "dvc.yaml"], cwd=ROOT, check=False)
     if done.returncode:
         sys.exit("the project is not up to date: run `dvc repro` first")
@@ -53,19 +53,19 @@ def main() -> None:
 
 
 def python(code: str) -> list[str]:
-    """A process that runs `code`."""
+    """Command of a process that runs `code`."""
     return [sys.executable, "-c", code]
 
 
 def seconds(command: list[str]) -> float:
-    """From start to end."""
+    """Seconds from start to end of a command."""
     started = time.perf_counter()
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return time.perf_counter() - started
 
 
 def loaded(statement: str) -> list[str]:
-    """Those of HEAVY that are there after `statement`."""
+    """Those of HEAVY that are loaded after `statement`."""
     code = f"{statement}\nimport json, sys\nprint(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
     return json.loads(subprocess.run(python(code), cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 

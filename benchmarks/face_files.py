@@ -1,4 +1,4 @@
-"""A tree of JPEG faces, as real sets come: root/{train,test}/CLASS/*.jpg, 100 px RGB."""
+"""Writes a tree of JPEG faces, as real sets come: root/{train,test}/CLASS/*.jpg, 100 px RGB."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from nla.data.sources.base import Findings
 from nla.data.sources.synthetic import Synthetic
 
 DRAWN = 2048
-"""Faces drawn; those after them are the same in another light, as drawing is slow."""
+"""Number of distinct drawn faces; further ones are darker copies, because drawing is slow."""
 SIDE = 100
-"""Pixels: the aligned faces of RAF-DB have as many."""
+"""Pixels per side, as in the aligned faces of RAF-DB."""
 QUALITY = 90
 TEST = 10
-"""Every so many is of the test split."""
+"""One in so many faces is in the test split."""
 
 
 def write_tree(root: Path, rows: int) -> None:
-    """Files for `rows` faces, all different pixel for pixel."""
+    """Writes files for `rows` faces, no two with the same pixels."""
     for i, (label, image) in zip(range(rows), _faces(), strict=False):
-        # Not more than 8,000 files a folder and less light with every round: files are as different as real ones.
+        # Each round is darker, so that files differ as real ones do.
         folder = root / ("test" if i % TEST == 0 else "train") / Synthetic.classes[label]
         folder.mkdir(parents=True, exist_ok=True)
         darker = cv2.convertScaleAbs(image, alpha=1 - 0.004 * (i // DRAWN))

@@ -1,8 +1,8 @@
-"""A tree of images as a data set of Hugging Face `datasets`, its bytes in an Arrow table as they are in NLA's.
+"""A tree of images as a Hugging Face data set, with the bytes in an Arrow table as in NLA's.
 
     python benchmarks/hugging_face.py TREE CACHE    seconds, printed
 
-`load_dataset` alone keeps a path a row and opens the files again in every epoch.
+`load_dataset` alone keeps one path per row, and opens the files again in every epoch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def embedded(tree: Path, cache: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    import datasets  # noqa: F401  its import is not counted
+    import datasets  # noqa: F401  its import is not timed
 
     started = time.perf_counter()
     embedded(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,11 +1,11 @@
-"""What Ray costs: its start, its part in a step, two workers against two threads, and a model of many GPUs.
+"""Cost of Ray: its start, its share of a step, two workers against two threads, and a model of many GPUs.
 
     python benchmarks/on_ray.py start      a small training by phase and by process
     python benchmarks/on_ray.py step       one worker on Ray Train against the bare loop, on each core and on one
     python benchmarks/on_ray.py workers    two workers of one thread against one worker of two
     python benchmarks/on_ray.py tables     benchmarks/records/ -> docs/ray.md
 
-What is compared takes turns, each time in a fresh process. Speeds are those of the epochs after the first one.
+Compared variants take turns, each time in a fresh process. Speeds are those of the epochs after the first one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TRAINING = Path(__file__).with_name("on_ray_training.py")
 START = {"where": "ray", "workers": 1, "threads": 1, "images": 192, "epochs": 3}
 STEADY = {"images": 1536, "epochs": 5}
 CORES = {2: "A thread on each of the two cores", 1: "One thread, and a core free"}
-"""Threads of a training -> how it lies on the machine."""
+"""Threads of a training -> how it uses the machine."""
 ROUNDS = {"start": 3, "steady": 5}
 PHASES = ("imports", "Ray starts", "up to the first step", "training", "up to the result", "Ray ends")
 KINDS = {
@@ -46,7 +46,7 @@ KINDS = {
     "raylet and gcs": "raylet/raylet|gcs/gcs_server",
     "idle": "ray::IDLE|default_worker.py",
 }
-"""Processes by a pattern of their command lines; the first that fits counts."""
+"""Kind of process -> pattern of its command line; the first match counts."""
 PAGE = ROOT / "docs/ray.md"
 
 
@@ -73,7 +73,7 @@ def page() -> str:
 
 
 def steady(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Images a second of each side, in turns."""
+    """Images per second of each side, in turns."""
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for i in range(ROUNDS["steady"]):
         for name in list(sides)[:: -1 if i % 2 else 1]:
@@ -82,13 +82,13 @@ def steady(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def watched(training: Mapping[str, Any]) -> dict[str, Any]:
-    """What a training tells, with its wall seconds and the CPU seconds of all processes by kind."""
+    """Output of a training, with its wall seconds, and the CPU seconds of all processes by kind."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY")}
     began = time.time()
     with tempfile.TemporaryDirectory() as storage:
         process = subprocess.Popen(
             [sys.executable, TRAINING, json.dumps({**training, "storage": storage, "began": began})],
-            cwd=ROOT,  # workers look there first
+            cwd=ROOT,  # workers search it first
             env=environment | {"PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"},  # 15 by default
             stdout=subprocess.PIPE,
             text=True,
@@ -101,7 +101,7 @@ def watched(training: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cpu_seconds(process: subprocess.Popen[str]) -> dict[str, float]:
-    """CPU seconds of a process and all that it starts, by kind, up to a tenth of a second before each ends."""
+    """CPU seconds of a process and all its descendants by kind, missing at most the last tenth of a second of each."""
     seen: dict[int, tuple[str, float]] = {}
     first = psutil.Process(process.pid)
     while process.poll() is None:
@@ -121,24 +121,24 @@ def cpu_seconds(process: subprocess.Popen[str]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Scaling:
-    """A model of many GPUs, not a measurement: each has its own batch, and gradients are averaged once a step.
+    """A model of many GPUs, not a measurement: each has its own batch, and gradients are averaged once per step.
 
     A ring all-reduce sends 2 (n - 1) / n of the gradients' bytes through the slowest link in 2 (n - 1) rounds
-    (Patarasuk and Yuan, 2009). DDP sends gradients that are ready while the others are still computed: all but the last
-    bucket may hide behind the backward pass. Left out: data loading, stragglers, BatchNorm's buffers.
+    (Patarasuk and Yuan, 2009). DDP sends finished gradients while the others are still computed: all but the last
+    bucket can overlap with the backward pass. Not modelled: data loading, stragglers, BatchNorm's buffers.
     """
 
     gradient_bytes: float
     bucket_bytes: float = 25 * 2**20  # DDP's default
-    backward_share: float = 2 / 3  # of a step: two products of matrices for each one of the forward pass
-    latency: float = 10e-6  # seconds a round; assumed
+    backward_share: float = 2 / 3  # of a step: two matrix products for each one of the forward pass
+    latency: float = 10e-6  # seconds per round; assumed
 
     def all_reduce(self, n: int, bandwidth: float, size: float) -> float:
-        """Seconds for `size` bytes among `n` at `bandwidth` bytes a second."""
+        """Seconds to reduce `size` bytes among `n` at `bandwidth` bytes per second."""
         return 2 * (n - 1) / n * size / bandwidth + 2 * (n - 1) * self.latency
 
     def efficiency(self, n: int, bandwidth: float, step: float, *, overlapped: bool) -> float:
-        """Images a second of `n` GPUs as a part of n times those of one; `step` is one GPU's seconds a step."""
+        """Speed of `n` GPUs as a fraction of n times that of one; `step` is one GPU's seconds per step."""
         whole = self.all_reduce(n, bandwidth, self.gradient_bytes)
         if not overlapped:
             return step / (step + whole)
@@ -152,11 +152,11 @@ MODEL = {
     "links": {"NVLink, 150 GB/s": 150e9, "InfiniBand, 12 GB/s": 12e9, "Ethernet, 1.1 GB/s": 1.1e9},  # assumed
     "gpus": (8, 64),
 }
-"""All that the model takes in, in one place."""
+"""All inputs of the model."""
 
 
 def section() -> list[str]:
-    """What has records, in Markdown, and the model."""
+    """Markdown of everything that has records, and of the model."""
     parts = {"ray-start": _start, "ray-step": _step, "ray-workers": _workers}
     lines = [
         line
@@ -186,7 +186,7 @@ def _start(record: Mapping[str, Any]) -> list[str]:
 
 
 def _medians(what: str, values: Mapping[str, Sequence[float]]) -> list[str]:
-    """Those that are not nothing."""
+    """Table of the medians, without rows that are all zero."""
     rows = [f"| {name} | {statistics.median(told):.1f} |" for name, told in values.items() if any(told)]
     return [f"| | {what} |", "|---|---|", *rows]
 
@@ -245,12 +245,12 @@ def _compared(record: Mapping[str, Any], base: str, other: str, names: Mapping[s
 
 
 def speeds_in_steps(told: Mapping[str, Any]) -> float:
-    """Images a second of the training steps, the median of the epochs after the first."""
+    """Images per second of the training steps; the median of the epochs after the first."""
     return statistics.median(row["images_per_second"] for row in told["rows"][1:])
 
 
 def speed_with_all(told: Mapping[str, Any]) -> float:
-    """Images a second from the end of the first epoch to that of the last: validation and checkpoints too."""
+    """Images per second from the end of the first epoch to that of the last, with validation and checkpoints."""
     times = told["epoch_ends"]
     return (len(times) - 1) * told["images"] / (times[-1] - times[0])
 

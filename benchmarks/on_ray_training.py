@@ -1,4 +1,4 @@
-"""One training for benchmarks/on_ray.py: what it tells is one line of JSON.
+"""One training for benchmarks/on_ray.py; it prints one line of JSON.
 
 python benchmarks/on_ray_training.py '{"where": "ray", "workers": 1, "threads": 2, "images": 1536, "epochs": 5, ...}'
 """
@@ -36,7 +36,7 @@ PARAMS = Path("params.yaml")
 
 
 class Clock(Silent):
-    """When steps and epochs ended."""
+    """Records when steps and epochs ended."""
 
     def __init__(self) -> None:
         self.first_step = 0.0
@@ -59,7 +59,7 @@ def noise(n: int) -> Samples:
 
 
 def main(given: dict[str, Any]) -> None:
-    """Trains, and tells of it."""
+    """Trains, and prints the times."""
     marks = [given["began"], time.time()]
     split = Split(noise(given["images"]), noise(VALID))
     sections = training_sections(read_params(PARAMS))

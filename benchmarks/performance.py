@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def page() -> str:
-    """docs/performance.md."""
+    """Text of docs/performance.md."""
     sections = [
         step(),
         usual(),
@@ -48,7 +48,7 @@ def page() -> str:
 
 
 def step() -> list[str]:
-    """The step against its limit."""
+    """Section: the step against its limit."""
     records = {name: read_record(f"step-{name}") for name in TARGETS if _has(f"step-{name}")}
     rows = [
         [
@@ -67,7 +67,7 @@ def step() -> list[str]:
 
 
 def _around(record: dict[str, Any]) -> list[str]:
-    """What lies outside the steps."""
+    """Table of what happens outside the steps."""
     rows = [
         [
             f"{name} px",
@@ -83,7 +83,7 @@ def _around(record: dict[str, Any]) -> list[str]:
 
 
 def usual() -> list[str]:
-    """Against the usual loop."""
+    """Section: against the usual loop."""
     if not _has("usual"):
         return []
     record = read_record("usual")
@@ -103,7 +103,7 @@ def usual() -> list[str]:
 
 
 def networks() -> list[str]:
-    """What part of the peak each network reaches, and what the time goes into."""
+    """Section: fraction of the peak that each network reaches, and where its time goes."""
     if not (_has("compute-networks") and _has("compute-profile")):
         return []
     record, profile = read_record("compute-networks"), read_record("compute-profile")
@@ -114,12 +114,12 @@ def networks() -> list[str]:
 
 
 def small() -> list[str]:
-    """What changes it at 48 px."""
+    """Section: what changes it at 48 px."""
     return _compute("compute-small", "What raises it at 48 px", SMALL_TEXT)
 
 
 def compiled() -> list[str]:
-    """What torch.compile makes of it."""
+    """Section: the effect of torch.compile."""
     return _compute("compute-compiled", "torch.compile at 48 px", COMPILED_TEXT)
 
 
@@ -131,7 +131,7 @@ def _compute(name: str, title: str, text: str) -> list[str]:
 
 
 def ferplus() -> list[str]:
-    """FERPlus into tables."""
+    """Section: FERPlus into tables."""
     if not _has("data-ferplus"):
         return []
     record = read_record("data-ferplus")
@@ -147,7 +147,7 @@ def ferplus() -> list[str]:
 
 
 def growth() -> list[str]:
-    """Files into a table, by their number."""
+    """Section: files into a table, by number of files."""
     if not _has("data-growth"):
         return []
     record = read_record("data-growth")
@@ -179,7 +179,7 @@ def growth() -> list[str]:
 
 
 def loader() -> list[str]:
-    """Batches a second."""
+    """Section: batches per second."""
     if not _has("data-loader"):
         return []
     record = read_record("data-loader")
@@ -196,7 +196,7 @@ def loader() -> list[str]:
 
 
 def from_a_file() -> list[str]:
-    """Batches of a set that is larger than memory."""
+    """Section: batches of a set larger than memory."""
     if not _has("data-mapped"):
         return []
     record = read_record("data-mapped")
@@ -207,7 +207,7 @@ def from_a_file() -> list[str]:
 
 
 def everyday() -> list[str]:
-    """What is paid many times a day."""
+    """Section: costs that occur many times a day."""
     if not _has("everyday"):
         return []
     record = read_record("everyday")
@@ -221,7 +221,7 @@ def everyday() -> list[str]:
 
 @styled
 def shares_figure() -> Figure:
-    """What a step spends its time on."""
+    """Where a step's time goes."""
     shares = read_record("compute-profile")["shares"]
     figure = Figure(figsize=(7.5, 2.9), layout="constrained")
     axes = figure.add_subplot()
@@ -242,7 +242,7 @@ def shares_figure() -> Figure:
 
 @styled
 def growth_figure() -> Figure:
-    """Seconds and memory of `ingest` by the number of files."""
+    """Seconds and memory of `ingest` by number of files."""
     sizes = {int(rows): row for rows, row in read_record("data-growth")["rows"].items()}
     figure = Figure(figsize=(7.5, 3.2), layout="constrained")
     seconds, memory = figure.subplots(1, 2)
@@ -282,7 +282,7 @@ def _ratio(result: dict[str, Any]) -> list[str]:
 
 
 def _median(turns: Sequence[Sequence[float]]) -> float:
-    """Of [value, cores that others used] a turn: the calm ones, where there are any."""
+    """Median over [value, cores that others used] of each turn; over calm turns only, if there are any."""
     return statistics.median([v for v, others in turns if others < CALM] or [v for v, _ in turns])
 
 
@@ -293,7 +293,7 @@ def _calmest(values: list[float], others: list[float]) -> float:
 def _section(
     title: str, text: str, head: list[str], rows: list[list[str]], records: Iterable[dict[str, Any]]
 ) -> list[str]:
-    """Title, words, table, and under it how it was measured; nothing without rows."""
+    """Title, text, table, and how it was measured; [] without rows."""
     if not rows:
         return []
     records = list(records)

@@ -1,4 +1,4 @@
-"""Records of what was measured: hardware, versions and commit beside every figure."""
+"""Records of measurements: hardware, versions and commit with every figure."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ RECORDS = ROOT / "benchmarks/records"
 
 
 def commit() -> str:
-    """The last that changed nla/; with a + where nla/ holds changes that are not committed."""
+    """The last commit that changed nla/; with a + if nla/ has uncommitted changes."""
     changed = _git("status", "--porcelain", "--", "nla")
     return _git("log", "-1", "--format=%h", "--abbrev=12", "--", "nla") + ("+" if changed else "")
 
 
 def measured_here() -> dict[str, Any]:
-    """What belongs to every record of a time."""
+    """Facts common to all records of timings."""
     return {"commit": commit(), "machine": machine(), "versions": versions()}
 
 
 def write_record(name: str, record: dict[str, Any]) -> None:
-    """Keeps a record in benchmarks/records."""
+    """Writes a record to benchmarks/records."""
     RECORDS.mkdir(exist_ok=True)
     (RECORDS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 def read_record(name: str) -> dict[str, Any]:
-    """A record of benchmarks/records."""
+    """Reads a record of benchmarks/records."""
     return json.loads((RECORDS / f"{name}.json").read_text())
 
 
 def conditions(record: dict[str, Any]) -> str:
-    """Hardware and versions."""
+    """Hardware and versions, in words."""
     return in_words(record["machine"], record["versions"])
 
 

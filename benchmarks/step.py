@@ -1,14 +1,14 @@
-"""The training step against its limit: the same network and loss on tensors that are already there.
+"""The training step against its limit: the same network and loss on tensors that are already in memory.
 
     python benchmarks/step.py 48       resnet18 of width 16 on 48 px grey, as in params.yaml
     python benchmarks/step.py 112      the published resnet18 on 112 px RGB
     python benchmarks/step.py 224      and on 224 px
     python benchmarks/step.py around   what comes before, between and after the steps
 
-The limit is forward, loss, backward and optimiser, on both views normalised before, in the same precision, with PyTorch
-as it comes. End to end is nla.training.loop.train: loader, augmentation, views, loss, optimiser, positions, checks and
-observer, in the middle of an epoch. Blocks of the two take turns in one process; a ratio is that of two neighbours, as
-a part of the limit's speed.
+The limit is forward, loss, backward and optimiser, on both views normalised in advance, in the same precision, with
+PyTorch as it comes. End to end is nla.training.loop.train: loader, augmentation, views, loss, optimiser, positions,
+checks and observer, in the middle of an epoch. Blocks of the two take turns in one process; a ratio is that of two
+neighbours, as a fraction of the limit's speed.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from nla.training.workers import Workers
 CLASSES = tuple("abcdefgh")
 ALONE = Workers(torch.device("cpu"))
 WARM = PREFETCH + 1
-"""Steps at the start of a block that do not count: in the first ones the loader fills its queue."""
+"""Steps at the start of a block that do not count, because the loader is still filling its queue."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A network, its images, and how long a block is."""
+    """A network, its images, and the length of a block."""
 
     size: int
     channels: int
@@ -65,7 +65,7 @@ SETTINGS = {
 
 
 class Enough(Exception):
-    """As many steps as are wanted."""
+    """Raised after the desired number of steps."""
 
 
 class Stopwatch(Silent):
@@ -83,7 +83,7 @@ class Stopwatch(Silent):
 
 
 class Whole(Silent):
-    """When the first step was done, when the last, and the row of the epoch."""
+    """Records the time of every step, and the row of the epoch."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -97,7 +97,7 @@ class Whole(Silent):
 
 
 class Limit:
-    """What a step cannot do without."""
+    """The parts of a step that cannot be left out."""
 
     def __init__(self, job: Job, samples: Samples) -> None:
         torch.manual_seed(job.train.seed)
@@ -123,7 +123,7 @@ class Limit:
         self.optimizer.step()
 
     def seconds(self, steps: int) -> float:
-        """Seconds a step; the first of a block does not count."""
+        """Seconds per step; the first of a block does not count."""
         torch.use_deterministic_algorithms(False)
         self.step()
         started = time.perf_counter()
@@ -133,7 +133,7 @@ class Limit:
 
 
 def main(name: str) -> None:
-    """Measures a setting and keeps the record."""
+    """Measures a setting, and writes the record."""
     setting = SETTINGS[name]
     job, samples = job_of(setting), samples_of(setting)
     limit = Limit(job, samples)
@@ -159,12 +159,12 @@ def main(name: str) -> None:
 
 
 def precision() -> str:
-    """What `train.precision: auto` chooses here."""
+    """The precision that `train.precision: auto` selects here."""
     return "bf16" if use_bf16("auto", ALONE.device) else "fp32"
 
 
 def around(setting: Setting) -> dict[str, float]:
-    """An epoch with three images to train on for each to validate on, as params.yaml has it."""
+    """Costs around the steps, of an epoch with three training images per validation image, as in params.yaml."""
     rows = 3 * setting.batch_size * setting.steps
     job, samples, valid = job_of(setting, epochs=1), samples_of(setting, rows), samples_of(setting, rows // 3)
     watch, started = Whole(), time.perf_counter()
@@ -182,7 +182,7 @@ def around(setting: Setting) -> dict[str, float]:
 
 
 def job_of(setting: Setting, **train: Any) -> Job:
-    """The training of params.yaml with the setting's network and batch."""
+    """The training of params.yaml with the setting's network and batch size."""
     params = read_params(ROOT / "params.yaml")
     params["model"] |= setting.model
     params["train"] |= {"batch_size": setting.batch_size, **train}
@@ -191,15 +191,15 @@ def job_of(setting: Setting, **train: Any) -> Job:
 
 
 def samples_of(setting: Setting, rows: int | None = None) -> Samples:
-    """Noise with labels: what a step costs does not depend on what is in the pictures."""
-    n = rows or setting.batch_size * (WARM + setting.steps + PREFETCH + 1)  # the loader is at work to the last step
+    """Noise with labels: the cost of a step does not depend on the content of the images."""
+    n = rows or setting.batch_size * (WARM + setting.steps + PREFETCH + 1)  # keeps the loader busy to the last step
     rng = np.random.default_rng(0)
     images_NHWC = rng.integers(0, 256, (n, setting.size, setting.size, setting.channels), dtype=np.uint8)
     return Samples(images_NHWC, rng.integers(len(CLASSES), size=n), None, np.arange(n), CLASSES, "noise")
 
 
 def end_to_end(job: Job, samples: Samples, steps: int) -> float:
-    """Seconds a step of the real loop."""
+    """Seconds per step of the real loop."""
     watch = Stopwatch(steps)
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -1,11 +1,11 @@
-"""What a search costs and what it finds.
+"""Cost and results of hyperparameter searches.
 
     python benchmarks/tuning.py searches [NAME ...]
                                            16 trials on synthetic faces: in full, under ASHA, by TPE, one at a time
     python benchmarks/tuning.py ferplus    FERPlus at 30 % noise: 16 trials, then published values and winner, 3 seeds
     python benchmarks/tuning.py tables     benchmarks/records/ -> docs/search.md
 
-Each search starts afresh; its trials are the same, as the searcher is seeded.
+Each search starts afresh; its trials are the same, because the searcher is seeded.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from nla.tuning.importance import importance
 from nla.tuning.trials import Trial
 
 SEARCH: dict[str, Any] = {
-    "data.synthetic.train": 1200,  # so small that 16 trials fit into minutes; validation keeps its 4,000
+    "data.synthetic.train": 1200,  # small enough for 16 trials in minutes; validation keeps its 4,000
     "tune.num_samples": 16,
     "tune.epochs": 12,
     "+tune.space.train.lr": "{loguniform: [0.0001, 0.1]}",
@@ -75,17 +75,17 @@ NOISY_SEARCH: dict[str, Any] = FERPLUS | {
     "data.noise.rate": 0.3,
     "tune.num_samples": 16,
     "tune.epochs": 4,
-    "tune.scheduler": "none",  # importance needs trials of one length
+    "tune.scheduler": "none",  # importance needs trials of equal length
 }
 PAIR = ("published", "winner")
 SEEDS = (1, 2, 3)
-"""None of them the search's."""
+"""None of them is the search's seed."""
 RESULTS, FIGURE = ROOT / "docs/search.md", ROOT / "docs/figures/search-best.png"
 COLORS = (BLUE, ORANGE, VERMILLION, GREEN, MUTED, INK)
 
 
 def main(what: str, *names: str) -> None:
-    """Measures, or makes the tables."""
+    """Measures, or writes the tables."""
     if what == "tables":
         RESULTS.write_text(page())
         write_figure(best_so_far_figure(), FIGURE)
@@ -95,7 +95,7 @@ def main(what: str, *names: str) -> None:
 
 
 def measure(what: str, *names: str) -> None:
-    """Searches, and trains with what was found."""
+    """Searches, and trains with the result."""
     if what == "searches":
         for name in names or SEARCHES:
             write_record(f"tuning-{name}", searched(SEARCH | SEARCHES[name]))
@@ -108,7 +108,7 @@ def measure(what: str, *names: str) -> None:
 
 
 def searched(changes: dict[str, Any]) -> dict[str, Any]:
-    """One search from its start, of the parameters of the last commit."""
+    """One search from scratch, with the parameters of the last commit."""
     take_committed(ROOT, "params.yaml")
     subprocess.run(["dvc", "exp", "run", *settings(changes), "prepare"], cwd=ROOT, check=True)
     started = time.perf_counter()
@@ -128,7 +128,7 @@ def searched(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def page() -> str:
-    """docs/search.md: a section for what has records."""
+    """docs/search.md: a section for everything that has records."""
     parts = ["# What a search costs, and what it finds", "", INTRODUCTION]
     if (RECORDS / "tuning-none.json").exists():
         parts += ["", "## Searches side by side", "", *cost(side_by_side())]
@@ -138,13 +138,13 @@ def page() -> str:
 
 
 def side_by_side() -> dict[str, dict[str, Any]]:
-    """The records of the synthetic searches."""
+    """Records of the synthetic searches."""
     return {name: read_record(f"tuning-{name}") for name in SEARCHES if (RECORDS / f"tuning-{name}.json").exists()}
 
 
 @styled
 def best_so_far_figure() -> Figure:
-    """The best accuracy on validation among the trials that have ended, against the seconds of the search."""
+    """Best validation accuracy among the ended trials, against the seconds of the search."""
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for (name, record), color in zip(side_by_side().items(), COLORS, strict=False):
@@ -161,7 +161,7 @@ def best_so_far_figure() -> Figure:
 
 
 def cost(records: dict[str, dict[str, Any]]) -> list[str]:
-    """The synthetic searches, by scheduler."""
+    """Table of the synthetic searches."""
     full = records["none"]
     lines = [COST_TEXT, "", HEAD, "|---" * (HEAD.count("|") - 1) + "|"]
     lines += [_row(name, record, full) for name, record in records.items()]

@@ -1,4 +1,4 @@
-"""Things that take turns in one process, so that what the machine does besides falls on all of them alike."""
+"""Measures several things in turns in one process, so that disturbances affect all of them alike."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 import psutil
 
 CALM = 0.15
-"""Cores that other processes may use during a turn; what is left in an idle system is about 0.03."""
+"""Cores that other processes can use in a calm turn; an idle system uses about 0.03."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one turn has measured, and how many cores others used meanwhile."""
+    """Value measured in one turn, and cores that other processes used meanwhile."""
 
     value: float
     others: float
 
 
 def in_turns(things: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[Turn]]:
-    """Each thing once a round; every second round the other way round."""
+    """Measures each thing once per round, in reverse order in every second round."""
     turns: dict[str, list[Turn]] = {name: [] for name in things}
     for i in range(rounds):
         for name in list(things)[:: -1 if i % 2 else 1]:
@@ -33,9 +33,9 @@ def in_turns(things: Mapping[str, Callable[[], float]], rounds: int) -> dict[str
 
 
 def compared(turns: Mapping[str, Sequence[Turn]], above: str, below: str) -> dict[str, Any]:
-    """Ratio above / below of every round; the median and the spread are those of the calm rounds, where there are two.
+    """Ratio above / below of every round, with median and spread over the calm rounds if there are at least two.
 
-    Where seconds are compared, `above` is what the other is measured by: 0.9 of its speed.
+    For seconds, `above` is the baseline: 0.9 means 0.9 of its speed.
     """
     pairs = list(zip(turns[above], turns[below], strict=True))
     ratios = [a.value / b.value for a, b in pairs]
@@ -69,10 +69,10 @@ def _turn(thing: Callable[[], float]) -> Turn:
 
 
 def _others() -> float:
-    """Processor seconds since the start of the machine that are not those of this process and its children."""
+    """Processor seconds since boot, without those of this process and its children."""
     all_of_it = psutil.cpu_times()
     idle = all_of_it.idle + getattr(all_of_it, "iowait", 0.0)
-    guests = getattr(all_of_it, "guest", 0.0) + getattr(all_of_it, "guest_nice", 0.0)  # counted in user and nice too
+    guests = getattr(all_of_it, "guest", 0.0) + getattr(all_of_it, "guest_nice", 0.0)  # part of user and nice too
     mine = os.times()
     running = [_seconds(child) for child in psutil.Process().children(recursive=True)]
     ours = mine.user + mine.system + mine.children_user + mine.children_system + sum(running)

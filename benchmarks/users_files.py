@@ -1,4 +1,4 @@
-"""What `dvc exp run` writes over in a working tree, and what belongs to whoever measures there."""
+"""Protects files in a working tree that `dvc exp run` overwrites."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WRITTEN = (
 
 @contextlib.contextmanager
 def kept(root: Path) -> Iterator[None]:
-    """They are afterwards as they were, committed or not, whatever happens meanwhile."""
+    """Restores the files afterwards, committed or not, even after an error."""
     before = {root / name: (root / name).read_bytes() if (root / name).exists() else None for name in WRITTEN}
     try:
         yield
@@ -32,6 +32,6 @@ def kept(root: Path) -> Iterator[None]:
 
 
 def take_committed(root: Path, name: str) -> None:
-    """Writes a file as the last commit has it."""
+    """Overwrites a file with its last committed version."""
     done = subprocess.run(["git", "show", f"HEAD:{name}"], cwd=root, check=True, capture_output=True)
     (root / name).write_bytes(done.stdout)

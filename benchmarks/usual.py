@@ -1,11 +1,11 @@
-"""NLA's loop against the usual one: an image file a sample, two forward passes, a wait a step.
+"""NLA's loop against the usual one: one image file per sample, two forward passes, a synchronisation per step.
 
     python benchmarks/usual.py
 
 The usual loop follows the recipe of the method's public code (github.com/jungyu0413/NLA of arXiv 2502.09993: batches of
-32, Adam, an image file a sample, flip, erasing, the mirror in a pass of its own), with 0 and 2 loading processes: the
-better counts. Network, loss, resolution and batch are the same for both, and blocks of both take turns; the usual loop
-computes in float32, as most do, and NLA's as `train.precision: auto` decides.
+32, Adam, one image file per sample, flip, erasing, a separate pass for the mirror image), with 0 and 2 loading
+processes: the better counts. Network, loss, resolution and batch are the same for both, and blocks of both take turns;
+the usual loop computes in float32, as most do, and NLA's as `train.precision: auto` selects.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from nla.training.job import Job
 
 SETTING = SETTINGS["112"]
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)  # ImageNet's
-ERASED, SHAPE = (0.02, 0.3), (0.3, 3.3)  # part of the area, width over height
+ERASED, SHAPE = (0.02, 0.3), (0.3, 3.3)  # fraction of the area, width over height
 PROCESSES = (0, 2)
 ROUNDS, FILES = 6, 4096
 
 
 class Faces(Dataset):
-    """The files of a tree, decoded, changed and normalised one by one."""
+    """The files of a tree, decoded, augmented and normalised one by one."""
 
     def __init__(self, root: Path, size: int) -> None:
         self.files = sorted(root.glob("train/*/*.jpg"))
@@ -67,18 +67,18 @@ def _erase(x: np.ndarray, rng: np.random.Generator) -> None:
 
 
 class Usual:
-    """The loop that most repositories have."""
+    """The loop found in most repositories."""
 
     def __init__(self, job: Job, faces: Faces, processes: int) -> None:
         self.model = job.build().backbone.train()
         self.loss = NLALoss(job.loss.variant)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4, weight_decay=1e-4)
-        sampler = RandomSampler(faces, replacement=True, num_samples=10**6)  # no epoch ends while it is timed
+        sampler = RandomSampler(faces, replacement=True, num_samples=10**6)  # no epoch ends during the measurement
         self.loader = DataLoader(faces, job.train.batch_size, sampler=sampler, num_workers=processes)
         self.batches: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(self.loader)
 
     def seconds(self, steps: int) -> float:
-        """Seconds a step; at first the processes have batches waiting, which do not count."""
+        """Seconds per step; the first batches, which wait ready-made, do not count."""
         torch.use_deterministic_algorithms(False)
         for step in range(WARM + steps):
             if step == WARM:
@@ -93,7 +93,7 @@ class Usual:
 
 
 def main() -> None:
-    """Measures and keeps the record."""
+    """Measures, and writes the record."""
     job, samples = job_of(SETTING), samples_of(SETTING)
     with tempfile.TemporaryDirectory() as folder:
         write_tree(Path(folder), FILES)

@@ -1,4 +1,4 @@
-"""NLA: facial expression recognition that stays right when labels are ambiguous, noisy and unbalanced.
+"""Facial expression recognition robust to ambiguous, noisy and imbalanced labels.
 
 from nla import NLALoss, naw_weight
 """
@@ -19,7 +19,7 @@ _HOME = {"NLALoss": "nla.losses", "naw_weight": "nla.losses", "Predictor": "nla.
 
 
 def __getattr__(name: str) -> Any:
-    """Public names are loaded when first used: a stage that reads CSV files does not import torch."""
+    """Loads public names on first use, so that a stage that reads CSV files does not import torch."""
     if name not in _HOME:
         raise AttributeError(f"module 'nla' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

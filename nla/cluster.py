@@ -1,4 +1,4 @@
-"""Ray: a running cluster's address, or this machine."""
+"""Connects to a running Ray cluster, or starts Ray on this machine."""
 
 from __future__ import annotations
 
@@ -22,51 +22,52 @@ from nla.errors import ClusterError
 
 KNOCK_SECONDS = 10.0
 API_SERVER = "RAY_API_SERVER_ADDRESS"
-"""Where Ray's own processes look up which of them live. What asks another Ray hears that its training is dead."""
+"""Variable with the dashboard address that Ray's processes query; another Ray's would report them as dead."""
 SHARE_OF_GPU = 0.125
-"""Of a training beside others, where nothing else is said: networks for faces of 48 px are too small to fill a GPU."""
+"""Default GPU fraction of one trial; networks for faces of 48 px are too small to fill a GPU."""
 LOWER = "lower ray.cpus_per_trial, ray.gpus_per_trial or ray.workers_per_trial"
 WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
-"""Another process, that looks for nodes which a cloud takes back."""
+"""Switch of Ray Train's preemption watcher, an extra process that looks for nodes a cloud is about to reclaim."""
 STARTS = 3
 LATE = "timed out during startup"
-"""In what Ray says of a node that was not up in time."""
+"""Part of Ray's error message for a node that did not start in time."""
 PRESTART = "RAY_prestart_worker_first_driver"
-"""Processes for tasks to come; Ray Train asks for others, with an environment of its own."""
+"""Switch for starting processes in advance; Ray Train needs others, with an environment of their own."""
 
 
 class Node(NamedTuple):
-    """What one machine of the cluster has."""
+    """Resources of one machine of the cluster."""
 
     cpus: int
     gpus: int
 
 
 class Share(NamedTuple):
-    """What a training gets of a cluster."""
+    """Share of a cluster that a training gets."""
 
     workers: int
-    """That find room now."""
+    """Number of workers."""
     cpus: int
-    """Of each."""
+    """CPUs of each worker."""
     gpu: bool
-    """Whether each has one."""
+    """Whether each worker has a GPU."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What there is to run on."""
+    """Resources of the Ray cluster."""
 
     nodes: tuple[Node, ...]
     logs: Path
-    """Ray's full logs on the node of this process."""
+    """Folder of Ray's full logs on the node of this process."""
     ours: bool = False
-    """Whether this process has started it, and it ends with this process."""
+    """Whether this process started the cluster, which then ends with it."""
 
     def share(self, config: RayConfig) -> Share:
-        """As many workers as may be and find room, and as many CPUs for each as leave a place for every one.
+        """The most workers that fit within `config.workers`, each with the most CPUs that still fit.
 
-        Raises ClusterError where there are too few CPUs or GPUs: Ray would wait for more without a word.
+        Raises:
+            ClusterError: there are too few CPUs or GPUs; Ray would wait silently for more.
         """
         fewest, most = config.workers
         gpu = self.places(1, True) >= fewest if config.use_gpu is None else config.use_gpu
@@ -88,16 +89,17 @@ class Cluster:
         )
 
     def told(self, config: RayConfig) -> str:
-        """The share in words, and what stays idle of the GPUs that were not asked for. Raises what `share` raises."""
+        """The share in words, with the number of idle GPUs. Raises what `share` raises."""
         workers, cpus, gpu = self.share(config)
         idle = sum(node.gpus for node in self.nodes) - workers * gpu
         line = f"{workers} worker{'s' * (workers > 1)} with {cpus} CPU{'s' * (cpus > 1)}{' and a GPU' * gpu} each"
         return line + (f"; {idle} GPU{'s' * (idle > 1)} idle: see ray.num_workers" if idle > 0 else "")
 
     def alone(self, config: RayConfig) -> dict[str, float]:
-        """CPUs, and part of a GPU, of a training of one process, several of which run side by side.
+        """CPUs and GPU fraction of a single-process training, several of which run at once.
 
-        Raises ClusterError where no node has them: Ray would wait for them without a word.
+        Raises:
+            ClusterError: no node has them; Ray would wait silently for one.
         """
         there = any(node.gpus for node in self.nodes)
         if config.use_gpu and not there:
@@ -109,21 +111,23 @@ class Cluster:
         return {"CPU": cpus, "GPU": gpus}
 
     def room(self, resources: Mapping[str, float]) -> int:
-        """Trainings of these resources, as `alone` gives them, that find room side by side."""
+        """Number of trainings with these resources, as returned by `alone`, that fit at once."""
         cpus, gpus = resources["CPU"], resources["GPU"]
         return sum(int(min(node.cpus / cpus, node.gpus / gpus if gpus else node.cpus)) for node in self.nodes)
 
     def places(self, cpus: int, gpu: bool) -> int:
-        """Workers of so many CPUs, and one GPU where asked for, that find room; none lies across two nodes."""
+        """Number of workers with `cpus` CPUs, and a GPU each if `gpu`, that fit; a worker cannot span two nodes."""
         return sum(min(node.cpus // cpus, node.gpus if gpu else node.cpus) for node in self.nodes)
 
 
 @contextlib.contextmanager
 def connected(config: RayConfig, *, dashboard: bool = False) -> Iterator[Cluster]:
-    """A connection to the cluster of `ray.address` or RAY_ADDRESS, else to a Ray of our own that ends with us.
+    """Connects to the cluster of `ray.address` or RAY_ADDRESS, else to a Ray started here, which ends with the block.
 
-    An existing connection of this process is used as it is, and left. Raises ClusterError where nobody answers, and
-    for an address of Ray's client, which hides the nodes from the driver.
+    An existing connection of this process is reused and left open.
+
+    Raises:
+        ClusterError: nobody answers, or the address is one of Ray's client, which hides the nodes from the driver.
     """
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
@@ -140,13 +144,16 @@ def connected(config: RayConfig, *, dashboard: bool = False) -> Iterator[Cluster
 
 @contextlib.contextmanager
 def started(cpus: int | None = None, *, dashboard: bool = False) -> Iterator[None]:
-    """A Ray of our own, with the CPUs of this machine or so many.
+    """Starts Ray on this machine.
+
+    Its processes are told the address of its own dashboard; otherwise they would query that of any Ray on this machine.
 
     Args:
-        dashboard: whether it has one. Ray Train asks it inside Ray Tune, and nothing else here does.
+        cpus: number of CPUs; None for those of this machine.
+        dashboard: whether to start the dashboard. Only Ray Train inside Ray Tune needs it.
 
-    Its processes would ask the dashboard of whichever Ray they find here, were they not told of ours. Raises
-    ClusterError where they are not there in time.
+    Raises:
+        ClusterError: Ray's processes do not start in time.
     """
     port = _free_port()
     with _environment({API_SERVER: f"http://127.0.0.1:{port}", WATCHER: "0", PRESTART: "0"}):
@@ -167,13 +174,13 @@ def started(cpus: int | None = None, *, dashboard: bool = False) -> Iterator[Non
 
 
 def _begin(**options: Any) -> None:
-    """`ray.init`, again where its node was not up in the 30 s that Ray gives it: a busy machine may need longer."""
+    """Calls `ray.init`, and retries if its node was not up within Ray's 30 s: a busy machine can need longer."""
     before = psutil.Process().children()
     for _ in range(STARTS):
         try:
             ray.init(**options)
             return
-        except Exception as error:  # Ray has no narrower one for it
+        except Exception as error:  # Ray raises no narrower one
             for process in [child for child in psutil.Process().children() if child not in before]:
                 process.kill()
             if LATE not in str(error):
@@ -183,11 +190,11 @@ def _begin(**options: Any) -> None:
 
 @contextlib.contextmanager
 def _few_processes(dashboard: bool) -> Iterator[None]:
-    """Has `ray.init` start only what is needed, which none of its parameters can say.
+    """Makes `ray.init` start only the processes needed, which none of its parameters can do.
 
-    Left out are the monitor of an autoscaler, that of logs, which no driver here reads, and the server of the
-    dashboard. The agent of the node listens at a free port. Ray would take the same port for each Ray of a machine:
-    the second one's agent tries for 3.5 s to have it, and all else waits for the agent.
+    Left out are the autoscaler's monitor, the log monitor, which no driver here reads, and the dashboard's server. The
+    node's agent listens on a free port: Ray would use the same port for each Ray on a machine, where the second one's
+    agent tries for 3.5 s to get it while everything else waits for the agent.
     """
     node, module = cast(Any, ray._private.node.Node), cast(Any, ray._private.parameter)
     start, parameters = node.start_api_server, module.RayParams
@@ -204,12 +211,12 @@ def _few_processes(dashboard: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[None]:
-    """A connection to a running cluster. Its workers get this code and address, whatever is there on their nodes."""
+    """Connects to a running cluster, and ships this code and the address to its workers, whatever their nodes have."""
     environment = {"py_modules": [str(Path(__file__).parent)], "env_vars": {"RAY_ADDRESS": address}}
     try:
         _knock(address)
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
-    except OSError as error:  # ConnectionError among them
+    except OSError as error:  # includes ConnectionError
         raise ClusterError(
             f"no Ray cluster at {address} ({error}): start one with `ray start --head`, and set RAY_AUTH_MODE=token "
             "here if it asks for one"
@@ -226,7 +233,7 @@ def _joined(address: str) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """OSError where nobody listens at HOST:PORT, for which Ray would wait some minutes."""
+    """Raises OSError if nobody listens at HOST:PORT, where Ray would wait for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
@@ -234,7 +241,7 @@ def _knock(address: str) -> None:
 
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables that processes started here inherit."""
+    """Sets environment variables for processes started inside the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -1,4 +1,4 @@
-"""What a person sees: lines, and a bar with rate and time left."""
+"""Console output: lines, and a progress bar with rate and time left."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def say(line: str) -> None:
-    """One line for a person."""
+    """Prints one line."""
     console.print(line, markup=False)
 
 
 class _Rate(ProgressColumn):
-    """Units a second."""
+    """Units per second."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class _Rate(ProgressColumn):
 
 @contextlib.contextmanager
 def bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar; call what it gives with (done, total)."""
+    """Shows a progress bar; yields a function to call with (done, total)."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

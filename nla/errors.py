@@ -1,4 +1,4 @@
-"""What NLA raises. Every message names the next action.
+"""Exceptions of NLA. Every message names the next action.
 
 NLAError
 ├── ConfigError       params.yaml holds an unknown key or an ill-typed value
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 
 class NLAError(Exception):
-    """Base of all errors that are the user's to mend; shown without a traceback."""
+    """Base of all errors that the user can fix; shown without a traceback."""
 
 
 class ConfigError(NLAError):
@@ -51,7 +51,7 @@ class CommandError(NLAError):
 
 
 def told(error: NLAError | OSError) -> str:
-    """What a person is told of it: the message, and the file where the operating system refuses one."""
+    """The message shown to the user, with the file name for errors of the operating system."""
     if not isinstance(error, OSError):
         return str(error)
     reason = error.strerror or str(error)

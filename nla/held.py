@@ -1,4 +1,4 @@
-"""The folder of a training or a search while a stage works on it."""
+"""Locks the folder of a training or a search while a stage works on it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from nla.workflow.runs import Run
 
 
 class Held(NamedTuple):
-    """What a stage has in its hands."""
+    """Resources of a stage while it holds the lock."""
 
     run: Run
     storage: str
-    """Folder or URL above Ray's checkpoints of it."""
+    """Folder or URL above the checkpoints that Ray keeps for it."""
     uri: str
-    """Of MLflow's store."""
+    """URI of the MLflow store."""
 
 
 @contextlib.contextmanager
 def held(root: Path, fingerprint: str, ray: RayConfig) -> Iterator[Held]:
-    """Locks the folder of `fingerprint` in the project `root`; under `dvc repro -f` what it held is gone.
+    """Locks the folder of `fingerprint` in the project `root`; under `dvc repro -f` its contents are deleted.
 
-    Raises RegistryError where MLflow's store cannot be used, before anything is removed.
+    Raises:
+        RegistryError: the MLflow store cannot be used; raised before anything is deleted.
     """
     run = Run(root, fingerprint)
     storage = absolute(ray.storage_path or str(run.folder.parent))

@@ -1,7 +1,7 @@
-"""One look for all pictures: colours, type, headline, and the file they end in.
+"""Common style of all figures: colours, fonts, headlines and file formats.
 
-Colours are Okabe and Ito's, which stay apart for colour-blind eyes; sequential maps grow darker, so that they also
-read in grey. Nothing here touches pyplot or leaves a changed rcParam behind.
+Colours are Okabe and Ito's, which colour-blind readers can distinguish; sequential maps grow darker, so that they also
+work in greyscale. Nothing here uses pyplot or leaves an rcParam changed.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ BLUES = LinearSegmentedColormap.from_list(
 SANDS = LinearSegmentedColormap.from_list("nla.sands", ["#fbfaf7", "#f4ecd8", "#ecd9a9", "#e6cb8b", "#d9b058"])
 
 FORMATS = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
-"""Of a file, and what matplotlib would write into it that differs from day to day or version to version."""
+"""File formats, each with the metadata that matplotlib would write and that varies by day or version."""
 HEADLINE = "headline"
-DPI = 160  # 7.5 inches make 1200 pixels: sharp at a README's 830
+DPI = 160  # 7.5 inches give 1200 pixels: sharp at a README's 830
 STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "figure.constrained_layout.h_pad": 0.14,
     "figure.constrained_layout.w_pad": 0.14,
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so figures are the same everywhere
     "font.size": 10.0,
-    "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3
+    "pdf.fonttype": 42,  # TrueType, as publishers reject Type 3
     "text.color": INK,
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
@@ -66,7 +66,7 @@ STYLE: dict[Any, Any] = {
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """`draw` under STYLE. Ticks are born at the first drawing and read the style then: so it is drawn once at once."""
+    """Runs `draw` under STYLE, and renders the figure once: ticks are created, and read the style, only then."""
 
     @functools.wraps(draw)
     def draw_styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -79,19 +79,19 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def headline(axes: Axes, title: str, subtitle: str, lift: float = 0) -> None:
-    """What is to be seen, in bold above the axes, and under it on what; `lift` points leave room for a legend."""
+    """Writes the finding in bold above the axes, and its context below it; `lift` points leave room for a legend."""
     axes.set_title(title, fontsize=12, fontweight="bold", pad=26 + lift, gid=HEADLINE)
     above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
     axes.annotate(subtitle, (0, 1), xytext=(0, 9 + lift), **above, color=MUTED, fontsize=9.5, gid=HEADLINE)
 
 
 def on_split(rows: int, split: str) -> str:
-    """Of what a picture is made, and that nobody tampered with the labels."""
+    """Number and split of the faces in a figure, and that their labels are unaltered."""
     return f"{rows:,} {split} faces, labels unaltered"
 
 
 def short(name: str, longest: int = 14) -> str:
-    """A class name that leaves room for the picture; folders may be called anything."""
+    """A class name, truncated to leave room for the figure; folders can have any name."""
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
@@ -101,12 +101,12 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def percent_axis(axis: Axis) -> None:
-    """Label the ticks of an axis of shares as percent() writes them."""
+    """Formats the ticks of an axis of proportions as `percent` does."""
     axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
 
 
 def plain(figure: Figure) -> Figure:
-    """The same without headlines: a paper says in its caption what is to be seen."""
+    """Removes the headlines, for a paper that has captions instead."""
     for words in figure.findobj(Text):
         if isinstance(words, Text) and words.get_gid() == HEADLINE:
             words.set_text("")
@@ -114,7 +114,7 @@ def plain(figure: Figure) -> Figure:
 
 
 def write_figure(figure: Figure, path: Path) -> None:
-    """Saves as its suffix says (FORMATS), whole or not at all; the same figure gives the same bytes."""
+    """Saves the figure in the format of the suffix (FORMATS), atomically; the same figure gives the same bytes."""
     kind = path.suffix.removeprefix(".")
     with rc_context({**STYLE, "svg.hashsalt": "nla"}), whole(path) as part:
         figure.savefig(part, format=kind, dpi=DPI, metadata={FORMATS[kind]: None})

@@ -1,7 +1,7 @@
-"""One short script a DVC stage: it reads params.yaml, calls nla, and writes exactly the stage's outs."""
+"""One short script per DVC stage: it reads params.yaml, calls nla, and writes exactly the stage's outs."""
 
 from __future__ import annotations
 
 from nla.workflow.dvc import end_with_dvc
 
-end_with_dvc()  # from here on: what a stage imports takes seconds, in which DVC may be killed already
+end_with_dvc()  # before the imports of a stage, which take seconds in which DVC may already be killed

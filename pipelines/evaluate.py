@@ -1,6 +1,6 @@
-"""Stage `evaluate`: models/ and data/ -> reports/: metrics.json, pictures, DVC's plots, and tables of all images.
+"""Stage `evaluate`: models/ and data/ -> reports/: metrics.json, figures, DVC's plots, and tables of all images.
 
-The test split is looked at here for the first time, and selects nothing.
+The test split is used here for the first time, and selects nothing.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PROTOCOL = "validation and test labels are clean; the checkpoint is chosen on va
 
 
 def main() -> None:
-    """Measures both models on both splits, draws, and tells MLflow."""
+    """Measures both models on both splits, draws the figures, and logs to MLflow."""
     params = read_params()
     config, run = section(EvaluateConfig, params), read_json(Path("run.json"))
     train = load_samples(TRAIN, section(RayConfig, params).image_bytes, project_root() / IMAGES)
@@ -71,19 +71,19 @@ def main() -> None:
     for name, figure in draw(test, best["test"], metrics, run, config).items():
         write_figure(figure, REPORTS / f"figures/{name}.png")
     write_figure(doubted_faces(train, plain["train"]), REPORTS / "figures/suspects.png")
-    write_json(REPORTS / "metrics.json", metrics)  # before MLflow is told, which may be away
+    write_json(REPORTS / "metrics.json", metrics)  # before logging to MLflow, which may be unreachable
     track(metrics, run, card["epoch"])
     for line in told(metrics):
         say(line)
 
 
 def split_path(name: str) -> Path:
-    """Of the table of a split."""
+    """Path of the table of a split."""
     return DATA / f"{name}.parquet"
 
 
 def load_split(name: str) -> tuple[Samples, Annotations]:
-    """A split, and what is known beside its labels. Raises DataError where its labels are not clean."""
+    """A split, and its further annotations. Raises DataError if its labels are not clean."""
     path = split_path(name)
     annotations = load_annotations(path)
     if annotations.is_flipped_N.any():
@@ -94,10 +94,12 @@ def load_split(name: str) -> tuple[Samples, Annotations]:
 def probabilities(
     stem: str, splits: Mapping[str, Samples], views: Views
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """p_NC a split by the model `stem`, on a GPU where there is one; and its card.
+    """p_NC per split by the model `stem`, on a GPU if there is one; and the model's card.
 
-    bfloat16 where the model was trained in it and the hardware here has it: emulation is slow.
-    Raises DataError where a split is of another source, or has other classes.
+    bfloat16 is used if the model was trained in it and the hardware supports it: emulation is slow.
+
+    Raises:
+        DataError: a split is of another source, or has other classes.
     """
     model, card = load_model(MODELS / f"{stem}.safetensors")
     for name, of in splits.items():
@@ -120,12 +122,12 @@ def figures_of(
 
 
 def counts(p_NC: np.ndarray, samples: Samples) -> np.ndarray:
-    """[C, C] of label and prediction."""
+    """Confusion matrix of labels and predictions, [C, C]."""
     return confusion(samples.label_N, p_NC.argmax(1), len(samples.classes))
 
 
 def doubted_faces(train: Samples, p_NC: np.ndarray) -> Figure:
-    """The training faces whose given label is the least probable."""
+    """Gallery of the training faces whose given label is the least probable."""
     least = most_doubted(p_NC, train.label_N)[:FACES]
     title = "The training faces whose label is doubted most"
     return plots.gallery(train.images_NHWC, train.label_N, p_NC, train.classes, least, title)
@@ -134,7 +136,7 @@ def doubted_faces(train: Samples, p_NC: np.ndarray) -> Figure:
 def draw(
     samples: Samples, p_NC: np.ndarray, metrics: Mapping[str, Any], run: Mapping[str, Any], config: EvaluateConfig
 ) -> dict[str, Figure]:
-    """The pictures by name."""
+    """The figures by name."""
     label_N, classes = samples.label_N, samples.classes
     ambiguous, wrong = most_ambiguous(p_NC, FACES), most_wrong(p_NC, label_N, FACES)
     images = samples.images_NHWC
@@ -172,7 +174,7 @@ def triangle(run: Mapping[str, Any], seed: int) -> Figure:
 
 
 def track(metrics: Mapping[str, Any], run: Mapping[str, Any], epoch: int) -> None:
-    """Metrics and pictures into the run that trained the model."""
+    """Logs metrics and figures to the run that trained the model."""
     tracker = MlflowTracker(configure(project_root()), system_metrics=False)
     tracker.reopen(run)
     with tracker.closing():
@@ -182,7 +184,7 @@ def track(metrics: Mapping[str, Any], run: Mapping[str, Any], epoch: int) -> Non
 
 
 def compared(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What runs are compared by in MLflow: of the figures a class, recall on test alone; the others are in the file."""
+    """Metrics for comparing runs in MLflow: per class, only recall on test; the file has all of them."""
     return {
         name: value
         for name, value in flatten(metrics).items()
@@ -191,7 +193,7 @@ def compared(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def told(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """The result in some lines, with the Bayes accuracy beside it where it is known."""
+    """The result in a few lines, with the Bayes accuracy if it is known."""
     test, views = metrics["test"], Views(**metrics["views"])
     yield f"test {in_words(test)}; epoch {metrics['epoch']} by validation"
     if views.count > 1:

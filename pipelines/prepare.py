@@ -15,7 +15,7 @@ from nla.workflow.stage import run_stage
 
 
 def main() -> None:
-    """Prepares the splits as params.yaml says."""
+    """Prepares the splits as params.yaml specifies."""
     config = section(DataConfig, read_params())
     with bar("prepare", "faces") as progress:
         report = prepare(Path("data/faces.parquet"), Path("data"), config, progress=progress)
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def told(report: Mapping[str, Any]) -> Iterator[str]:
-    """What a person should know of the splits, in two lines, or three."""
+    """A summary of the splits for the console, in two or three lines."""
     rows = {split: sum(by_class.values()) for split, by_class in report["samples"].items()}
     leaks = dict(report["leaks"])
     out = {

@@ -1,4 +1,4 @@
-"""Stage `register`: models/, reports/metrics.json and run.json -> MLflow's registry; its record is this store's own."""
+"""Stage `register`: models/, reports/metrics.json and run.json -> MLflow's registry; a record for this store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nla.workflow.stage import run_stage
 
 
 def main() -> None:
-    """Registers the model, and says whether it is champion, and why."""
+    """Registers the model, and prints whether it is champion, and why."""
     record = register(
         Path("models"),
         read_json(Path("reports/metrics.json")),

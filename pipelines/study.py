@@ -1,8 +1,8 @@
 """Stage of a study, run in its folder: grid.yaml, params.yaml and data/faces.parquet -> records/, runs.json.
 
-Where the grid says so, methods are tuned first. An interrupted study goes on; a training whose record is there is
-not repeated (`dvc repro -sf study` repeats all). A record holds for its parameters and data: code may have changed
-since, and stands in it by its commit.
+Methods are tuned first if the grid asks for it. An interrupted study resumes; a training that has a record is not
+repeated (`dvc repro -sf study` repeats all). A record is valid for its parameters and data: the code may have changed
+since, and the record names its commit.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ FACES, GRID, MANIFEST = Path("data/faces.parquet"), Path("grid.yaml"), Path("run
 
 
 def main() -> None:
-    """Runs what is missing, and tells MLflow of what it has not heard."""
+    """Runs the missing trainings, and logs to MLflow what it lacks."""
     params, grid, root = read_params(), read_grid(GRID), project_root()
     config = section(RayConfig, params)
     trainer = Trainer(Variants(FACES, root / RUNS / "study-data", config.image_bytes), config, root)
-    cells(grid, params)  # what is wrong in it must not come up after the tuning
+    cells(grid, params)  # errors in the grid must not surface only after tuning
     tuning, tuned = tune(trainer, grid, params)
     study = trainer.train("study", cells(grid, params, tuned))
     write_json(MANIFEST, manifest(grid, tuning, study))
@@ -48,8 +48,10 @@ def main() -> None:
 def tune(trainer: Trainer, grid: Grid, params: Mapping[str, Any]) -> tuple[Trained, dict[str, Values]]:
     """The trainings of the tuning, and method -> the best values on validation.
 
-    A setting that diverges is worth nothing. Raises TrainingError where a training failed otherwise: its method would
-    have had fewer settings than the others.
+    A setting that diverges only loses.
+
+    Raises:
+        TrainingError: a training failed otherwise, so that its method would have had fewer settings than the others.
     """
     if grid.tuning is None:
         return Trained([], {}), {}
@@ -61,7 +63,7 @@ def tune(trainer: Trainer, grid: Grid, params: Mapping[str, Any]) -> tuple[Train
 
 
 def attempt(run: Run, failed: Collection[str], objective: str) -> Attempt:
-    """What became of a training of the tuning."""
+    """Outcome of a training of the tuning."""
     cell = run.cell
     assert cell.setting is not None
     reached = None if run.fingerprint in failed else read_record(run.path).reached(objective)
@@ -69,7 +71,7 @@ def attempt(run: Run, failed: Collection[str], objective: str) -> Attempt:
 
 
 def manifest(grid: Grid, tuning: Trained, study: Trained) -> dict[str, Any]:
-    """Which records the report is about; one of the tuning that diverged has none."""
+    """The records that the report covers; a tuning run that diverged has none."""
     content: dict[str, Any] = {"reference": grid.reference, "runs": [row_of(run) for run in study.done]}
     if grid.tuning is not None:
         rows = [{**row_of(run), "setting": run.cell.setting, "values": run.cell.values} for run in tuning.runs]
@@ -81,12 +83,12 @@ def manifest(grid: Grid, tuning: Trained, study: Trained) -> dict[str, Any]:
 
 
 def names(trained: Trained, fingerprints: Collection[str]) -> str:
-    """Of some of its runs, for a message."""
+    """Names of some of the runs, for a message."""
     return ", ".join(str(run.cell) for run in trained.runs if run.fingerprint in fingerprints)
 
 
 def row_of(run: Run) -> dict[str, Any]:
-    """What the manifest says of a training."""
+    """Entry of a training in the manifest."""
     return {
         "method": run.cell.method,
         "condition": run.cell.condition,
@@ -96,7 +98,7 @@ def row_of(run: Run) -> dict[str, Any]:
 
 
 def take_down(done: Sequence[Run], root: Path) -> None:
-    """The trainings that this MLflow store does not have yet, under the study's own run."""
+    """Logs the trainings that this MLflow store lacks, under the study's own run."""
     study = MlflowStudy(configure(root), workspace().name)
     tags = run_tags(workspace(), "", "")
     with study.opened(tags):

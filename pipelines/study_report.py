@@ -28,7 +28,7 @@ RESULTS, README, FIGURES = Path("results.json"), Path("README.md"), Path("figure
 
 
 def main() -> None:
-    """Measures, compares, draws and writes."""
+    """Computes the results, draws the figures, and writes the report."""
     manifest = read_json(MANIFEST)
     test = load_samples(TEST)
     results = study_results(read_runs(manifest["runs"]), test.label_N, test.classes, manifest["reference"])
@@ -46,9 +46,10 @@ def main() -> None:
 
 
 def read_runs(runs: Sequence[Mapping[str, Any]]) -> list[Record]:
-    """The records that the manifest names, in its order and as it names them: a method may have got another name since.
+    """The records that the manifest lists, in its order and with its names, as a method may have been renamed since.
 
-    Raises DataError where one is missing or damaged, or where there is none.
+    Raises:
+        DataError: a record is missing or damaged, or there is none.
     """
     paths = {run["record"]: RECORDS / f"{run['record']}.parquet" for run in runs}
     if lost := [str(path) for path in paths.values() if not path.is_file()]:
@@ -62,7 +63,7 @@ def read_runs(runs: Sequence[Mapping[str, Any]]) -> list[Record]:
 
 
 def headline(condition: str, of: Mapping[str, Any]) -> str:
-    """The best method in a line."""
+    """The best method, in one line."""
     name, best = max(of["methods"].items(), key=lambda item: item[1]["accuracy"]["mean"])
     line = f"{condition}: {name} is best with {best['accuracy']['mean']:.2%} over {best['accuracy']['n']} seeds"
     rival = best["against"].get("accuracy", {}).get("rival")

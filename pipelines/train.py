@@ -1,6 +1,7 @@
 """Stage `train`: data/{train,valid}.parquet and best.yaml -> models/, reports/plots/curves.csv, run.json.
 
-An interrupted training goes on from its last epoch; a finished one is handed over; `dvc repro -sf train` starts afresh.
+An interrupted training resumes from its last epoch; the result of a finished one is reused; `dvc repro -sf train`
+starts afresh.
 """
 
 from __future__ import annotations
@@ -40,29 +41,29 @@ from nla.workflow.stage import log_file, run_stage
 
 BEST, MODELS, CURVES, RUN = Path("best.yaml"), Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
 CODE = (Path("nla/training/loop.py"), Path("nla/training/start.py"))
-"""What a training does: these and all that they import. How it is shown, tracked and spread makes no other one."""
+"""Code that determines a training: these files and all that they import. Display, tracking and distribution do not."""
 OF_DATA = ("image_size", "label_rule", "imbalance_factor", "noise")
-"""Parameters of `data` that MLflow shows beside those of training, so that runs can be told apart by them."""
+"""Parameters of `data` that MLflow shows beside those of training, to distinguish runs."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A training and what is recorded with it."""
+    """A training, and what is recorded with it."""
 
     job: Job
     tables: Tables
     params: Mapping[str, Any]
-    """The sections that it depends on, as checked, and those of OF_DATA."""
+    """The validated sections that it depends on, and those of OF_DATA."""
     tags: Mapping[str, str]
 
     @property
     def name(self) -> str:
-        """SOURCE-LOSS-XXXXXX, for the lists of MLflow."""
+        """SOURCE-LOSS-XXXXXX, for MLflow's lists."""
         return f"{self.tables.info.source}-{self.job.loss.name}-{self.job.fingerprint[:6]}"
 
 
 def main() -> None:
-    """Trains, or hands over what was trained before."""
+    """Trains, or reuses the result of an earlier training."""
     params = with_best(read_params(), read_best(BEST, "run `dvc repro`"))
     ray = section(RayConfig, params)
     root = project_root()
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
-    """Reads the data and says what will be trained."""
+    """Reads the data, and determines the training."""
     sections = training_sections(params)
     fewest, most = ray.workers
     check_batch(sections.train.batch_size, range(fewest, most + 1), "ray.num_workers")
@@ -93,7 +94,7 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     tags = run_tags(here, name, tables.data_hash)
     image = image_spec(train.images_NHWC)
     job = Job(*sections, num_classes=len(info.classes), image=image, fingerprint=name, facts={"tags": tags})
-    ours = job.model.name in RESNETS  # those of timm have no width
+    ours = job.model.name in RESNETS  # timm's have no width
     network = f"{job.model.name} of width {job.model.width}" if ours else job.model.name
     variant = f" ({job.loss.variant})" if job.loss.name == "nla" else ""  # plain cross-entropy has none
     say(
@@ -113,7 +114,7 @@ def shown_data(params: Mapping[str, Any], info: TableInfo) -> dict[str, Any]:
 
 
 def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, uri: str) -> None:
-    """Trains under the eyes of MLflow; the run is closed whatever happens."""
+    """Trains and logs to MLflow; the run is closed in any case."""
     tracker = MlflowTracker(uri)
     run_id = tracker.start(plan.name, plan.params, plan.tags, run.recall_tracking(uri))
     run.remember_tracking(uri, run_id)
@@ -136,8 +137,8 @@ def alone(plan: Plan, run: Run, ray: RayConfig, line: str, recorder: Recorder) -
 
 
 def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, recorder: Recorder) -> None:
-    """Trains on a cluster, or on a Ray of our own."""
-    from nla.cluster import connected  # Ray: what trains here, or is handed over, does not wait for its import
+    """Trains on a cluster, or on a Ray started for this stage."""
+    from nla.cluster import connected  # Ray's import is slow, and not needed to train here or reuse a result
     from nla.training.distributed import train_on
 
     with connected(ray) as cluster, training_bar(plan.job.train.epochs) as bar:
@@ -148,7 +149,7 @@ def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, record
 
 
 def catch_up(plan: Plan, run: Run, uri: str) -> None:
-    """Tells MLflow what it was not told of a finished training: it was away, or the process ended too early."""
+    """Logs to MLflow what it lacks of a finished training: it was unreachable, or the process ended too early."""
     run_id = run.recall_tracking(uri)
     if lacks_end(uri, run_id):
         tracker = MlflowTracker(uri, system_metrics=False)
@@ -158,21 +159,21 @@ def catch_up(plan: Plan, run: Run, uri: str) -> None:
 
 
 def tell(tracker: MlflowTracker, run: Run) -> None:
-    """The result's epochs, some of which ended in a process that was killed before it told of them, and its facts."""
+    """Logs the result's facts and its epochs, some of which a killed process may not have logged."""
     progress = read_progress(run.result)
-    tracker.log_params({"facts": without_tags(progress.facts)})  # first: where the store is away this raises, once
+    tracker.log_params({"facts": without_tags(progress.facts)})  # first: if the store is unreachable, this raises
     recorder = Recorder(tracker.log_epoch)
     for row in progress.history:
         recorder.epoch(row)
 
 
 def without_tags(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of a training that are not the tags of its MLflow run already."""
+    """Facts of a training that are not already tags of its MLflow run."""
     return {name: fact for name, fact in facts.items() if name != "tags"}
 
 
 def hand_over(plan: Plan, run: Run, run_id: str | None) -> None:
-    """Writes the outs of the stage from the result, with the tags of the training that made it."""
+    """Writes the stage's outs from the result, with the tags of the training that made it."""
     progress = read_progress(run.result)
     export(run.result, MODELS, card(plan), plan.tables.split.train.row_N)
     write_rows(CURVES, progress.history)
@@ -187,7 +188,7 @@ def hand_over(plan: Plan, run: Run, run_id: str | None) -> None:
 
 
 def card(plan: Plan) -> dict[str, Any]:
-    """What a model's card says beside epoch and metrics; the network is described without being built."""
+    """Contents of a model's card except epoch and metrics; the network is described without being built."""
     job, info = plan.job, plan.tables.info
     network = {"architecture": asdict(Architecture.of(job.model, job.num_classes)), "image": asdict(job.image)}
     known = {"source": info.source, "classes": info.classes, "data": info.extra, "fingerprint": job.fingerprint}

@@ -1,6 +1,6 @@
 """Stage `tune`: searches the hyperparameters -> best.yaml, which holds only the searched keys; `{}` with 0 trials.
 
-An interrupted search goes on, and a larger num_samples extends it; `dvc repro -sf tune` starts afresh.
+An interrupted search resumes, and a larger num_samples extends it; `dvc repro -sf tune` starts afresh.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ BEST, TRIALS, FIGURES = Path("best.yaml"), Path("reports/tune/trials.parquet"), 
 
 
 def main() -> None:
-    """Searches, takes what an earlier search found, or passes the parameters through."""
+    """Searches, takes the result of an earlier search, or passes the parameters through."""
     params = read_params()
     settings = section(TuneConfig, params)
     if settings.source is None and settings.num_samples:
-        from nla.tuning.sweep import Outs, sweep  # Ray and the training loop: seconds that the other cases do not need
+        from nla.tuning.sweep import Outs, sweep  # slow imports of Ray and the training loop, needed only here
 
         sweep(params, settings, Outs(BEST, TRIALS, FIGURES))
         return
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def earlier(source: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """What another search found, checked. Raises ConfigError where that is nothing to train with."""
+    """Reads and checks the result of an earlier search. Raises ConfigError if training cannot use it."""
     path = project_root() / source
     if path == project_root() / BEST:
         raise ConfigError(f"tune.from {source} is what this stage writes: copy it to another place first")

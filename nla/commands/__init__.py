@@ -1,1 +1,1 @@
-"""The command `nla`: what is done with a model after training."""
+"""The command `nla`: use a model after training."""

@@ -1,4 +1,4 @@
-"""Stored images -> what a model says of them, batch by batch: any number of images takes no more memory."""
+"""Predictions for stored images, batch by batch, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from nla.serving.predictor import BATCH, Prediction, Predictor
 
 @dataclass(frozen=True)
 class Stored:
-    """An encoded image, in a file or at hand."""
+    """An encoded image, in a file or in memory."""
 
     path: str
-    """For people."""
+    """Name shown to the user."""
     content: Path | bytes
 
     def read(self) -> bytes:
@@ -33,9 +33,9 @@ S = TypeVar("S", bound=Stored)
 
 
 def answers(predictor: Predictor, stored: Iterable[S], problems: list[Problem]) -> Iterator[tuple[list[S], Prediction]]:
-    """Up to BATCH images and what the model says of them, in the order of `stored`.
+    """Yields up to BATCH images at a time with their predictions, in the order of `stored`.
 
-    A few threads read ahead. Images that cannot be read are left out; `problems` gets them meanwhile.
+    A few threads read ahead. Unreadable images are left out and appended to `problems`.
     """
     spec = predictor.model.image
     read: list[tuple[S, Pixels]] = []
@@ -57,7 +57,7 @@ def _answer(predictor: Predictor, read: list[tuple[S, Pixels]]) -> tuple[list[S]
 
 
 def fitted(image: Stored, spec: ImageSpec) -> Pixels | Problem:
-    """The image as the model takes it; the predictor leaves it as it is."""
+    """The image fitted to the model's size and colour, as the predictor does itself; or why it is unreadable."""
     try:
         return fit(decode(image.read()), spec.size, spec.color)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`nla attention`: a picture of where the network looks."""
+"""`nla attention`: draws where the network looks."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ from nla.serving.predictor import Predictor
 
 
 def main(argv: Sequence[str]) -> None:
-    """Draws pairs: a face, and on it what speaks for a class.
+    """Draws pairs of a face and the same face with the evidence for a class on it.
 
-    Raises DataError where there is no image or none can be read, WeightsError where the model cannot be loaded or is
-    none of ours, CommandError for a class that it does not have.
+    Raises:
+        DataError: there is no image, or none can be read.
+        WeightsError: the model cannot be loaded, or its network is one of timm.
+        CommandError: the model does not have the requested class.
     """
     options = _parser().parse_args(argv)
     check_format(options.out)
@@ -45,12 +47,12 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _some(names: Sequence[str], most: int) -> list[str]:
-    """No more than `most`, evenly spread: a folder a class comes class by class."""
+    """At most `most` names, evenly spaced, because folders are listed class by class."""
     return [names[i * len(names) // min(most, len(names))] for i in range(min(most, len(names)))]
 
 
 def _read(names: Sequence[str], spec: ImageSpec) -> Pixels:
-    """[N, H, W] or [N, H, W, 3]; what cannot be read is left out, and told."""
+    """Pixels [N, H, W] or [N, H, W, 3]; unreadable images are left out and reported."""
     found = [fitted(Stored(name, Path(name)), spec) for name in names]
     problems = [item for item in found if isinstance(item, Problem)]
     if len(problems) == len(found):

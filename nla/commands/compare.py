@@ -1,4 +1,4 @@
-"""`nla compare`: two experiments or revisions on the same images, each image with itself.
+"""`nla compare`: compares two experiments or revisions on the same images, paired by image.
 
 Legend: N images that both have, C classes.
 """
@@ -20,9 +20,10 @@ from nla.evaluation.paired import mcnemar, paired_difference
 
 
 def main(argv: Sequence[str]) -> None:
-    """Says accuracy and mean accuracy of both, their difference with its interval, and the recalls.
+    """Prints accuracy and mean accuracy of both, their difference with its interval, and the recalls.
 
-    Raises DataError where one is missing, or the two do not have the same images with the same labels.
+    Raises:
+        DataError: one is missing, or they do not have the same images with the same labels.
     """
     options = _parser().parse_args(argv)
     a, b = (read_listing(name, options.split).select(COLUMNS) for name in (options.a, options.b))
@@ -37,7 +38,8 @@ def main(argv: Sequence[str]) -> None:
 def joined(a: pa.Table, b: pa.Table) -> pa.Table:
     """row, path, label, predicted_a and predicted_b of the images that both have, by row and path.
 
-    Raises DataError where there is none, an image comes twice, or the labels differ.
+    Raises:
+        DataError: there is none, an image occurs twice, or the labels differ.
     """
     for table in (a, b):
         if len(table.group_by(KEYS).aggregate([])) < len(table):
@@ -57,7 +59,7 @@ def joined(a: pa.Table, b: pa.Table) -> pa.Table:
 
 
 def compared(both: pa.Table, name_a: str, name_b: str) -> Iterator[str]:
-    """The comparison in some lines."""
+    """The lines of the comparison."""
     label_N, a_N, b_N = (_column(both, name) for name in ("label", "predicted_a", "predicted_b"))
     classes = sorted({*label_N, *a_N, *b_N})
     a_CC, b_CC = (_confusion(label_N, predicted_N, classes) for predicted_N in (a_N, b_N))
@@ -79,7 +81,7 @@ def _difference(right_a_N: np.ndarray, right_b_N: np.ndarray, config: EvaluateCo
 
 
 def _recalls(a_CC: np.ndarray, b_CC: np.ndarray, classes: Sequence[str]) -> Iterator[str]:
-    """A line a class that has images."""
+    """One line per class that has images."""
     width = max(map(len, classes))
     for name, a, b, n in zip(classes, counts.recall(a_CC), counts.recall(b_CC), counts.support(a_CC), strict=True):
         if n:

@@ -1,7 +1,8 @@
 """`nla export`: a model as ONNX, for runtimes without PyTorch.
 
-In: `images`, uint8 [N, H, W, C], as the Classifier takes them; they are normalised inside. Out: `probabilities`,
-float32 [N, num_classes], of the image alone: whoever wants more views averages over them. The metadata say the rest.
+Input: `images`, uint8 [N, H, W, C], as the Classifier takes them; the graph normalises them. Output: `probabilities`,
+float32 [N, num_classes], of the image as it is; averaging over more views is left to the caller. Classes and image size
+are in the metadata.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from nla.models.card import load_model
 from nla.models.classifier import Classifier
 
 EXAMPLE = 2
-"""Images that are traced: PyTorch takes an axis of 1 for one that is always 1."""
+"""Batch size of the traced example: PyTorch would treat a size of 1 as constant."""
 
 
 class Probabilities(nn.Module):
@@ -40,9 +41,11 @@ class Probabilities(nn.Module):
 
 
 def main(argv: Sequence[str]) -> None:
-    """Writes the model as ONNX, checked.
+    """Writes the model as ONNX, after checking it.
 
-    Raises WeightsError where the model cannot be loaded, CommandError where a package is not installed.
+    Raises:
+        WeightsError: the model cannot be loaded.
+        CommandError: a package is not installed.
     """
     options = _parser().parse_args(argv)
     model, card = load_model(weights_of(options.model))
@@ -55,15 +58,16 @@ def main(argv: Sequence[str]) -> None:
 
 
 def metadata(card: Mapping[str, Any]) -> dict[str, str]:
-    """What an ONNX file says of the model beside its graph; `classes` is a JSON list in the order of the output."""
+    """Metadata of the ONNX file; `classes` is a JSON list in the order of the output."""
     facts = {name: str(card[name]) for name in ("source", "fingerprint")}
     return {"classes": json.dumps(card["classes"]), "image_size": str(card["image"]["size"]), **facts}
 
 
 def to_onnx(model: Classifier, facts: Mapping[str, str]) -> bytes:
-    """The model as an ONNX file for any batch size, checked, with `facts` as its metadata.
+    """The model as a checked ONNX file for any batch size, with `facts` as its metadata.
 
-    Raises CommandError where onnx or onnxscript is not installed.
+    Raises:
+        CommandError: onnx or onnxscript is not installed.
     """
     onnx = _package()
     proto = _exported(model).model_proto
@@ -84,11 +88,11 @@ def _package() -> Any:
 
 def _exported(model: Classifier) -> Any:
     """PyTorch's ONNXProgram."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it says that torchvision is not installed
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it would warn that torchvision is not installed
     image = model.image
     example = torch.zeros(EXAMPLE, image.size, image.size, image.channels, dtype=torch.uint8)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # PyTorch 2.13 of its own doings
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # raised inside PyTorch 2.13
         return torch.onnx.export(
             Probabilities(model).eval(),
             (example,),
@@ -101,7 +105,7 @@ def _exported(model: Classifier) -> Any:
 
 
 def _forget_the_code(graph: Any) -> None:
-    """Takes out where in the code each part comes from, with the paths of this machine."""
+    """Removes source locations, which contain paths of this machine."""
     for part in (*graph.node, *graph.value_info, *graph.input, *graph.output):
         del part.metadata_props[:]
 

@@ -1,4 +1,4 @@
-"""`nla figure`: a picture for a paper, from a table of predictions."""
+"""`nla figure`: draws a figure for a paper from a table of predictions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from nla.evaluation.metrics import per_class
 
 PREDICTIONS = Path(FOLDER, "test.parquet")
 P = "p_"
-"""Before the name of a class, in the columns of its probabilities."""
+"""Prefix of the probability columns, before the name of the class."""
 
 
 def main(argv: Sequence[str]) -> None:
-    """Draws what is asked for."""
+    """Draws the requested figure."""
     options = _parser().parse_args(argv)
     check_format(options.out)
     figure = PICTURES[options.picture](*_read(options.predictions), options.predictions.stem)
@@ -51,7 +51,7 @@ PICTURES: dict[str, Callable[[np.ndarray, np.ndarray, Sequence[str], str], Figur
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """p_NC, label_N and the names of the classes."""
+    """p_NC, label_N and the class names."""
     if not path.is_file():
         raise CommandError(f"{path} is missing: run `dvc repro`, or name the predictions.parquet of `nla measure`")
     table = read_listing(str(path), path.stem)

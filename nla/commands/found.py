@@ -1,4 +1,4 @@
-"""The images that a person means by some files and folders."""
+"""Finds the images in given files and folders."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from nla.errors import DataError
 
 
 def find_images(paths: Iterable[str]) -> list[str]:
-    """Files as they are, folders with all images below them: sorted, each once. What is hidden in a folder is left out.
+    """Files as given, and all images below folders, except hidden ones: sorted, each once.
 
-    Raises DataError where a path does not exist, or there is no image in any.
+    Raises:
+        DataError: a path does not exist, or there is no image in any.
     """
     paths = list(paths)
     missing = [path for path in paths if not Path(path).exists()]

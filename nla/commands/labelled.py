@@ -1,4 +1,4 @@
-"""Another labelled set: a table that stage `prepare` wrote, or a folder with one folder a class."""
+"""A labelled set outside training: a table written by stage `prepare`, or a folder with one subfolder per class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nla.data.schema import read_info
 from nla.data.sources.files import SUFFIXES, image_names
 from nla.errors import DataError
 
-ROWS = 1024  # of a table, read at a time
+ROWS = 1024  # rows of a table read at a time
 COLUMNS = ["row", "clean_label", "image"]
 
 
@@ -25,24 +25,25 @@ class Labelled(Stored):
 
     row: int
     label: int
-    """Place in the classes of the set."""
+    """Index of its class in the classes of the set."""
 
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """N images, read as they are asked for."""
+    """N images, read lazily."""
 
     classes: tuple[str, ...]
     label_N: np.ndarray
-    """Places in `classes`."""
+    """Indices into `classes`, [N]."""
     images: Callable[[], Iterator[Labelled]]
-    """All of them, in the order of `label_N`."""
+    """Returns an iterator over all images, in the order of `label_N`."""
 
 
 def open_set(path: Path) -> LabelledSet:
-    """The set at `path`; the labels of a table are those before noise.
+    """Opens the set at `path`; the labels of a table are those before noise.
 
-    Raises DataError where it does not exist, or is neither of the two.
+    Raises:
+        DataError: it does not exist, or is neither a table of `prepare` nor a folder of classes.
     """
     if not path.exists():
         raise DataError(

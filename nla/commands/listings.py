@@ -1,4 +1,4 @@
-"""The predictions of a model on a split: a file, or what a revision of this project has."""
+"""Reads a model's predictions on a split from a file, or from a revision of this project."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ COLUMNS = [*KEYS, "label", "predicted"]
 
 
 def read_listing(name: str, split: str) -> pa.Table:
-    """The Parquet file `name`, or that of `split` at the revision or experiment `name`; it has COLUMNS at least.
+    """Reads the Parquet file `name`, or that of `split` at the revision or experiment `name`; it has at least COLUMNS.
 
-    Raises DataError where it is missing, or is no table of predictions.
+    Raises:
+        DataError: it is missing, or not a table of predictions.
     """
     path = Path(name)
     if path.is_file():
@@ -36,8 +37,8 @@ def read_listing(name: str, split: str) -> pa.Table:
 
 
 def _at_revision(name: str, path: str) -> bytes:
-    """The content of `path` there, from DVC's cache or a remote."""
-    import dvc.api  # takes a second, and files need none of it
+    """The content of `path` at that revision, from DVC's cache or a remote."""
+    import dvc.api  # takes a second, and files do not need it
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.scm import RevError, SCMError
 

@@ -1,4 +1,4 @@
-"""`nla NAME ...`: runs a command. Its module is imported once it is chosen, so that help comes at once."""
+"""`nla NAME ...`: runs a command. Only its own module is imported, so that help is fast."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ COMMANDS = {
     "figure": "a picture for a paper, as PDF, SVG or PNG",
     "export": "a model as ONNX",
 }
-"""Each is the module nla.commands.NAME with `main(argv)`."""
+"""Each is a module nla.commands.NAME with a function `main(argv)`."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command that `argv` names, by default that of the command line.
 
-    An NLAError or OSError is one message and exit code 1, an interrupt no message and exit code 130.
+    An NLAError or OSError gives one message and exit code 1, an interrupt no message and exit code 130.
     """
     hush()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         _run(sys.argv[1:] if argv is None else argv)
-    except BrokenPipeError:  # as of `nla predict faces --out - | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush goes nowhere
+    except BrokenPipeError:  # as with `nla predict faces --out - | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards what is left to flush
         sys.exit(128 + signal.SIGPIPE)
     except (NLAError, OSError) as error:
         _fail(told(error))
@@ -48,7 +48,7 @@ def _run(argv: Sequence[str]) -> None:
     elif name in COMMANDS:
         importlib.import_module(f"nla.commands.{name}").main(rest)
     else:
-        from nla.config.base import nearest  # not for help, which comes sooner without it
+        from nla.config.base import nearest  # only here, as help is faster without it
 
         raise CommandError(f"unknown command '{name}'{nearest(name, list(COMMANDS))}")
 

@@ -1,6 +1,6 @@
-"""The classes of a set, found among those of a model by their names.
+"""Matches the classes of a data set with those of a model by name.
 
-Legend: N images, C classes of the model, S of the set, M that are measured over.
+Legend: N images, C classes of the model, S of the set, M that metrics cover.
 """
 
 from __future__ import annotations
@@ -18,27 +18,29 @@ NONE = -1
 
 @dataclass(frozen=True)
 class Matching:
-    """Which class of the set is which of the model's."""
+    """Correspondence between the classes of the set and those of the model."""
 
     classes: tuple[str, ...]
-    """[M], in the model's order."""
+    """Names of the M classes, in the model's order."""
     place_S: np.ndarray
-    """Of each class of the set in `classes`; NONE where the model does not have it."""
+    """Index in `classes` of each class of the set, [S]; NONE if the model does not have it."""
     chosen_M: np.ndarray
-    """Places of `classes` in those of the model."""
+    """Indices of `classes` among the model's classes, [M]."""
 
     def among(self, p_NC: np.ndarray) -> np.ndarray:
-        """p_NM: the model's probabilities where it chooses among `classes` alone; all alike where it has 0 for all."""
+        """The model's probabilities, renormalised over `classes`, [N, M]; uniform where all of them are 0."""
         p_NM = p_NC[:, self.chosen_M].astype(np.float64)
         total_N1 = p_NM.sum(axis=1, keepdims=True)
         return np.divide(p_NM, total_N1, out=np.full_like(p_NM, 1 / p_NM.shape[1]), where=total_N1 > 0)
 
 
 def match(of_set: Sequence[str], of_model: Sequence[str], renamed: Mapping[str, str], shared: bool) -> Matching:
-    """Each class of the set goes to the model's class of its name, or of the name that `renamed` gives it.
+    """Matches each class of the set with the model's class of its name, or of the name that `renamed` gives it.
 
-    With `shared`, the classes that both have are measured over, else all that the model has.
-    Raises DataError where `renamed` names a class that is not there.
+    With `shared`, metrics cover only the classes that both have, else all classes of the model.
+
+    Raises:
+        DataError: `renamed` names a class that does not exist.
     """
     _check(of_set, of_model, renamed)
     names = [renamed.get(name, name) for name in of_set]

@@ -1,4 +1,4 @@
-"""`nla measure`: a model on another labelled set, whose classes are found by name.
+"""`nla measure`: evaluates a model on another labelled set, matching classes by name.
 
 Legend: N images that are measured, M classes.
 """
@@ -36,7 +36,7 @@ from nla.serving.predictor import Predictor
 
 @dataclass(frozen=True)
 class Answered:
-    """The images that could be read, and what the model says of them."""
+    """The readable images with their predictions."""
 
     images: list[Labelled]
     label_N: np.ndarray
@@ -44,10 +44,11 @@ class Answered:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Writes metrics.json, predictions.parquet and confusion.png into a folder, and says the main figures.
+    """Writes metrics.json, predictions.parquet and confusion.png into a folder, and prints the main metrics.
 
-    Raises DataError where the set cannot be used, or no image of it has a class of the model; WeightsError where the
-    model cannot be loaded.
+    Raises:
+        DataError: the set cannot be used, or none of its images has a class of the model.
+        WeightsError: the model cannot be loaded.
     """
     options = _parser().parse_args(argv)
     labelled, predictor = open_set(options.set), Predictor.load(options.model)
@@ -72,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def told(report: Mapping[str, Any]) -> Iterator[str]:
-    """The main figures, and a line a class."""
+    """The main metrics, and one line per class."""
     yield f"{metrics.in_words(report)}; n {report['rows']:,}"
     width = max(map(len, report["classes"]))
     for name, of in report["classes"].items():
@@ -99,14 +100,14 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _left_out(labelled: LabelledSet, matching: Matching) -> dict[str, int]:
-    """Rows of each class that the model does not have; classes without rows are no loss."""
+    """Number of rows of each class that the model does not have, leaving out classes without rows."""
     rows_S = np.bincount(labelled.label_N, minlength=len(labelled.classes)).tolist()
     places = matching.place_S.tolist()
     return {name: n for name, n, place in zip(labelled.classes, rows_S, places, strict=True) if n and place == NONE}
 
 
 def _tell(left_out: Mapping[str, int], labelled: LabelledSet, predictor: Predictor, where: Path) -> None:
-    """What is left out by its class. Raises DataError where that is all."""
+    """Prints what is left out because of its class. Raises DataError if that is everything."""
     if left_out:
         say(f"left out, no class of the model: {', '.join(f'{name} ({n:,} rows)' for name, n in left_out.items())}")
     if sum(left_out.values()) == len(labelled.label_N):
@@ -117,7 +118,10 @@ def _tell(left_out: Mapping[str, int], labelled: LabelledSet, predictor: Predict
 
 
 def _answered(predictor: Predictor, labelled: LabelledSet, matching: Matching, problems: list[Problem]) -> Answered:
-    """Raises DataError where no image can be read. `problems` gets those that cannot."""
+    """Predicts from the images with a class of the model. Raises DataError if none can be read.
+
+    Unreadable images are appended to `problems`.
+    """
     total = int((matching.place_S[labelled.label_N] != NONE).sum())
     wanted = (image for image in labelled.images() if matching.place_S[image.label] != NONE)
     images: list[Labelled] = []
@@ -146,7 +150,7 @@ def _write(out: Path, name: str, answered: Answered, classes: Sequence[str], rep
 
 
 def _table(answered: Answered, classes: Sequence[str]) -> pa.Table:
-    """As those of reports/predictions/, so that `nla compare` and `nla figure` read it too."""
+    """A table like those of reports/predictions/, so that `nla compare` and `nla figure` can read it."""
     images, label = answered.images, [classes[c] for c in answered.label_N]
     known = {"row": [image.row for image in images], "path": [image.path for image in images], "label": label}
     return with_predictions(pa.table(known), answered.p_NM, classes)

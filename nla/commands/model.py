@@ -1,4 +1,4 @@
-"""The option --model, which commands share."""
+"""The option --model, which several commands share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nla.serving.predictor import WEIGHTS
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds it."""
+    """Adds --model."""
     what = "a .safetensors file with its .json, or the folder of a training (%(default)s)"
     parser.add_argument("--model", type=Path, default="models", help=what)
 
 
 def weights_of(model: Path) -> Path:
-    """The file that --model means."""
+    """The weights file that --model refers to."""
     return model / WEIGHTS if model.is_dir() else model

@@ -1,4 +1,4 @@
-"""The file of a picture, for commands that draw one."""
+"""The output file of commands that draw a figure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ SUFFIXES = f".{', .'.join(FORMATS)}"
 
 
 def add_title(parser: argparse.ArgumentParser) -> None:
-    """Adds --title: without it a picture is as papers have them."""
+    """Adds --title; without it a figure has no headline, as papers want it."""
     parser.add_argument("--title", action="store_true", help="with the headline that the pictures of reports/ have")
 
 
 def check_format(out: Path) -> None:
-    """Raises CommandError for a file that cannot be written, before anything is computed for it."""
+    """Raises CommandError if the format of `out` is not supported, before anything is computed for it."""
     if out.suffix.removeprefix(".") not in FORMATS:
         raise CommandError(f"{out}: end it in {SUFFIXES}")
 
 
 def write_picture(figure: Figure, out: Path, title: bool) -> None:
-    """Saves it, with its headline or without."""
+    """Saves the figure, with its headline only if `title`."""
     write_figure(figure if title else plain(figure), out)

@@ -1,4 +1,4 @@
-"""`nla predict`: label, ambiguity and probabilities of images, as CSV."""
+"""`nla predict`: writes label, ambiguity and probabilities of images as CSV."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ STDOUT = "-"
 
 
 def main(argv: Sequence[str]) -> None:
-    """Writes a row an image that can be read: path, label, ambiguity and p_CLASS of each class.
+    """Writes one row per readable image: path, label, ambiguity and p_CLASS of each class.
 
-    Raises DataError where there is no image or none can be read, WeightsError where the model cannot be loaded.
+    Raises:
+        DataError: there is no image, or none can be read.
+        WeightsError: the model cannot be loaded.
     """
     options = _parser().parse_args(argv)
     names, predictor = find_images(options.paths), Predictor.load(options.model)
@@ -40,9 +42,16 @@ def main(argv: Sequence[str]) -> None:
 def rows(
     predictor: Predictor, names: Sequence[str], problems: list[Problem], update: Callable[[int, int], None]
 ) -> Iterator[list[str]]:
-    """The header, and a row an image; `problems` gets the images without one, and `update` (done, total).
+    """Yields the header, and one row per image.
 
-    Raises DataError where no image can be read, before there is a header.
+    Args:
+        predictor: the model.
+        names: paths of the images.
+        problems: unreadable images are appended to it.
+        update: called with (done, total).
+
+    Raises:
+        DataError: no image can be read; raised before the header.
     """
     done = 0
     for images, prediction in answers(predictor, (Stored(name, Path(name)) for name in names), problems):
@@ -66,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _progress(out: str) -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
-    """A bar, but not among the rows."""
+    """A progress bar, unless the rows go to standard output."""
     return contextlib.nullcontext(lambda done, total: None) if out == STDOUT else bar("predict", "images")
 
 
@@ -79,5 +88,5 @@ def _write(out: str, table: Iterable[list[str]]) -> None:
 
 
 def _text(path: str) -> str:
-    """A path as UTF-8 can have it: a name in another encoding is shown with escapes."""
+    """The path as valid UTF-8; a name in another encoding is shown with escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""What a person is told of images that cannot be read: the first of them, and how many there are."""
+"""Messages about unreadable images: the first of them, and their number."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from nla.data.sources.base import Problem
 from nla.errors import DataError
 
 SHOWN = 10
-"""Problems that a message has."""
+"""Number of problems that a message lists."""
 
 
 def tell_left_out(problems: Sequence[Problem]) -> None:
-    """On standard error; nothing where there are none."""
+    """Reports the unreadable images on standard error; prints nothing if there are none."""
     if problems:
         print(f"left out, as they cannot be read: {len(problems):,}\n{_listed(problems)}", file=sys.stderr)
 
 
 def none_read(problems: Sequence[Problem]) -> DataError:
-    """The error where not one image is left."""
+    """The error for the case that no image could be read."""
     return DataError(f"no image can be read: give whole PNG, JPEG, BMP or WebP files\n{_listed(problems)}")
 
 

@@ -1,1 +1,1 @@
-"""The two tables and the way to them: sources, ingest, prepare, samples, loader."""
+"""Data: the tables `faces` and `samples`, and how they are made: sources, ingest, prepare, samples, loader."""

@@ -1,4 +1,4 @@
-"""Recipes of random changes to a training image, by name, each a pure function of (image, seed)."""
+"""Named augmentation recipes, each a pure function of (image, seed)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,30 @@ from typing import Any
 import cv2
 import numpy as np
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it asks PyPI for a newer version otherwise
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise it queries PyPI for a newer version on import
 import albumentations as A
 
 from nla.errors import ConfigError
 
-# An image is too small to share out: OpenCV's own threads would only take the cores from the training step.
+# Images are too small for threads inside OpenCV, which would only take cores from the training step.
 cv2.setNumThreads(0)
 
 MID_GREY = 127.5
 
 
 def make_augment(recipe: str, *, fill: float | Sequence[float] = MID_GREY) -> Callable[[np.ndarray, int], np.ndarray]:
-    """augment(image_HWC uint8, seed >= 0) -> uint8 of the same shape, the same in every process and on any thread.
+    """augment(image_HWC uint8, seed >= 0) -> uint8 of the same shape, the same in every process and thread.
 
-    none: the image itself. flip: mirrored half of the time. affine: flip, zoom, shift and turn. strong: light and
-    erasing too. released: pixel noise, flip and erasing, as NLA's public code has it. `fill` is the grey or RGB value
-    (0..255) in place of what is erased; the public code takes its data set's mean. Raises ConfigError for an unknown
-    recipe.
+    none: the image itself. flip: mirrored half of the time. affine: flip, zoom, shift and rotation. strong: affine,
+        light
+    and erasing. released: pixel noise, flip and erasing, as in NLA's public code.
+
+    Args:
+        recipe: name of the recipe.
+        fill: grey or RGB value (0..255) of erased areas; the public code uses the mean of its data set.
+
+    Raises:
+        ConfigError: an unknown recipe.
     """
     if recipe not in _RECIPES:
         raise ConfigError(f"augment.recipe: unknown recipe {recipe!r}: valid are {', '.join(_RECIPES)}")
@@ -38,10 +44,10 @@ def make_augment(recipe: str, *, fill: float | Sequence[float] = MID_GREY) -> Ca
 
 
 class Warp(A.ImageOnlyTransform):
-    """Zoom, turn and shift by one matrix; what comes in from outside is mirrored at the edge.
+    """Zoom, rotation and shift by one matrix; areas from outside the image are filled by reflection at the edge.
 
     zoom: the factor is drawn from 1 -/+ zoom. degrees: the angle from -/+ degrees. shift: along each axis from -/+ that
-    part of the side. A.Affine does the same at five times the cost (356 against 67 us an image at 48x48x1).
+    fraction of the side. A.Affine does the same at five times the cost (356 against 67 us per image at 48x48x1).
     """
 
     def __init__(self, zoom: float, degrees: float, shift: float, p: float = 1.0) -> None:
@@ -66,9 +72,9 @@ class Warp(A.ImageOnlyTransform):
 
 
 class PixelNoise(A.ImageOnlyTransform):
-    """Gaussian noise of `variance` (on the scale 0..255), its own for each pixel and channel, rounded.
+    """Gaussian noise of `variance` (on the scale 0..255), independent for each pixel and channel, rounded.
 
-    A.GaussNoise cuts the noise off towards zero, which leaves a variance of 26 of 30, and knows 65,536 patterns only.
+    A.GaussNoise truncates towards zero, which leaves a variance of 26 of 30, and has only 65,536 patterns.
     """
 
     def __init__(self, variance: float, p: float = 0.5) -> None:
@@ -82,15 +88,15 @@ class PixelNoise(A.ImageOnlyTransform):
 
 
 class _Seeded:
-    """A composition that begins every image with generators seeded for that image.
+    """A composition that reseeds its generators for every image.
 
-    Compose.set_random_seed would give every step generators of the same seed: their draws would be equal, and no image
-    would be erased that is not mirrored too. Here all steps draw from one shared pair of generators, whose state is set
-    anew for each image: about 10 us, against 80 for new generators and 240 for set_random_seed.
+    Compose.set_random_seed would give every step a generator with the same seed: their draws would be equal, and no
+    image would be erased that is not mirrored too. Here all steps share one pair of generators, whose state is reset
+    for each image: about 10 us, against 80 for new generators and 240 for set_random_seed.
     """
 
     def __init__(self, steps: list[A.BasicTransform]) -> None:
-        # Without the checks of its input, which cost as much as a step.
+        # The input checks are off; they cost as much as a step.
         self._compose = A.Compose(steps, strict=False, is_check_shapes=False)
         self._numpy, self._python = np.random.Generator(np.random.Philox(key=0)), random.Random(0)
         self._compose.set_random_state(self._numpy, self._python)
@@ -122,12 +128,12 @@ def _flip(fill: Fill) -> list[A.BasicTransform]:
 
 
 def _affine(fill: Fill) -> list[A.BasicTransform]:
-    """Ranges of usual use for aligned 48x48 faces: a face stays in the frame and keeps its expression."""
+    """Usual ranges for aligned 48x48 faces: a face stays in the frame and keeps its expression."""
     return [A.HorizontalFlip(p=0.5), Warp(zoom=0.15, degrees=12, shift=0.08)]
 
 
 def _strong(fill: Fill) -> list[A.BasicTransform]:
-    """affine, light and erasing: for long trainings, which would learn the training faces by heart."""
+    """affine, light and erasing: for long trainings, which would otherwise memorise the training faces."""
     return [
         *_affine(fill),
         A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
@@ -138,7 +144,8 @@ def _strong(fill: Fill) -> list[A.BasicTransform]:
 def _released(fill: Fill) -> list[A.BasicTransform]:
     """Noise of variance 30, flip, and erasing of .02 to .3 of the area.
 
-    Width over height is uniform in .3 to 3.3, where torchvision's erasing draws its logarithm: holes are wider here.
+    The aspect ratio, width over height, is uniform in .3 to 3.3, while torchvision draws its logarithm: holes are wider
+    here.
     """
     return [
         PixelNoise(variance=30, p=0.5),

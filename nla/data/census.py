@@ -1,4 +1,4 @@
-"""Counts taken while faces stream by: rows, classes and identical images, a split at a time."""
+"""Counts rows, classes and identical images per split while faces are streamed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nla.data.schema import SPLITS
 
 
 class Census:
-    """`add` every batch of FACES, then ask."""
+    """Counts of FACES: call `add` with every batch, then query."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._classes = classes
@@ -33,15 +33,15 @@ class Census:
         return self._labels[split].total()
 
     def unique_images(self) -> int:
-        """Images that are not pixel-identical to one before."""
+        """Number of distinct images, by pixels."""
         return len(set().union(*self._images.values()))
 
     def counts(self) -> dict[str, dict[str, Any]]:
-        """For each split its rows and, where there are labels, its rows a class."""
+        """Number of rows per split and, for labelled splits, per class."""
         return {split: {"rows": self.rows(split)} | self._by_class(split) for split in SPLITS}
 
     def duplicates(self) -> dict[str, int]:
-        """{"valid in train": rows of valid that are pixel-identical to one of train, ...}"""
+        """{"valid in train": number of rows of valid that are pixel-identical to one of train, ...}"""
         return {
             f"{later} in {earlier}": sum(
                 times for image, times in self._images[later].items() if image in self._images[earlier]
@@ -50,7 +50,7 @@ class Census:
         }
 
     def differences(self, known: Mapping[str, Sequence[int]]) -> Iterator[str]:
-        """A line for each class that has not as many rows as published."""
+        """A line for each class whose number of rows differs from the published one."""
         for split, published in known.items():
             for label, (name, expected) in enumerate(zip(self._classes, published, strict=True)):
                 if (found := self._labels[split][label]) != expected:

@@ -1,4 +1,4 @@
-"""Arrow list columns <-> dense arrays: a null is a row of one filling value."""
+"""Converts between Arrow list columns and dense arrays; a null is a row filled with one value."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from nla.errors import DataError
 
 
 def dense(column: pa.ChunkedArray, width: int, dtype: Any, null: float) -> np.ndarray:
-    """[N, width] of a list column; `null` fills the rows that are null.
+    """List column -> [N, width]; null rows are filled with `null`.
 
-    Raises DataError for a list of another length.
+    Raises:
+        DataError: a list has another length.
     """
     array = column.combine_chunks()
     given_N = array.is_valid().to_numpy(zero_copy_only=False)
@@ -29,7 +30,7 @@ def dense(column: pa.ChunkedArray, width: int, dtype: Any, null: float) -> np.nd
 
 
 def nested(value_NC: np.ndarray, given_N: np.ndarray) -> pa.ListArray:
-    """A list<float> column of `value_NC` [N, C], null where `given_N` [N] is False."""
+    """[N, C] -> list<float> column, null where `given_N` [N] is False."""
     width = value_NC.shape[1]
     offsets = np.concatenate(([0], np.cumsum(np.where(given_N, width, 0)))).astype(np.int32)
     values = pa.array(value_NC[given_N].ravel(), pa.float32())

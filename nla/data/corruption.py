@@ -1,4 +1,4 @@
-"""What is done to training labels on purpose: a long tail of classes, and wrong labels. Functions of label arrays."""
+"""Artificial corruption of training labels: class imbalance and label noise, as functions of label arrays."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ NoiseKind = Literal["symmetric", "asymmetric", "pair"]
 def impose_imbalance(label_N: np.ndarray, num_classes: int, factor: float, rng: np.random.Generator) -> np.ndarray:
     """Sorted indices of the rows to keep, so that the largest class is `factor` times the smallest.
 
-    Class sizes follow n_c = n_0 * factor ** (-c / (C - 1)), the classes sorted by their present size (Cui et al., CVPR
-    2019), n_0 being the largest for which every class has enough rows. Raises DataError where the smallest class would
-    have no row left.
+    Class sizes follow n_c = n_0 * factor ** (-c / (C - 1)), with classes sorted by their current size (Cui et al., CVPR
+    2019) and the largest n_0 for which every class has enough rows.
+
+    Raises:
+        DataError: the smallest class would have no row left.
     """
     size_C = np.bincount(label_N, minlength=num_classes)
     target_C = _long_tail(size_C, factor)
@@ -26,7 +28,7 @@ def impose_imbalance(label_N: np.ndarray, num_classes: int, factor: float, rng: 
 
 
 def largest_factor(size_C: np.ndarray) -> float:
-    """The largest factor that leaves a row to the smallest class: min over c of size_c ** ((C - 1) / (C - 1 - c))."""
+    """The largest factor that keeps a row of the smallest class: min over c of size_c ** ((C - 1) / (C - 1 - c))."""
     size_C = np.sort(size_C)[::-1]
     last = len(size_C) - 1
     powers = [float(size_C[c]) ** (last / (last - c)) for c in range(last)]
@@ -42,12 +44,22 @@ def flip_labels(
     mapping: Mapping[int, int],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Labels [N] of which a part `rate` is replaced by another class's.
+    """Labels [N] with a fraction `rate` replaced by those of other classes.
 
-    symmetric: uniform over the other classes. pair: class c becomes c + 1, the last one 0. asymmetric: class c becomes
-    mapping[c]; `rate` is then the part of the rows whose class is in the map, the others keep their label.
-    exact: round(rate * n) rows; otherwise each row with probability `rate`. With the same seed a higher rate flips the
-    same rows to the same labels, and more. Raises DataError for a map of a class to itself or outside the classes.
+    With the same seed a higher rate flips the same rows to the same labels, and more.
+
+    Args:
+        label_N: clean labels.
+        num_classes: number of classes.
+        kind: symmetric: uniform over the other classes. pair: class c becomes c + 1, the last one 0. asymmetric: class
+            c becomes mapping[c].
+        rate: fraction to flip; for asymmetric, of the rows whose class is in the map, while others keep their label.
+        exact: flip round(rate * n) rows; otherwise each row with probability `rate`.
+        mapping: class -> class, for asymmetric noise.
+        rng: random generator.
+
+    Raises:
+        DataError: fewer than two classes, or a mapping of a class to itself or to one outside the classes.
     """
     if num_classes < 2:
         raise DataError("label noise needs two classes or more: set data.noise.rate to 0")
@@ -61,7 +73,7 @@ def flip_labels(
 
 
 def transition_matrix(clean_N: np.ndarray, noisy_N: np.ndarray, num_classes: int) -> np.ndarray:
-    """P(noisy label | clean label) as measured, [C, C]; rows sum to 1. A class without rows counts as never flipped."""
+    """Empirical P(noisy label | clean label), [C, C]; rows sum to 1. A class without rows counts as never flipped."""
     count_CC = np.zeros((num_classes, num_classes))
     np.add.at(count_CC, (clean_N.astype(int), noisy_N.astype(int)), 1)
     empty_C = count_CC.sum(axis=1) == 0
@@ -87,7 +99,7 @@ def _long_tail(size_C: np.ndarray, factor: float) -> np.ndarray:
 def _wrong_labels(
     label_N: np.ndarray, num_classes: int, kind: NoiseKind, mapping: Mapping[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """The label that each row would get; its own where it cannot be flipped."""
+    """The label that each row would be flipped to; its own if it cannot be flipped."""
     if kind == "symmetric":
         return ((label_N + rng.integers(1, num_classes, len(label_N))) % num_classes).astype(label_N.dtype)
     if kind == "pair":

@@ -1,4 +1,4 @@
-"""Encoded images <-> pixels: uint8, grey [H, W] or RGB [H, W, 3]."""
+"""Decoding, encoding, hashing and resizing of images: uint8, grey [H, W] or RGB [H, W, 3]."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from nla.errors import DataError
 
-# `decode` says what is wrong; OpenCV would say it once more, without the file's name.
+# `decode` reports errors; OpenCV would report them again, without the file name.
 _set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4, OpenCV 5
 _set_log_level(0)
 
@@ -20,14 +20,16 @@ Pixels = np.ndarray
 """uint8, [H, W] or [H, W, 3]."""
 
 PNG, JPEG, BMP, WEBP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"RIFF"
-SCAN, END = b"\xda", b"\xff\xd9"  # JPEG markers: the pixels follow, and the end
+SCAN, END = b"\xda", b"\xff\xd9"  # JPEG markers: start of the pixels, and end of the image
 
 
 def decode(data: bytes) -> Pixels:
-    """Pixels of a PNG, JPEG, BMP or WebP: [H, W] where the file is grey, else RGB [H, W, 3]; alpha is left out.
+    """Decodes a PNG, JPEG, BMP or WebP: [H, W] for a grey file, else RGB [H, W, 3], without alpha.
 
-    Deeper colour is brought to 8 bits, and a photograph is turned upright by its EXIF orientation.
-    Raises DataError where the data are cut off, damaged or no image, though a decoder would fill up what is missing.
+    Higher bit depths are converted to 8 bits, and photographs are rotated upright by their EXIF orientation.
+
+    Raises:
+        DataError: the data are truncated, damaged or not an image, even if a decoder would fill in what is missing.
     """
     for signature, check in _CHECKS.items():
         if data.startswith(signature):
@@ -48,16 +50,16 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def pixel_hash(pixels: Pixels) -> bytes:
-    """BLAKE2b-128 of shape and pixels: equal exactly for identical images, whatever file format held them."""
+    """BLAKE2b-128 of shape and pixels: equal exactly for identical images, whatever their file format."""
     digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
 
 
 def fit(pixels: Pixels, size: int, color: Literal["grey", "rgb"]) -> Pixels:
-    """`pixels` as [size, size] grey or [size, size, 3] RGB; returned as they are where they fit already.
+    """`pixels` as [size, size] grey or [size, size, 3] RGB; returned unchanged if they fit already.
 
-    An image that is not square is stretched. Sides that shrink are averaged by area, sides that grow are bicubic.
+    Images that are not square are stretched. Sides are shrunk by area averaging, and enlarged by bicubic interpolation.
     """
     if color == "grey" and pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
@@ -70,7 +72,7 @@ def fit(pixels: Pixels, size: int, color: Literal["grey", "rgb"]) -> Pixels:
 
 
 def _check_png(data: bytes) -> None:
-    """Every chunk is there and bears its checksum; the last is IEND (PNG specification, section 5.3)."""
+    """Checks that every chunk is complete with a valid checksum, up to IEND (PNG specification, section 5.3)."""
     at, kind = len(PNG), b""
     while kind != b"IEND":
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
@@ -83,10 +85,10 @@ def _check_png(data: bytes) -> None:
 
 
 def _check_jpeg(data: bytes) -> None:
-    """The end marker comes after the first scan; one in the header belongs to a thumbnail (ITU-T T.81, annex B)."""
+    """Checks for an end marker after the first scan; one in the header belongs to a thumbnail (ITU-T T.81, annex B)."""
     at = 2
     while data[at : at + 1] == b"\xff" and (marker := data[at + 1 : at + 2]) != SCAN:
-        filler = marker == b"\xff"  # any number of it may come before a marker
+        filler = marker == b"\xff"  # any number of fill bytes can precede a marker
         at += 1 if filler else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     if data.find(END, at) < 0:
         raise DataError("the JPEG is cut off")

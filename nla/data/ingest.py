@@ -1,4 +1,4 @@
-"""Any source -> faces.parquet, streaming, and a report of what was found on the way."""
+"""Streams any source into faces.parquet, and reports what was found."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nla.data.sources.base import Findings, Problem, Source
 from nla.errors import DataError
 from nla.files.whole import whole
 
-GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # a row group ends at either
-SHOWN = 10  # problems in an error message
+GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # a row group ends at either limit
+SHOWN = 10  # problems listed in an error message
 
-# An image is compressed already, and its hash cannot be.
+# Images are compressed already, and hashes cannot be compressed.
 COMPRESSION = {
     "row": "ZSTD",
     "split": "ZSTD",
@@ -29,7 +29,7 @@ COMPRESSION = {
     "image.bytes": "NONE",
     "image.path": "ZSTD",
 }
-DICTIONARY = ["split", "label", "votes.list.element"]  # columns of few values
+DICTIONARY = ["split", "label", "votes.list.element"]  # columns with few distinct values
 
 Progress = Callable[[int, int], None]
 
@@ -42,12 +42,20 @@ def ingest(
     listing: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Writes the faces of `source` to `out`, whole or not at all, and returns a report that JSON can hold.
+    """Writes the faces of `source` to `out` atomically, and returns a JSON-able report.
 
     Report: source, rows, counts by split and class, unique_images, duplicates across splits, problems, warnings, notes.
-    `progress(done, total)` counts rows. Raises DataError where there is but one class, where rows are bad and `on_bad`
-    is "error", and where train or test come out empty. It names all problems; with a `listing`, which then names them
-    all, no more than SHOWN.
+
+    Args:
+        source: source of the faces.
+        out: path of the Parquet file.
+        on_bad: "error" fails on bad rows; "quarantine" leaves them out.
+        listing: file that lists all problems if there are more than SHOWN; the error then shows only the first SHOWN.
+        progress: called with (done, total) rows.
+
+    Raises:
+        DataError: there is only one class, rows are bad and `on_bad` is "error", or train or test is empty. The message
+            names the problems.
     """
     _check_classes(source)
     findings, census = Findings(), Census(source.classes)
@@ -65,7 +73,7 @@ def _info(source: Source) -> TableInfo:
 
 
 def _watched(source: Source, findings: Findings, census: Census, progress: Progress | None) -> Iterator[pa.RecordBatch]:
-    """The batches of `source`, counted."""
+    """The batches of `source`, counted and checked for problems as they pass."""
     done, total = 0, len(source)
     for batch in source.batches(findings):
         census.add(batch)
@@ -84,7 +92,7 @@ def _write(batches: Iterable[pa.RecordBatch], path: Path, schema: pa.Schema) -> 
 
 
 def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Batches that make one row group; whatever the images' size, a group is not much larger than GROUP_BYTES."""
+    """Batches grouped into row groups; a group is never much larger than GROUP_BYTES."""
     group: list[pa.RecordBatch] = []
     for batch in batches:
         group.append(batch)
@@ -115,7 +123,7 @@ def _check(source: Source, census: Census, findings: Findings, on_bad: str) -> N
 
 
 def _lines(problems: list[Problem], listing: Path | None) -> list[str]:
-    """For a message. The first of them alone where they are many and there is a `listing`, which gets all."""
+    """Lines for an error message: all problems or, if they are many, the first SHOWN while `listing` gets all."""
     lines = [str(problem) for problem in _sorted(problems)]
     if listing is None or len(lines) <= SHOWN:
         return [f"  {line}" for line in lines]

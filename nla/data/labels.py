@@ -1,4 +1,4 @@
-"""Votes -> one label a face, or why it has none (Barsoum et al., ICMI 2016, for the vote counts of FERPlus)."""
+"""Derives labels from votes, with the reason if a face gets none (Barsoum et al., ICMI 2016, for FERPlus)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REASONS = (
     "contempt",
     "no label",
 )
-"""Why a face is left out, by its code; 0 is kept."""
+"""Why a face is left out, by code; 0 means that it is kept."""
 KEPT, NO_MAJORITY, NO_EMOTION, NO_VOTE, UNNAMED, IS_CONTEMPT, UNLABELLED = range(len(REASONS))
 
 CONTEMPT = "contempt"
@@ -30,15 +30,15 @@ DROPPED = -1
 
 @dataclass(frozen=True)
 class Labels:
-    """What the label rule makes of N faces."""
+    """Result of the label rule for N faces."""
 
     classes: tuple[str, ...]
     label_N: np.ndarray
-    """int8; DROPPED where `reason_N` is not KEPT."""
+    """Labels, int8 [N]; DROPPED where `reason_N` is not KEPT."""
     reason_N: np.ndarray
-    """int8 codes of REASONS."""
+    """Codes of REASONS, int8 [N]."""
     votes_NC: np.ndarray
-    """float32 shares of the votes for an emotion, summing to 1; NaN rows where nobody voted for one."""
+    """Shares of the votes for emotions, float32 [N, C], summing to 1; NaN rows without a vote for an emotion."""
 
 
 def label_faces(
@@ -51,17 +51,24 @@ def label_faces(
 ) -> Labels:
     """Labels of N faces. A face with a label of its own keeps it; the others get one from their votes.
 
-    label_N: integers, -1 where the source gives none. votes_NV: counts for the C classes, then for what is no class
-    (`unknown`, `NF`); a row of zeros, or V = 0, is a face without annotators. is_named_N: False without an image name.
-
     - `majority`, as FERPlus was published: counts of 1 are outliers and become 0; a face is kept if its largest count
-      is over half of what remains, no-class votes included, and belongs to an emotion.
-    - `argmax`, `votes`: the emotion with most votes, the first one on ties. Faces without image name or without a vote
-      for an emotion are left out. (`votes` has their shares as the target, and is
-      for training alone: see nla.data.plan.)
+      is over half of what remains, including no-class votes, and belongs to an emotion.
+    - `argmax`, `votes`: the emotion with most votes, the first one on ties. Faces without an image name, or without a
+    vote
+      for an emotion, are left out. (`votes` uses the shares as the target, and only in training: see nla.data.plan.)
 
-    contempt=False: its votes are taken away before the rule counts, as if nobody had been offered that class, and faces
-    that the source itself labels contempt are left out. Raises DataError for a label outside the classes.
+    Args:
+        label_N: integers, -1 where the source gives none.
+        votes_NV: counts for the C classes, then for non-classes (`unknown`, `NF`); a row of zeros, or V = 0, means no
+            annotators.
+        is_named_N: False without an image name.
+        classes: names of the C classes.
+        rule: label rule.
+        contempt: if False, votes for it are removed before the rule is applied, as if that class had not been offered,
+            and faces that the source itself labels contempt are left out.
+
+    Raises:
+        DataError: a label is outside the classes.
     """
     beyond = np.flatnonzero(label_N >= len(classes))
     if beyond.size:
@@ -81,7 +88,7 @@ def label_faces(
 
 
 def shares(weight_NV: np.ndarray, num_classes: int) -> np.ndarray:
-    """[N, C] float32: the first C columns scaled to sum to 1; NaN rows where they are all 0 or there are none."""
+    """[N, C] float32: the first C columns scaled to sum to 1; NaN rows where they are all 0 or do not exist."""
     if not weight_NV.shape[1]:
         return np.full((len(weight_NV), num_classes), np.nan, np.float32)
     weight_NC = weight_NV[:, :num_classes].astype(np.float64)
@@ -94,7 +101,7 @@ def shares(weight_NV: np.ndarray, num_classes: int) -> np.ndarray:
 def _by_votes(
     votes_NV: np.ndarray, is_named_N: np.ndarray, num_classes: int, rule: LabelRule
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Winning class and reason of each face; none wins where the source has no votes at all."""
+    """Winning class and reason of each face; all are unlabelled if the source has no votes."""
     if not votes_NV.shape[1]:
         return np.full(len(votes_NV), DROPPED), np.full(len(votes_NV), UNLABELLED)
     return _majority(votes_NV, num_classes) if rule == "majority" else _argmax(votes_NV, is_named_N, num_classes)
@@ -116,7 +123,7 @@ def _argmax(votes_NV: np.ndarray, is_named_N: np.ndarray, num_classes: int) -> t
 def _without(
     gone: int, label_N: np.ndarray, votes_NV: np.ndarray, reason_N: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, votes and reasons without class `gone`; the classes after it move up by one."""
+    """Labels, votes and reasons without class `gone`; later classes move up by one."""
     reason_N = np.where(label_N == gone, IS_CONTEMPT, reason_N)
     label_N = np.where(label_N > gone, label_N - 1, label_N)
     return label_N, np.delete(votes_NV, gone, axis=1) if votes_NV.shape[1] else votes_NV, reason_N

@@ -1,4 +1,4 @@
-"""Samples -> batches, augmented and made ahead, in an order that seed and epoch alone decide."""
+"""Makes augmented batches in the background, in an order that depends only on seed and epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nla.data.samples import Samples
 from nla.errors import ConfigError
 
 ORDER, AUGMENT = 11, 12
-"""What a random stream is for: seeded by (train.seed, purpose, epoch)."""
+"""Purposes of random streams, which are seeded by (train.seed, purpose, epoch)."""
 PREFETCH = 3
 """Batches made ahead of the training step."""
 
@@ -26,10 +26,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Batch:
-    """B samples."""
+    """A batch of B samples."""
 
     images_BHWC: np.ndarray
-    """uint8, contiguous, the batch's own copy."""
+    """uint8, contiguous, a copy owned by the batch."""
     label_B: np.ndarray
     target_BC: np.ndarray | None
     index_B: np.ndarray
@@ -37,28 +37,30 @@ class Batch:
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
-    """The permutation of n samples that an epoch goes through."""
+    """The order of n samples in an epoch, a permutation."""
     return np.random.default_rng((seed, ORDER, epoch)).permutation(n)
 
 
 def balanced_order(label_N: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """As many positions as there are labels, in random order: each class that has samples as often as any other, up to
-    one, and each sample of a class as often as any other of it, up to one."""
+    """Class-balanced positions in random order, as many as there are labels.
+
+    Each class that has samples occurs equally often, up to one, and so does each sample within its class.
+    """
     rng = np.random.default_rng((seed, ORDER, epoch))
-    present = rng.permutation(np.unique(label_N))  # the first ones have one more where they do not divide
+    present = rng.permutation(np.unique(label_N))  # the first ones get the remainder
     quotas = len(label_N) // len(present) + (np.arange(len(present)) < len(label_N) % len(present))
     chosen = [_often(np.flatnonzero(label_N == c), quota, rng) for c, quota in zip(present, quotas, strict=True)]
     return rng.permutation(np.concatenate(chosen))
 
 
 def _often(position_M: np.ndarray, quota: int, rng: np.random.Generator) -> np.ndarray:
-    """`quota` of them, each as often as any other, up to one."""
+    """`quota` of the positions, each equally often, up to one."""
     rounds = [rng.permutation(position_M) for _ in range(-(-quota // len(position_M)))]
     return np.concatenate(rounds)[:quota]
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
-    """Full global batches in n samples; what is left over has its turn in another epoch's order."""
+    """Number of full global batches in n samples; the rest is left out in this epoch."""
     return n // batch_size
 
 
@@ -73,13 +75,15 @@ def batches(
     augment: Augment | None = None,
     balanced: bool = False,
 ) -> Generator[Batch]:
-    """This rank's part of each global batch of an epoch, made ahead by one thread.
+    """This rank's part of each global batch of an epoch, made ahead in a thread.
 
     Step s takes order[s * batch_size : (s + 1) * batch_size], rank r its r-th contiguous part; an incomplete last batch
-    is left out. An augmented image depends on (seed, epoch, index) and on how often it came before in the epoch, not on
-    the number of ranks.
-    The thread ends with the iterator (exhausted, closed or collected); its errors are raised here.
-    Raises ConfigError where the batch is larger than the split or the ranks do not divide it.
+    is left out. An augmented image depends on (seed, epoch, index) and on how often it occurred before in the epoch,
+    not on the number of ranks. The thread ends with the iterator (exhausted, closed or collected), and its errors are
+    raised here.
+
+    Raises:
+        ConfigError: the batch is larger than the split, or not divisible by the number of ranks.
     """
     n = len(samples)
     if batch_size > n:
@@ -92,12 +96,12 @@ def batches(
     if augment is None:
         return _ahead(_batch(samples, order[part]) for part in parts)
     seed_N = np.random.default_rng((seed, AUGMENT, epoch)).integers(2**63, size=n)
-    seed_P = seed_N[order] ^ _times_before(order)  # who comes again looks different
+    seed_P = seed_N[order] ^ _times_before(order)  # a repeated sample is augmented differently
     return _ahead(_augmented(_batch(samples, order[part]), augment, seed_P[part]) for part in parts)
 
 
 def _times_before(order: np.ndarray) -> np.ndarray:
-    """How often each entry has come before, at each place."""
+    """How often each entry occurred before, at each position."""
     by_value = np.argsort(order, kind="stable")
     ordered = order[by_value]
     times = np.empty_like(order)
@@ -117,7 +121,7 @@ def _augmented(batch: Batch, augment: Augment, seed_B: np.ndarray) -> Batch:
 
 
 def _ahead(items: Iterable[T]) -> Generator[T]:
-    """`items`, up to PREFETCH of them made ahead in a thread of its own."""
+    """`items`, of which up to PREFETCH are made ahead in a separate thread."""
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(PREFETCH)
     stop = threading.Event()
 
@@ -134,7 +138,7 @@ def _ahead(items: Iterable[T]) -> Generator[T]:
         try:
             if all(put(item) for item in items):
                 put(None)
-        except BaseException as error:  # raised again where the batches are used
+        except BaseException as error:  # raised again by the consumer
             put(None, error)
 
     thread = threading.Thread(target=work, name="batches", daemon=True)

@@ -1,7 +1,7 @@
-"""Decoded images in a file, for sets larger than memory: the system reads what is looked at, and forgets it again.
+"""Memory-mapped file of decoded images, for sets larger than memory; the system pages it in and out.
 
-The order of training, and so every bit of its result, is that of images in memory. All processes of a node share what
-is read of the file.
+The order of training, and so every bit of its result, is the same as with images in memory. All processes of a node
+share the cached pages.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Fill = Callable[[np.ndarray], None]
 
 
 class MappedImages(np.memmap):
-    """[N, H, W, C] uint8. A pickle of it holds its place, not its content; of a part or a copy, the content."""
+    """[N, H, W, C] uint8. It pickles as its path and shape; slices and copies pickle with their content."""
 
     _mmap: Any
-    """NumPy's: None in a copy."""
+    """NumPy's attribute; None in a copy."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         path = Path(str(self.filename))
@@ -33,7 +33,7 @@ class MappedImages(np.memmap):
 
 
 def open_images(path: Path, shape: tuple[int, ...]) -> MappedImages:
-    """The images of a file. Raises DataError where this node does not see it."""
+    """Opens the images of a file. Raises DataError if this node does not see it."""
     try:
         return MappedImages(path, np.uint8, "r", shape=shape)
     except FileNotFoundError:
@@ -44,9 +44,9 @@ def open_images(path: Path, shape: tuple[int, ...]) -> MappedImages:
 
 
 def mapped(path: Path, shape: tuple[int, ...], fill: Fill) -> MappedImages:
-    """The images at `path`; where there is no such file, `fill` writes them first, whole or not at all.
+    """The images at `path`; if the file does not exist, `fill` first writes it, atomically.
 
-    Of several processes that ask for it one fills it, and the others wait.
+    If several processes ask for it at once, one writes it and the others wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):

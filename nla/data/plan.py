@@ -1,4 +1,7 @@
-"""Which face becomes which sample: label rule -> leaks -> validation split -> imbalance -> noise. No image is read."""
+"""Plans which face becomes which sample, without reading images.
+
+Steps: label rule -> leaks -> validation split -> imbalance -> noise.
+"""
 
 from __future__ import annotations
 
@@ -21,29 +24,29 @@ from nla.data.splits import TRAIN, VALID, leaking_rows, leaks, stratified_split
 from nla.errors import ConfigError, DataError
 
 OUT = -1
-"""In place of a split: left out."""
+"""Value in place of a split for faces that are left out."""
 SPLIT, IMBALANCE, NOISE = 1, 2, 3
-"""What a random stream is for: each is seeded by (data.seed, purpose), so that one does not shift another."""
+"""Purposes of random streams, each seeded by (data.seed, purpose), so that they are independent."""
 CLEAN = "validation and test are clean: no label noise and no imbalance was put into them"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of N faces, in the order of their table."""
+    """Assignment of N faces, in the order of their table."""
 
     info: TableInfo
-    """Of the faces."""
+    """TableInfo of the faces."""
     classes: tuple[str, ...]
     split_N: np.ndarray
-    """int8 index in SPLITS, or OUT."""
+    """Index in SPLITS, or OUT; int8."""
     clean_N: np.ndarray
-    """int8 labels before noise."""
+    """Labels before noise, int8."""
     label_N: np.ndarray
-    """int8 labels as training is told."""
+    """Labels given to training, int8."""
     votes_NC: np.ndarray
-    """float32 shares of the annotators' votes; NaN rows where there are none."""
+    """Shares of the annotators' votes, float32; NaN rows without votes."""
     posterior_NC: np.ndarray
-    """float32 true P(class | image); NaN rows where unknown."""
+    """True P(class | image), float32; NaN rows if unknown."""
     report: dict[str, Any]
 
 
@@ -56,14 +59,15 @@ class _Faces:
     posterior_NC: np.ndarray
     is_named_N: np.ndarray
     image_N: np.ndarray
-    """Equal numbers are identical pictures."""
+    """Equal numbers mark identical images."""
 
 
 def make_plan(path: Path, config: DataConfig) -> Plan:
-    """The plan for the faces table at `path`.
+    """Makes the plan for the faces table at `path`.
 
-    Raises DataError where train would lack a class or a split every image, or the imbalance or the noise cannot be
-    made of what there is; ConfigError where the noise map names an unknown class.
+    Raises:
+        DataError: train would lack a class, a split would be empty, or the imbalance or noise is impossible.
+        ConfigError: the noise map names an unknown class.
     """
     faces = _read(path)
     labels = _labels(faces, config)
@@ -106,9 +110,9 @@ def _read(path: Path) -> _Faces:
 
 
 def _labels(faces: _Faces, config: DataConfig) -> Labels:
-    """Labels by the rule; under `votes`, of the source's validation and test by majority.
+    """Labels by the rule; under `votes`, by majority in the source's validation and test.
 
-    Who trains on distributions measures on majorities (Barsoum et al. 2016), and results of both compare.
+    Models trained on distributions are measured on majorities (Barsoum et al. 2016), so that results are comparable.
     """
     labels = _labelled(faces, config.label_rule, config)
     if config.label_rule != "votes":
@@ -154,7 +158,7 @@ def _validation(faces: _Faces, split_N: np.ndarray, label_N: np.ndarray, config:
 
 
 def _absent(split_N: np.ndarray, labels: Labels) -> dict[str, list[str]]:
-    """Classes without an image, by split. Raises DataError where train lacks one, or a split has no image at all."""
+    """Classes without an image, by split. Raises DataError if train lacks one, or a split has no image at all."""
     counts = _counts(split_N, labels.label_N, labels.classes)
     absent = {split: [name for name, n in counts[split].items() if not n] for split in SPLITS}
     empty = [f"{split} has no image of {name}" for split in SPLITS for name in absent[split] if _needed(split, counts)]
@@ -167,7 +171,7 @@ def _absent(split_N: np.ndarray, labels: Labels) -> dict[str, list[str]]:
 
 
 def _needed(split: str, counts: Mapping[str, Mapping[str, int]]) -> bool:
-    """What is not in train cannot be learnt; validation and test measure the classes that they have."""
+    """Whether every class must be present: train must teach all, while validation and test measure those they have."""
     return split == SPLITS[TRAIN] or not any(counts[split].values())
 
 
@@ -219,7 +223,7 @@ def _class_map(noise: NoiseConfig, classes: tuple[str, ...]) -> Mapping[int, int
 
 
 def _posterior(faces: _Faces, classes: tuple[str, ...]) -> np.ndarray:
-    """Where contempt is left out, P(class | image, not contempt)."""
+    """True posterior; without contempt, P(class | image, not contempt)."""
     if classes == faces.info.classes:
         return faces.posterior_NC
     return shares(np.delete(faces.posterior_NC, faces.info.classes.index(CONTEMPT), axis=1), len(classes))

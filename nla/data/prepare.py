@@ -1,4 +1,4 @@
-"""faces.parquet -> train, valid and test.parquet: the plan first, then the images in one stream."""
+"""Turns faces.parquet into train, valid and test.parquet: first the plan, then the images in one stream."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from nla.data.splits import TRAIN
 from nla.machine.available import cores
 
 GROUP_ROWS = 4096
-"""Rows of a row group: 48x48 grey PNG of about 6 MiB, which one worker reads at once."""
+"""Rows per row group, about 6 MiB of 48x48 grey PNG, which one worker reads at once."""
 GROUP_BYTES = 64 * 2**20
-"""A row group is closed earlier where its images are this large."""
+"""Bytes of images at which a row group is closed earlier."""
 BATCH_ROWS = 512
-"""Faces in memory at once, beside the row groups being filled."""
+"""Faces in memory at once, besides the row groups being filled."""
 
 Progress = Callable[[int, int], None]
 
 
 def prepare(faces: Path, out: Path, config: DataConfig, progress: Progress | None = None) -> dict[str, Any]:
-    """Write train.parquet, valid.parquet and test.parquet of SAMPLES into the folder `out`; return a JSON-able report.
+    """Writes train.parquet, valid.parquet and test.parquet of SAMPLES into `out`, and returns a JSON-able report.
 
-    Samples keep the order of the faces. An image that is a PNG of the right size and colour keeps its bytes, any other
-    one is brought to size and encoded without loss. Noise is in train alone: a flipped row has no target, votes or
-    posterior, which would tell its true class. No file appears before all three are complete.
-    `progress(done, total)` counts faces. Raises what make_plan raises.
+    Samples keep the order of the faces. A PNG of the right size and colour keeps its bytes; any other image is resized
+    and encoded losslessly. Only train gets noise: a flipped row has no target, votes or posterior, which would reveal
+    its true class. No file appears before all three are complete. `progress(done, total)` counts faces. Raises what
+    make_plan raises.
     """
     plan = make_plan(faces, config)
     out.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def prepare(faces: Path, out: Path, config: DataConfig, progress: Progress | Non
 
 
 class _GroupWriter:
-    """Collects tables and writes them as row groups of GROUP_ROWS or about GROUP_BYTES, whatever comes first."""
+    """Collects tables and writes them as row groups of GROUP_ROWS or about GROUP_BYTES, whichever comes first."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False)
@@ -79,7 +79,7 @@ class _GroupWriter:
             self._flush(rows % GROUP_ROWS if size < GROUP_BYTES else 0)
 
     def _flush(self, left: int) -> None:
-        """Write what waits but for the last `left` rows."""
+        """Writes the collected rows except for the last `left`."""
         if not self._waiting:
             return
         table = pa.concat_tables(self._waiting)
@@ -102,7 +102,7 @@ def _schema(plan: Plan, config: DataConfig, split: int) -> pa.Schema:
 
 
 def _stream(faces: Path, plan: Plan, config: DataConfig, writers: list[_GroupWriter]) -> Iterator[int]:
-    """Send each face to its split's writer; yields the number of faces read so far."""
+    """Sends each face to its split's writer; yields the number of faces read so far."""
     start = 0
     with ThreadPoolExecutor(cores()) as pool:
         for batch in pq.ParquetFile(faces).iter_batches(BATCH_ROWS, columns=["row", "image"]):
@@ -118,7 +118,7 @@ def _stream(faces: Path, plan: Plan, config: DataConfig, writers: list[_GroupWri
 def _samples(
     batch: pa.RecordBatch, index: np.ndarray, plan: Plan, config: DataConfig, pool: ThreadPoolExecutor
 ) -> pa.Table:
-    """SAMPLES of the faces at `index` of the plan; `batch` holds their rows and images."""
+    """Rows of SAMPLES for the faces at `index` of the plan; `batch` holds their rows and images."""
     label, clean = plan.label_N[index], plan.clean_N[index]
     told = label == clean
     votes = nested(plan.votes_NC[index], told & ~np.isnan(plan.votes_NC[index, 0]))
@@ -145,7 +145,7 @@ def _fitted(images: list[bytes], config: DataConfig, pool: ThreadPoolExecutor) -
 
 
 def _fits(data: bytes, config: DataConfig) -> bool:
-    """A PNG's header (IHDR: width, height, depth, colour type 0 grey or 2 RGB) has the size and colour already."""
+    """Whether a PNG header (IHDR: width, height, depth, colour type 0 grey or 2 RGB) has the right size and colour."""
     side = config.image_size.to_bytes(4, "big")
     return data.startswith(PNG) and data[16:26] == side + side + bytes((8, 0 if config.color == "grey" else 2))
 

@@ -1,4 +1,4 @@
-"""A table of SAMPLES -> arrays, decoded once. NumPy only: whoever trains moves them to a device."""
+"""Loads a table of SAMPLES into NumPy arrays, with images decoded once."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from nla.files.digest import sha256
 from nla.machine.available import cores
 
 DECODE_ROWS = 256
-"""Images that a thread decodes at a time; fewer, and handing them out costs more than it gains."""
+"""Images that a thread decodes at a time; with fewer, the overhead exceeds the gain."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What training may see of a split."""
+    """The part of a split that training can see."""
 
     images_NHWC: np.ndarray
-    """uint8, RGB or one grey channel."""
+    """[N, H, W, C] uint8, RGB or one grey channel."""
     label_N: np.ndarray
-    """int64."""
+    """int64 [N]."""
     target_NC: np.ndarray | None
-    """float32 distributions to learn, one-hot where a row has only its label; None if all rows have only that."""
+    """Target distributions, float32 [N, C], one-hot for a row with only a label; None if all rows have only labels."""
     row_N: np.ndarray
-    """int64 row of `faces`."""
+    """Row in `faces`, int64 [N]."""
     classes: tuple[str, ...]
     source: str
 
@@ -46,22 +46,26 @@ class Samples:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What is known of a split beside its labels; for evaluation, never for training."""
+    """Further annotations of a split, for evaluation, never for training."""
 
     votes_NC: np.ndarray | None
-    """float32 shares of the annotators' votes, NaN rows where withheld or missing; None if all are."""
+    """Shares of the annotators' votes, float32, with NaN rows where withheld or missing; None if all are."""
     posterior_NC: np.ndarray | None
-    """float32 true P(class | image), NaN rows as above."""
+    """True P(class | image), float32, with NaN rows as above."""
     clean_label_N: np.ndarray
-    """int64 labels before noise."""
+    """Labels before noise, int64."""
     is_flipped_N: np.ndarray
-    """bool: the label is wrong by seeded noise."""
+    """Mask of labels made wrong by seeded noise, bool."""
 
 
 def load_samples(path: Path, limit: int | None = None, folder: Path | None = None) -> Samples:
-    """Read and decode a table of `prepare`. Raises DataError where it is missing or an image has another size.
+    """Reads and decodes a table of `prepare`.
 
-    With `limit` and `folder`, images of more than `limit` bytes lie in a file there, which is mapped (nla.data.mapped).
+    With `limit` and `folder`, images of more than `limit` bytes are kept in a memory-mapped file there
+    (nla.data.mapped).
+
+    Raises:
+        DataError: the table is missing, or an image has another size.
     """
     info = read_info(path)
     table = pq.read_table(path, columns=["row", "label", "target"])
@@ -75,7 +79,7 @@ def load_samples(path: Path, limit: int | None = None, folder: Path | None = Non
 
 
 def load_annotations(path: Path) -> Annotations:
-    """Read what evaluation knows beside the labels, in the order of load_samples."""
+    """Reads the annotations beyond the labels, in the order of load_samples."""
     info = read_info(path)
     table = pq.read_table(path, columns=["votes", "posterior", "clean_label", "is_flipped"])
     return Annotations(
@@ -87,7 +91,7 @@ def load_annotations(path: Path) -> Annotations:
 
 
 def _images(path: Path, info: TableInfo, limit: int | None, folder: Path | None) -> np.ndarray:
-    """[N, H, W, C] uint8, in memory or mapped."""
+    """Images [N, H, W, C] uint8, in memory or mapped."""
     facts = info.extra or {}
     size, channels = facts["image_size"], facts["channels"]
     shape = (pq.read_metadata(path).num_rows, size, size, channels)

@@ -1,7 +1,7 @@
-"""The two tables as Arrow schemas: `faces` (as ingested) and `samples` (ready to train).
+"""Arrow schemas of the two tables: `faces` (as ingested) and `samples` (ready to train).
 
-The image column is the struct {bytes, path} of Hugging Face `datasets`, with its schema metadata, so that
-`datasets`, DuckDB and pandas open both tables as they are.
+The image column is the struct {bytes, path} of Hugging Face `datasets`, with its schema metadata, so that `datasets`,
+DuckDB and pandas open both tables directly.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ FACES = pa.schema(
     [
         ("row", pa.int64()),  # position in the source, from 0
         ("split", pa.string()),  # train, valid or test
-        ("label", pa.int8()),  # the source's own label; null where it has only votes
-        ("votes", pa.list_(pa.int16())),  # counts, one for each of TableInfo.votes; null without annotators
+        ("label", pa.int8()),  # the source's own label; null if it has only votes
+        ("votes", pa.list_(pa.int16())),  # counts, one per name in TableInfo.votes; null without annotators
         ("posterior", pa.list_(pa.float32())),  # true P(class | image); null for real faces
         ("pixels", pa.binary(16)),  # BLAKE2b-128 of the decoded pixels and their shape: equal = identical image
-        ("image", IMAGE),  # original bytes, and where they came from
+        ("image", IMAGE),  # original bytes, and their origin
     ]
 )
 
 SAMPLES = pa.schema(
     [
-        ("row", pa.int64()),  # of `faces`
-        ("label", pa.int8()),  # what training is told
+        ("row", pa.int64()),  # row in `faces`
+        ("label", pa.int8()),  # label given to training
         ("clean_label", pa.int8()),  # before noise
         ("is_flipped", pa.bool_()),  # label != clean_label by seeded noise
-        ("target", pa.list_(pa.float32())),  # distribution [C] to learn instead of the label; null: the label
+        ("target", pa.list_(pa.float32())),  # distribution [C] to learn instead of the label; null means the label
         ("votes", pa.list_(pa.float32())),  # annotators' distribution [C]; null: none, or withheld from a flipped row
         ("posterior", pa.list_(pa.float32())),  # true P(class | image) [C]; null for real faces
         ("image", IMAGE),  # at training size, losslessly encoded
@@ -48,12 +48,12 @@ SAMPLES = pa.schema(
 
 @dataclass(frozen=True)
 class TableInfo:
-    """What a table's schema metadata tells beside its columns."""
+    """Facts stored in a table's schema metadata."""
 
     source: str
     classes: tuple[str, ...]
     votes: tuple[str, ...] = ()
-    """Names of the vote counts: the classes first, then what is no class (`unknown`, `NF`)."""
+    """Names of the vote counts: the classes first, then non-classes (`unknown`, `NF`)."""
     extra: Mapping[str, Any] | None = None
     """JSON-able facts that later stages need, such as the image size of `samples`."""
 
@@ -66,7 +66,7 @@ def with_info(schema: pa.Schema, info: TableInfo) -> pa.Schema:
 
 
 def read_info(path: Path) -> TableInfo:
-    """The TableInfo of a Parquet file. Raises DataError where the file is missing or was not written here."""
+    """Reads the TableInfo of a Parquet file. Raises DataError if it is missing, or not written by this package."""
     try:
         metadata = pq.read_schema(path).metadata or {}
     except FileNotFoundError:

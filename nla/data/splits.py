@@ -1,4 +1,4 @@
-"""The validation split, and images that two splits share."""
+"""Validation split, and images shared between splits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ TRAIN, VALID, TEST = range(len(SPLITS))
 
 
 def stratified_split(label_N: np.ndarray, image_N: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """[N] bool: True for the validation part, about `fraction` of the images of every class.
+    """Mask of the validation part, bool [N]: about `fraction` of the images of every class.
 
-    Equal `image_N` are identical pictures; they stay on one side, counted to the class of the first, so that the split
-    makes no leak. A class of two pictures or more has at least one on either side.
+    Equal `image_N` mark identical images, which stay on one side, counted for the class of the first one, so that the
+    split does not leak. A class of two or more images has at least one on either side.
     """
     _, first_M, picture_N = np.unique(image_N, return_index=True, return_inverse=True)
     label_M = label_N[first_M]
@@ -26,7 +26,7 @@ def stratified_split(label_N: np.ndarray, image_N: np.ndarray, fraction: float, 
 
 
 def leaks(split_N: np.ndarray, image_N: np.ndarray) -> dict[str, int]:
-    """Rows of a later split whose very picture an earlier split has too, such as {"test_in_train": 288}."""
+    """Number of rows of a later split whose image is in an earlier split too, such as {"test_in_train": 288}."""
     pairs = ((VALID, TRAIN), (TEST, TRAIN), (TEST, VALID))
     return {
         f"{SPLITS[later]}_in_{SPLITS[earlier]}": int(
@@ -37,7 +37,7 @@ def leaks(split_N: np.ndarray, image_N: np.ndarray) -> dict[str, int]:
 
 
 def leaking_rows(split_N: np.ndarray, image_N: np.ndarray) -> np.ndarray:
-    """[N] bool: train rows whose picture is in valid or test, valid rows whose picture is in test; never a test row."""
+    """Mask of train rows whose image is in valid or test, and valid rows whose image is in test; bool [N]."""
     in_test_N = np.isin(image_N, image_N[split_N == TEST])
     in_valid_N = np.isin(image_N, image_N[split_N == VALID])
     leaking_N: np.ndarray = ((split_N == TRAIN) & (in_valid_N | in_test_N)) | ((split_N == VALID) & in_test_N)

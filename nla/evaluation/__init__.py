@@ -1,1 +1,1 @@
-"""What a model is worth: metrics, intervals, pictures."""
+"""Evaluation of a model: metrics, intervals, figures."""

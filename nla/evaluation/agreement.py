@@ -1,6 +1,6 @@
-"""Does the model doubt where people doubt? Predictions against the annotators' vote distribution.
+"""Agreement of predictions with the annotators' votes: is the model uncertain where people are?
 
-Legend: N samples, C classes; p_NC probabilities, votes_NC distributions, a row of NaN where there are no votes.
+Legend: N samples, C classes; p_NC probabilities, votes_NC distributions, with a row of NaN for a sample without votes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from nla.evaluation.uncertainty import ambiguity, entropy, log
 
 
 def agreement(p_NC: np.ndarray, votes_NC: np.ndarray) -> dict[str, float | int | None]:
-    """Agreement over the rows that have votes, in nats and shares; empty where no row has any.
+    """Agreement over the rows that have votes, in nats and proportions; {} if none has any.
 
-    `vote_share` is the mean share of votes for the predicted class, `vote_share_possible` what the best prediction
-    gets. The correlations are Spearman's, of the predictions' entropy and of their ambiguity with the entropy of the
-    votes; null where one side is constant.
+    `vote_share` is the mean share of votes for the predicted class, `vote_share_possible` the same for the best
+    possible prediction. The correlations are Spearman's, of the predictions' entropy and of their ambiguity with the
+    entropy of the votes; None if one side is constant.
     """
     voted_N = ~np.isnan(votes_NC).any(axis=1)
     if not voted_N.any():
@@ -36,7 +36,7 @@ def agreement(p_NC: np.ndarray, votes_NC: np.ndarray) -> dict[str, float | int |
 
 
 def spearman(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
-    """Spearman's rank correlation, -1 to 1, ties sharing their mean rank; None where one side is constant."""
+    """Spearman's rank correlation, in [-1, 1], with mean ranks for ties; None if one side is constant."""
     a, b = (rank - rank.mean() for rank in (_ranks(a_N), _ranks(b_N)))
     spread = float(np.sqrt((a @ a) * (b @ b)))
     return float(np.clip(a @ b / spread, -1, 1)) if spread > 0 else None

@@ -1,12 +1,12 @@
-"""Where the network looks: Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391).
+"""Attention maps by Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391).
 
-    alpha_d = mean over places of dz_c / dF_d          F: what the last stage sees, z_c: logit of class c
-    M_c     = relu(sum_d alpha_d F_d)                  scaled to 1 at its highest place
+    alpha_d = mean over places of dz_c / dF_d          F: output of the last stage, z_c: logit of class c
+    M_c     = relu(sum_d alpha_d F_d)                  scaled to a maximum of 1
 
-With a linear head behind the mean of F it is the class activation map of Zhou et al. (CVPR 2016), cut off at 0.
+With a linear head on the mean of F it is the class activation map of Zhou et al. (CVPR 2016), clipped at 0.
 
-The map is laid over the image where its places are: strides take the first of two neighbours, so that place i of a map
-belongs to pixel i * stride, and not to the middle of the i-th part of the image.
+The map is aligned with the image as the strides are: they keep the first of neighbouring pixels, so that place i of a
+map lies at pixel i * stride, not in the middle of the i-th part of the image.
 
 Legend: N images of H x W pixels, D features, maps of h x w.
 """
@@ -22,9 +22,10 @@ from nla.models.classifier import Classifier
 
 
 def attention(model: Classifier, images_NHWC: np.ndarray, class_N: np.ndarray) -> np.ndarray:
-    """float32 [N, H, W] in [0, 1]: what speaks for `class_N` in each image; all 0 where nothing does.
+    """Evidence for `class_N` in each image, float32 [N, H, W] in [0, 1]; all 0 if there is none.
 
-    Raises WeightsError for a network of timm, whose last stage is not known here.
+    Raises:
+        WeightsError: the network is one of timm, whose last stage is not known here.
     """
     device = next(model.parameters()).device
     with evaluating(model):
@@ -47,6 +48,6 @@ def attention(model: Classifier, images_NHWC: np.ndarray, class_N: np.ndarray) -
 
 
 def between(pixels: int, places: int, stride: int) -> Tensor:
-    """[pixels, places]: the share of each place in each pixel, linear between two places, the last one beyond it."""
+    """Interpolation weights [pixels, places]: linear between places, constant beyond the last one."""
     at_P = (torch.arange(pixels) / stride).clamp(max=places - 1)
     return (1 - (at_P[:, None] - torch.arange(places)).abs()).clamp(min=0)

@@ -1,6 +1,4 @@
-"""Does a confidence of 80 % mean 80 % right? Equal-width bins after Guo et al. 2017, "On calibration of modern
-neural networks".
-"""
+"""Calibration of confidences, in equal-width bins after Guo et al. 2017, "On calibration of modern neural networks"."""
 
 from __future__ import annotations
 
@@ -14,30 +12,30 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reliability:
-    """Predictions by confidence; bin b holds confidences in (edges[b], edges[b + 1]], the first also 0."""
+    """Predictions binned by confidence; bin b holds confidences in (edges[b], edges[b + 1]], the first bin also 0."""
 
     edges: Floats
-    """[B + 1] from 0 to 1."""
+    """Bin edges from 0 to 1, [B + 1]."""
     count: NDArray[np.int64]
-    """[B] samples."""
+    """Number of samples, [B]."""
     confidence: Floats
-    """[B] mean largest probability; 0 in an empty bin."""
+    """Mean largest probability, [B]; 0 in an empty bin."""
     accuracy: Floats
-    """[B] share that is right; 0 in an empty bin."""
+    """Proportion of correct predictions, [B]; 0 in an empty bin."""
 
     @property
     def ece(self) -> float:
-        """Expected calibration error, 0 to 1: mean |accuracy - confidence| over the bins, weighted by their samples."""
+        """Expected calibration error, in [0, 1]: mean |accuracy - confidence| over the bins, weighted by count."""
         return float(np.abs(self.accuracy - self.confidence) @ self.count / self.count.sum())
 
     @property
     def overconfidence(self) -> float:
-        """Mean confidence - accuracy over all samples, -1 to 1."""
+        """Mean confidence - accuracy over all samples, in [-1, 1]."""
         return float((self.confidence - self.accuracy) @ self.count / self.count.sum())
 
 
 def reliability(p_NC: np.ndarray, label_N: np.ndarray, bins: int) -> Reliability:
-    """Bins of the predictions (argmax of p_NC, first on ties) by their probability; N is at least 1."""
+    """Bins the predictions (argmax of p_NC, the first on ties) by their probability; N must be at least 1."""
     confidence_N = np.asarray(p_NC.max(axis=1), np.float64)
     right_N = p_NC.argmax(axis=1) == label_N
     edges = np.linspace(0, 1, bins + 1)
@@ -53,9 +51,9 @@ def reliability(p_NC: np.ndarray, label_N: np.ndarray, bins: int) -> Reliability
 
 
 def gaps(p_NC: np.ndarray, label_N: np.ndarray, bins: int) -> Floats:
-    """[N, bins] right (1 or 0) - confidence of each sample in the column of its bin, 0 elsewhere.
+    """Correctness (1 or 0) - confidence of each sample in the column of its bin, 0 elsewhere; [N, bins].
 
-    The absolute means of the columns sum to the expected calibration error, of these samples as of any part of them.
+    The absolute column means sum to the expected calibration error, of all samples as of any resample.
     """
     confidence_N = np.asarray(p_NC.max(axis=1), np.float64)
     gap_NB = np.zeros((len(label_N), bins))

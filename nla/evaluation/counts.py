@@ -1,7 +1,7 @@
-"""Accuracy and its kin from a confusion matrix.
+"""Accuracy and related metrics from a confusion matrix.
 
-All functions but `confusion` take any leading dimensions, so that a thousand bootstrap resamples are one call,
-and matrices of several workers may be added before anything is divided.
+All functions but `confusion` accept leading dimensions, so that a thousand bootstrap resamples are one call, and the
+matrices of several workers can be added before anything is divided.
 
 Legend: N samples, C classes; counts_CC[actual, predicted].
 """
@@ -29,22 +29,22 @@ def confusion(label_N: ArrayLike, predicted_N: ArrayLike, classes: int) -> Ints:
 
 
 def support(counts_CC: np.ndarray) -> np.ndarray:
-    """Samples a class [..., C]."""
+    """Samples per class [..., C]."""
     return np.asarray(counts_CC.sum(axis=-1))
 
 
 def accuracy(counts_CC: np.ndarray) -> Floats:
-    """Share of samples that are right [...]."""
+    """Proportion of correct samples [...]."""
     return _ratio(_right(counts_CC).sum(axis=-1), counts_CC.sum(axis=(-2, -1)))
 
 
 def recall(counts_CC: np.ndarray) -> Floats:
-    """Share of each class's samples that are right [..., C]; 0 for a class without samples."""
+    """Proportion of each class's samples that are correct [..., C]; 0 for a class without samples."""
     return _ratio(_right(counts_CC), support(counts_CC))
 
 
 def precision(counts_CC: np.ndarray) -> Floats:
-    """Share of each class's predictions that are right [..., C]; 0 for a class that is never predicted."""
+    """Proportion of each class's predictions that are correct [..., C]; 0 for a class that is never predicted."""
     return _ratio(_right(counts_CC), counts_CC.sum(axis=-2))
 
 

@@ -1,4 +1,4 @@
-"""95 % intervals: bootstrap of a confusion matrix and of means over samples, and Wilson's for one share."""
+"""95 % intervals: bootstrap of a confusion matrix and of means over samples, and Wilson's for a proportion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 PERCENTILES = (2.5, 97.5)
-Z = 1.959964  # of a 95 % interval
+Z = 1.959964  # normal quantile of a 95 % interval
 
 
 def bootstrap(
@@ -29,7 +29,7 @@ def bootstrap(
 
 
 def resampled_means(value_NK: np.ndarray, resamples: int, seed: int) -> Floats:
-    """[R, K] means of the K columns, each time over N rows drawn with replacement; their order in N is nothing."""
+    """Means of the K columns over N rows drawn with replacement, [R, K]. The order of the rows does not matter."""
     sorted_NK, total = value_NK[np.lexsort(value_NK.T)], len(value_NK)
     rng = np.random.default_rng(seed)
     times_N = (np.bincount(rng.integers(total, size=total), minlength=total) for _ in range(resamples))
@@ -37,12 +37,12 @@ def resampled_means(value_NK: np.ndarray, resamples: int, seed: int) -> Floats:
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927); good for a handful of trials, of which there is at least one."""
+    """95 % interval of a proportion (Wilson 1927), suitable for few trials; `trials` is at least 1."""
     share, weight = successes / trials, Z**2 / trials
     middle = (share + weight / 2) / (1 + weight)
     half = Z / (1 + weight) * np.sqrt(share * (1 - share) / trials + weight / (4 * trials))
     low, high = max(float(middle - half), 0.0), min(float(middle + half), 1.0)
-    return min(low, share), max(high, share)  # rounding must not put the share outside where it is 0 or 1
+    return min(low, share), max(high, share)  # rounding must not exclude the proportion itself at 0 or 1
 
 
 def percentiles(value_R: np.ndarray) -> tuple[float, float]:
@@ -52,10 +52,10 @@ def percentiles(value_R: np.ndarray) -> tuple[float, float]:
 
 
 def reflected(value_R: np.ndarray, estimate: float) -> tuple[float, float]:
-    """(low, high) of a statistic that is at least 0 and that noise makes larger, as it does a sum of absolute values.
+    """(low, high) of a non-negative statistic that noise inflates, such as a sum of absolute values.
 
-    On resamples there is noise twice, and their percentiles lie too high by what the estimate itself does: they are
-    mirrored at it (the basic bootstrap, Davison and Hinkley 1997).
+    Resamples carry the noise twice, so their percentiles are too high by as much as the estimate itself is; they are
+    reflected about the estimate (the basic bootstrap, Davison and Hinkley 1997).
     """
     low, high = percentiles(value_R)
     return max(2 * estimate - high, 0.0), max(2 * estimate - low, 0.0)

@@ -1,4 +1,4 @@
-"""What the model says of each image, as tables to look through.
+"""The model's predictions for each image, as tables for inspection.
 
 Legend: N samples, C classes; p_NC probabilities.
 """
@@ -19,12 +19,12 @@ COLUMNS = ["row", "label", "is_flipped", "image.path"]
 
 
 def predictions(split: Path, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
-    """row, path, label, predicted and the probability of each class, in the order of the table `split`."""
+    """row, path, label, predicted and p_CLASS of each class, in the order of the table `split`."""
     return with_predictions(_known(split, classes)[0].select(["row", "path", "label"]), p_NC, classes)
 
 
 def with_predictions(known: pa.Table, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
-    """What is `known` of N images, with their columns predicted and p_CLASS."""
+    """`known`, a table of N images, with the columns predicted and p_CLASS added."""
     table = known.append_column("predicted", _names(p_NC.argmax(1), classes))
     for name, p_N in zip(classes, p_NC.T, strict=True):
         table = table.append_column(f"p_{name}", pa.array(p_N, pa.float32()))
@@ -34,8 +34,8 @@ def with_predictions(known: pa.Table, p_NC: np.ndarray, classes: Sequence[str]) 
 def suspects(split: Path, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
     """row, path, label, likely, p_label and p_likely, the least probable label first; ties in the order of `split`.
 
-    `likely` is the most probable class, which may be the label. `is_flipped` is there where a label has been flipped on
-    purpose. The probability of a label alone tells wrong ones better than NAW's weight does (docs/results.md).
+    `likely` is the most probable class, which can be the label. `is_flipped` is included if any label was flipped on
+    purpose. The label's probability identifies wrong labels better than NAW's weight does (docs/results.md).
     """
     table, label_N = _known(split, classes)
     table = table.append_column("likely", _names(p_NC.argmax(1), classes))
@@ -47,7 +47,7 @@ def suspects(split: Path, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
 
 
 def _known(split: Path, classes: Sequence[str]) -> tuple[pa.Table, np.ndarray]:
-    """row, label by its name, is_flipped, path; and label_N."""
+    """row, label by name, is_flipped and path; and label_N."""
     table = pq.read_table(split, columns=COLUMNS).flatten()
     table = table.rename_columns([name.removeprefix("image.") for name in table.column_names])
     label_N = table["label"].to_numpy()

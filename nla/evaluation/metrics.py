@@ -1,6 +1,6 @@
-"""Everything that is measured about predictions, as one JSON-able dict.
+"""All metrics of a set of predictions, as one JSON-able dict.
 
-Legend: N samples, C classes; p_NC probabilities. Shares run from 0 to 1, entropies are in nats.
+Legend: N samples, C classes; p_NC probabilities. Proportions are in [0, 1], entropies in nats.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nla.evaluation.intervals import bootstrap, percentiles, reflected, resample
 from nla.evaluation.uncertainty import label_probability, log
 
 HEADLINES = {"accuracy": counts.accuracy, "mean_accuracy": counts.mean_accuracy, "macro_f1": counts.macro_f1}
-TOLERANCE = 1e-3  # of a row's sum; averaging two views in float32 errs by 1e-7, half-precision by 5e-4
+TOLERANCE = 1e-3  # on a row's sum; averaging two views in float32 errs by 1e-7, half precision by 5e-4
 
 
 def measure(
@@ -32,11 +32,13 @@ def measure(
 ) -> dict[str, Any]:
     """Metrics of one split; NAME_low and NAME_high are the 95 % bootstrap interval of NAME.
 
-    Means over classes leave out the classes without samples, which are listed under `absent`. `votes` is there where
-    `votes_NC` (annotators' distributions, rows may be NaN) has any row; `bayes_accuracy` and `bayes_ratio` where
-    `posterior_NC`, the true P(class | image), has any.
+    Means over classes skip classes without samples, which are listed under `absent`. `votes` is included if `votes_NC`
+    (annotators' distributions; rows can be NaN) has any row; `bayes_accuracy` and `bayes_ratio` if `posterior_NC`, the
+    true P(class | image), has any.
 
-    Raises DataError for an empty split or a label that is no class, WeightsError where p_NC are no probabilities.
+    Raises:
+        DataError: the split is empty, or a label is not a class.
+        WeightsError: p_NC are not probabilities.
     """
     _check(p_NC, label_N, classes)
     counts_CC = counts.confusion(label_N, p_NC.argmax(axis=1), len(classes))
@@ -62,14 +64,14 @@ def headlines(counts_CC: np.ndarray, config: EvaluateConfig) -> dict[str, float]
 
 
 def in_words(report: Mapping[str, Any]) -> str:
-    """The headlines for a person, on one line."""
+    """The headline metrics, in one line for the console."""
     interval = f"95 % interval {report['accuracy_low']:.2%} to {report['accuracy_high']:.2%}"
     means = f"mean {report['mean_accuracy']:.2%}, macro-F1 {report['macro_f1']:.4f}"
     return f"accuracy {report['accuracy']:.2%} ({interval}), {means}"
 
 
 def per_class(counts_CC: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, float | int]]:
-    """Recall (with its Wilson 95 % interval), precision, F1 and support by name, of the classes that have samples."""
+    """Recall (with its Wilson 95 % interval), precision, F1 and support by class name, of classes that have samples."""
     recall, precision, f1 = counts.recall(counts_CC), counts.precision(counts_CC), counts.f1(counts_CC)
     report: dict[str, dict[str, float | int]] = {}
     for c, (name, support) in enumerate(zip(classes, counts.support(counts_CC).tolist(), strict=True)):
@@ -99,7 +101,7 @@ def probabilistic(p_NC: np.ndarray, label_N: np.ndarray, config: EvaluateConfig)
 
 
 def bayes_accuracy(posterior_NC: np.ndarray, label_N: np.ndarray) -> float:
-    """Accuracy of who knows the true P(class | image): the most that any model can expect."""
+    """Accuracy of predicting from the true P(class | image): the highest that a model can be expected to reach."""
     return float((posterior_NC.argmax(axis=1) == label_N).mean())
 
 

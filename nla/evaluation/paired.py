@@ -1,4 +1,4 @@
-"""Is one model better than another on the same samples?"""
+"""Paired comparison of two models on the same samples."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nla.evaluation.intervals import percentiles
 def paired_difference(
     correct_a_N: ArrayLike, correct_b_N: ArrayLike, resamples: int, seed: int
 ) -> tuple[float, float, float]:
-    """(difference, low, high) of accuracy a - b with its paired 95 % percentile bootstrap interval, each -1 to 1.
+    """(difference, low, high) of accuracy a - b with its paired 95 % percentile bootstrap interval, each in [-1, 1].
 
-    `correct_*_N` say which of the same N samples a model gets right. A resample depends only on how many samples
-    a alone, b alone, and both or neither get right: three multinomial counts.
+    `correct_*_N` mark which of the same N samples a model gets right. A resample depends only on how many samples only
+    a, only b, and both or neither get right: three multinomial counts.
     """
     a, b = np.asarray(correct_a_N, bool), np.asarray(correct_b_N, bool)
     if a.shape != b.shape or a.ndim != 1 or a.size == 0:
@@ -29,16 +29,16 @@ def paired_difference(
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """McNemar's exact two-sided p: how likely as uneven a split of the discordant rows is where both are equally good.
+    """McNemar's exact two-sided p: probability of so uneven a split of the discordant rows if the models are equal.
 
-    Twice the tail of a binomial of 1/2, at most 1; 1 where no row is discordant.
+    Twice the tail of a binomial with p = 1/2, at most 1; 1 without discordant rows.
     """
     rows, fewer = only_a + only_b, min(only_a, only_b)
-    return min(1.0, 2 * sum(_binomials(rows, fewer)) / 2**rows)  # whole numbers: exact however many rows
+    return min(1.0, 2 * sum(_binomials(rows, fewer)) / 2**rows)  # integers: exact for any number of rows
 
 
 def _binomials(n: int, last: int) -> Iterator[int]:
-    """n over 0, ..., n over `last`."""
+    """Binomial coefficients (n over k) for k = 0, ..., `last`."""
     value = 1
     for k in range(last + 1):
         yield value

@@ -1,4 +1,4 @@
-"""Probabilities of a classifier on images; every image once."""
+"""Class probabilities of images."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from nla.models.classifier import Classifier
 
 @dataclass(frozen=True)
 class Views:
-    """The views of an image whose probabilities `predict` averages."""
+    """Views of an image over which `predict` averages the probabilities."""
 
     mirror: bool = True
-    """Each view's mirror is a view too."""
+    """Adds the mirror image of each view."""
     shift: int = 0
-    """So many pixels up, down, left and right are four views more; 0 is none."""
+    """If above 0, adds four views, shifted by this many pixels up, down, left and right."""
 
     @property
     def count(self) -> int:
-        """Of an image."""
+        """Number of views per image."""
         return (2 if self.mirror else 1) * (5 if self.shift else 1)
 
 
@@ -35,18 +35,18 @@ ONE_VIEW = Views(mirror=False)
 def predict(
     model: Classifier, images_NHWC: np.ndarray, views: Views, *, batch_size: int = 256, bf16: bool = False
 ) -> np.ndarray:
-    """p_NC float32: the mean of the probabilities of all views of an image.
+    """Mean probabilities over all views of each image, [N, C] float32.
 
     Args:
-        images_NHWC: uint8 of the model's image size; any number, 0 included.
-        views: where `shift` moves an image, what comes in repeats the edge.
+        images_NHWC: uint8 of the model's image size; N can be 0.
+        views: views to average over; shifted ones repeat the edge of the image.
         bf16: compute in bfloat16 autocast.
     """
     device = next(model.parameters()).device
     parts = [np.empty((0, model.architecture.num_classes), np.float32)]
     with evaluating(model), torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for start in range(0, len(images_NHWC), batch_size):
-            own = np.array(images_NHWC[start : start + batch_size])  # PyTorch takes nothing that is read-only
+            own = np.array(images_NHWC[start : start + batch_size])  # a copy, as PyTorch rejects read-only arrays
             moved = _shifted(torch.from_numpy(own).to(device), views.shift)
             logits = torch.cat([model(images, mirrored=views.mirror) for images in moved])
             p_VNC = logits.float().softmax(1).reshape(-1, len(own), logits.shape[1])
@@ -55,12 +55,12 @@ def predict(
 
 
 def _shifted(images_NHWC: Tensor, pixels: int) -> list[Tensor]:
-    """The images, and with `pixels` the same moved that far to each side."""
+    """The images and, if `pixels` is not 0, copies of them shifted that far in each direction."""
     if not pixels:
         return [images_NHWC]
     _, height, width, _ = images_NHWC.shape
     padded_NCHW = F.pad(images_NHWC.permute(0, 3, 1, 2).float(), [pixels] * 4, mode="replicate")
-    ways = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))  # the middle, up, down, left, right
+    ways = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))  # centre, up, down, left, right
     return [
         padded_NCHW[:, :, down * pixels :, right * pixels :][:, :, :height, :width].permute(0, 2, 3, 1)
         for down, right in ways
@@ -69,7 +69,7 @@ def _shifted(images_NHWC: Tensor, pixels: int) -> list[Tensor]:
 
 @contextlib.contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Eval mode inside, the mode of before outside."""
+    """Sets eval mode inside the block, and restores the previous mode after it."""
     before = model.training
     model.eval()
     try:

@@ -1,1 +1,1 @@
-"""How files are written and told apart: whole or not at all, with the same bytes on every system."""
+"""Files written atomically, with the same bytes on every system, and their hashes."""

@@ -1,4 +1,4 @@
-"""The SHA-256 of a file: what tells whether data or weights are the same."""
+"""SHA-256 of a file, which identifies data and weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parquet tables, written whole or not at all."""
+"""Writes Parquet tables atomically."""
 
 from __future__ import annotations
 

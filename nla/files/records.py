@@ -1,4 +1,4 @@
-"""Small JSON and CSV records, written whole or not at all, with the same bytes on every system."""
+"""Small JSON and CSV records, written atomically, with the same bytes on every system."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a record that an earlier stage wrote. Raises DataError where it is missing or damaged."""
+    """Reads a record that an earlier stage wrote. Raises DataError if it is missing or damaged."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -29,10 +29,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Rows as CSV with a header of all their keys, in the order in which they turn up."""
+    """Writes rows as CSV, with a header of all their keys in order of first appearance."""
     rows = list(rows)
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    # newline="" leaves line ends inside of a quoted cell alone, and keeps Windows from doubling them
+    # newline="" keeps line ends inside quoted cells, and stops Windows from doubling them
     with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()

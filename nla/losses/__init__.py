@@ -1,4 +1,4 @@
-"""Losses: tensors in, tensors out, and nothing imported but torch. One file a loss, one line here."""
+"""Losses on tensors that depend only on torch: one file per loss, one line per loss here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class-balanced cross-entropy: a class weighs by its effective number of samples.
+"""Class-balanced cross-entropy: classes are weighted by their effective number of samples.
 
     L = mean w_y CE,    w_c ~ (1 - beta) / (1 - beta^n_c),  sum_c w_c = C            n_c: training samples of the class
 
@@ -16,23 +16,24 @@ from nla.losses.targets import at_target
 
 
 def class_weights(class_counts: Tensor, beta: float) -> Tensor:
-    """w_c, [C] float32 with the sum C; a class without samples weighs as the rarest that has some.
+    """Class weights w_c, [C] float32, summing to C; a class without samples gets that of the rarest one with some.
 
-    Raises ValueError where beta is not in [0, 1), or no class has a sample.
+    Raises:
+        ValueError: beta is not in [0, 1), or no class has a sample.
     """
     if not 0 <= beta < 1:
         raise ValueError(f"class-balanced weights need beta in [0, 1), not {beta}")
-    n_C = occupied(class_counts).double()  # 1 - beta^n has few digits left in float32
+    n_C = occupied(class_counts).double()  # 1 - beta^n loses most digits in float32
     w_C = (1 - beta) / (1 - beta**n_C)
     return (w_C / w_C.mean()).float()
 
 
 class ClassBalancedLoss(nn.Module):
-    """Mean weighted cross-entropy, over the samples and not over their weights; of a distribution, over the labels too.
+    """Weighted cross-entropy, averaged over samples, not weights; for distributions, over their labels too.
 
     Args:
         class_counts: [C] training samples of each class.
-        beta: 0 weighs all classes alike, towards 1 by 1 / n_c; .9999 as for long-tailed CIFAR-10.
+        beta: 0 gives equal weights, values near 1 weights near 1 / n_c; .9999 as for long-tailed CIFAR-10.
     """
 
     weight_C: Tensor

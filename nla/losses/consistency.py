@@ -1,4 +1,4 @@
-"""How far apart the predictions on an image and on its mirror are; each function gives one value a sample, [N].
+"""Distances between the predictions on an image and on its mirror image, one value per sample, [N].
 
 Legend: N samples, C classes; P = softmax(z), Q = softmax(z').
 """
@@ -22,8 +22,8 @@ def jensen_shannon(logits: Tensor, logits_flipped: Tensor) -> Tensor:
 def bhattacharyya(logits: Tensor, logits_flipped: Tensor) -> Tensor:
     """Bhattacharyya distance -log sum_c sqrt(P_c Q_c); in [0, inf).
 
-    It is what NLA's released code computes under the name of a Jensen-Shannon divergence: the mean of the *logits*,
-    G = softmax((z + z') / 2), and the reversed KL, (KL(G||P) + KL(G||Q)) / 2, which is the same number, since
+    NLA's released code computes it under the name of a Jensen-Shannon divergence: from the mean of the *logits*,
+    G = softmax((z + z') / 2), and the reversed KL, (KL(G||P) + KL(G||Q)) / 2, which is the same number because
     log G = (log P + log Q) / 2 - log sum sqrt(P Q).
     """
     log_p_NC, log_q_NC = logits.float().log_softmax(1), logits_flipped.float().log_softmax(1)

@@ -1,4 +1,4 @@
-"""How many samples each class has, fit to divide by and to take the logarithm of, and that logarithm.
+"""Class counts that are safe to divide by and take the logarithm of, and log priors from them.
 
 Legend: C classes.
 """
@@ -9,10 +9,12 @@ from torch import Tensor
 
 
 def occupied(class_counts: Tensor) -> Tensor:
-    """The counts [C] as float32; a class without samples counts as the rarest that has some.
+    """The counts [C] as float32; a class without samples gets the count of the rarest class that has some.
 
-    Such a class has no weight, margin or prior of its own; counted as 0 or 1 it would take over those of the others.
-    Raises ValueError where no class has a sample.
+    Such a class has no weight, margin or prior of its own; with a count of 0 or 1 it would dominate the others.
+
+    Raises:
+        ValueError: no class has a sample.
     """
     some = class_counts[class_counts > 0]
     if not len(some):
@@ -21,6 +23,6 @@ def occupied(class_counts: Tensor) -> Tensor:
 
 
 def log_prior(class_counts: Tensor) -> Tensor:
-    """log(n / sum n), [C], of the occupied counts."""
+    """log(n / sum n) of the occupied counts, [C]."""
     n_C = occupied(class_counts)
     return (n_C / n_C.sum()).log()

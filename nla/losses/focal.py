@@ -1,9 +1,9 @@
-"""Focal loss: the surer a sample already is, the less it counts.
+"""Focal loss: down-weights samples that are already classified with confidence.
 
     L = mean (1 - p)^gamma (-log p)                      p: probability of the label
 
-Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv 1708.02002, equation 4; there of a sigmoid, here
-of softmax.
+Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv 1708.02002, equation 4; there with a sigmoid, here
+with softmax.
 
 Legend: N samples, C classes.
 """
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from nla.losses.targets import at_target
 
-TINY = 1e-7  # about float32's step below 1; at 1 - p = 0 the power has no slope for gamma < 1
+TINY = 1e-7  # about float32's step below 1; at 1 - p = 0 the gradient is not finite for gamma < 1
 
 
 class FocalLoss(nn.Module):
-    """Mean focal loss; of a distribution, its mean over the labels.
+    """Mean focal loss; for a distribution, its mean over the labels.
 
     Args:
-        gamma: how fast sure samples fade, at or above 0; 2 as for COCO, 0 is cross-entropy.
+        gamma: strength of the down-weighting, >= 0; 2 as for COCO, 0 is cross-entropy.
     """
 
     def __init__(self, *, gamma: float = 2.0) -> None:

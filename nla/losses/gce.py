@@ -1,4 +1,4 @@
-"""Generalised cross-entropy (GCE): between cross-entropy, which learns, and 1 - p, which bears wrong labels.
+"""Generalised cross-entropy (GCE): between cross-entropy, which learns well, and 1 - p, which tolerates wrong labels.
 
     L = mean (1 - p^q) / q                               p: probability of the label
 
@@ -17,10 +17,10 @@ from nla.losses.targets import at_target
 
 
 class GeneralisedCrossEntropyLoss(nn.Module):
-    """Mean GCE; of a distribution, its mean over the labels.
+    """Mean GCE; for a distribution, its mean over the labels.
 
     Args:
-        q: in (0, 1]; towards 0 cross-entropy, 1 is 1 - p. .7 as for all data sets of the paper.
+        q: in (0, 1]; near 0 it is cross-entropy, at 1 it is 1 - p. .7 as for all data sets of the paper.
     """
 
     def __init__(self, *, q: float = 0.7) -> None:

@@ -1,4 +1,4 @@
-"""Label smoothing: a little of every label goes to all classes alike.
+"""Label smoothing: moves a little of every label to all classes equally.
 
     L = mean CE(p, (1 - eps) q + eps / C) = mean [(1 - eps) CE + eps mean_c(-log p_c)]
 
@@ -15,10 +15,10 @@ from nla.losses.targets import at_target
 
 
 class LabelSmoothingLoss(nn.Module):
-    """Mean cross-entropy against smoothed labels; a distribution q is smoothed as a one-hot label is.
+    """Mean cross-entropy against smoothed labels; a distribution q is smoothed like a one-hot label.
 
     Args:
-        eps: share that is spread over all C classes, that of the label included, in [0, 1]; .1 as for ImageNet.
+        eps: share spread over all C classes, including the label's, in [0, 1]; .1 as for ImageNet.
     """
 
     def __init__(self, *, eps: float = 0.1) -> None:

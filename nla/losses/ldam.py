@@ -1,4 +1,4 @@
-"""Label-distribution-aware margins (LDAM): the rarer the class, the further its samples must be from the border.
+"""Label-distribution-aware margins (LDAM): the rarer the class, the larger its margin.
 
     L_y = CE(softmax(z - m_y e_y), y)                    m_c ~ n_c^(-1/4), n_c: training samples of the class
 
@@ -17,12 +17,16 @@ from nla.losses.counts import occupied
 
 
 def margins(class_counts: Tensor, largest: float) -> Tensor:
-    """m_c, [C] float32: `largest` for the rarest class, and for one without samples; ValueError where none has any."""
+    """Margins m_c, [C] float32: `largest` for the rarest class, and for classes without samples.
+
+    Raises:
+        ValueError: no class has a sample.
+    """
     m_C = occupied(class_counts) ** -0.25
     return largest * m_C / m_C.max()
 
 
 def margin_losses(logits_NC: Tensor, margin_C: Tensor) -> Tensor:
-    """L_y of every sample for every label y, [N, C] float32; the margins are on the scale of the logits."""
-    lowered_NCC = logits_NC.float()[:, None, :] - torch.diag(margin_C)  # row y: z with the margin of y on y
+    """L_y of every sample for every label y, [N, C] float32; margins are on the scale of the logits."""
+    lowered_NCC = logits_NC.float()[:, None, :] - torch.diag(margin_C)  # row y: z minus y's margin at y
     return -lowered_NCC.log_softmax(dim=2).diagonal(dim1=1, dim2=2)

@@ -1,8 +1,8 @@
-"""Logit adjustment: the class frequencies are part of the fit, so that the logits are left with the rest.
+"""Logit adjustment: class frequencies are added in training, so that the logits need not learn them.
 
     L = mean CE(softmax(z + tau log pi), y)              pi_c: share of the class among the training labels
 
-At tau = 1 the argmax of z alone, which is what predicts, is the best one for the mean accuracy over classes.
+At tau = 1 the argmax of z alone, which is the prediction, is optimal for the mean accuracy over classes.
 
 Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, arXiv 2007.07314, equation 10.
 
@@ -21,8 +21,8 @@ class LogitAdjustedLoss(nn.Module):
     """Mean cross-entropy of adjusted logits against class indices [N] or distributions [N, C].
 
     Args:
-        class_counts: [C] training samples of each class; a class without any counts as the rarest that has some.
-        tau: strength, at or above 0; 1 as for all data sets of the paper, 0 is cross-entropy.
+        class_counts: [C] training samples of each class; a class without any counts as the rarest one that has some.
+        tau: strength, >= 0; 1 as for all data sets of the paper, 0 is cross-entropy.
     """
 
     shift_C: Tensor

@@ -1,4 +1,4 @@
-"""mixup: images and labels of two samples, mixed in one ratio.
+"""mixup: images and labels of two samples, mixed with one ratio.
 
     x = lam x_i + (1 - lam) x_j                          L = mean [lam CE(z, y_i) + (1 - lam) CE(z, y_j)]
 
@@ -15,11 +15,11 @@ from nla.losses.targets import cross_entropy
 
 
 def mix(images: Tensor, partner_N: Tensor, lam: float) -> Tensor:
-    """Each of N images with that of its partner, [N, ...] float32; `partner_N` are positions in the batch."""
+    """Mixes each of N images with its partner's, [N, ...] float32; `partner_N` are positions in the batch."""
     return lam * images.float() + (1 - lam) * images[partner_N].float()
 
 
 def mixed_cross_entropy(logits_NC: Tensor, target: Tensor, partner_N: Tensor, lam: float) -> Tensor:
-    """L, a float32 scalar: the cross-entropy against the mixed labels; targets are indices or distributions."""
+    """Cross-entropy L against the mixed labels, a float32 scalar; targets are indices or distributions."""
     own, other = (cross_entropy(logits_NC, given).mean() for given in (target, target[partner_N]))
     return lam * own + (1 - lam) * other

@@ -1,15 +1,16 @@
-"""Noise-aware Adaptive Weighting (NAW): ambiguous samples weigh more, noisy ones less.
+"""Noise-aware Adaptive Weighting (NAW): higher weights for ambiguous samples, lower ones for noisy samples.
 
 Lee et al., "Navigating Label Ambiguity for Facial Expression Recognition in the Wild", AAAI 2025, arXiv 2502.09993.
 
-A sample lies at (p_GT, p_NN), the probability of its given label and of its nearest rival. It is *true* where
-p_GT >= p_NN, else *false*. Its weight is a bivariate Gaussian around one mean for true and one for false samples:
+A sample's position is (p_GT, p_NN), the probabilities of its given label and of the most probable other class. It is
+*true* if p_GT >= p_NN, else *false*. Its weight is a bivariate Gaussian around one mean for true samples and another
+for false ones:
 
     w = exp(-d' S^-1 d / 2) / (2 pi sqrt(det S)),  d = (p_GT, p_NN) - mean,  S = [[a, b], [b, a]]
     a = s^2 + (s/r)^2,  b = +-(s^2 - (s/r)^2)          s: major deviation, r: ratio of major to minor
 
-With +b the Gaussian stretches along p_GT = p_NN, with -b from clean to noisy. Training starts with b = 0 for true
-samples and goes to the full b by eps = 1 - exp(-slope * progress).
+With +b the Gaussian extends along p_GT = p_NN, with -b from clean to noisy. For true samples b starts at 0, and reaches
+its full value by the factor eps = 1 - exp(-slope * progress).
 
 Legend: N samples, C classes.
 """
@@ -34,22 +35,23 @@ Variant = Literal["released", "paper"]
 class NawParameters:
     """Hyperparameters of the weight; the defaults are those of the authors' released code.
 
-    Raises ValueError for a value out of its range.
+    Raises:
+        ValueError: a value is out of its range.
     """
 
     true_mean: tuple[float, float] = (0.50, 0.50)
     true_deviation: float = 0.80
     true_ratio: float = 2.0
     true_sign: int = -1
-    """Of b for true samples. -1 keeps clean samples heavy; +1 makes them light, as the paper's text asks."""
+    """Sign of b for true samples: -1 gives clean samples high weights; +1 low ones, as the paper's text requires."""
     false_mean: tuple[float, float] = (0.30, 0.15)
     false_deviation: float = 0.91
     false_ratio: float = 6.0
     slope: float = 15.0
     normalized: bool = False
-    """Peak of 1 instead of a density of integral 1, as in V-NAW (arXiv 2503.15970)."""
+    """Scales the peak to 1 instead of the integral, as in V-NAW (arXiv 2503.15970)."""
     detach: bool = False
-    """No gradient through the weight."""
+    """Stops the gradient through the weight."""
 
     def __post_init__(self) -> None:
         for name in ("true_deviation", "false_deviation", "true_ratio", "false_ratio"):
@@ -68,14 +70,14 @@ PUBLISHED: dict[str, NawParameters] = {
 
 
 def naw_parameters(variant: Variant, **changes: Any) -> NawParameters:
-    """The variant's published values with those of `changes` that are not None."""
+    """The variant's published values, updated with those of `changes` that are not None."""
     if variant not in PUBLISHED:
         raise ValueError(f"unknown variant {variant!r}: valid are {', '.join(PUBLISHED)}")
     return replace(PUBLISHED[variant], **{name: value for name, value in changes.items() if value is not None})
 
 
 def of_the_weight(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `given` that are fields of NawParameters."""
+    """The items of `given` that are fields of NawParameters."""
     return {field.name: given[field.name] for field in fields(NawParameters) if field.name in given}
 
 
@@ -98,32 +100,33 @@ def naw_weight(
 ) -> Tensor:
     """Weight of each sample, [N] float32, finite and >= 0.
 
-    None stands for the variant's published value everywhere.
+    None stands for the variant's published value throughout.
 
     Args:
         logits: [N, C], of any floating type.
-        target: [N] class indices, or [N, C] distributions, of which the argmax is the given label.
+        target: [N] class indices, or [N, C] distributions, whose argmax is the given label.
         progress: epoch / epochs, in [0, 1).
-        variant: "released" repeats the authors' code; "paper" does what their text says.
+        variant: "released" follows the authors' code; "paper" follows their text.
         true_mean: (p_GT, p_NN) at the peak for true samples; (.5, .5).
         true_deviation: s for true samples, above 0; .8.
         true_ratio: r for true samples, above 0; 2.
-        true_sign: of b for true samples; "released" -1, "paper" 1.
+        true_sign: sign of b for true samples; "released" -1, "paper" 1.
         false_mean: (p_GT, p_NN) at the peak for false samples; (.3, .15).
         false_deviation: s for false samples, above 0; .91.
         false_ratio: r for false samples, above 0; 6.
-        slope: of eps, at least 0; 15.
-        normalized: a peak of 1 instead of a density; "released" False, "paper" True.
-        detach: no gradient through the weight; "released" False, "paper" True.
+        slope: slope of eps, at least 0; 15.
+        normalized: scale the peak to 1 instead of the integral; "released" False, "paper" True.
+        detach: stop the gradient through the weight; "released" False, "paper" True.
 
-    Raises ValueError for an unknown variant or a value out of its range.
+    Raises:
+        ValueError: an unknown variant, or a value out of its range.
     """
     parameters = naw_parameters(variant, **of_the_weight(locals()))
     return weight_at(*given_and_rival(logits, target), progress, parameters)
 
 
 def weight_at(p_GT: Tensor, p_NN: Tensor, progress: float, parameters: NawParameters) -> Tensor:
-    """The weight at given positions; the three tensors have one shape."""
+    """The weight at given positions; p_GT, p_NN and the result have the same shape."""
     of = parameters
     epsilon = rise(progress, of.slope)
     true = _gaussian(p_GT, p_NN, of.true_mean, of.true_deviation, of.true_ratio, of.true_sign * epsilon, of.normalized)
@@ -136,7 +139,7 @@ def _gaussian(
     x: Tensor, y: Tensor, mean: tuple[float, float], s: float, r: float, sign: float, normalized: bool
 ) -> Tensor:
     a, b = s**2 + (s / r) ** 2, sign * (s**2 - (s / r) ** 2)
-    along, across = a + b, a - b  # eigenvalues of S, of the eigenvectors (1, 1) and (1, -1) / sqrt 2
+    along, across = a + b, a - b  # eigenvalues of S for the eigenvectors (1, 1) and (1, -1) / sqrt 2
     dx, dy = x - mean[0], y - mean[1]
-    peak = torch.exp(-((dx + dy) ** 2 / along + (dx - dy) ** 2 / across) / 4)  # d' S^-1 d / 2, d turned by 45 degrees
+    peak = torch.exp(-((dx + dy) ** 2 / along + (dx - dy) ** 2 / across) / 4)  # d' S^-1 d / 2, d rotated 45 degrees
     return peak if normalized else peak / (2 * math.pi * math.sqrt(along * across))

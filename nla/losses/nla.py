@@ -1,4 +1,4 @@
-"""The NLA loss: NAW-weighted cross-entropy and a tie between an image and its mirror.
+"""The NLA loss: NAW-weighted cross-entropy, and consistency between an image and its mirror image.
 
     L = lam * mean((1 + w) CE) + (1 - lam) * consistency                          arXiv 2502.09993
 
@@ -26,23 +26,25 @@ PUBLISHED_LAM = 0.5
 
 
 class NLALoss(nn.Module):
-    """Loss for training on ambiguous, noisy and unbalanced labels.
+    """Loss for training on ambiguous, noisy and imbalanced labels.
+
+    None stands for the variant's published value throughout.
+
+        criterion = NLALoss("paper")
+        loss = criterion(model(x), model(x.flip(-1)), y, progress=epoch / epochs)
 
     Args:
-        variant: "released" repeats the authors' code, sum over the batch included; "paper" does what their text says,
-            and averages every term, so that the batch size does not change the objective.
+        variant: "released" follows the authors' code, including the sum over the batch; "paper" follows their text, and
+            averages every term, so that the batch size does not change the objective.
         lam: share of the classification term, in [0, 1]; .5.
         consistency: distance between the two views, or "none"; "released" "bhattacharyya", "paper" "jensen_shannon".
         consistency_reduction: over the (global) batch; "released" "sum", "paper" "mean".
         consistency_weight: factor of the consistency term, at least 0; 1 - lam.
         true_mean, true_deviation, true_ratio, true_sign, false_mean, false_deviation, false_ratio, slope, normalized,
-            detach: of the weight, as `naw_weight` says.
+            detach: parameters of the weight, as in `naw_weight`.
 
-    None stands for the variant's published value everywhere.
-    Raises ValueError for an unknown choice or a value out of its range.
-
-        criterion = NLALoss("paper")
-        loss = criterion(model(x), model(x.flip(-1)), y, progress=epoch / epochs)
+    Raises:
+        ValueError: an unknown choice, or a value out of its range.
     """
 
     def __init__(
@@ -88,11 +90,11 @@ class NLALoss(nn.Module):
 
         Args:
             logits: [N, C] of the images.
-            logits_flipped: [N, C] of their mirrors; None only with consistency "none".
+            logits_flipped: [N, C] of their mirror images; None only with consistency "none".
             target: [N] class indices, or [N, C] distributions.
             progress: epoch / epochs, in [0, 1).
-            replicas: workers among which the batch is split. DDP averages their gradients, so a term that is summed
-                over the global batch is scaled by it.
+            replicas: workers that share the batch. DDP averages their gradients, so a term summed over the global batch
+                is multiplied by it.
         """
         w_N = weight_at(*given_and_rival(logits, target), progress, self.naw)
         classification = ((1 + w_N) * cross_entropy(logits, target)).mean()

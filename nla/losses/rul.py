@@ -1,9 +1,9 @@
-"""Relative Uncertainty Learning (RUL): features of two samples are mixed by how uncertain each is.
+"""Relative Uncertainty Learning (RUL): mixes the features of two samples by how uncertain each is.
 
     mu = (sigma_i mu_i + sigma_j mu_j) / (sigma_i + sigma_j)       mixed feature of the samples i and j
     L  = mean of (CE(z(mu), y_i) + CE(z(mu), y_j)) / 2             add-up loss
 
-The mixture can be told to be of both classes only if the sample that is harder to see weighs more: so sigma is learnt.
+The mixture shows both classes only if the sample that is harder to recognise has more weight, so sigma is learnt.
 
 Zhang et al., "Relative Uncertainty Learning for Facial Expression Recognition", NeurIPS 2021.
 
@@ -18,7 +18,7 @@ from nla.losses.targets import cross_entropy
 
 
 def mixed(features_ND: Tensor, log_sigma_N: Tensor, partner_N: Tensor) -> Tensor:
-    """Mixed features [N, D] of each sample and its partner; `partner_N` holds rows of the batch.
+    """Mixed features of each sample and its partner, [N, D]; `partner_N` are rows of the batch.
 
     sigma_i / (sigma_i + sigma_j) is the sigmoid of log sigma_i - log sigma_j, which does not overflow.
     """
@@ -27,5 +27,5 @@ def mixed(features_ND: Tensor, log_sigma_N: Tensor, partner_N: Tensor) -> Tensor
 
 
 def add_up(logits_NC: Tensor, target: Tensor, partner_N: Tensor) -> Tensor:
-    """The add-up loss of the logits of mixed features, a float32 scalar."""
+    """Add-up loss of the logits of mixed features, a float32 scalar."""
     return ((cross_entropy(logits_NC, target) + cross_entropy(logits_NC, target[partner_N])) / 2).mean()

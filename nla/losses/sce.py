@@ -1,11 +1,11 @@
-"""Symmetric cross-entropy (SCE): cross-entropy, and the same with prediction and label in each other's place.
+"""Symmetric cross-entropy (SCE): cross-entropy plus reverse cross-entropy, with prediction and label swapped.
 
     L = mean [alpha CE + beta RCE],    RCE = -sum_c p_c log q_c,  log 0 := A
 
-Of a hard label RCE is -A (1 - p_y), which bears wrong labels; cross-entropy beside it makes it converge.
+For a hard label RCE is -A (1 - p_y), which tolerates wrong labels; the cross-entropy term makes it converge.
 
 Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", ICCV 2019, arXiv 1908.06112. Their public
-code sets q = 1e-4 in place of 0, and so A = -9.2, where the paper has -4.
+code replaces q = 0 by 1e-4, and so has A = -9.2, while the paper has -4.
 
 Legend: N samples, C classes.
 """
@@ -19,12 +19,12 @@ from nla.losses.targets import cross_entropy
 
 
 class SymmetricCrossEntropyLoss(nn.Module):
-    """Mean SCE against class indices [N] or distributions q [N, C], of which no log q_c lies below A.
+    """Mean SCE against class indices [N] or distributions q [N, C], with log q_c clamped to at least A.
 
     Args:
-        alpha: factor of CE, at or above 0.
-        beta: factor of RCE, at or above 0.
-        log_zero: A, below 0. All three as for CIFAR-10.
+        alpha: factor of CE, >= 0.
+        beta: factor of RCE, >= 0.
+        log_zero: A, below 0. All three defaults are those for CIFAR-10.
     """
 
     def __init__(self, *, alpha: float = 0.1, beta: float = 1.0, log_zero: float = -4.0) -> None:

@@ -1,4 +1,4 @@
-"""How a part of a loss comes in over the training."""
+"""Schedule by which a part of a loss is phased in during training."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import math
 
 
 def rise(progress: float, slope: float) -> float:
-    """1 - exp(-slope * progress) with progress = epoch / epochs, 0 at the start: NAW's, arXiv 2502.09993."""
+    """1 - exp(-slope * progress) with progress = epoch / epochs, so 0 at the start; as in NAW, arXiv 2502.09993."""
     return 1 - math.exp(-slope * progress)

@@ -1,4 +1,4 @@
-"""Self-Cure Network (SCN): a learnt importance of each sample, and new labels for unimportant ones.
+"""Self-Cure Network (SCN): learns an importance of each sample, and relabels unimportant ones.
 
     L_WCE = mean CE(softmax(alpha z), y)                                          alpha in (0, 1)
     L_RR  = max(0, delta_1 - (mean of the high alphas - mean of the low ones))    high: the share beta of the batch
@@ -22,7 +22,7 @@ from torch import Tensor
 from nla.losses.targets import cross_entropy
 
 AS_GIVEN = -1
-"""In place of a new label."""
+"""Value in place of a new label for samples that keep theirs."""
 
 
 def weighted_cross_entropy(logits_NC: Tensor, alpha_N: Tensor, target: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def weighted_cross_entropy(logits_NC: Tensor, alpha_N: Tensor, target: Tensor) -
 
 
 def high_samples(size: int, beta: float) -> int:
-    """How many of `size` are of high importance; both groups have one at least."""
+    """Number of the `size` samples in the group of high importance; each group has at least one."""
     return max(min(round(beta * size), size - 1), 1)
 
 
@@ -43,15 +43,15 @@ def rank_regularisation(
     gather: Callable[[Tensor], Tensor] = lambda rows: rows,
     replicas: int = 1,
 ) -> Tensor:
-    """L_RR of the whole batch: a scalar whose mean over workers it is.
+    """L_RR of the global batch; each worker returns a scalar, and their mean is L_RR.
 
     Args:
         alpha_N: importances of this worker's samples.
-        high_N: which of them are of high importance.
-        counts: samples of high and of low importance in the whole batch.
+        high_N: mask of those of high importance.
+        counts: numbers of samples of high and of low importance in the global batch.
         margin: delta_1.
-        gather: rows of all workers from those of this one.
-        replicas: workers.
+        gather: collects the rows of all workers, given those of this one.
+        replicas: number of workers.
     """
     high, low = counts
     part = torch.where(high_N, -alpha_N / high, alpha_N / low).sum()  # of mean low - mean high
@@ -60,7 +60,7 @@ def rank_regularisation(
 
 
 def relabel(logits_NC: Tensor, alpha_N: Tensor, given_N: Tensor, margin: float) -> Tensor:
-    """New labels int64 [N], AS_GIVEN where max p - p_given is at most `margin` (delta_2)."""
+    """New labels, int64 [N]; AS_GIVEN where max p - p_given is at most `margin` (delta_2)."""
     p_NC = (alpha_N[:, None] * logits_NC.float()).detach().softmax(dim=1)
     highest_N, label_N = p_NC.max(dim=1)
     given_p_N = p_NC.gather(1, given_N[:, None]).squeeze(1)
@@ -68,7 +68,7 @@ def relabel(logits_NC: Tensor, alpha_N: Tensor, given_N: Tensor, margin: float) 
 
 
 def corrected(target: Tensor, label_N: Tensor) -> Tensor:
-    """`target` with the new labels in it: class indices, or one-hot rows among distributions."""
+    """`target` with the new labels inserted: class indices, or one-hot rows among distributions."""
     new_N = label_N != AS_GIVEN
     if target.ndim == 1:
         return torch.where(new_N, label_N, target)

@@ -1,4 +1,4 @@
-"""Targets are class indices [N] or distributions q [N, C]; both are seen through these functions.
+"""Common access to targets, which are class indices [N] or distributions q [N, C].
 
 Legend: N samples, C classes.
 """
@@ -16,12 +16,12 @@ def given_label(target: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy a sample, [N], in float32: -log p[g], or -sum_c q_c log p_c for a distribution q."""
+    """Cross-entropy per sample, [N] float32: -log p[g], or -sum_c q_c log p_c for a distribution q."""
     return F.cross_entropy(logits.float(), target if target.ndim == 1 else target.float(), reduction="none")
 
 
 def at_target(values_NC: Tensor, target: Tensor) -> Tensor:
-    """Each sample's value at its label, [N]; of a distribution, the mean over the labels: sum_c q_c value_c."""
+    """Each sample's value at its label, [N]; for a distribution, the mean over the labels: sum_c q_c value_c."""
     if target.ndim == 1:
         return values_NC.gather(1, target[:, None]).squeeze(1)
     return (target.float() * values_NC).sum(dim=1)
@@ -38,7 +38,7 @@ def given_and_rival(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def label_and_rival(p_NC: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The same of probabilities, [N, C] float32."""
+    """The same for probabilities p, [N, C] float32."""
     g_N1 = given_label(target)[:, None]
     rivals_NC = p_NC.masked_fill(torch.zeros_like(p_NC, dtype=torch.bool).scatter(1, g_N1, True), -1.0)
     return p_NC.gather(1, g_N1).squeeze(1), rivals_NC.amax(dim=1)

@@ -1,1 +1,1 @@
-"""The machine this process runs on: what it may use of it, and what it is."""
+"""The machine that this process runs on: its resources and its description."""

@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, where a container or a scheduler gives it a part."""
+"""Cores and memory available to this process, which a container or a scheduler can limit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
-    """Cores that this process may run on, at least 1."""
+    """Number of cores that this process can run on, at least 1."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def memory(cgroup: Path = CGROUP) -> int:
-    """Bytes that this process may take, others' included."""
+    """Memory limit of this process in bytes, not reduced by what other processes use."""
     total: int = psutil.virtual_memory().total
     limit = cgroup / "memory.max"
     text = limit.read_text().strip() if limit.is_file() else "max"

@@ -1,1 +1,1 @@
-"""The network, its first weights, and what is kept of it."""
+"""The network, its initial weights, and trained models on disk."""

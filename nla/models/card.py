@@ -1,4 +1,4 @@
-"""A trained model on disk: NAME.safetensors, the weights, and NAME.json, its card: all that is needed to use it."""
+"""A trained model on disk: NAME.safetensors with the weights, and NAME.json, its card with all else it needs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from nla.models.classifier import Classifier
 
 FORMAT = 1
 Known = tuple[str, Sequence[str]]
-"""Source and names of the classes."""
+"""Source and class names."""
 
 
 def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
-    """Writes `weights` (.safetensors) and the card beside it (.json), each whole or not at all.
+    """Writes `weights` (.safetensors) and the card beside it (.json), each atomically.
 
     Args:
-        weights: such as models/model.safetensors.
+        weights: path, such as models/model.safetensors.
         state: the backbone's state dict.
-        card: Classifier.describe() and what else is known: classes, source, fingerprint, epoch ...
+        card: Classifier.describe() and further facts: classes, source, fingerprint, epoch ...
     """
     with whole(weights.with_suffix(".json")) as card_part, whole(weights) as part:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
@@ -37,8 +37,9 @@ def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, An
 def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
     """The classifier, in eval mode on the CPU, and its card.
 
-    Raises WeightsError for missing files, damaged files or of two trainings, or weights that do not fit the card's
-    architecture.
+    Raises:
+        WeightsError: a file is missing or damaged, the two are of different trainings, or the weights do not match the
+            card's architecture.
     """
     card, state = read_card(weights), read_tensors(weights)
     model = Classifier.build(card)
@@ -49,7 +50,7 @@ def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
 
 
 def read_card(weights: Path) -> dict[str, Any]:
-    """The card beside `weights`."""
+    """The card beside `weights`. Raises WeightsError if it is missing, damaged, or of another format."""
     path = weights.with_suffix(".json")
     try:
         card = json.loads(path.read_text())
@@ -63,7 +64,7 @@ def read_card(weights: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A .safetensors file, or a WeightsError that says what is wrong with it."""
+    """The tensors of a .safetensors file. Raises WeightsError if it is missing or damaged."""
     try:
         return load_file(path)
     except FileNotFoundError:
@@ -73,9 +74,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def require_same(model: Known, data: Known, where: Path) -> None:
-    """Raises DataError where the table `where` is of another source or other classes than the model was trained on.
+    """Raises DataError if the table `where` has another source or other classes than the model was trained on.
 
-    Its labels are numbers, and would be taken for those of the model.
+    Its labels are numbers, and would be misread as those of the model.
     """
     (source, classes), (other, others) = model, data
     if (source, tuple(classes)) != (other, tuple(others)):
@@ -86,7 +87,7 @@ def require_same(model: Known, data: Known, where: Path) -> None:
 
 
 def load_state(model: Classifier, state: Mapping[str, Tensor], origin: Path | str) -> None:
-    """Puts `state` into the backbone; raises WeightsError naming what does not fit."""
+    """Loads `state` into the backbone. Raises WeightsError naming what does not fit."""
     expected = model.backbone.state_dict()
     wrong = [f"{name} is missing" for name in expected if name not in state]
     wrong += [f"{name} is unknown" for name in state if name not in expected]

@@ -1,4 +1,4 @@
-"""The network with its pixels' normalisation: uint8 images in, logits out."""
+"""The network with its input normalisation: uint8 images in, logits out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nla.models.resnet import ResNet
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What the network takes: size in pixels, and mean and standard deviation a channel on the scale 0..1."""
+    """The network's input: size in pixels, and mean and standard deviation per channel, for pixels in [0, 1]."""
 
     size: int
     channels: int
@@ -24,13 +24,13 @@ class ImageSpec:
 
     @property
     def color(self) -> Literal["grey", "rgb"]:
-        """The name of the channel layout, as `nla.data.images.fit` takes it."""
+        """Name of the channel layout, as `nla.data.images.fit` takes it."""
         return "grey" if self.channels == 1 else "rgb"
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """All that is needed to build the network; written beside the weights."""
+    """Everything needed to build the network; saved with the weights."""
 
     name: str
     width: int
@@ -38,7 +38,7 @@ class Architecture:
     dropout: float
     num_classes: int
     head: str = "linear"
-    """The only one there was before it had a name."""
+    """Cards from before this field have none; they mean "linear"."""
 
     @classmethod
     def of(cls, config: ModelConfig, num_classes: int) -> Architecture:
@@ -46,7 +46,7 @@ class Architecture:
 
 
 class Classifier(nn.Module):
-    """uint8 [N, H, W, C], or floats on its scale -> logits [N, num_classes]; the state dict is the backbone's alone."""
+    """uint8 [N, H, W, C], or floats on its scale -> logits [N, num_classes]; the state dict is only the backbone's."""
 
     mean: Tensor
     std: Tensor
@@ -61,7 +61,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(image.std).view(1, -1, 1, 1) * 255, persistent=False)
 
     def lay_out(self, layout: torch.memory_format) -> Classifier:
-        """The same, with weights and images in `layout`: the images' strides choose the kernels of a convolution."""
+        """Moves weights and images to `layout`: the images' strides select the convolution kernels."""
         self.layout = layout
         return self.to(memory_format=layout)  # type: ignore[call-overload]
 
@@ -71,19 +71,19 @@ class Classifier(nn.Module):
         return (x - self.mean) / self.std
 
     def forward(self, images_NHWC: Tensor, mirrored: bool = False) -> Tensor:
-        """Logits; with `mirrored`, those of the images and then those of their mirrors, [2 N, num_classes].
+        """Logits; with `mirrored`, those of the images followed by those of their mirror images, [2 N, num_classes].
 
-        Both views go through the network as one batch, which is faster than two passes, and lets BatchNorm see both.
+        Both views go through the network as one batch, which is faster than two passes, and BatchNorm sees both.
         """
         return self.backbone(self._views(images_NHWC, mirrored))
 
     def maps(self, images_NHWC: Tensor, mirrored: bool = False) -> Tensor:
-        """What the last stage of a ResNet of ours sees, [N, D, h, w], or [2 N, D, h, w] with `mirrored`."""
+        """Output of the last stage of a ResNet of this package, [N, D, h, w], or [2 N, D, h, w] with `mirrored`."""
         return self.resnet.maps(self._views(images_NHWC, mirrored))
 
     @property
     def resnet(self) -> ResNet:
-        """The backbone, where it is one of ours. Raises WeightsError for one of timm."""
+        """The backbone, if it is a ResNet of this package. Raises WeightsError for one of timm."""
         if not isinstance(self.backbone, ResNet):
             raise WeightsError(
                 f"only a ResNet of {', '.join(RESNETS)} can be looked into, not {self.architecture.name}"
@@ -95,7 +95,7 @@ class Classifier(nn.Module):
         return torch.cat([x, x.flip(-1)]) if mirrored else x
 
     def describe(self) -> dict[str, Any]:
-        """JSON-able: what `Classifier.build` needs."""
+        """JSON-able description for `Classifier.build`."""
         return {"architecture": asdict(self.architecture), "image": asdict(self.image)}
 
     @classmethod
@@ -115,7 +115,7 @@ def _backbone(architecture: Architecture, image: ImageSpec) -> nn.Module:
         return _of_timm(of, image)
     except ImportError as error:
         raise WeightsError(f"model.name {of.name} needs timm ({error}): `pip install -e .[timm]`") from None
-    except RuntimeError as error:  # a name that timm does not know; or a torchvision that does not fit this torch
+    except RuntimeError as error:  # a name unknown to timm, or a torchvision that does not fit this torch
         raise WeightsError(f"model.name {of.name}: timm cannot build it ({error}): see timm.list_models()") from None
 
 
@@ -126,5 +126,5 @@ def _of_timm(of: Architecture, image: ImageSpec) -> nn.Module:
     options = {"num_classes": of.num_classes, "in_chans": image.channels, "drop_rate": of.dropout}
     try:
         return timm.create_model(name, img_size=image.size, **options)
-    except TypeError:  # a convolutional network takes images of any size, and no such option
+    except TypeError:  # convolutional networks take any image size, and lack this option
         return timm.create_model(name, **options)

@@ -1,7 +1,7 @@
-"""ResNet-18, -34 and -50 with torchvision's key names, so that any checkpoint in that format fits.
+"""ResNet-18, -34 and -50 with torchvision's parameter names, so that any checkpoint in that format fits.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
-Beyond the original: `width` channels behind the stem, stems for images of 48 to 112 pixels, and a cosine head.
+Extensions: `width` channels after the stem, stems for images of 48 to 112 pixels, and a cosine head.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
-COSINE_SCALE = 30.0  # of LDAM's public code; cosines alone, at most 1, would keep softmax from ever being sure
+COSINE_SCALE = 30.0  # from LDAM's public code; plain cosines, at most 1, would keep softmax from ever being confident
 
 
 def _convolution(side: int, channels_in: int, channels: int, stride: int = 1) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
-    """A convolution that keeps the size but for its stride, and the normalisation behind it."""
+    """A convolution that changes the size only by its stride, and its normalisation."""
     convolution = nn.Conv2d(channels_in, channels, side, stride, padding=side // 2, bias=False)
     return convolution, nn.BatchNorm2d(channels)
 
 
 def _downsample(channels_in: int, channels: int, stride: int) -> nn.Sequential | None:
-    """The shortcut where the shape changes."""
+    """The shortcut if the shape changes, else None."""
     same = stride == 1 and channels_in == channels
     return None if same else nn.Sequential(*_convolution(1, channels_in, channels, stride))
 
@@ -59,7 +59,7 @@ class BasicBlock(Block):
 
 
 class Bottleneck(Block):
-    """f is a 3x3 convolution of fewer channels between two of 1x1; the stride is the 3x3's, as torchvision has it."""
+    """f is a 3x3 convolution of fewer channels between two of 1x1; the stride is on the 3x3, as in torchvision."""
 
     expansion = 4
 
@@ -81,14 +81,14 @@ BLOCKS: dict[str, tuple[type[Block], tuple[int, ...]]] = {
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
 }
-"""Their kind, and how many of them a stage has."""
+"""Block type, and number of blocks per stage."""
 
 
 STEM_STRIDES = {"imagenet": 4, "stride2": 2, "stride1": 1}
 
 
 def _stem(kind: str, channels_in: int, width: int) -> tuple[nn.Conv2d, nn.Module]:
-    """The first convolution, and the pooling behind it."""
+    """The first convolution, and the pooling after it."""
     if kind == "imagenet":  # 224 px -> 56
         return nn.Conv2d(channels_in, width, 7, 2, padding=3, bias=False), nn.MaxPool2d(3, 2, padding=1)
     # 48 px -> 24, or 48
@@ -96,14 +96,14 @@ def _stem(kind: str, channels_in: int, width: int) -> tuple[nn.Conv2d, nn.Module
 
 
 class CosineLinear(nn.Linear):
-    """Features [N, D] -> COSINE_SCALE * cos(feature, weight of the class), [N, num_classes]; it has no bias."""
+    """Features [N, D] -> COSINE_SCALE * cos(feature, class weight), [N, num_classes]; without bias."""
 
     def __init__(self, features: int, num_classes: int) -> None:
         super().__init__(features, num_classes, bias=False)
-        nn.init.normal_(self.weight)  # all directions alike; lengths do not matter
+        nn.init.normal_(self.weight)  # isotropic directions; lengths do not matter
 
     def forward(self, features_ND: Tensor) -> Tensor:
-        with torch.autocast(features_ND.device.type, enabled=False):  # bfloat16 tells no cosines apart that lie close
+        with torch.autocast(features_ND.device.type, enabled=False):  # bfloat16 cannot distinguish close cosines
             return COSINE_SCALE * F.linear(F.normalize(features_ND.float()), F.normalize(self.weight))
 
 
@@ -126,7 +126,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stride = STEM_STRIDES[stem] * 2 ** (len(STAGES) - 1)
-        """Pixels between neighbours in `maps`: place i looks at pixel i * stride, and as far to both sides of it."""
+        """Pixels between neighbours in `maps`: place i is centred on pixel i * stride."""
         self.conv1, self.maxpool = _stem(stem, channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         block, depths = BLOCKS[name]
@@ -144,14 +144,14 @@ class ResNet(nn.Module):
         self.apply(_initialise)
 
     def maps(self, x: Tensor) -> Tensor:
-        """[N, channels, H, W] -> what the last stage sees, [N, D, h, w] with D = 8 width, or 32 width for -50."""
+        """[N, channels, H, W] -> output of the last stage, [N, D, h, w]; D is 8 width, or 32 width for -50."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         for stage in STAGES:
             x = self.get_submodule(stage)(x)
         return x
 
     def classify(self, features_ND: Tensor) -> Tensor:
-        """Logits of features, which are the mean of the maps over space."""
+        """Logits of features, which are the spatial means of the maps."""
         return self.fc(self.dropout(features_ND))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,6 +159,6 @@ class ResNet(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Kaiming for what a ReLU follows (He et al. 2015); the rest as PyTorch does."""
+    """Kaiming initialisation of convolutions (He et al. 2015); everything else keeps PyTorch's default."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,9 +1,9 @@
-"""First weights from a local file of any common shape: what face-pretrained checkpoints come as.
+"""Initial weights from a local file in any common format, such as face-pretrained checkpoints.
 
-Understood: .safetensors, and .pth/.pt read with weights_only (no pickle is executed); a state dict at the top or under
-`state_dict`, `model_state_dict`, `model` or `net`; names with `module.`, `backbone.` or `model.` before most of them,
-as where the head of a face recogniser lies beside the network.
-The last linear layer is taken only where its shape fits.
+Supported: .safetensors, and .pth/.pt read with weights_only (no pickle is executed); a state dict at the top level or
+under `state_dict`, `model_state_dict`, `model` or `net`; the prefix `module.`, `backbone.` or `model.` on most names,
+as when the head of a face recogniser is saved beside the network.
+The last linear layer is used only if its shape fits.
 """
 
 from __future__ import annotations
@@ -29,21 +29,23 @@ PREFIXES = ("module.", "backbone.", "model.")
 
 @dataclass(frozen=True)
 class Start:
-    """Where the first weights came from."""
+    """Initial weights and their origin."""
 
     path: str
     sha256: str
     tensors: Mapping[str, Tensor]
-    """What the network takes of the file, by the names of its backbone."""
+    """Tensors that the network takes from the file, by the names of its backbone."""
     skipped: tuple[str, ...]
-    """Tensors of the file that the network has no place for, and classifier layers that start afresh."""
+    """Tensors of the file that the network does not use, including classifier layers of another shape."""
 
 
 def start_from(model: Classifier, path: Path) -> Start:
-    """First weights of the model's backbone, from `path`; the model is not changed.
+    """Reads initial weights for the model's backbone from `path`; the model is not changed.
 
-    A convolution for colour images is summed over its channels where the network takes grey ones.
-    Raises WeightsError where the file is missing, unreadable, or lacks layers of the network.
+    A convolution for colour images is summed over its input channels if the network takes grey ones.
+
+    Raises:
+        WeightsError: the file is missing, unreadable, or lacks layers of the network.
     """
     given = _unwrap(_read(existing(path)), path)
     expected = model.backbone.state_dict()
@@ -71,7 +73,7 @@ def start_from(model: Classifier, path: Path) -> Start:
 
 
 def existing(path: Path) -> Path:
-    """`path` itself. Raises WeightsError where it is no file."""
+    """`path` itself. Raises WeightsError if it is not a file."""
     if not path.is_file():
         raise WeightsError(f"model.weights: {path} is missing: give a local file, or null to start from scratch")
     return path
@@ -82,7 +84,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         return read_tensors(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load lets out whatever its unpickler met: IndexError, KeyError, struct.error ...
+    except Exception as error:  # its unpickler raises anything: IndexError, KeyError, struct.error ...
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise WeightsError(
             f"model.weights: {path} cannot be read safely ({reason}): re-save it as a state dict"
@@ -100,7 +102,7 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without a prefix that most names have; of two that are the same then, the one that had it counts."""
+    """Removes prefixes that most names have; if two names then coincide, the one that had the prefix wins."""
     while prefix := next((p for p in PREFIXES if sum(n.startswith(p) for n in tensors) > len(tensors) / 2), None):
         beside = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
         inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -109,7 +111,7 @@ def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _some(names: Iterable[str]) -> str:
-    """The first of `names`, for a message."""
+    """The first few of `names`, for a message."""
     return ", ".join(itertools.islice(names, 3)) + " ..."
 
 
@@ -119,7 +121,7 @@ def _misfit(name: str, found: Mapping[str, Tensor], expected: Mapping[str, Tenso
 
 
 def _fit_channels(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A grey image has one value in all three channels: a convolution over them is one with the sum of its weights."""
+    """Sums colour convolutions for grey input: a grey image has the same value in all three channels."""
     return {n: _summed(t, expected[n].shape) if n in expected else t for n, t in tensors.items()}
 
 

@@ -1,4 +1,4 @@
-"""Using a trained model: `Predictor` in Python, and the script that MLflow serves."""
+"""Serving of a trained model: `Predictor` for Python, and the script that MLflow runs."""
 
 from __future__ import annotations
 

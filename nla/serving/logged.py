@@ -1,4 +1,4 @@
-"""A trained model as an MLflow model: the script `pyfunc.py`, this package's code, weights and card. No pickle."""
+"""Logs a trained model as an MLflow model: the script `pyfunc.py`, this package's code, weights and card. No pickle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nla.quiet import hush
 from nla.serving.predictor import WEIGHTS
 from nla.workflow.provenance import fingerprint, imported_sources
 
-hush()  # MLflow starts its telemetry when it is imported
+hush()  # MLflow starts its telemetry on import
 
 import mlflow.pyfunc  # noqa: E402
 from mlflow.models import Model, ModelSignature  # noqa: E402
@@ -38,7 +38,7 @@ REQUIREMENTS = (
     "safetensors",
     "torch",
 )
-"""All that the predictor imports; a network of timm needs that too."""
+"""Packages that the predictor imports; a timm network also needs timm."""
 SIGNATURE = ModelSignature(
     Schema([ColSpec(DataType.binary, "image")]),
     Schema(
@@ -54,8 +54,8 @@ SIGNATURE = ModelSignature(
 def log_served_model(run_id: str, models: Path, views: Views) -> ModelInfo:
     """Logs model.safetensors and model.json of `models` into the run, in the store that `configure` set.
 
-    The card that is stored says which views of an image the model is served with. The run's metrics of the model's
-    epoch are linked to the model. `model_uri` of the result loads it.
+    The stored card records the views that the model is served with. The run's metrics of the model's epoch are linked
+    to the model. `model_uri` of the result loads it.
     """
     card = read_card(models / WEIGHTS)
     experiment_id = mlflow.MlflowClient().get_run(run_id).info.experiment_id
@@ -81,17 +81,17 @@ def log_served_model(run_id: str, models: Path, views: Views) -> ModelInfo:
 
 
 def shipped_code() -> str:
-    """Hash of the code that runs when the model is served: the script and what it imports of this package."""
+    """Hash of the code that a served model runs: the script, and what it imports of this package."""
     root = PACKAGE.parent
     return fingerprint({}, imported_sources(SCRIPT.relative_to(root), root), root)
 
 
 def requirements(architecture: str) -> list[str]:
-    """What serving needs, pinned to what is installed; a build such as +cpu is left open."""
+    """Requirements for serving, pinned to the installed versions without local suffixes such as +cpu."""
     names = (*REQUIREMENTS, "timm") if architecture.startswith("timm/") else REQUIREMENTS
     return [f"{name}=={version(name).split('+')[0]}" for name in names]
 
 
 def _example(size: int) -> pd.DataFrame:
-    """One grey image."""
+    """A table with one grey image."""
     return pd.DataFrame({"image": [encode_png(np.full((size, size), 128, np.uint8))]})

@@ -1,4 +1,4 @@
-"""A trained model for use: encoded images or arrays in; label, probabilities and ambiguity out."""
+"""Inference with a trained model: encoded images or arrays in; labels, probabilities and ambiguity out."""
 
 from __future__ import annotations
 
@@ -18,36 +18,38 @@ from nla.models.classifier import Classifier
 
 WEIGHTS = "model.safetensors"
 BATCH = 256
-"""Images decoded and classified at a time: any number of them takes no more memory."""
+"""Images decoded and classified at a time, so that memory does not grow with their number."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model thinks of N images."""
+    """Predictions for N images."""
 
     label: tuple[str, ...]
-    """The most probable class of each."""
+    """Most probable class of each image."""
     probabilities: np.ndarray
-    """float32 [N, C], in the order of Predictor.classes."""
+    """float32 [N, C], ordered as Predictor.classes."""
     ambiguity: np.ndarray
-    """[N]: 1 - (p1 - p2), the two largest probabilities; 0 is certain, 1 a draw of two classes."""
+    """[N]: 1 - (p1 - p2) of the two largest probabilities; 0 is certain, 1 a tie."""
 
 
 class Predictor:
-    """A classifier with the names of its classes, and the views of an image that it looks at."""
+    """A classifier with its class names, and the views of an image that it averages over."""
 
     def __init__(self, model: Classifier, classes: Sequence[str], source: str, views: Views | None = None) -> None:
         self.model, self.classes, self.source, self.views = model, tuple(classes), source, views or Views()
 
     @classmethod
     def load(cls, path: Path | str, views: Views | None = None) -> Predictor:
-        """From models/model.safetensors with its card beside it, or the folder of both; on a GPU where there is one.
+        """Loads models/model.safetensors with the card beside it, or the folder of both; onto a GPU if there is one.
 
         Args:
-            views: None are those of the card: a registered model has the ones that it was measured with. A card that
-                names none, as `train` writes it, means the image and its mirror.
+            path: the weights file, or its folder.
+            views: None takes those of the card: a registered model has the ones it was measured with. A card without
+                views, as `train` writes it, means the image and its mirror.
 
-        Raises WeightsError where a file is missing, damaged, or does not fit its card.
+        Raises:
+            WeightsError: a file is missing or damaged, or does not match its card.
         """
         path = Path(path)
         model, card = load_model(path / WEIGHTS if path.is_dir() else path)
@@ -55,12 +57,13 @@ class Predictor:
         return cls(model.to(device), card["classes"], card["source"], views or Views(**card.get("views", {})))
 
     def predict(self, images: Sequence[bytes] | np.ndarray) -> Prediction:
-        """Each image is brought to the model's size and colour; the mean over its views is what counts.
+        """Predicts from each image, fitted to the model's size and colour, by the mean over its views.
 
         Args:
             images: encoded images (PNG, JPEG, BMP, WebP), or uint8 pixels [N, H, W] grey or [N, H, W, 3] RGB.
 
-        Raises DataError naming the first image, counted from 0, that is none.
+        Raises:
+            DataError: an input is not an image; the message names the first one, counted from 0.
         """
         if isinstance(images, np.ndarray):
             _check_pixels(images)

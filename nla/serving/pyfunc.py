@@ -1,7 +1,7 @@
-"""The served model, as MLflow runs it: this script is stored with the model and executed when it is loaded.
+"""Script that MLflow stores with a model and executes when it loads it.
 
-In: a table with the binary column `image` (encoded image files; JSON requests carry them as base64).
-Out: a table with `label`, `probabilities` (in the order of `classes` in the model's metadata) and `ambiguity`.
+Input: a table with the binary column `image` (encoded image files; JSON requests carry them as base64).
+Output: a table with `label`, `probabilities` (ordered as `classes` in the model's metadata) and `ambiguity`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from nla.serving.predictor import Predictor
 
 
 class ServedModel(PythonModel):
-    """Predictor behind MLflow's interface."""
+    """Adapts Predictor to MLflow's interface."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Loads the weights; the card lies beside them."""
+        """Loads the weights, with the card beside them."""
         self.predictor = Predictor.load(Path(context.artifacts["weights"]))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """One row an image, with the index of the input.
+        """Returns one row per image, with the index of the input.
 
-        Raises MlflowException, for the server the status 400, naming the first image, from 0, that is none.
+        Raises:
+            MlflowException: an input is not an image (status 400 from the server); the message names the first, from 0.
         """
         try:
             prediction = self.predictor.predict(model_input["image"].tolist())

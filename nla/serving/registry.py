@@ -1,14 +1,14 @@
-"""The registry: one registered model a data set, and the alias `champion` for the best of its versions.
+"""Model registry: one registered model per data set, and the alias `champion` for its best version.
 
-A version becomes champion if there is none, or if it is right on more of the present validation images than the
-champion, evaluated on them now, each with its own views of an image: the paired 95 % interval of the difference must
-lie above zero. That split may hold images that the champion was trained on, which can only keep it. The champion's own
-weights and views under changed code take its place without a comparison: so a mended server gets to whoever loads the
-champion.
+A version becomes champion if there is none, or if it gets more of the current validation images right than the
+champion, which is evaluated on them anew, each with its own views of an image: the paired 95 % interval of the
+difference must lie above zero, and McNemar's exact p below ALPHA. That split can hold images that the champion was
+trained on, which only favours the champion. A version with the champion's own weights and views, but changed code,
+replaces it without a comparison, so that fixes of the serving code reach whoever loads the champion.
 
-Refused whatever the numbers: other classes, another source, and a champion that takes larger images than the present
-ones, or colour where they are grey: they lack what it was trained to see, so its result would say nothing. A champion
-that takes smaller or grey images gets them fitted, as every image that is served.
+Refused whatever the numbers: other classes, another source, and a champion that takes larger images than the current
+ones, or colour where they are grey: they lack what it was trained to see, so its score would be meaningless. For a
+champion that takes smaller or grey images they are fitted, as any served image is.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from nla.serving.predictor import WEIGHTS, Predictor
 from nla.tracking.store import REFUSALS, STANDS_FOR, alone, find_run, refusals, store_id
 from nla.tracking.tracker import MlflowTracker
 
-hush()  # MLflow starts its telemetry when it is imported
+hush()  # MLflow starts its telemetry on import
 
 from mlflow import MlflowClient, set_tracking_uri  # noqa: E402
 from mlflow.artifacts import download_artifacts  # noqa: E402
@@ -46,21 +46,21 @@ from mlflow.entities.model_registry import ModelVersion  # noqa: E402
 CHAMPION = "champion"
 ALPHA = 0.05
 FINGERPRINT, SHA256, VIEWS, CODE = "nla.fingerprint", "nla.weights_sha256", "nla.views", "nla.served_code"
-"""Tags of a version by which the same model, served by the same code, is known again."""
+"""Tags of a version that identify the model and the code that serves it."""
 HEADLINES = [f"{split}.{metric}" for split in ("test", "valid") for metric in ("accuracy", "mean_accuracy")]
-"""Metrics that a version shows as tags; all of them are with its run and its logged model."""
-ROWS = 1024  # read at a time
+"""Metrics shown as tags of a version; all metrics are in its run and its logged model."""
+ROWS = 1024  # rows read at a time
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of the new version, and why."""
+    """Decision on the new version, and its reason."""
 
     decision: str
-    """champion: it has the alias now; kept: the old champion stays; refused: they cannot be compared."""
+    """champion: it has the alias now; kept: the old champion stays; refused: the two cannot be compared."""
     reason: str
     difference: float | None = None
-    """Accuracy on the present validation images, new minus champion, -1 to 1; None where not compared."""
+    """Difference in accuracy on the current validation images, new - champion, in [-1, 1]; None if not compared."""
     low: float | None = None
     high: float | None = None
 
@@ -73,21 +73,27 @@ def register(
     config: RegisterConfig,
     tracking_uri: str,
 ) -> dict[str, Any]:
-    """Registers the model of `models` in the store that `configure` gave, and decides whether it becomes champion.
+    """Registers the model of `models` in the store that `configure` returned, and decides whether it becomes champion.
 
     The same weights of the same fingerprint are registered once for each state of the code that serves them; the
     decision is made anew each time.
 
     Args:
         models: folder with model.safetensors and model.json.
-        metrics: of reports/metrics.json, nested: test.accuracy and so on. Its `views` are those that were measured, and
-            so the model is served with them; without any, the image and its mirror.
-        run: of run.json; `mlflow_run_id`, `name`, `fingerprint`, `params`, `facts` and `tags` are read. A run that this
-            store does not know, as after a fresh clone, is made anew from them.
-        valid: valid.parquet.
+        metrics: contents of reports/metrics.json, nested: test.accuracy and so on. Its `views` are those that were
+            measured, and that the model is served with; without any, the image and its mirror.
+        run: contents of run.json; `mlflow_run_id`, `name`, `fingerprint`, `params`, `facts` and `tags` are read. A run
+            missing from this store, as after a fresh clone, is recreated from them.
+        valid: path of valid.parquet.
+        config: settings of the comparison, and the prefix of the model's name.
+        tracking_uri: URI of the store.
 
-    Returns the JSON-able record; its `reason` is a sentence for people.
-    Raises RegistryError where the store refuses, DataError where the model does not belong to `valid`.
+    Returns:
+        The JSON-able record; its `reason` is a sentence for the user.
+
+    Raises:
+        RegistryError: the store refuses.
+        DataError: the model does not belong to `valid`.
     """
     set_tracking_uri(tracking_uri)
     client = MlflowClient(tracking_uri)
@@ -123,7 +129,7 @@ def _version(
     run: Mapping[str, Any],
     uri: str,
 ) -> ModelVersion:
-    """The model's version in this store, made where it is missing."""
+    """The model's version in this store, created if missing."""
     identity = {
         FINGERPRINT: run["fingerprint"],
         SHA256: sha256(models / WEIGHTS),
@@ -145,7 +151,7 @@ def _version(
 
 
 def _run(models: Path, metrics: Mapping[str, Any], run: Mapping[str, Any], uri: str) -> str:
-    """Id of the model's run in this store, made where it is missing, with all final metrics."""
+    """Id of the model's run in this store, created if missing, with all final metrics."""
     tracker = MlflowTracker(uri, system_metrics=False)
     run_id = tracker.reopen(run)
     with tracker.closing():
@@ -189,7 +195,7 @@ def _judge(
         f"{champion_right_N.mean():.2%}: a difference of {100 * difference:+.2f} points, 95 % interval "
         f"{100 * low:+.2f} to {100 * high:+.2f}"
     )
-    # On a handful of discordant images the bootstrap is too bold; the exact test is not.
+    # With few discordant images the bootstrap is too optimistic; the exact test is not.
     p = mcnemar(int((right_N & ~champion_right_N).sum()), int((champion_right_N & ~right_N).sum()))
     numbers += f" (McNemar's exact p {p:.3f})"
     if low > 0 and p < ALPHA:
@@ -198,7 +204,7 @@ def _judge(
 
 
 def _note(client: MlflowClient, version: ModelVersion, run: Mapping[str, Any]) -> str:
-    """Says so where the version's run had to be made anew."""
+    """A note for the case that the version's run had to be recreated."""
     of_version = find_run(client, version.run_id)
     if of_version is None or of_version.data.tags.get(STANDS_FOR) != run["mlflow_run_id"]:
         return ""
@@ -206,14 +212,14 @@ def _note(client: MlflowClient, version: ModelVersion, run: Mapping[str, Any]) -
 
 
 def _load(version: ModelVersion) -> Predictor:
-    """The version's weights under the present code; nothing that lies in the store is executed."""
+    """The version's weights under the current code; nothing stored with it is executed."""
     with tempfile.TemporaryDirectory() as folder:
         artifacts = f"models:/{version.name}/{version.version}/artifacts"
         return Predictor.load(Path(download_artifacts(artifacts, dst_path=folder)))
 
 
 def _obstacle(candidate: Predictor, champion: Predictor) -> str | None:
-    """Why the two cannot be compared on the candidate's images."""
+    """Why the two cannot be compared on the candidate's images; None if they can."""
     if champion.source != candidate.source:
         return f"was trained on {champion.source}"
     if champion.classes != candidate.classes:
@@ -229,7 +235,7 @@ def _by_hand(version: ModelVersion) -> str:
 
 
 def _right(predictor: Predictor, valid: Path) -> np.ndarray:
-    """bool [N]: which validation images the model gets right."""
+    """Mask of the validation images that the model gets right, bool [N]."""
     number = {name: c for c, name in enumerate(predictor.classes)}
     right: list[bool] = []
     for batch in pq.ParquetFile(valid).iter_batches(ROWS, columns=["label", "image"]):

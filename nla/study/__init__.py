@@ -1,1 +1,1 @@
-"""Studies: methods side by side over noise, imbalance and seeds, and what the comparison proves."""
+"""Studies: compare methods over noise, imbalance and seeds, with statistical tests."""

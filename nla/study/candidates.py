@@ -1,4 +1,4 @@
-"""What tuning compares: a method with certain values, by what it reached on validation under each condition."""
+"""Settings tried in tuning, ranked by their validation scores over the conditions."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ class Attempt(NamedTuple):
 
     method: str
     setting: int
-    """Number of the values, the same under every condition."""
+    """Number of the values; the same under every condition."""
     condition: str
     values: Mapping[str, Any]
     reached: float | None
-    """The objective on validation; None diverged."""
+    """The objective on validation; None if training diverged."""
 
 
 class Candidate(NamedTuple):
-    """Values that were tried."""
+    """One setting of a method, with its scores."""
 
     values: Mapping[str, Any]
     under: dict[str, float | None]
-    """What was reached, by condition."""
+    """Objective on validation, by condition; None if training diverged."""
 
     @property
     def reached(self) -> float | None:
-        """On the average of the conditions; None where one of them diverged."""
+        """Mean over the conditions; None if training diverged under any of them."""
         values = [value for value in self.under.values() if value is not None]
         return fmean(values) if len(values) == len(self.under) else None
 
 
 def candidates_of(attempts: Iterable[Attempt]) -> dict[str, list[Candidate]]:
-    """Method -> what was tried of it, by number."""
+    """Method -> its candidates, ordered by setting number."""
     found: dict[str, dict[int, Candidate]] = {}
     for attempt in attempts:
         candidate = found.setdefault(attempt.method, {}).setdefault(attempt.setting, Candidate(attempt.values, {}))
@@ -45,7 +45,11 @@ def candidates_of(attempts: Iterable[Attempt]) -> dict[str, list[Candidate]]:
 
 
 def best_of(method: str, candidates: Iterable[Candidate]) -> Candidate:
-    """The one that reached most, the first of equals. Raises TrainingError where each diverged under some condition."""
+    """The candidate with the highest mean; the first of equals.
+
+    Raises:
+        TrainingError: every candidate diverged under some condition.
+    """
     scored = [(candidate.reached, candidate) for candidate in candidates]
     trained = [(reached, candidate) for reached, candidate in scored if reached is not None]
     if not trained:

@@ -1,11 +1,11 @@
-"""Does the weight do what is claimed of it? Asked of one training, early and late.
+"""Tests what the NLA paper claims of the weight, on one training, early and late.
 
-Lee et al., AAAI 2025, arXiv 2502.09993, claim that noisy samples weigh little, that ambiguous ones weigh more as
-training goes on, and that late the emphasised samples are mostly of the minority classes. A method that weighs nothing
-by NAW is asked too: what would the weight have done with its predictions?
+Lee et al., AAAI 2025, arXiv 2502.09993, claim that noisy samples get low weights, that ambiguous ones gain weight as
+training proceeds, and that late in training the emphasised samples are mostly of the minority classes. Methods that do
+not weigh by NAW are tested too: which weights would NAW have given to their predictions?
 
-Legend: N training samples; (p_GT, p_NN) a sample's place: probability of its given label, and the largest other one;
-`doubt` the entropy of its annotators' votes or of its true posterior in nats, NaN where neither is known.
+Legend: N training samples; (p_GT, p_NN) a sample's position: probability of its given label, and the largest other one;
+`doubt` the entropy of its annotators' votes or of its true posterior in nats, NaN if neither is known.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from nla.evaluation.agreement import spearman
 from nla.evaluation.uncertainty import entropy
 
 Weight = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
-"""(p_GT [N], p_NN [N], progress) -> weight [N]; such as nla.evaluation.weight.position_weight gives."""
+"""(p_GT [N], p_NN [N], progress) -> weight [N], as nla.evaluation.weight.position_weight returns it."""
 
 FIFTHS = 5
-TOP = 0.9  # the top tenth begins here
-DIGITS = 6  # of an entropy: the same shares in another order differ by 1e-8 in float32, and are one tie
+TOP = 0.9  # lower end of the top tenth
+DIGITS = 6  # of an entropy: summing the same shares in another order differs by 1e-8 in float32, and should be a tie
 
 
 def weight_claims(
@@ -35,16 +35,16 @@ def weight_claims(
     progress: Mapping[str, float],
     known: Annotations,
 ) -> dict[str, Any]:
-    """All claims of one training, JSON-able: `early` and `late` as of `claims_at`, and what holds for both.
+    """All claims about one training, JSON-able: `claims_at` for `early` and `late`, and what holds for both.
 
     Args:
-        early_N2: places of the samples at `progress["early"]`; NaN where a sample had not been seen, which leaves it
-            out of both moments.
-        late_N2: the same samples at `progress["late"]`.
+        early_N2: positions of the samples at `progress["early"]`; NaN for a sample not seen by then, which excludes it
+            from both moments.
+        late_N2: positions of the same samples at `progress["late"]`.
         weight: weight(p_GT, p_NN, progress).
         progress: `early` and `late`, in [0, 1].
-        known: what is known of the samples. Minorities are those of the labels before noise: by the given ones, most
-            of a small class would be others' samples that noise has put there.
+        known: annotations of the samples. Minorities are determined from the labels before noise: by the given ones,
+            most of a small class would be samples of other classes moved there by noise.
     """
     seen_N = ~np.isnan(early_N2).any(axis=1) & ~np.isnan(late_N2).any(axis=1)
     minority_N = minority(known.clean_label_N)[seen_N]
@@ -65,12 +65,12 @@ def claims_at(
     doubt_N: np.ndarray,
     minority_N: np.ndarray,
 ) -> dict[str, Any]:
-    """The claims at one moment; what cannot be asked (no flipped labels, no votes) is None or left out.
+    """The claims at one moment; what cannot be measured (no flipped labels, no votes) is None or left out.
 
-    `flipped_auroc` is how well a low weight tells flipped labels, and `flipped_auroc_p_GT` how well a low p_GT does,
-    which any weight must beat. `weight_by_doubt` are mean weights from the clearest fifth of the samples to the most
-    ambiguous, and `doubtful_weight` is the last of them over their mean. The correlations are Spearman's with doubt.
-    Doubt is asked of clean samples alone.
+    `flipped_auroc` is how well a low weight identifies flipped labels, and `flipped_auroc_p_GT` how well a low p_GT
+    does, which any weight must beat. `weight_by_doubt` is the mean weight per fifth of the samples, from the clearest
+    to the most ambiguous; `doubtful_weight` is the last of them over the mean weight. The correlations are Spearman's
+    with doubt. Doubt is measured on clean samples only.
     """
     report: dict[str, Any] = {
         "flipped_auroc": auroc(-weight_N, flipped_N),
@@ -93,7 +93,7 @@ def claims_at(
 
 
 def auroc(score_N: np.ndarray, positive_N: np.ndarray) -> float | None:
-    """How often a positive scores higher than a negative, ties counting half; None where either kind is missing."""
+    """Probability that a positive scores higher than a negative, ties counting half; None if either kind is missing."""
     positive, negative = score_N[positive_N], np.sort(score_N[~positive_N])
     if not (positive.size and negative.size):
         return None
@@ -102,9 +102,9 @@ def auroc(score_N: np.ndarray, positive_N: np.ndarray) -> float | None:
 
 
 def mean_between(value_N: np.ndarray, by_N: np.ndarray, low: float, high: float) -> float:
-    """Mean of `value` over the samples that lie, ordered `by`, between the shares `low` and `high` of all.
+    """Mean of `value` over the samples between the quantiles `low` and `high` of `by`.
 
-    Samples with the same `by` are one: those on the border count by the part of them that lies inside.
+    Ties in `by` are treated as a unit: on a border, each counts with the fraction of the tie that lies inside.
     """
     _, group_N, size_G = np.unique(by_N, return_inverse=True, return_counts=True)
     end_G = np.cumsum(size_G)
@@ -119,14 +119,14 @@ def by_fifth(value_N: np.ndarray, by_N: np.ndarray) -> list[float]:
 
 
 def minority(label_N: np.ndarray) -> NDArray[np.bool_]:
-    """Which samples are of a class that has fewer of them than the median of the classes that have any."""
+    """Mask of the samples whose class is smaller than the median class, classes without samples aside."""
     _, class_N, size_C = np.unique(label_N, return_inverse=True, return_counts=True)
     small_N: NDArray[np.bool_] = (size_C < np.median(size_C))[class_N]
     return small_N
 
 
 def doubt(known: Annotations) -> NDArray[np.float64]:
-    """Entropy of each sample's votes, where it has none that of its true posterior, else NaN, [N] in nats."""
+    """Entropy of each sample's votes, else of its true posterior, else NaN, [N] in nats."""
     doubt_N = np.full(len(known.is_flipped_N), np.nan)
     for share_NC in (known.posterior_NC, known.votes_NC):
         if share_NC is not None:

@@ -1,6 +1,6 @@
-"""Who beats whom under one condition: each method against its best rival and against the reference.
+"""Compares each method under one condition with its best rival and with the reference.
 
-The best rival is the other method with the highest mean on test: chosen with hindsight, so the hardest there is.
+The best rival is the other method with the highest mean on test: chosen with hindsight, so the hardest one.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Question(NamedTuple):
     method: str
     metric: str
     kind: str
-    """What `other` is to it: `rival` or `reference`."""
+    """Role of `other`: `rival` or `reference`."""
     other: str
 
     @property
     def test(self) -> tuple[str, str, str]:
-        """The same from either side."""
+        """Key of the statistical test, the same whichever method asks."""
         first, second = sorted((self.method, self.other))
         return first, second, self.metric
 
@@ -40,13 +40,14 @@ def comparisons(
     reference: str,
     resamples: int,
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """JSON-able, by method, metric and kind; of methods that share seeds, on those seeds.
+    """Paired comparisons by method, metric and kind, JSON-able; methods are compared on the seeds they share.
 
-    `p_holm` is corrected for all tests of the condition: two methods by one metric are one test, whoever asks.
+    `p_holm` is corrected for all tests of the condition; two methods compared by one metric are one test, whichever
+    asks.
 
     Args:
-        predicted: by the epoch that validation chose.
-        mean: metric -> method -> its mean on test, which chooses the best rival.
+        predicted: predictions of the epoch chosen on validation.
+        mean: metric -> method -> its mean on test, which determines the best rival.
     """
     questions = list(_questions(predicted, mean, reference))
     found = {pair: _compare(predicted, *pair, label_N, resamples) for pair in {q.test[:2] for q in questions}}
@@ -75,12 +76,12 @@ def _questions(predicted: Predicted, mean: Mapping[str, Mapping[str, float]], re
 
 
 def _shared(predicted: Predicted, a: str, b: str) -> list[int]:
-    """Seeds of both."""
+    """Seeds that both methods have."""
     return sorted(predicted[a].keys() & predicted[b].keys())
 
 
 def _pair(predicted: Predicted, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
-    """[S, N] each, on the shared seeds."""
+    """Predictions of both methods on the shared seeds, [S, N] each."""
     first, second = (np.stack([predicted[name][seed] for seed in _shared(predicted, a, b)]) for name in (a, b))
     return first, second
 

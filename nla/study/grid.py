@@ -1,4 +1,4 @@
-"""grid.yaml, what a study compares: every method under every condition with every seed."""
+"""grid.yaml: the methods, conditions and seeds that a study compares."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ OF_A_METHOD = ("augment", "loss", "model", "train")
 
 
 class Tuning(Section):
-    """How each method gets its setting before it takes part: on validation, out of as many as every other."""
+    """How each method's setting is chosen before the comparison: on validation, from equally many candidates each."""
 
     NAME: ClassVar[str] = "tuning"
 
     settings: Annotated[int, Field(ge=2)]
-    """Of each method: what `methods` says, and draws of its space. One that has no space takes part as it is."""
+    """Candidates per method: the setting in `methods`, and draws from its space; without a space it is not tuned."""
     conditions: Annotated[list[str], Field(min_length=1)]
-    """Each setting is tried under each of them; the one that is best on their average then holds under all."""
+    """Conditions under which each candidate is trained; the one with the best mean is used under all conditions."""
     seed: int
-    """Of the draws, the corruption of the data and training: none of the grid's."""
+    """Seed of the draws, the data corruption and training; must not be one of the grid's."""
     objective: Literal["accuracy", "mean_accuracy", "both"] = "accuracy"
-    """On validation, in the epoch that `train.select` chooses; both: their mean."""
+    """Validation metric of the epoch chosen by `train.select`; both: their mean."""
     common: Annotated[dict[str, Any], Field(default_factory=dict)]
-    """Space of every method, as `tune.space` has it."""
+    """Search space of every method, in the form of `tune.space`."""
     space: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
-    """Method -> what it has beside."""
+    """Method -> its additional space."""
 
     def space_of(self, method: str) -> dict[str, Any]:
-        """What is searched for it, not yet checked; empty where there is nothing."""
+        """Search space of a method, not yet checked; {} if there is nothing to tune."""
         return merge(self.common, self.space.get(method, {}))
 
 
@@ -48,15 +48,15 @@ class Grid(Section):
     NAME: ClassVar[str] = "grid"
 
     methods: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-    """Name -> sections of a training, laid over params.yaml."""
+    """Name -> sections of a training, merged over params.yaml."""
     conditions: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-    """Name -> keys of the section `data`, laid over params.yaml: noise, imbalance."""
+    """Name -> keys of the section `data`, merged over params.yaml: noise, imbalance."""
     seeds: Annotated[list[int], Field(min_length=1)]
-    """Of the corruption of the data, which is the same for all methods, and of training."""
+    """Seeds of the data corruption, which is the same for all methods, and of training."""
     reference: str
-    """The method that all others are compared with."""
+    """Method that all others are compared with."""
     tuning: Tuning | None = None
-    """None: every method as `methods` says."""
+    """None takes every method as given in `methods`."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,15 @@ class Cell:
     condition: str
     seed: int
     params: Mapping[str, Any]
-    """Sections, params.yaml, grid.yaml and `values` laid over each other."""
+    """Sections: params.yaml with grid.yaml and `values` merged over it."""
     values: Mapping[str, Any] = field(default_factory=dict)
-    """What was tuned, by dotted names."""
+    """Tuned values, by dotted name."""
     setting: int | None = None
-    """Number of `values` in the tuning of its method; None takes part in the comparison."""
+    """Number of `values` among the method's tuning candidates; None for a training of the comparison."""
 
     @property
     def data(self) -> DataConfig:
-        """Which rows, labels and noise."""
+        """The section `data`: rows, labels and noise."""
         return section(DataConfig, self.params)
 
     def __str__(self) -> str:
@@ -84,7 +84,7 @@ class Cell:
 
 
 def read_grid(path: Path) -> Grid:
-    """The grid of a study. Raises ConfigError for bad YAML, an unknown key or name, or one that stands twice."""
+    """Reads the grid of a study. Raises ConfigError for bad YAML, an unknown key or name, or a duplicate."""
     grid = section(Grid, {"grid": read_yaml(path, "run from the study's folder")}, path.name)
     if grid.reference not in grid.methods:
         raise ConfigError(
@@ -112,10 +112,13 @@ def _check_tuning(grid: Grid, tuning: Tuning, path: Path) -> None:
 
 
 def cells(grid: Grid, params: Mapping[str, Any], tuned: Mapping[str, Values] | None = None) -> list[Cell]:
-    """Every training of the study, those on the same data next to each other. Raises ConfigError naming a wrong one.
+    """Every training of the study, those on the same data adjacent.
 
     Args:
-        tuned: method -> what `tuning` found for it; one that is not there has the setting of the grid.
+        tuned: method -> values found by `tuning`; a missing method keeps the setting of the grid.
+
+    Raises:
+        ConfigError: a cell is invalid; the message names it.
     """
     return [
         make_cell(grid, params, method, condition, seed, (tuned or {}).get(method, {}))
@@ -134,7 +137,7 @@ def make_cell(
     values: Values,
     setting: int | None = None,
 ) -> Cell:
-    """One training. Raises ConfigError where it is a wrong one."""
+    """One training. Raises ConfigError if it is invalid."""
     changes = grid.methods[method]
     if strange := sorted(changes.keys() - set(OF_A_METHOD)):
         raise ConfigError(
@@ -148,7 +151,7 @@ def make_cell(
     seeded = {"data": {**grid.conditions[condition], "seed": seed}, "train": {"seed": seed}}
     laid = merge(merge(params, changes), seeded)
     try:
-        if values:  # which may be elements of a published list
+        if values:  # can be elements of a list that is null in params.yaml
             laid = with_values(laid | trial_base(laid), values)
         cell = Cell(method, condition, seed, laid, values, setting)
         training_sections(cell.params)

@@ -1,4 +1,4 @@
-"""What a study found, in pictures; each function takes the dict of nla.study.results and returns a Figure."""
+"""Figures of a study; each function takes the dict of nla.study.results and returns a Figure."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from nla.pictures import (
     styled,
 )
 
-COLORS = (BLUE, VERMILLION, GREEN, ORANGE, "#cc79a7", "#56b4e9", INK)  # Okabe and Ito's, black for the last
+COLORS = (BLUE, VERMILLION, GREEN, ORANGE, "#cc79a7", "#56b4e9", INK)  # Okabe and Ito's, with black last
 MARKERS = "osD^vPX*"
-"""With eight of them no two methods look alike before the 56th."""
+"""Eight of them, so that colour and marker first repeat together at the 57th method."""
 DODGE = 0.12
-"""Part of the smallest step of the noise rate over which the methods of one rate are spread."""
+"""Methods at one noise rate are spread over this fraction of the smallest step between rates."""
 ROW = 0.3
-"""Inches a row of a chart of rows."""
+"""Height of a row in inches."""
 LONGEST = 18
-"""Letters of the name of a method, of which logit_adjustment has 16."""
+"""Longest method name shown, in characters; logit_adjustment has 16."""
 
 FLIPPED = ("flipped_auroc", "flipped_auroc_p_GT")
 CHOSEN: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 6, "color": BLUE}
@@ -43,7 +43,7 @@ CLAIMED: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 10, "mfc": "none",
 
 
 class Row(NamedTuple):
-    """A method under a condition."""
+    """The figures of one method under one condition."""
 
     condition: str
     method: str
@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
 
 def pictures(results: Mapping[str, Any]) -> dict[str, Figure]:
-    """All that these results are enough for, by name."""
+    """All figures that the results suffice for, by name."""
     found = {}
     if len({of["noise_rate"] for of in results["conditions"].values()}) > 1:
         found["accuracy_by_noise"] = accuracy_by_noise(results, "accuracy")
@@ -66,9 +66,9 @@ def pictures(results: Mapping[str, Any]) -> dict[str, Figure]:
 
 @styled
 def accuracy_by_noise(results: Mapping[str, Any], metric: str) -> Figure:
-    """Mean and standard deviation over seeds against the noise rate, a line a method and a panel an imbalance and kind.
+    """Mean and standard deviation over seeds against the noise rate.
 
-    Labels without noise belong to every kind.
+    One line per method, one panel per noise kind and imbalance. Labels without noise belong to every kind.
     """
     panels = _panels(results["conditions"])
     figure = Figure(figsize=(max(7.5, 3.9 * len(panels)), 4.8), layout="constrained")
@@ -95,7 +95,7 @@ def accuracy_by_noise(results: Mapping[str, Any], metric: str) -> Figure:
 
 @styled
 def against_best_rival(results: Mapping[str, Any], metric: str = "accuracy") -> Figure:
-    """Paired differences from the best rival with their 95 % intervals, a row a method, the conditions apart."""
+    """Paired differences from the best rival with their 95 % intervals: one row per method, grouped by condition."""
     rows = list(_rows_against(results, metric))
     figure, axes = _chart_of_rows(rows)
     for y, row in zip(_heights(rows), rows, strict=True):
@@ -116,7 +116,7 @@ def against_best_rival(results: Mapping[str, Any], metric: str = "accuracy") -> 
 
 @styled
 def best_on_test(results: Mapping[str, Any]) -> Figure:
-    """Accuracy of the epoch that validation chose, and what the best epoch on test would have claimed."""
+    """Accuracy of the epoch chosen on validation, and what choosing the best epoch on test would have claimed."""
     rows = list(_rows(results))
     figure, axes = _chart_of_rows(rows)
     for y, row in zip(_heights(rows), rows, strict=True):
@@ -136,7 +136,7 @@ def best_on_test(results: Mapping[str, Any]) -> Figure:
 
 @styled
 def flipped_by_weight(results: Mapping[str, Any]) -> Figure:
-    """How well a low weight, and a low p_GT, tell flipped training labels: AUROC, from early to late in training."""
+    """How well a low weight, and a low p_GT, identify flipped training labels: AUROC, early to late in training."""
     rows = list(_rows_with_flips(results))
     figure, axes = _chart_of_rows(rows)
     for y, row in zip(_heights(rows), rows, strict=True):
@@ -170,7 +170,7 @@ def _rows_with_flips(results: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _heights(rows: Sequence[Row]) -> list[float]:
-    """Down from 0, with room for the name of each condition above its first row."""
+    """Positions from 0 downwards, with room above the first row of each condition for its name."""
     heights, y = list[float](), -1.0
     for i, row in enumerate(rows):
         y += 1.0 if i == 0 or row.condition == rows[i - 1].condition else 2.0
@@ -179,7 +179,7 @@ def _heights(rows: Sequence[Row]) -> list[float]:
 
 
 def _chart_of_rows(rows: Sequence[Row]) -> tuple[Figure, Axes]:
-    """Axes with a row a method, and the conditions written above theirs."""
+    """Axes with one row per method, grouped under the names of the conditions."""
     heights = _heights(rows)
     figure = Figure(figsize=(7.5, 1.9 + ROW * (heights[-1] + 2)), layout="constrained")
     axes = figure.add_subplot()
@@ -203,13 +203,13 @@ def _legend_above(axes: Axes, looks: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _beside(axes: Axes, y: float, text: str) -> None:
-    """Writes to the right of the axes."""
+    """Writes `text` to the right of the axes."""
     place = blended_transform_factory(axes.transAxes, axes.transData)
     axes.text(1.02, y, text, transform=place, va="center", fontsize=8.5, color=MUTED)
 
 
 def _panels(conditions: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Conditions by kind of noise and imbalance, in words, by rising noise."""
+    """Conditions by kind of noise and imbalance, sorted by noise rate."""
     kinds = dict.fromkeys((of["noise_kind"], of["imbalance_factor"]) for of in conditions.values() if of["noise_rate"])
     panels = {}
     for kind, factor in kinds:
@@ -244,7 +244,7 @@ def _methods(results: Mapping[str, Any]) -> list[str]:
 
 
 def _trainings(results: Mapping[str, Any]) -> str:
-    """In words: how many seeds."""
+    """The number of seeds, in words."""
     counts = sorted({row.figures["accuracy"]["n"] for row in _rows(results)})
     return f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
 

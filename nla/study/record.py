@@ -1,4 +1,4 @@
-"""What is kept of one training of a study: a Parquet file of one row, small enough for git."""
+"""The record of one training of a study: a Parquet file of one row, small enough for git."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ SCHEMA = pa.schema(
         ("condition", pa.string()),
         ("noise_kind", pa.string()),
         ("noise_rate", pa.float64()),
-        ("imbalance_factor", pa.float64()),  # null: as the source has it
+        ("imbalance_factor", pa.float64()),  # null: unchanged
         ("seed", pa.int32()),
         ("fingerprint", pa.string()),
         ("epochs", pa.int32()),
         ("best_epoch", pa.int32()),  # from 1, chosen on validation
-        ("seconds", pa.float64()),  # of training and validation
+        ("seconds", pa.float64()),  # training and validation
         ("params", pa.string()),  # JSON
-        ("facts", pa.string()),  # JSON: where and by what it was computed
-        ("claims", pa.string()),  # JSON: of the weights of the training samples
-        *((name, pa.list_(pa.float64())) for name in SERIES),  # one an epoch; those on test choose nothing
-        ("best_predicted", pa.list_(pa.uint8())),  # class of each test row by the epoch that validation chose
-        ("last_predicted", pa.list_(pa.uint8())),  # and by the last one
+        ("facts", pa.string()),  # JSON: hardware, versions, commit
+        ("claims", pa.string()),  # JSON: weights of the training samples
+        *((name, pa.list_(pa.float64())) for name in SERIES),  # one value per epoch; test values choose nothing
+        ("best_predicted", pa.list_(pa.uint8())),  # class of each test row by the epoch chosen on validation
+        ("last_predicted", pa.list_(pa.uint8())),  # by the last epoch
     ]
 )
 
 
 @dataclass(frozen=True)
 class Record:
-    """One training of a study, as it was measured."""
+    """Measurements of one training of a study."""
 
     method: str
     condition: str
@@ -62,32 +62,32 @@ class Record:
     test_accuracy: list[float]
     test_mean_accuracy: list[float]
     best_predicted: np.ndarray
-    """[N test rows] uint8."""
+    """Class of each test row by the epoch chosen on validation, [N] uint8."""
     last_predicted: np.ndarray
 
     @property
     def version(self) -> str:
-        """Tells it from a record of the same training at another time."""
+        """Short hash that distinguishes records of the same training made at different times."""
         measured = (self.valid_accuracy, self.test_accuracy, self.best_epoch, self.facts.get("commit"))
         return hashlib.sha256(repr(measured).encode() + self.last_predicted.tobytes()).hexdigest()[:8]
 
     def reached(self, objective: str) -> float:
-        """`accuracy`, `mean_accuracy` or `both`, their mean, on validation, in the epoch that validation chose."""
+        """The objective (`accuracy`, `mean_accuracy` or `both`, their mean) on validation, in the chosen epoch."""
         row = {name: getattr(self, name)[self.best_epoch - 1] for name in ("valid_accuracy", "valid_mean_accuracy")}
         return row_score(row, objective)
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Writes the record, whole or not at all."""
+    """Writes the record atomically."""
     row = {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in vars(record).items()}
     write_table(path, pa.Table.from_pylist([row], SCHEMA))
 
 
 def read_record(path: Path) -> Record:
-    """The record. Raises DataError where the file is damaged or no record."""
+    """Reads a record. Raises DataError if the file is damaged or not a record."""
     try:
         (row,) = pq.read_table(path).cast(SCHEMA).to_pylist()
-    except (OSError, ValueError) as error:  # Arrow's errors are either
+    except (OSError, ValueError) as error:  # covers Arrow's errors
         raise DataError(f"{path} is no record of a study ({error}): remove it and run the study again") from None
     texts = {name: json.loads(row[name]) for name in ("params", "facts", "claims")}
     arrays = {name: np.array(row[name], np.uint8) for name in ("best_predicted", "last_predicted")}
@@ -95,7 +95,7 @@ def read_record(path: Path) -> Record:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """All records of a folder, by condition, method and seed. Raises DataError where there is none."""
+    """All records of a folder, by condition, method and seed. Raises DataError if there are none."""
     found = [read_record(path) for path in sorted(folder.glob("*.parquet"))]
     if not found:
         raise DataError(f"{folder} holds no records: run the study first")

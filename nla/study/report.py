@@ -1,4 +1,4 @@
-"""The results of a study as Markdown: what each method reaches, whom it beats, and what its weight does."""
+"""Results of a study as Markdown: the scores of each method, whom it beats, and what its weights do."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import Any
 from nla.config.train import METRICS
 
 SMALLEST_P = 0.001
-"""What is smaller is told as such: that is below what a few thousand resamples can tell apart."""
+"""Smaller p-values are shown as below it: a few thousand resamples cannot resolve them."""
 
 
 def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str:
-    """The README of the study `name`, which is made by `dvc repro` in its folder; `figures` are paths of pictures."""
+    """The README of a study.
+
+    Args:
+        name: the study's folder, in which `dvc repro` makes the README.
+        figures: paths of the figures.
+    """
     known = {"protocol": results["protocol"], "rows": results["test"]["rows"], "resamples": results["resamples"]}
     parts = [f"# {name}", "", INTRODUCTION.format(**known), ""]
     parts += [line for path in figures for line in (f"![{_caption(path)}]({path})", "")]
@@ -27,7 +32,7 @@ def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str
 
 
 def tuning_table(tuning: Mapping[str, Any]) -> list[str]:
-    """A row a method: what it reached on validation as the grid has it, and by the setting that was chosen."""
+    """One row per method: validation scores with the grid's setting and with the chosen one."""
     conditions = tuning["conditions"]
     several = conditions if len(conditions) > 1 else []
     head = ["method", "settings", "as in the grid %", "chosen %", *(f"{name} %" for name in several), "the chosen one"]
@@ -38,7 +43,7 @@ def tuning_table(tuning: Mapping[str, Any]) -> list[str]:
 
 
 def figures_table(condition: Mapping[str, Any]) -> list[str]:
-    """A row a method; bold where it is better than its best rival and the 95 % interval says so too."""
+    """One row per method; bold if it beats its best rival with the whole 95 % interval above zero."""
     head = ["method", "n", "accuracy %", "mean accuracy %", "macro-F1 %", "last epoch %", "best on test %", "minutes"]
     return _table(head, (_figures_row(name, of) for name, of in condition["methods"].items()))
 
@@ -56,7 +61,7 @@ def comparison_table(condition: Mapping[str, Any], reference: str) -> list[str]:
 
 
 def claims_table(condition: Mapping[str, Any]) -> list[str]:
-    """What the weights of the training samples say, early → late in training; only what could be asked."""
+    """What the weights of the training samples show, early → late in training; only what could be measured."""
     methods = condition["methods"]
     asked = {
         key: title for key, title in CLAIMS.items() if any(f"late.{key}" in of["claims"] for of in methods.values())
@@ -66,7 +71,7 @@ def claims_table(condition: Mapping[str, Any]) -> list[str]:
 
 
 def conditions_of(condition: Mapping[str, Any], name: str) -> Iterator[str]:
-    """How its figures were made."""
+    """How the condition's figures were made: seeds, machines, commits."""
     seeds = ", ".join(map(str, condition["seeds"]))
     counts = sorted({of["accuracy"]["n"] for of in condition["methods"].values()})
     n = " or ".join(map(str, counts))
@@ -115,7 +120,7 @@ CLAIMS = {
 
 
 def _made_by(what: Mapping[str, Any]) -> tuple[str, str]:
-    """On which machines, and by which commits."""
+    """The machines and the commits."""
     made_by = what["made_by"]
     return f"{'. '.join(made_by['places'])}.", f"Code: {', '.join(made_by['commits'])}."
 
@@ -156,7 +161,7 @@ def _is_best(of: Mapping[str, Any], metric: str) -> bool:
 
 
 def _against(of: Mapping[str, Any], metric: str, kind: str) -> tuple[str, str]:
-    """The difference and its p."""
+    """The difference with its interval, and its p."""
     against = of["against"].get(metric, {}).get(kind)
     if against is None:
         return "", ""
@@ -182,7 +187,7 @@ def _plain(spread: Mapping[str, Any]) -> str:
 
 
 def _with_std(spread: Mapping[str, Any], scale: float, digits: int) -> str:
-    """A mean with its standard deviation, if it has one."""
+    """The mean, with its standard deviation if there is one."""
     mean = f"{scale * spread['mean']:.{digits}f}"
     return mean if spread["std"] is None else f"{mean} ± {scale * spread['std']:.{digits}f}"
 

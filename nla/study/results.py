@@ -1,7 +1,7 @@
-"""The records of a study and the labels of its test rows -> everything that its report says, as one JSON-able dict.
+"""Results of a study from its records and the labels of its test rows, as one JSON-able dict.
 
-Shares run from 0 to 1. A spread is the mean, the standard deviation (of a sample; null for one training) and the number
-of trainings.
+Proportions are in [0, 1]. A spread is the mean, the sample standard deviation (null for one training) and the number of
+trainings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nla.study.record import Record
 from nla.study.statistics import RESAMPLES
 
 TOLERANCE = 0.01
-"""Of an accuracy that is computed again: a GPU may break a few ties otherwise, other labels are far off."""
+"""Tolerance on a recomputed accuracy: a GPU may break a few ties differently, while wrong labels are far off."""
 MEND = "it was made on another data set or label rule; run `dvc repro prepare`, or remove the record and run the study"
 PROTOCOL = (
     "noise and imbalance in train alone, validation and test labels as the source has them; validation chooses the "
@@ -36,7 +36,8 @@ def study_results(
 ) -> dict[str, Any]:
     """All figures by condition and method, in the order of the records.
 
-    Raises DataError where a record was not measured on these labels, or no record is of the reference.
+    Raises:
+        DataError: a record was not measured on these labels, or the reference has no record.
     """
     check(records, label_N, len(classes))
     if reference not in {record.method for record in records}:
@@ -57,10 +58,15 @@ def study_results(
 
 
 def tuning_results(tuning: Mapping[str, Any], records: Mapping[str, Record], methods: Iterable[str]) -> dict[str, Any]:
-    """What tuning found, from its part of runs.json and the records by fingerprint: JSON-able.
+    """The outcome of tuning, JSON-able.
 
-    The first setting of a method is that of the grid, the chosen one the best on the average of the conditions; null
-    diverged. A method that had nothing to tune has no settings, and null is chosen.
+    A method's first setting is that of the grid, the chosen one the best by its mean over the conditions. A score is
+    null if training diverged. A method with nothing to tune has no settings, and `chosen` is null.
+
+    Args:
+        tuning: the part of runs.json on tuning.
+        records: fingerprint -> record.
+        methods: all methods of the study.
     """
 
     def attempt(row: Mapping[str, Any]) -> Attempt:
@@ -81,7 +87,7 @@ def _shown(candidate: Candidate) -> dict[str, Any]:
 
 
 def check(records: Iterable[Record], label_N: np.ndarray, classes: int) -> None:
-    """Raises DataError where a record was measured on other labels than these."""
+    """Raises DataError if a record was measured on labels other than these."""
     for record in records:
         name = f"the record of {record.method}, {record.condition}, seed {record.seed}"
         rows = len(record.best_predicted)
@@ -132,7 +138,7 @@ def _condition(
 
 
 def _figures(records: Sequence[Record], label_N: np.ndarray, classes: int) -> dict[str, Any]:
-    """Of one method: validation-selected epoch, last epoch, what best-on-test would have claimed, and the claims."""
+    """Figures of one method: of the chosen epoch, the last epoch and the best epoch on test, and the claims."""
     best = [measured(record.best_predicted, label_N, classes) for record in records]
     last = [measured(record.last_predicted, label_N, classes) for record in records]
     claimed = [max(record.test_accuracy) for record in records]
@@ -156,7 +162,7 @@ def _spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
 
 
 def _made_by(records: Sequence[Record]) -> dict[str, list[str]]:
-    """Each different hardware with its versions, and each commit."""
+    """Each distinct hardware with its versions, and each distinct commit."""
     facts = [record.facts for record in records]
     places = (f"{of['device_name']} in {of['precision']}; {in_words(of['machine'], of['versions'])}" for of in facts)
     return {"places": [*dict.fromkeys(places)], "commits": [*dict.fromkeys(of["commit"] or "unknown" for of in facts)]}

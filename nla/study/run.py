@@ -1,4 +1,4 @@
-"""One training of a study, in a process of its own, and what is looked at when it has ended."""
+"""One training of a study, in its own process, with its measurements on test."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ SEEN = "test.json"
 
 @dataclass(frozen=True)
 class Result:
-    """What a training leaves behind."""
+    """Outcome of a training."""
 
     progress: Progress
     on_test: Mapping[str, list[float]]
-    """test_accuracy and test_mean_accuracy of each epoch; none where test was not looked at."""
+    """test_accuracy and test_mean_accuracy of each epoch; {} if test was not measured."""
     best_predicted: np.ndarray
-    """[N test rows] uint8, by the epoch that validation chose; [0] where test was not looked at."""
+    """Class of each test row by the epoch chosen on validation, [N] uint8; [0] if test was not measured."""
     last_predicted: np.ndarray
     claims: Mapping[str, Any]
-    """What the weights of the training samples say; JSON-able."""
+    """What the weights of the training samples show; JSON-able."""
     place: Mapping[str, Any]
     """`machine` and `versions` of the node that trained; JSON-able."""
 
@@ -50,11 +50,12 @@ class Result:
 def run(
     job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, views: Views | None, observer: Observer
 ) -> Result:
-    """Trains, going on from the checkpoint in `folder` where there is one. Raises what `train` raises.
+    """Trains, resuming from the checkpoint in `folder` if there is one. Raises what `train` raises.
 
     Args:
         cpus: threads of PyTorch.
-        views: over which predictions on test are averaged; None does not look at test.
+        gpu: whether to train on the GPU.
+        views: augmented views over which test predictions are averaged; None leaves test unused.
     """
     torch.set_num_threads(cpus)
     device = torch.device("cuda" if gpu else "cpu")
@@ -77,9 +78,9 @@ def _claims(job: Job, progress: Progress, variant: Variant, positions: Mapping[s
 
 
 class Witness(FolderStore):
-    """Looks at the test split after each epoch, for what best-on-test would have claimed; it chooses nothing.
+    """Checkpoint store that measures the test split after each epoch, to show what best-on-test would have claimed.
 
-    It reads the checkpoints alone, and writes what it saw into each: the loop knows no test split.
+    It only reads the checkpoints and adds its measurements to each: the training loop never sees the test split.
     """
 
     def __init__(self, folder: Path, job: Job, test: Samples, device: torch.device, views: Views) -> None:
@@ -88,7 +89,7 @@ class Witness(FolderStore):
         self.model: Classifier = job.build().to(device)
 
     def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
-        assert write is not None  # it is the only worker
+        assert write is not None  # there is only one worker
         before = self.seen()
 
         def write_and_look(folder: Path) -> None:
@@ -100,12 +101,12 @@ class Witness(FolderStore):
         super().save(write_and_look, row)
 
     def predicted(self, checkpoint: Path, group: str) -> np.ndarray:
-        """Classes of the test rows by the weights `best` or `last`, [N] uint8."""
+        """Class of each test row by the weights `best` or `last`, [N] uint8."""
         load_state(self.model, read_group(checkpoint, group), checkpoint)
         p_NC = predict(self.model, self.test.images_NHWC, self.views)
         return p_NC.argmax(1).astype(np.uint8)
 
     def seen(self) -> dict[str, list[float]]:
-        """A list a metric, one value an epoch."""
+        """Metric -> one value per epoch."""
         with self.latest() as checkpoint:
             return {} if checkpoint is None else read_json(checkpoint / SEEN)

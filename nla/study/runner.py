@@ -1,4 +1,4 @@
-"""The trainings of a study on Ray: as many side by side as find room, each in a process of its own."""
+"""Runs the trainings of a study on Ray: as many at once as fit, each in its own process."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from nla.training.job import Job
 from nla.training.observer import Silent
 
 RETRIES = 3
-"""Times that a training goes on from its last checkpoint after its process or node was lost."""
+"""How often a training resumes from its last checkpoint after its process or node was lost."""
 
 
 class Task(NamedTuple):
-    """A training to be run."""
+    """A training to run."""
 
     name: str
     job: Job
     variant: ray.ObjectRef[Variant]
-    """Its data, in the object store of each node."""
+    """Reference to its data in Ray's object store."""
     folder: Path
-    """Of its checkpoints, on the node that it runs on."""
+    """Folder of its checkpoints, on the node that it runs on."""
     views: Views | None
-    """Over which predictions on test are averaged; None does not look at test."""
+    """Augmented views over which test predictions are averaged; None leaves test unused."""
 
 
 def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Iterator[tuple[Task, Result | NLAError]]:
-    """What became of each, as they end. `tasks` is asked for the next one when there is room for it.
+    """Yields each task with its outcome, as they end; `tasks` is advanced only when there is room for the next.
 
-    Raises TrainingError where a training finds no room at all.
+    Raises:
+        TrainingError: a training does not fit the cluster at all.
     """
     resources = cluster.alone(config)
     options = {"num_cpus": resources["CPU"], "num_gpus": resources["GPU"], "max_retries": RETRIES}
@@ -56,7 +57,7 @@ def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Itera
 
 
 def _attempt(job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, views: Views | None) -> Result | NLAError:
-    """An NLAError is a result: a repetition would only meet it again."""
+    """Runs a training; an NLAError is returned, because a retry would only meet it again."""
     try:
         return run(job, variant, folder, cpus, gpu, views, Silent())
     except NLAError as error:

@@ -1,12 +1,12 @@
-"""Is one method better than another? Both trained with the same seeds, and judged on the same test rows.
+"""Tests whether one method is better than another, both trained with the same seeds and judged on the same test rows.
 
-What a seed changes and what the choice of test rows changes are both chance, and the two are crossed: every seed sees
-every row. So seeds and rows are drawn with replacement, the same for both methods (the pigeonhole bootstrap, Owen 2007,
-"The pigeonhole bootstrap", Annals of Applied Statistics 1(2), 386-411). Where two seeds differ on a row for no
-reason of the seed or the row, it counts that chance up to three times and is cautious; where seeds differ in level,
-few of them make it too bold, for it knows no more of their spread than they show.
+Seeds and test rows both vary by chance, and they are crossed: every seed sees every row. So both are drawn with
+replacement, the same for both methods (the pigeonhole bootstrap, Owen 2007, "The pigeonhole bootstrap", Annals of
+Applied Statistics 1(2), 386-411). Variation that is due to neither the seed nor the row alone is counted up to three
+times, which is conservative; if seeds differ in level, few of them make the interval too narrow, because their spread
+is underestimated.
 
-Legend: S seeds, N test rows, R resamples, K patterns; `predicted` are classes [S, N], one row a seed.
+Legend: S seeds, N test rows, R resamples, K patterns; `predicted` are classes [S, N], one row per seed.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from nla.evaluation.paired import mcnemar
 Floats = NDArray[np.float64]
 
 RESAMPLES = 5000
-"""The smallest p is 2 / 5,001: Holm's correction over fifty leaves it at 0.02."""
+"""Makes the smallest p 2 / 5,001, which Holm's correction over fifty tests leaves at 0.02."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more often a method is right than another, -1 to 1, with its 95 % interval."""
+    """Difference between two methods' rates of correct rows, in [-1, 1], with its 95 % interval."""
 
     value: float
     low: float
     high: float
     p: float
-    """Two-sided, of no difference; at least 2 / (R + 1)."""
+    """Two-sided p of no difference; at least 2 / (R + 1)."""
 
     def __neg__(self) -> Difference:
-        """The other method's point of view."""
+        """The same difference from the other method's side."""
         return Difference(-self.value, -self.high, -self.low, self.p)
 
 
 class Discordant(NamedTuple):
-    """Rows that one method alone gets right, and McNemar's p."""
+    """Numbers of rows that only one method gets right, and McNemar's p."""
 
     only_a: int
     only_b: int
@@ -59,9 +59,11 @@ def differences(
 ) -> dict[str, Difference]:
     """`accuracy` and `mean_accuracy` of a - b, by a paired bootstrap over seeds and rows.
 
-    Mean accuracy draws rows within each class, so that none vanishes. With one seed rows alone are drawn: the result
-    then holds for these two trainings, not for the methods. The order of the seeds makes no difference.
-    Raises ValueError where a, b and the labels do not fit each other.
+    Mean accuracy draws rows within each class, so that no class vanishes. With one seed only rows are drawn: the result
+    then holds for these two trainings, not for the methods. The order of the seeds does not matter.
+
+    Raises:
+        ValueError: the shapes of a, b and the labels do not match.
     """
     gain_SN = _gains(predicted_a_SN, predicted_b_SN, label_N)
     label = np.asarray(label_N)
@@ -73,22 +75,22 @@ def differences(
 
 
 def discordant(predicted_a_SN: ArrayLike, predicted_b_SN: ArrayLike, label_N: ArrayLike) -> list[Discordant]:
-    """Each seed's discordant rows and p: whether these two trainings differ."""
+    """Each seed's discordant rows and p, which tell whether these two trainings differ."""
     gain_SN = _gains(predicted_a_SN, predicted_b_SN, label_N)
     return [_discordant(gain_N) for gain_N in gain_SN]
 
 
 def pooled(of_seeds: Sequence[Discordant]) -> Discordant:
-    """The discordant rows of all seeds as if they were one test.
+    """The discordant rows of all seeds, pooled into one test.
 
-    This takes a row that several seeds judge alike for several rows: where seeds agree, p is too small.
+    A row that several seeds judge alike counts as several rows: if seeds agree, p is too small.
     """
     only_a, only_b = sum(seed.only_a for seed in of_seeds), sum(seed.only_b for seed in of_seeds)
     return Discordant(only_a, only_b, mcnemar(only_a, only_b))
 
 
 def holm(p_M: ArrayLike) -> Floats:
-    """p adjusted for M tests [M], in their order: rejecting those below alpha errs anywhere with probability < alpha.
+    """Holm-adjusted p of M tests, [M]: rejecting those below alpha makes any false rejection with probability <= alpha.
 
     The i-th smallest, from 0, is multiplied by M - i, and is never below a smaller one's (Holm 1979, "A simple
     sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6(2)).
@@ -101,7 +103,7 @@ def holm(p_M: ArrayLike) -> Floats:
 
 
 def _gains(predicted_a_SN: ArrayLike, predicted_b_SN: ArrayLike, label_N: ArrayLike) -> NDArray[np.int8]:
-    """1 where a alone is right, -1 where b alone is, else 0, [S, N]."""
+    """1 where only a is right, -1 where only b is, else 0, [S, N]."""
     a, b, label = np.asarray(predicted_a_SN), np.asarray(predicted_b_SN), np.asarray(label_N)
     if a.shape != b.shape or a.ndim != 2 or a.shape[1:] != label.shape or a.size == 0:
         raise ValueError(f"predictions {a.shape} and {b.shape} must be [seeds, rows] alike, of labels {label.shape}")
@@ -109,9 +111,9 @@ def _gains(predicted_a_SN: ArrayLike, predicted_b_SN: ArrayLike, label_N: ArrayL
 
 
 def _difference(strata: list[NDArray[np.int8]], resamples: int, rng: np.random.Generator) -> Difference:
-    """Of the mean over strata, each [S, its rows]."""
+    """Difference of the mean over strata, each [S, its rows]."""
     seeds = len(strata[0])
-    order = np.lexsort(np.concatenate(strata, axis=1).T)  # the same draws for the same seeds in another order
+    order = np.lexsort(np.concatenate(strata, axis=1).T)  # makes the draws independent of the order of the seeds
     share_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
     drawn_RS = np.mean([_redrawn(gain_SN[order], resamples, rng) for gain_SN in strata], axis=0)
     drawn_R = (share_RS * drawn_RS).sum(axis=1)
@@ -121,9 +123,9 @@ def _difference(strata: list[NDArray[np.int8]], resamples: int, rng: np.random.G
 
 
 def _redrawn(gain_SN: NDArray[np.int8], resamples: int, rng: np.random.Generator) -> Floats:
-    """Mean gain of each seed [R, S] over rows drawn with replacement.
+    """Mean gain of each seed over rows drawn with replacement, [R, S].
 
-    Rows on which all seeds behave alike are drawn by one count: K of them instead of N.
+    Rows with the same gains in all seeds share one count, so K counts are drawn instead of N rows.
     """
     pattern_KS, rows_K = np.unique(gain_SN.T, axis=0, return_counts=True)
     rows = gain_SN.shape[1]
@@ -133,7 +135,7 @@ def _redrawn(gain_SN: NDArray[np.int8], resamples: int, rng: np.random.Generator
 
 
 def _two_sided(drawn_R: Floats) -> float:
-    """Twice the rarer side of zero; the one that is added keeps it from being 0 (Davison and Hinkley 1997, 4.2.3)."""
+    """Twice the rarer side of zero; adding one keeps it above 0 (Davison and Hinkley 1997, 4.2.3)."""
     rarer = min(int((drawn_R <= 0).sum()), int((drawn_R >= 0).sum()))
     return min(1.0, 2 * (1 + rarer) / (1 + len(drawn_R)))
 

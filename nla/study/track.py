@@ -1,4 +1,4 @@
-"""A study in MLflow: one parent run, and a nested run for each training."""
+"""Logs a study to MLflow: one parent run, and a nested run for each training."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from nla.tracking import MlflowTracker
 from nla.tracking.store import PARENT, commit_tags, runs_by_tag
 
 STUDY, RECORD = "nla.study", "nla.record"
-"""Tags: the study's name, and, of a nested run, the fingerprint and the version of its record."""
+"""Tags: the study's name and, on a nested run, the fingerprint and version of its record."""
 WHOLE = "whole"
-"""In place of both: the run that all others are nested in."""
+"""Value of RECORD on the parent run."""
 
 
 class MlflowStudy:
-    """Takes down what the store does not have yet, from the records alone: they may come from another machine."""
+    """Logs what the MLflow store lacks, from the records only: they may come from another machine."""
 
     def __init__(self, uri: str, name: str) -> None:
         self.uri, self.name, self.parent = uri, name, ""
@@ -25,7 +25,7 @@ class MlflowStudy:
 
     @contextlib.contextmanager
     def opened(self, tags: Mapping[str, str]) -> Iterator[None]:
-        """The run of the study, the same one at each call."""
+        """Opens the study's run, the same one at each call."""
         tracker = MlflowTracker(self.uri, system_metrics=False)
         before = self.known[WHOLE].run_id if WHOLE in self.known else None
         self.parent = tracker.start(self.name, {}, {**tags, STUDY: self.name, RECORD: WHOLE}, before)
@@ -33,17 +33,17 @@ class MlflowStudy:
             yield
 
     def take_down(self, record: Record, tags: Mapping[str, str], setting: int | None = None) -> None:
-        """A training: parameters, curves on validation, and test figures of the epoch that validation chose.
+        """Logs a training: parameters, curves on validation, and test metrics of the epoch chosen on validation.
 
         Args:
-            setting: its number in the tuning of its method, which does not look at test.
+            setting: number of the setting in the tuning of its method; tuning does not use test.
         """
         name = f"{record.fingerprint}-{record.version}"
         before = self.known.get(name)
         if before is not None and before.finished:
             return
         tracker = MlflowTracker(self.uri, system_metrics=False)
-        made = commit_tags(record.facts.get("commit"))  # by the code of then, whatever the present one is
+        made = commit_tags(record.facts.get("commit"))  # the commit that trained it, not the present one
         nested = {**tags, **made, PARENT: self.parent, STUDY: self.name, RECORD: name}
         what: dict[str, Any] = {"method": record.method, "condition": record.condition, "seed": record.seed}
         if setting is not None:

@@ -1,4 +1,4 @@
-"""The trainings of a study: what has no record yet is trained, and its record written."""
+"""Trains the cells of a study that have no record yet, and writes their records."""
 
 from __future__ import annotations
 
@@ -39,40 +39,40 @@ RECORDS = Path("records")
 
 
 class Run(NamedTuple):
-    """A cell of the grid, and the name of its record."""
+    """A cell of the grid, with the name of its record."""
 
     cell: Cell
     fingerprint: str
 
     @property
     def path(self) -> Path:
-        """Of the record."""
+        """Path of the record."""
         return RECORDS / f"{self.fingerprint}.parquet"
 
 
 class Trained(NamedTuple):
-    """What became of the cells that were asked for, in their order."""
+    """Outcome of the requested cells, in their order."""
 
     runs: list[Run]
     failed: dict[str, NLAError]
-    """Why, by fingerprint."""
+    """Fingerprint -> error."""
 
     @property
     def done(self) -> list[Run]:
-        """Those that have their records."""
+        """The runs that have their records."""
         return [run for run in self.runs if run.fingerprint not in self.failed]
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """Runs what has no record yet, and writes records as they come."""
+    """Trains what has no record yet, and writes each record as its training ends."""
 
     variants: Variants
     config: RayConfig
     root: Path
 
     def train(self, what: str, wanted: Sequence[Cell]) -> Trained:
-        """Each different training once, however many cells ask for it; `what` names them all in what is said."""
+        """Trains each distinct cell once, however many request it; `what` is their name in the console output."""
         runs = [Run(cell, name_of(cell, self.variants, self.root)) for cell in wanted]
         missing = {run.fingerprint: run for run in runs if forced() or not run.path.is_file()}
         there = sum(run.fingerprint not in missing for run in runs)
@@ -80,7 +80,7 @@ class Trainer:
         return Trained(runs, self._train(missing) if missing else {})
 
     def _train(self, missing: Mapping[str, Run]) -> dict[str, NLAError]:
-        """Why some failed, by fingerprint."""
+        """Fingerprint -> error of the trainings that failed."""
         errors: dict[str, NLAError] = {}
         with connected(self.config) as cluster, bar("study", "runs") as progress:
             say(f"full logs: {log_file()}, and Ray's in {cluster.logs}")
@@ -93,13 +93,13 @@ class Trainer:
                 else:
                     record = record_of(run, result)
                     write_record(run.path, record)
-                    shutil.rmtree(task.folder, ignore_errors=True)  # where it ran on this machine
+                    shutil.rmtree(task.folder, ignore_errors=True)  # if it ran on this machine
                     say(f"{run.cell}: {summary(record)}")
                 progress(done, len(missing))
         return errors
 
     def _tasks(self, missing: Sequence[Run]) -> Iterator[Task]:
-        """What is to be trained, its data read when it is asked for."""
+        """The tasks; their data is loaded only when the next one is requested."""
         code = fingerprint({}, imported_sources(Path("nla/study/run.py"), CODE), CODE)
         for config, group in itertools.groupby(missing, lambda run: run.cell.data):
             variant = self.variants.variant(config)
@@ -116,7 +116,7 @@ class Trainer:
 
 
 def views_of(cell: Cell) -> Views | None:
-    """Over which predictions on test are averaged; None in tuning, which does not look at test."""
+    """Augmented views over which test predictions are averaged; None in tuning, which does not use test."""
     config = section(EvaluateConfig, cell.params)
     return None if cell.setting is not None else Views(config.mirror, config.shift)
 
@@ -127,13 +127,13 @@ def name_of(cell: Cell, variants: Variants, root: Path) -> str:
     if start := sections["model"].get("weights"):
         sections["model"]["weights"] = sha256(existing(root / start))
     views = section(EvaluateConfig, cell.params).stated(include={"mirror", "shift"})
-    measured = views if cell.setting is None else None  # by what it says of test, which tuning does not look at
+    measured = views if cell.setting is None else None  # how test is measured, which tuning does not use
     content = {**sections, "data": variants.key(cell.data), "evaluate": measured, "defaults": DEFAULTS}
     return fingerprint(content, [], workspace())
 
 
 def record_of(run: Run, result: Result) -> Record:
-    """What is kept of a training."""
+    """The record of a training."""
     data, progress = run.cell.data, result.progress
     return Record(
         method=run.cell.method,
@@ -159,6 +159,6 @@ def record_of(run: Run, result: Result) -> Record:
 
 
 def summary(record: Record) -> str:
-    """What a person wants to know; what is said of test is for later."""
+    """One line on validation for the console; test results are left to the report."""
     when, minutes = f"after epoch {record.best_epoch} of {record.epochs}", record.seconds / 60
     return f"{record.reached('accuracy'):.2%} on validation {when} ({minutes:.1f} min)"

@@ -1,4 +1,4 @@
-"""The settings that are tried of each method that has something to tune: as many as of any other."""
+"""The settings tried in tuning: equally many for each method that has a search space."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ FIXED = {
     "train.seed": "tuning.seed",
     "train.epochs": "the same for all, of params.yaml",
 }
-"""Parameters that no method may have its own of, and why."""
+"""Parameters that cannot differ between methods, and why."""
 DRAWS = 50
-"""So many a setting, until one is no repetition."""
+"""Maximum draws per setting while looking for a new one."""
 
 
 def tuning_cells(grid: Grid, params: Mapping[str, Any]) -> list[Cell]:
-    """Every setting of every method under every condition of `tuning`, those on the same data next to each other.
+    """Every setting of every method under every condition of `tuning`, those on the same data adjacent.
 
-    The first setting of a method is that of the grid. There are none without `tuning`, and none of a method that has
-    nothing to search. Raises ConfigError naming a parameter that cannot be searched, or a space with too few settings.
+    A method's first setting is that of the grid. Empty without `tuning`; a method without a search space has no cells.
+
+    Raises:
+        ConfigError: a parameter cannot be searched, or a space has too few settings.
     """
     tuning = grid.tuning
     if tuning is None:
@@ -47,7 +49,7 @@ def tuning_cells(grid: Grid, params: Mapping[str, Any]) -> list[Cell]:
 
 
 def _settings(grid: Grid, tuning: Tuning, params: Mapping[str, Any], method: str) -> list[Values]:
-    """What the grid says, and draws of the method's space: no two alike."""
+    """The grid's setting followed by distinct draws from the method's space."""
 
     def laid(values: Values) -> Mapping[str, Any]:
         return make_cell(grid, params, method, tuning.conditions[0], tuning.seed, values).params
@@ -65,12 +67,12 @@ def _settings(grid: Grid, tuning: Tuning, params: Mapping[str, Any], method: str
 
 
 def _draws(space: Mapping[str, Distribution], params: Mapping[str, Any], seed: int) -> Iterator[Values]:
-    """Values of the whole space; a parameter has the same draws, whatever else is searched."""
+    """Draws from the space; a parameter's draws do not depend on which others are searched."""
     base, domains = trial_base(params), param_space(space)
     for number in itertools.count():
         drawn = {}
         for name, domain in domains.items():
-            random = np.random.RandomState([seed, number, zlib.crc32(name.encode())])  # Ray takes this kind
+            random = np.random.RandomState([seed, number, zlib.crc32(name.encode())])  # the kind that Ray accepts
             value = domain.sample(random_state=random)
             drawn[name] = value.item() if isinstance(value, np.generic) else value
         yield active(drawn, space, base)

@@ -1,4 +1,4 @@
-"""The data of a study: one set of tables for each way in which labels are spoilt, made once."""
+"""The data of a study: one set of tables per noise, imbalance and seed, prepared once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nla.workflow.provenance import fingerprint
 
 @dataclass(frozen=True)
 class Variant:
-    """What the trainings of one condition and seed see, and what is known of it beside."""
+    """Data of the trainings of one condition and seed, with what is known of their labels."""
 
     split: Split
     train_known: Annotations
@@ -29,15 +29,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Variants:
-    """Makes the tables of a condition from the faces, and keeps them in `folder`."""
+    """Prepares the tables of a condition from the faces, and caches them in `folder`."""
 
     faces: Path
     folder: Path
     limit: int
-    """Bytes of decoded images that a split may take of memory."""
+    """Most memory, in bytes, for a split's decoded images."""
 
     def key(self, config: DataConfig) -> str:
-        """Names the data: the faces, and what is done to them."""
+        """Hash of the faces and of the settings that prepare them."""
         content = {"faces": self._faces, "data": config.stated(exclude=OF_SOURCE), "defaults": DEFAULTS}
         return fingerprint(content, [], self.folder)
 
@@ -49,8 +49,8 @@ class Variants:
         """The tables in memory, images decoded. Raises what `prepare` raises."""
         folder = self.folder / self.key(config)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):  # another study may want it too
-            if not (folder / "test.parquet").is_file():  # the last of the three to be named so
+        with FileLock(folder.with_suffix(".lock")):  # another study may need it too
+            if not (folder / "test.parquet").is_file():  # renamed last of the three
                 prepare(self.faces, folder, config)
         train, valid, test = (self._samples(folder / f"{name}.parquet") for name in ("train", "valid", "test"))
         return Variant(Split(train, valid), load_annotations(folder / "train.parquet"), test)
@@ -60,7 +60,7 @@ class Variants:
 
 
 def faces_hash(path: Path) -> str:
-    """Of what the faces are, whichever version of Arrow wrote the file: pixels, labels, votes and splits."""
+    """Hash of pixels, labels, votes and splits, independent of the version of Arrow that wrote the file."""
     digest = hashlib.sha256()
     for batch in pq.ParquetFile(path).iter_batches(columns=["pixels", "label", "votes", "split"]):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):

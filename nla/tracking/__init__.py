@@ -1,10 +1,10 @@
-"""Runs in MLflow: where its store is, and what is taken down there."""
+"""Logging of runs to MLflow."""
 
 from __future__ import annotations
 
 from nla.quiet import hush
 
-hush()  # MLflow starts its telemetry when it is imported
+hush()  # MLflow starts its telemetry on import
 
 from nla.tracking.store import configure, lacks_end, run_tags  # noqa: E402
 from nla.tracking.tracker import MlflowTracker  # noqa: E402

@@ -1,4 +1,4 @@
-"""A Parquet table of samples as an MLflow dataset: hash, rows and counts a class. No image is read."""
+"""A Parquet table of samples as an MLflow dataset: hash, rows and class counts, without reading images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nla.workflow.paths import workspace
 
 
 class TableDataset(Dataset):
-    """Named SOURCE-STEM, such as synthetic-train; its source is the path from the workspace, the same everywhere."""
+    """Dataset named SOURCE-STEM, such as synthetic-train; its source is the path relative to the workspace."""
 
     def __init__(self, path: Path, info: TableInfo) -> None:
         self._sha256 = sha256(path)

@@ -1,4 +1,4 @@
-"""The MLflow store: where it is, that it is ready, and how to find a run in it."""
+"""The MLflow store: configure it, and find runs in it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,24 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 ARTIFACTS = "mlruns"
 EXPERIMENT = "nla"
 STORE = "nla.store"
-"""Tag of the experiment: an id of the store that holds on every machine."""
+"""Tag of the experiment: an id of the store, the same from every machine."""
 PARENT = "mlflow.parentRunId"
-"""MLflow's tag of a nested run: the id of the run that it belongs to."""
+"""MLflow's tag of a nested run: the id of its parent run."""
 STANDS_FOR = "nla.stands_for"
-"""Tag of a run: the id, in another store, of the run that it repeats."""
+"""Tag of a run: the id, in another store, of the run that it duplicates."""
 HTTP_RETRIES = "3"
-"""About 15 s until a server counts as away, not MLflow's 4 minutes: what it cannot be told now is told later."""
+"""Gives up on an unreachable server after about 15 s instead of MLflow's 4 minutes; what it misses is logged later."""
 REFUSALS = (MlflowException, SQLAlchemyError)
 
 
 def configure(root: Path) -> str:
-    """The absolute URI of a store that is ready for any number of processes; exported to those started from here.
+    """Prepares the store for any number of processes, and returns its absolute URI, also exported to child processes.
 
-    MLFLOW_TRACKING_URI where it is set, else mlflow.db in `root`. A relative SQLite path is taken from `root`: stages
-    also run in copies of the project that are thrown away. Raises RegistryError where the store cannot be used.
+    The store is MLFLOW_TRACKING_URI if set, else mlflow.db in `root`. A relative SQLite path is relative to `root`,
+    because stages also run in temporary copies of the project.
+
+    Raises:
+        RegistryError: the store cannot be used.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", HTTP_RETRIES)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
@@ -54,7 +57,7 @@ def configure(root: Path) -> str:
 
 @contextlib.contextmanager
 def alone(uri: str) -> Iterator[None]:
-    """Keeps other processes out of a local store, whose tables must not be made by two at once."""
+    """Locks a local store, whose tables must not be created by two processes at once."""
     database = _database(uri, Path())
     with FileLock(f"{database}.lock") if database else contextlib.nullcontext():
         yield
@@ -62,7 +65,7 @@ def alone(uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def refusals(uri: str) -> Iterator[None]:
-    """Errors of the store as RegistryError, passwords left out."""
+    """Converts errors of the store to RegistryError, without passwords."""
     try:
         yield
     except REFUSALS as error:
@@ -71,17 +74,17 @@ def refusals(uri: str) -> Iterator[None]:
 
 
 def explain(error: Exception, uri: str) -> str:
-    """What a store said, without passwords; of a server that does not answer, the cause at the end alone."""
+    """The store's error message without passwords; for an unreachable server, only the underlying cause."""
     return str(error).replace(uri, without_credentials(uri)).split("(Caused by ")[-1]
 
 
 def store_id(client: MlflowClient) -> str:
-    """What tells this store from others without naming a machine or a path."""
+    """Id that distinguishes this store from others without naming a machine or a path."""
     return str(experiment(client).tags[STORE])
 
 
 def experiment(client: MlflowClient) -> Experiment:
-    """The experiment that `configure` opened. Raises RegistryError where it is missing or lies in the trash."""
+    """The experiment that `configure` opened. Raises RegistryError if it is missing or deleted."""
     name = _experiment_name()
     found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
@@ -91,7 +94,7 @@ def experiment(client: MlflowClient) -> Experiment:
 
 
 def find_run(client: MlflowClient, run_id: str | None) -> Run | None:
-    """The run of that id, or the one that stands for it in this store; None where neither is there."""
+    """The run with that id, or its duplicate in this store; None if neither exists."""
     if not run_id:
         return None
     try:
@@ -106,14 +109,14 @@ def find_run(client: MlflowClient, run_id: str | None) -> Run | None:
 
 
 class Known(NamedTuple):
-    """A run that the store has."""
+    """A run in the store."""
 
     run_id: str
     finished: bool
 
 
 def runs_by_tag(uri: str, tag: str, value: str, key: str) -> dict[str, Known]:
-    """The runs in this store whose `tag` is `value`, by what their tag `key` says."""
+    """The runs in this store whose `tag` is `value`, keyed by their tag `key`."""
     with refusals(uri):
         client = MlflowClient(uri)
         found: dict[str, Known] = {}
@@ -132,14 +135,14 @@ def runs_by_tag(uri: str, tag: str, value: str, key: str) -> dict[str, Known]:
 
 
 def lacks_end(uri: str, run_id: str | None) -> bool:
-    """Whether this store has the run, and not as finished."""
+    """Whether this store has the run, but not as finished."""
     with refusals(uri):
         run = find_run(MlflowClient(uri), run_id)
     return run is not None and run.info.status != "FINISHED"
 
 
 def run_tags(workspace: Path, fingerprint: str, data_hash: str) -> dict[str, str]:
-    """What links an MLflow run to the code in `workspace`, the data and the DVC experiment that it comes from."""
+    """Tags that link an MLflow run to the code in `workspace`, the data and the DVC experiment."""
     tags = {
         "nla.fingerprint": fingerprint,
         "nla.data": data_hash,
@@ -153,7 +156,7 @@ def run_tags(workspace: Path, fingerprint: str, data_hash: str) -> dict[str, str
 
 
 def commit_tags(commit: str | None) -> dict[str, str]:
-    """Of what `git_commit` gives; none outside git."""
+    """Tags for a commit as returned by `git_commit`; {} outside git."""
     if not commit:
         return {}
     dirty = str(commit.endswith("-dirty")).lower()
@@ -170,9 +173,9 @@ def _experiment_name() -> str:
 
 
 def _open_experiment(client: MlflowClient, artifacts: str | None) -> None:
-    """Makes the experiment where it is missing, and gives the store its id."""
+    """Creates the experiment if it is missing, and gives the store its id."""
     if client.get_experiment_by_name(_experiment_name()) is None:
-        with contextlib.suppress(MlflowException):  # another client of a server may have made it meanwhile
+        with contextlib.suppress(MlflowException):  # another client may have created it meanwhile
             client.create_experiment(_experiment_name(), artifacts)
     found = experiment(client)
     if STORE not in found.tags:

@@ -1,4 +1,4 @@
-"""What takes a run down: the driver holds one tracker, the workers none."""
+"""Logs a run to MLflow; only the driver holds a tracker, workers do not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class MlflowTracker:
-    """Takes a run down in the store `uri`, as `configure` gave it. Raises RegistryError where the store refuses."""
+    """Logs a run to the store `uri`, as returned by `configure`. Raises RegistryError if the store refuses."""
 
     def __init__(self, uri: str, *, system_metrics: bool = True) -> None:
         self._uri = uri
@@ -46,7 +46,7 @@ class MlflowTracker:
         self._steps: dict[str, set[int]] = {}
 
     def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None) -> str:
-        """Opens a run, or goes on with `run_id` where the store has it. Gives the run's id."""
+        """Opens a run, or resumes `run_id` if the store has it. Returns the run's id."""
         with refusals(self._uri):
             run = find_run(self._client, run_id)
             if run is None:
@@ -64,13 +64,13 @@ class MlflowTracker:
         return self._run_id
 
     def reopen(self, record: Mapping[str, Any]) -> str:
-        """Goes on with the run of run.json, or makes it anew in a store that lacks it. Gives the run's id."""
+        """Resumes the run of run.json, or recreates it in a store that lacks it. Returns the run's id."""
         params = {**record["params"], "facts": record["facts"]}
         return self.start(record["name"], params, record["tags"], record["mlflow_run_id"])
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:
-        """Closes the run whatever happens inside: FAILED after an error, KILLED where the process is to end."""
+        """Closes the run in any case: FAILED after an error, KILLED if the process is being terminated."""
         status: Status = "KILLED"
         try:
             yield
@@ -82,12 +82,12 @@ class MlflowTracker:
             self.finish(status)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Parameters, nested or not; one that the run has already stays as it is."""
+        """Logs parameters, nested or not; existing ones are kept."""
         with refusals(self._uri):
             self._log_params(params, self._client.get_run(self._run_id))
 
     def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
-        """Metrics of an epoch. What is known of it stays as it is; a store that is away is told with the next epoch."""
+        """Logs metrics of an epoch; existing ones are kept. If the store is unreachable, the next epoch tries again."""
         self._waiting += _metrics(metrics, epoch)
         try:
             self._deliver()
@@ -96,28 +96,32 @@ class MlflowTracker:
             log.warning("MLflow cannot be told of epoch %d now, the next one tries again: %s", epoch, reason)
 
     def log_metrics(self, metrics: Mapping[str, Any], epoch: int) -> None:
-        """Final metrics of the model of that epoch, nested or not; what is no finite number is left out."""
+        """Logs final metrics of the model of that epoch, nested or not, skipping all but finite numbers."""
         numbers = {name: value for name, value in flatten(metrics).items() if _is_finite(value)}
         with refusals(self._uri):
             new = [metric for metric in _metrics(numbers, epoch) if self._value(metric.key, epoch) != metric.value]
             self._client.log_batch(self._run_id, metrics=new)
 
     def log_dataset(self, path: Path, info: TableInfo, context: str) -> None:
-        """A table of samples by its hash, rows and counts a class; `context` is such as training."""
+        """Logs a table of samples by hash, rows and class counts; `context` is its role, such as training."""
         dataset = TableDataset(path, info)._to_mlflow_entity()
         with refusals(self._uri):
             self._client.log_inputs(self._run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])])
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """A file, into the artifact folder `folder`."""
+        """Logs a file into the artifact folder `folder`."""
         with refusals(self._uri):
             self._client.log_artifact(self._run_id, str(path), folder)
 
     def finish(self, status: Status = "FINISHED", ended: float | None = None) -> None:
-        """Closes the run. A run that failed stays open where the store refuses: why it failed is to be heard.
+        """Closes the run.
+
+        With a status other than FINISHED, a refusal of the store leaves the run open instead of hiding the original
+        error.
 
         Args:
-            ended: Unix time in seconds; None is now.
+            status: final status of the run.
+            ended: Unix time in seconds; None for now.
         """
         if self._monitor is not None:
             self._monitor.finish()
@@ -133,7 +137,7 @@ class MlflowTracker:
             self._client.log_batch(self._run_id, params=missing[start : start + MAX_PARAMS_TAGS_PER_BATCH])
 
     def _deliver(self) -> None:
-        """Logs what waits and is not there yet: a resumed run has some of it, and so may a server that was away."""
+        """Logs pending metrics that the store lacks: after a resume or an outage it can have some already."""
         try:
             new = [metric for metric in self._waiting if metric.step not in self._known_steps(metric.key)]
             self._client.log_batch(self._run_id, metrics=new)
@@ -156,9 +160,9 @@ class MlflowTracker:
 
 
 def _monitor(run_id: str, uri: str) -> Any:
-    """CPU, memory, disk and network every ten seconds, its steps going on where the run's end.
+    """Monitor of CPU, memory, disk and network every ten seconds; its steps continue those of a resumed run.
 
-    MLflow adds the GPU where nvidia-ml-py is installed, the extra `gpu`.
+    MLflow adds the GPU if nvidia-ml-py is installed, the extra `gpu`.
     """
     return SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=uri)  # type: ignore[no-untyped-call]
 
@@ -173,7 +177,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _key(name: str) -> str:
-    """`name` with the characters that MLflow does not take, as in some class names, as underscores."""
+    """`name` with underscores for the characters that MLflow rejects, as in some class names."""
     return re.sub(r"[^/\w.\- ]", "_", name)[:MAX_ENTITY_KEY_LENGTH]
 
 
@@ -182,6 +186,6 @@ def _text(value: Any) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    """`text`, or its beginning with a note of how long it was."""
+    """`text`, or its beginning with a note of its full length."""
     note = f" ... ({len(text)} characters)"
     return text if len(text) <= limit else text[: limit - len(note)] + note

@@ -1,1 +1,1 @@
-"""The search for hyperparameters: space -> trials on Ray Tune -> best.yaml and what is to be seen of the way there."""
+"""Hyperparameter search: space -> trials on Ray Tune -> best.yaml, tables, figures and MLflow runs."""

@@ -1,4 +1,4 @@
-"""Who proposes the values of trials, and who stops trials: the settings of a search in the terms of Ray Tune."""
+"""Builds Ray Tune's searcher and scheduler from the settings of a search."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from nla.tuning.turns import OptunaTurns, RandomTurns
 def searcher(
     template: Template, settings: TuneConfig, before: Sequence[Trial], done: int
 ) -> Searcher | SearchAlgorithm:
-    """What proposes values: first those without a search, then new ones, in the light of earlier trials.
+    """The searcher: proposes the values in use without a search first, then new ones.
 
-    With two objectives there is no such light: Ray has no way to tell Optuna of pairs.
+    Optuna's samplers learn from earlier trials, but not with two objectives: Ray cannot pass pairs of scores to Optuna.
 
     Args:
-        done: samples asked for in earlier calls; the draws after them are others.
+        done: samples requested in earlier calls; it shifts the seed, so that later draws differ.
     """
     seed = settings.seed + done
     first = [] if before else [_first(template, settings)]
@@ -54,7 +54,7 @@ def searcher(
 
 
 def scheduler(settings: TuneConfig) -> TrialScheduler:
-    """What stops trials, or copies better ones over them."""
+    """The scheduler: stops trials or, for PBT, overwrites them with copies of better ones."""
     grace = min(settings.grace_epochs, settings.epochs)
     match settings.scheduler:
         case "asha":
@@ -77,9 +77,9 @@ def scheduler(settings: TuneConfig) -> TrialScheduler:
 
 
 def _first(template: Template, settings: TuneConfig) -> dict[str, Any]:
-    """The values without a search; a grid is gone through with them, too.
+    """The values in use without a search; without grid parameters, which are tried exhaustively anyway.
 
-    Optuna wants a value of every parameter, also of one that does not count in this trial.
+    Optuna needs a value of every parameter, including one that does not count in this trial.
     """
     space = settings.distributions
     values = first_values(space, template.params)
@@ -89,19 +89,19 @@ def _first(template: Template, settings: TuneConfig) -> dict[str, Any]:
 
 
 def _is_whole(trial: Trial, settings: TuneConfig) -> bool:
-    """Whether it says what its values are worth: it has all of them, and at least one epoch."""
+    """Whether the trial can inform a searcher: it has a value for every parameter, and at least one epoch."""
     return trial.score(settings.objective) >= 0 and set(trial.drawn) == set(settings.distributions)
 
 
 def _mutations(settings: TuneConfig) -> dict[str, Any]:
-    """Of PBT, which takes a list for a choice."""
+    """Mutations for PBT, which takes a plain list for a choice."""
     domains = param_space(settings.distributions)
     choices = {name: each.arguments for name, each in settings.distributions.items() if each.kind == "choice"}
     return domains | choices
 
 
 def _within(settings: TuneConfig) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Keeps what PBT makes of a value, by a factor, in the value's range, and on its grid where it has a step."""
+    """A function that clips values perturbed by PBT to their range, and rounds them to the step if there is one."""
     distributions = settings.distributions
 
     def clamped(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""How long a search has run, over all calls, and what is left of its time.
+"""Measures how long a search has run over all calls, and how much of its time budget is left.
 
-STORAGE/SEARCH/clock/ has a file a call: its name says when the call began, its text when it was last heard of. The time
-between two calls is no time of the search.
+STORAGE/SEARCH/clock/ has one file per call: its name is the Unix time when the call began, its content the time when it
+was last alive. Time between two calls does not count.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ from collections.abc import Callable
 import pyarrow.fs as pa_fs
 
 WRITE_EVERY = 2.0
-"""Seconds: what a killed driver may forget of its time."""
+"""Seconds of its run time that a killed driver can lose."""
 
 
 class Clock:
-    """Of the search in `root`, a folder or URL, and of `minutes`; None is without end. `now` gives the Unix time."""
+    """Run time of one search.
+
+    Args:
+        root: folder or URL of the search.
+        minutes: time budget; None for no limit.
+        now: returns the Unix time in seconds.
+    """
 
     def __init__(self, root: str, minutes: float | None = None, now: Callable[[], float] = time.time) -> None:
         self._filesystem, path = pa_fs.FileSystem.from_uri(root)
@@ -29,14 +35,14 @@ class Clock:
         self._written = 0.0
 
     def tick(self) -> None:
-        """The search runs; the first tick is its begin in this call."""
-        now = round(self._time(), 3)  # as it is written
+        """Records that the search is running; the first tick marks its start in this call."""
+        now = round(self._time(), 3)  # rounded as in the file name
         self._now = (now if self._now is None else self._now[0], now)
         if now - self._written >= WRITE_EVERY:
             self.write()
 
     def write(self) -> None:
-        """Keeps what has been counted for later calls."""
+        """Saves the time counted so far for later calls."""
         if self._now is None:
             return
         begin, end = self._now
@@ -46,17 +52,17 @@ class Clock:
         self._written = end
 
     def spent(self, until: float = math.inf) -> float:
-        """Seconds that the search has run, up to the Unix time `until`."""
+        """Seconds that the search has run, over all calls, up to the Unix time `until`."""
         calls = self._earlier if self._now is None else [*self._earlier, self._now]
         return sum(max(0.0, min(end, until) - begin) for begin, end in calls)
 
     def left(self) -> float:
-        """Seconds, at least 0; without end where there is no budget."""
+        """Seconds left, at least 0; infinite without a budget."""
         return max(0.0, self._budget - self.spent())
 
 
 def _read(filesystem: pa_fs.FileSystem, folder: str) -> list[tuple[float, float]]:
-    """(begin, end) of each call before this one; one whose file was never finished has no seconds."""
+    """(begin, end) of each earlier call; a call that never wrote its end counts 0 seconds."""
     found = []
     for entry in filesystem.get_file_info(pa_fs.FileSelector(folder, allow_not_found=True)):
         with filesystem.open_input_stream(entry.path) as file:

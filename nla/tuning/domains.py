@@ -1,4 +1,4 @@
-"""Distributions of a space in the terms of Ray Tune."""
+"""Converts the distributions of a space to Ray Tune's search space."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nla.config.tune import Distribution
 
 
 def param_space(distributions: Mapping[str, Distribution]) -> dict[str, Any]:
-    """Ray's domain of each searched parameter, by its dotted name."""
+    """Ray's domain of each searched parameter, by dotted name."""
     return {name: _domain(distribution) for name, distribution in distributions.items()}
 
 

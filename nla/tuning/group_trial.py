@@ -1,7 +1,7 @@
-"""One trial of several workers: Ray Train in the trial's process, and its epochs told to Ray Tune.
+"""One trial with several workers: Ray Train inside the trial's process, reporting epochs to Ray Tune.
 
-Ray Train keeps the checkpoints, in STORAGE/SEARCH/groups/SEARCH-TRIAL/: a trial that starts again finds its own, and
-goes on. Each starts many processes, which takes some 20 s.
+Ray Train keeps the checkpoints in STORAGE/SEARCH/groups/SEARCH-TRIAL/, where a restarted trial finds its own and
+resumes. Each trial starts many processes, which takes about 20 s.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def run_group_trial(
     workers: RayConfig,
     root: str,
 ) -> None:
-    """What Ray Tune calls.
+    """The trainable of Ray Tune.
 
     Args:
-        config: dotted names -> values; those whose conditions do not hold are left out.
-        split: where Ray has the data; in a list, as Ray would fetch a bare one.
-        workers: how many, and what each has.
+        config: dotted names -> values; parameters whose conditions do not hold are dropped.
+        split: reference to the data in Ray's object store; in a list, because Ray would fetch a bare one.
+        workers: number of workers and resources of each.
         root: folder or URL of the search.
     """
     job = template.job(active(config, space, template.params))
@@ -55,11 +55,11 @@ def run_group_trial(
     except NLAError as error:
         report_failure(error)
     while not tell._training_actor_item_queue.empty():
-        time.sleep(0.1)  # Ray Tune would not hear of the last epoch, or wait for ever with it in its hands
+        time.sleep(0.1)  # otherwise Ray Tune misses the last epoch, or waits forever while holding it
 
 
 def group_history(root: str, template: Template, trial: str) -> list[dict[str, float]]:
-    """The rows of a trial's epochs, from its last whole checkpoint; none where there is none."""
+    """Rows of a trial's epochs from its last complete checkpoint; empty without a checkpoint."""
     filesystem, path = pa_fs.FileSystem.from_uri(f"{_groups(root)}/{_name(template, trial)}")
     found = filesystem.get_file_info(pa_fs.FileSelector(path, recursive=True, allow_not_found=True))
     states = [entry.path for entry in found if entry.base_name == STATE]

@@ -1,4 +1,4 @@
-"""Which of the searched parameters matter."""
+"""Estimates how much each searched parameter matters."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from nla.config.tune import Distribution
 from nla.tuning.trials import Trial
 
 FEWEST = 8
-"""Trials below which an importance would be noise."""
+"""With fewer trials than this, an importance would be noise."""
 
 
 class Share(NamedTuple):
-    """What a parameter has to do with a trial's being among the best."""
+    """How much a parameter has to do with a trial being among the best."""
 
     share: float
-    """In [0, 1]."""
+    """Share of the importance, in [0, 1]."""
     trials: int
-    """Among which: those that have the parameter."""
+    """Number of trials compared: those that have the parameter."""
 
 
 def importance(trials: Sequence[Trial], space: Mapping[str, Distribution], objective: str) -> dict[str, Share]:
     """The share of each parameter; {} with too few trials.
 
-    The shares of parameters that all trials have sum up to 1. That of a conditional one is its share of all that the
-    trials which have it have; it is left out where those are too few.
-    PED-ANOVA, Watanabe et al., IJCAI 2023, arXiv 2304.10255, as Optuna has it.
+    The shares of the parameters that all trials have sum to 1. A conditional parameter's share is relative to all
+    parameters common to the trials that have it; it is left out if those trials are too few.
+    PED-ANOVA, Watanabe et al., IJCAI 2023, arXiv 2304.10255, as implemented in Optuna.
     """
     usable = [trial for trial in trials if trial.score(objective) >= 0]
     common = _common(usable, space)
@@ -52,7 +52,7 @@ def _common(trials: Sequence[Trial], space: Mapping[str, Distribution]) -> list[
 def _shares(
     trials: Sequence[Trial], names: Sequence[str], space: Mapping[str, Distribution], objective: str
 ) -> dict[str, float]:
-    """Of parameters that all these trials have."""
+    """Shares of parameters that all these trials have."""
     distributions = {name: _distribution(space[name], [trial.values[name] for trial in trials]) for name in names}
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
     for trial in trials:
@@ -70,7 +70,7 @@ def _distribution(distribution: Distribution, values: list[Any]) -> BaseDistribu
     if distribution.kind in ("choice", "grid"):
         return CategoricalDistribution([repr(value) for value in distribution.arguments])
     low, high = distribution.ends()
-    low, high = min(low, *values), max(high, *values)  # quniform rounds, perhaps beyond an end
+    low, high = min(low, *values), max(high, *values)  # quniform rounds, possibly past an end
     return FloatDistribution(low, high, log=distribution.kind == "loguniform")
 
 

@@ -1,4 +1,4 @@
-"""What Ray's result of a trial says of it: its values, its epochs, and how it ended."""
+"""Turns Ray's result of a trial into a `Trial`: its values, its epochs, and how it ended."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from nla.tuning.trials import Status, Trial
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Of the trials of one search."""
+    """Builds the `Trial` of each of Ray's results of one search."""
 
     params: Mapping[str, Any]
-    """Of a trial that searches nothing."""
+    """Sections of params.yaml before a trial's values are merged in."""
     settings: TuneConfig
     clock: Clock
     history: Callable[[Any, str], list[dict[str, float]]]
-    """The rows of a trial's epochs, from Ray's result and its id."""
+    """Returns the rows of a trial's epochs, given Ray's result and the trial's id."""
     cut: Collection[str]
-    """Ids of trials whose time was over; grows as the search goes on."""
+    """Ids of trials that the time budget cut short; grows while the search runs."""
 
     def trial(self, result: Result, number: int) -> Trial:
-        """The trial, under its number in the search."""
+        """The trial that `result` belongs to, with its number in the search."""
         metrics, drawn, name = result.metrics or {}, result.config or {}, Path(result.path).name.split("-", 1)[1]
         history = self.history(result, name)
         values = active(drawn, self.settings.distributions, self.params)
@@ -61,7 +61,7 @@ class Outcomes:
 
 
 def is_lost(result: Result) -> bool:
-    """Whether a process or node ended under the trial, and not the trial by itself."""
+    """Whether the trial ended because a process or node was lost, rather than by its own error."""
     return isinstance(result.error, RayError) and not isinstance(result.error, RayTaskError)
 
 

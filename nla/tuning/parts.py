@@ -1,4 +1,4 @@
-"""What Ray keeps of a search: STORAGE/SEARCH/FIRST-LAST/, a folder for each time that samples were asked for."""
+"""What Ray saves of a search: STORAGE/SEARCH/FIRST-LAST/, one folder per batch of requested samples."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from nla.errors import ConfigError
 from nla.tuning.watch import Lost
 
 STATE_FILE = re.compile(r"experiment_state-(.+)\.json")
-"""Ray's, of one call; what else it keeps of that call has the same ending."""
+"""Ray's state file of one call; Ray's other files of that call end in the same suffix."""
 
 
 def part_name(first: int, last: int) -> str:
-    """The folder of the samples from `first` to before `last`."""
+    """Folder name of the samples `first` to `last` - 1."""
     return f"{first:05d}-{last:05d}"
 
 
 def trial_folder(trial: Any) -> str:
-    """Of Ray's trial in its part: sorts as the trials were proposed. Ray's own order changes where a search goes on."""
+    """Folder name of a trial; it sorts in the order of proposal, as Ray's own order changes when a search resumes."""
     return f"{int(trial.experiment_tag.split('_')[0]):05d}-{trial.trial_id}"
 
 
 def parts(root: str) -> list[tuple[int, int]]:
-    """(first sample, last + 1) of each folder of the search in `root` that can be gone on with, in order."""
+    """(first sample, last + 1) of each resumable folder of the search in `root`, in order."""
     filesystem, path = pa_fs.FileSystem.from_uri(root)
     found = filesystem.get_file_info(pa_fs.FileSelector(path, allow_not_found=True))
     names = [entry.base_name for entry in found if entry.type == pa_fs.FileType.Directory]
@@ -37,17 +37,17 @@ def parts(root: str) -> list[tuple[int, int]]:
 
 
 def restored(path: str, trainable: Any) -> Tuner:
-    """The search of one folder, to be gone on with.
+    """A tuner that resumes the search of one folder.
 
     Raises:
-        Lost: what Ray wrote last cannot be read.
-        ConfigError: the search was begun with workers of another kind.
+        Lost: the state that Ray wrote last is unreadable.
+        ConfigError: the search was started with single-worker trials and now has several workers each, or vice versa.
     """
     try:
         return Tuner.restore(path, trainable)
     except (EOFError, pickle.UnpicklingError):
         raise Lost from None
-    except ValueError as error:  # of another function
+    except ValueError as error:  # raised for a different trainable
         raise ConfigError(
             f"ray.workers_per_trial was 1 where it is more now, or the other way round, when the search in {path} was "
             "begun: set it back, or begin anew with `dvc repro -sf tune`"
@@ -55,7 +55,7 @@ def restored(path: str, trainable: Any) -> Tuner:
 
 
 def forget_newest(path: str) -> bool:
-    """Removes what Ray wrote last of a search's state, in the last call; whether an earlier call's is there."""
+    """Deletes the search state that Ray wrote in the last call; False, deleting nothing, if no earlier call has one."""
     filesystem, folder = pa_fs.FileSystem.from_uri(path)
     files = filesystem.get_file_info(pa_fs.FileSelector(folder))
     calls = sorted(match[1] for entry in files if (match := STATE_FILE.fullmatch(entry.base_name)))

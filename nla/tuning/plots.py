@@ -1,4 +1,4 @@
-"""What a search for hyperparameters went through."""
+"""Figures of a hyperparameter search."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nla.tuning.trials import Trial
 
 
 def pictures(trials: Sequence[Trial], settings: TuneConfig) -> dict[str, Figure]:
-    """Figures by name, of the trials that did not fail."""
+    """Figures by name, of the trials that did not fail; {} if all failed."""
     good = [trial for trial in trials if trial.score(settings.objective) >= 0]
     if not good:
         return {}
@@ -40,14 +40,14 @@ def pictures(trials: Sequence[Trial], settings: TuneConfig) -> dict[str, Figure]
 
 @styled
 def parallel_coordinates(scales: Mapping[str, Scale], score_T: Sequence[float], objective: str) -> Figure:
-    """A line a trial over an axis a parameter and one for the score; the darker, the better, and the best in red."""
+    """One line per trial across an axis per parameter and one for the score; darker is better, and the best is red."""
     axis_A = [*scales.values(), of_numbers(score_T, write=percent)]
     height_AT = np.array([each.height_T for each in axis_A])
     figure = Figure(figsize=(7.5, 4.4), layout="constrained")
     axes = figure.add_subplot()
     order = np.lexsort(
         (-np.arange(len(score_T)), np.asarray(score_T))
-    )  # the earliest of equals comes last, and is the best
+    )  # the earliest of equal scores comes last, and is the best
     for rank, trial in enumerate(order):
         best = rank == len(order) - 1
         color = VERMILLION if best else BLUES(0.25 + 0.6 * rank / max(1, len(order) - 1))
@@ -71,7 +71,7 @@ def parallel_coordinates(scales: Mapping[str, Scale], score_T: Sequence[float], 
 
 @styled
 def parameter_importance(importance: Mapping[str, Share]) -> Figure:
-    """How much each parameter has to do with a trial's being among the best; shares of 1."""
+    """Bars of each parameter's share of the importance; paler for parameters that only some trials have."""
     names = sorted(importance, key=lambda name: importance[name].share)
     trials = max(share.trials for share in importance.values())
     everywhere = [name for name in names if importance[name].trials == trials]
@@ -95,7 +95,7 @@ def parameter_importance(importance: Mapping[str, Share]) -> Figure:
 
 @styled
 def best_so_far(score_T: Sequence[float], seconds_T: Sequence[float], objective: str) -> Figure:
-    """The best score against trials, in the order they ended, and against seconds."""
+    """Best score so far against the number of ended trials and against seconds."""
     order = np.argsort(seconds_T, kind="stable")
     score = np.asarray(score_T, dtype=float)[order]
     best, seconds = np.maximum.accumulate(score), np.asarray(seconds_T, dtype=float)[order]
@@ -113,7 +113,7 @@ def best_so_far(score_T: Sequence[float], seconds_T: Sequence[float], objective:
 
 
 def _mark(axes: Axes, x: int, height: float, text: str) -> None:
-    """A value at its axis: the ends above and below it, those between at its side."""
+    """Writes a value at its axis: ends above and below it, values between beside it."""
     place: dict[str, Any] = {"xytext": (0, 5 if height else -13), "ha": "center"}
     if 0 < height < 1:
         box = {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 1}

@@ -1,4 +1,4 @@
-"""What a search leaves behind for people: a row a trial, and pictures."""
+"""Writes the table of trials and the figures of a search."""
 
 from __future__ import annotations
 
@@ -26,13 +26,18 @@ SCHEMA = [
     ("chosen", pa.bool_()),
     ("pareto", pa.bool_()),
 ]
-"""Columns before those of the searched parameters. Metrics are those on validation, of the best epoch.
-`training_seconds` are those inside of epochs; `seconds` those that the search had run for, over all calls, at the
-trial's last epoch."""
+"""Columns before those of the searched parameters.
+
+Metrics are on validation, of the best epoch. `training_seconds` counts time inside epochs; `seconds` is the run time
+of the search, over all calls, at the trial's last epoch.
+"""
 
 
 def trials_table(trials: Sequence[Trial], names: Sequence[str], objective: str) -> pa.Table:
-    """A row a trial; parameters that do not count in a trial are null, and none is chosen where all failed."""
+    """One row per trial.
+
+    Parameters that do not count in a trial are null; no trial is `chosen` if all failed.
+    """
     front = pareto_front(trials)
     chosen = best_of(trials, objective).number if any(trial.score(objective) >= 0 for trial in trials) else None
     rows = [
@@ -45,7 +50,7 @@ def trials_table(trials: Sequence[Trial], names: Sequence[str], objective: str) 
 
 
 def write_report(table: pa.Table, pictures: Mapping[str, Any], trials: Path, figures: Path) -> None:
-    """Writes both, whole or not at all."""
+    """Writes the table and the figures; old figures are removed first."""
     from nla.pictures import write_figure
 
     shutil.rmtree(figures, ignore_errors=True)
@@ -71,7 +76,7 @@ def _row(trial: Trial, objective: str) -> dict[str, Any]:
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """Numbers as numbers; what is of several kinds, as text."""
+    """A column of numbers if all values are numbers, else of text."""
     given = [value for value in values if value is not None]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in given):
         return pa.array(values, pa.float64())

@@ -1,4 +1,4 @@
-"""Where the values of a searched parameter lie on an axis from 0 to 1."""
+"""Places the values of a searched parameter on an axis from 0 to 1."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from nla.config.tune import Distribution
 
 
 class Scale(NamedTuple):
-    """An axis, and T trials on it."""
+    """An axis, with T trials on it."""
 
     height_T: list[float]
-    """In [0, 1]; NaN of a trial in which the parameter does not count."""
+    """In [0, 1]; NaN for a trial in which the parameter does not count."""
     marks: list[tuple[float, str]]
-    """(height, what it stands for): the ends of the values, or each name."""
+    """(height, label): the lowest and highest value, or each choice."""
     is_log: bool = False
-    """Whether equal steps on it are equal factors."""
+    """Whether the axis is logarithmic."""
 
 
 def scale(distribution: Distribution, value_T: Sequence[Any]) -> Scale:
-    """The axis of a parameter; None of a trial in which it does not count."""
+    """The axis of a parameter; a value of None means that the parameter does not count in that trial."""
     if distribution.kind in ("choice", "grid") and not all(map(_is_number, distribution.arguments)):
         return _of_names(distribution.arguments, value_T)
     is_log = distribution.kind == "loguniform"
@@ -34,7 +34,7 @@ def scale(distribution: Distribution, value_T: Sequence[Any]) -> Scale:
 def of_numbers(
     value_T: Sequence[float], *, is_log: bool = False, write: Callable[[float], str] = "{:.3g}".format
 ) -> Scale:
-    """An axis from the lowest to the highest of them; at least one is no NaN."""
+    """An axis from the lowest to the highest value; at least one must not be NaN."""
     place_T = np.log(value_T) if is_log else np.asarray(value_T, dtype=float)
     low, high = np.nanmin(place_T), np.nanmax(place_T)
     unit_T = (place_T - low) / (high - low) if high > low else place_T - low + 0.5
@@ -44,14 +44,14 @@ def of_numbers(
 
 
 def _of_names(names: Sequence[Any], value_T: Sequence[Any]) -> Scale:
-    """The choices side by side in their order. A None is a choice where it is one of them."""
+    """The choices, evenly spaced in their order; None gets a height only if it is one of them."""
     step = 1 / max(1, len(names) - 1)
     heights = {_name(name): i * step for i, name in enumerate(names)}
     return Scale([heights.get(_name(value), math.nan) for value in value_T], [(h, n) for n, h in heights.items()])
 
 
 def _name(value: Any) -> str:
-    """As params.yaml has it."""
+    """The value as written in params.yaml."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 

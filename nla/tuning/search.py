@@ -1,6 +1,6 @@
-"""A search on Ray Tune. Stopped, it goes on; with more samples than before, it is extended.
+"""Runs a search on Ray Tune: a stopped one resumes, and one with more samples than before is extended.
 
-Everything that a later call needs is in the storage: which trials ended, what their epochs gave, and the last
+Everything that a later call needs is in the storage: which trials ended, the metrics of their epochs, and the last
 checkpoints of the others (parts.py).
 """
 
@@ -40,16 +40,16 @@ from nla.tuning.watch import Hooks, Lost, Watcher
 log = logging.getLogger(__name__)
 
 RETRIES = 3
-"""Times that a trial goes on from its last checkpoint after its process or node was lost."""
+"""How often a trial resumes from its last checkpoint after its process or node was lost."""
 SETTINGS = {
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C would end a search as if it were done
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # else Ctrl-C would end a search as if it were complete
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow has the curves
-    "TUNE_GLOBAL_CHECKPOINT_S": "2",  # how old the state may be that a killed driver leaves; 10 by default
+    "TUNE_GLOBAL_CHECKPOINT_S": "2",  # maximum age of the state that a killed driver leaves; default 10
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 HEAD_NODE = "node:__internal_head__"
-"""Ray's name for a resource of the first node, which no search outlives anyway."""
-KEPT = 3  # checkpoints a trial: a killed driver's state may name an earlier one, and so does PBT while it copies
+"""Ray's name for a resource of the head node, without which a search cannot run anyway."""
+KEPT = 3  # checkpoints per trial: a killed driver's state, or PBT while it copies, may refer to an earlier one
 
 
 def search(
@@ -62,13 +62,15 @@ def search(
     watchers: Sequence[Watcher],
     clock: Clock | None = None,
 ) -> list[Trial]:
-    """Runs what is missing of `settings.num_samples` trials, and gives all.
+    """Runs the missing ones of `settings.num_samples` trials, and returns all.
 
     Args:
-        storage: folder or URL that all nodes see; the search in it is named by the template's fingerprint.
-        clock: of that search; None makes one.
+        storage: folder or URL that all nodes see; the search's subfolder is the template's fingerprint.
+        clock: run time of this search; None creates one.
 
-    Raises ConfigError for settings that do not go together, ClusterError where a trial finds no room.
+    Raises:
+        ConfigError: settings that do not go together.
+        ClusterError: the cluster has no room for a trial.
     """
     os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -93,7 +95,7 @@ class _Search:
     outcomes: Outcomes
 
     def trials(self) -> list[Trial]:
-        """Those of each folder in turn, and then those that no folder has yet."""
+        """Finishes the samples of each existing folder in turn, then runs those that no folder has yet."""
         Turns.limit = self._side_by_side()
         found: list[Trial] = []
         done = 0
@@ -110,7 +112,7 @@ class _Search:
 
     @property
     def _workers(self) -> RayConfig:
-        """Those of one trial, as Ray Train is told of them."""
+        """The workers of one trial, as a config for Ray Train."""
         return self.ray.model_copy(
             update={
                 "num_workers": self.ray.workers_per_trial,
@@ -120,9 +122,10 @@ class _Search:
         )
 
     def _side_by_side(self) -> int | None:
-        """Trials at a time; None: as Ray Tune finds room. It does not see the workers of a group, and is told.
+        """Maximum number of concurrent trials; None leaves it to Ray Tune, which does not see the workers of a group.
 
-        Raises ClusterError where not even one finds room: Ray would wait for more without a word.
+        Raises:
+            ClusterError: not even one group fits; Ray would wait silently for more resources.
         """
         if not self._in_groups:
             return self.ray.max_concurrent_trials
@@ -135,7 +138,7 @@ class _Search:
         return min(room, self.ray.max_concurrent_trials or room)
 
     def _check_group(self) -> None:
-        """Raises ConfigError for what several workers cannot do."""
+        """Raises ConfigError for settings that trials with several workers do not support."""
         if self.settings.scheduler == "pbt":
             raise ConfigError("tune.scheduler pbt needs ray.workers_per_trial 1: it copies checkpoints among trials")
         if self.ray.gpus_per_trial is not None:
@@ -146,18 +149,18 @@ class _Search:
 
     @cached_property
     def _trainable(self) -> Any:
-        """What runs a trial, with its data in the object store of each node, and the resources of its process."""
+        """The function that runs a trial, with its data in Ray's object store and the resources of its process."""
         given: dict[str, Any] = {"template": self.template, "space": self.settings.distributions}
         if self._in_groups:
             given |= {"split": [put(self.split)], "workers": self._workers, "root": self.root}
             group = tune.with_parameters(run_group_trial, **given)
-            return tune.with_resources(group, {HEAD_NODE: 0.001})  # a trial must ask for something
+            return tune.with_resources(group, {HEAD_NODE: 0.001})  # a trial must request something
         resources = self.cluster.alone(self.ray)
         given |= {"split": self.split, "cpus": self.ray.cpus_per_trial, "gpu": resources["GPU"] > 0}
         return tune.with_resources(tune.with_parameters(run_trial, **given), resources)
 
     def _tuner(self, first: int, last: int, before: Sequence[Trial]) -> Tuner:
-        """A search for the samples from `first` to before `last`."""
+        """A tuner for the samples `first` to `last` - 1."""
         settings = self.settings
         metric = "valid_accuracy" if settings.objective == "both" else f"valid_{settings.objective}"
         has_two = settings.objective == "both" and settings.searcher != "random"  # the searcher knows them
@@ -170,7 +173,7 @@ class _Search:
                 search_alg=searcher(self.template, settings, before, first),
                 scheduler=scheduler(settings),
                 num_samples=last - first,
-                reuse_actors=not self._in_groups,  # only the end of its process ends the workers of a group
+                reuse_actors=not self._in_groups,  # the workers of a group end only with its process
                 trial_dirname_creator=trial_folder,
             ),
             run_config=RunConfig(
@@ -184,14 +187,14 @@ class _Search:
         )
 
     def _new(self, first: int, last: int, before: Sequence[Trial]) -> list[Trial]:
-        """The trials of samples that nobody has asked for."""
+        """Runs the trials of samples not requested before."""
         return self._ended(self._fitted(self._tuner(first, last, before)), part_name(first, last), len(before))
 
     def _kept(self, first: int, last: int, before: Sequence[Trial]) -> list[Trial]:
-        """The trials of one folder: what is missing of them goes on.
+        """Resumes the unfinished trials of one folder, and returns all of its trials.
 
-        A kill can leave a state behind that is no state yet: Ray then goes on from the one before, or, without one,
-        the samples are asked for anew.
+        A kill can leave an incomplete state file: Ray then resumes from the one before it or, without one, the samples
+        are requested anew.
         """
         name = part_name(first, last)
         path = f"{self.root}/{name}"
@@ -211,11 +214,11 @@ class _Search:
         return [grid[i] for i in range(len(grid))]
 
     def _ended(self, results: list[Result], name: str, before: int) -> list[Trial]:
-        """What is known of the trials of one folder, numbered after `before` others."""
+        """The trials of one folder, numbered from `before` on; those that lost their node are retried."""
         for _ in range(RETRIES):
             if not any(is_lost(result) for result in results):
                 break
-            # Ray gives a trial up whose next process was on the lost node too; its checkpoint is there.
+            # Ray gives up a trial whose retry was on the lost node too; its checkpoint still exists.
             again = Tuner.restore(f"{self.root}/{name}", self._trainable, resume_errored=True)
             results = self._fitted(again, resumes=True)
         results.sort(key=lambda result: Path(result.path).name)
@@ -223,10 +226,10 @@ class _Search:
 
 
 def _history(template: Template, groups: str | None, trial: Any, name: str) -> list[dict[str, float]]:
-    """The rows of the epochs of a trial: of its last checkpoint, which Ray's result and Ray's trial know.
+    """Rows of a trial's epochs, from its last checkpoint, known to both Ray's result and Ray's trial.
 
     Args:
-        groups: where the search is, if several workers train a trial together: Ray Train has the checkpoints then.
+        groups: root of the search if several workers train each trial: Ray Train then has the checkpoints.
     """
     if groups is not None:
         return group_history(groups, template, name)

@@ -1,4 +1,4 @@
-"""The space of a search: checked against the sections it lies in, and laid over the parameters of a trial."""
+"""The space of a search: check it against the sections it refers to, and apply its values to a trial's parameters."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from nla.training.sections import training_sections
 from nla.training.workers import Workers
 
 REFUSALS = (NLAError, KeyError, IndexError, TypeError, ValueError, AttributeError)
-"""What a value that does not fit its place gives rise to."""
+"""Exceptions raised for a value that its parameter does not accept."""
 Values = Mapping[str, Any]
 """Dotted names -> values."""
 
 
 def with_values(params: Mapping[str, Any], values: Values) -> dict[str, Any]:
-    """`params` with `values` in their places; NAME.0 is an element of a list.
+    """A copy of `params` with `values` set; NAME.0 is an element of a list.
 
-    Where they choose another method than NLA, its parameters are left out: that method would refuse them.
+    If they choose a method other than NLA, NLA's parameters are dropped, because that method would refuse them.
     """
     laid = copy.deepcopy(dict(params))
     for name, value in values.items():
@@ -47,7 +47,7 @@ def with_values(params: Mapping[str, Any], values: Values) -> dict[str, Any]:
 
 
 def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` as checked, with published values for NLA's nulls, and for options of others not given."""
+    """`params` after validation, with defaults for NLA's null parameters and other methods' missing options."""
     checked = training_sections(params)
     sections = checked.dump()
     if checked.loss.name == "nla":
@@ -58,9 +58,9 @@ def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def trial_base(params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` as checked, with lists where the loss has means, so that an element has its place.
+    """`params` after validation, with the loss's lists filled in, so that single elements can be set.
 
-    Other nulls stay: the published weight of the consistency is 1 - lam, whatever lam a trial has.
+    Other nulls stay: the published consistency weight is 1 - lam, which depends on the trial.
     """
     sections = training_sections(params).dump()
     published = resolved(params)["loss"]
@@ -69,10 +69,10 @@ def trial_base(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def active(values: Values, space: Mapping[str, Distribution], base: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `values` whose conditions hold in the trial itself.
+    """The subset of `values` whose conditions hold in the trial itself.
 
-    A parameter is decided once those that its condition names are: laid over the parameters before, it may be one that
-    the trial's method does not have.
+    A parameter is decided after those its condition names: until then, it may be an option that the method of the
+    parameters laid so far does not have.
     """
     kept: dict[str, Any] = {}
     waiting = list(values)
@@ -85,9 +85,12 @@ def active(values: Values, space: Mapping[str, Distribution], base: Mapping[str,
 
 
 def first_values(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> dict[str, Any]:
-    """What the searched parameters are without a search: the first trial. Raises ConfigError outside of the space.
+    """Values of the searched parameters without a search, which make the first trial.
 
-    A parameter that does not count there, and has no value of its space, is left out.
+    A parameter that does not count there, and whose value is outside its distribution, is left out.
+
+    Raises:
+        ConfigError: a parameter that counts has a value outside the space.
     """
     base = resolved(params)
     here = flatten(base)
@@ -107,12 +110,16 @@ def _why_outside(value: Any) -> str:
 
 
 def _counts(distribution: Distribution, here: Mapping[str, Any]) -> bool:
-    """Whether its condition holds where these are the parameters, by dotted names."""
+    """Whether the conditions hold for the parameters `here`, by dotted name."""
     return all(other in here and here[other] == wanted for other, wanted in distribution.when.items())
 
 
 def check_space(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a parameter that a training does not have, or a value or condition that cannot be."""
+    """Checks every searched parameter.
+
+    Raises:
+        ConfigError: the space is empty, a parameter does not exist, or a value or condition is impossible.
+    """
     if not space:
         raise ConfigError("tune.num_samples is above 0, but tune.space is empty: name what is to be searched")
     if problems := problems_of(space, params):
@@ -121,25 +128,25 @@ def check_space(space: Mapping[str, Distribution], params: Mapping[str, Any]) ->
 
 
 def problems_of(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> dict[str, str]:
-    """Why a parameter cannot be searched, for each that cannot."""
+    """The parameters that cannot be searched -> the reason."""
     base = trial_base(params)
     possible = _possible(space, base)
     return {name: why for name in space if (why := _problem(name, space, base, possible))}
 
 
 def _possible(space: Mapping[str, Distribution], base: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Values that a parameter has without a search, or where another has one of its choices; by dotted names."""
+    """Values, by dotted name, of each parameter without a search, or with any one choice of another."""
     listed = [(name, value) for name, each in space.items() if each.kind in ("choice", "grid") for value in each.ends()]
     found: dict[str, list[Any]] = {}
     for changes in ({}, *({**_conditions(name, space), name: value} for name, value in listed)):
-        with contextlib.suppress(*REFUSALS):  # _problem tells of it
+        with contextlib.suppress(*REFUSALS):  # reported by _problem
             for name, value in flatten(resolved(with_values(base, changes))).items():
                 found.setdefault(name, []).append(value)
     return found
 
 
 def _conditions(name: str, space: Mapping[str, Distribution], below: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """What must be so for a parameter to count, and for those that it hangs on."""
+    """The conditions of a parameter, and those of the parameters it depends on."""
     found: dict[str, Any] = {}
     for other, wanted in space[name].when.items():
         if other in space and other not in below:
@@ -176,14 +183,14 @@ def _problem(
 
 
 def _build(loss: LossConfig) -> None:
-    """Raises ConfigError for what the method itself refuses; made for a small network."""
+    """Builds the method for a small network; raises ConfigError for options that the method itself refuses."""
     small = Architecture.of(ModelConfig(name="resnet18", width=8), num_classes=2)
     image = ImageSpec(size=16, channels=1, mean=(0.5,), std=(0.5,))
     build_method(loss, Context(torch.arange(2), 2, Workers(torch.device("cpu")), lambda: Classifier(small, image)))
 
 
 def _look_up(params: Mapping[str, Any], name: str) -> Any:
-    """None where there is no such place."""
+    """The value at a dotted name; None if there is none."""
     place: Any = params
     for part in name.split("."):
         place = place[int(part)] if isinstance(place, list) else (place or {}).get(part)
@@ -191,7 +198,7 @@ def _look_up(params: Mapping[str, Any], name: str) -> Any:
 
 
 def _published(loss: LossConfig) -> dict[str, Any]:
-    """The values of the loss as it would be built."""
+    """NLA's parameters as the built loss has them, with defaults resolved."""
     built = NLALoss(**loss.model_dump(include=OF_NLA))
     naw = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(built.naw).items()}
     return naw | {

@@ -1,4 +1,4 @@
-"""The search of stage `tune`: what is read, who watches, and what is written."""
+"""The search of stage `tune`: read its inputs, run it, and write its outputs."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from nla.workflow.runs import Run
 from nla.workflow.stage import log_file
 
 OF_NO_TRIAL = {"num_samples", "max_failed", "time_budget", "source"}
-"""Settings that may change between two calls of one search."""
+"""Settings that can change between two calls of one search."""
 
 
 class Outs(NamedTuple):
-    """Where the results go."""
+    """Output paths."""
 
     best: Path
     trials: Path
@@ -47,7 +47,7 @@ class Outs(NamedTuple):
 
 
 def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
-    """Searches and writes the outs of the stage."""
+    """Runs the search and writes the outputs of the stage."""
     params = merge(params, {"train": {"epochs": settings.epochs, "seed": settings.seed}})
     check_space(settings.distributions, params)
     first_values(settings.distributions, params)
@@ -78,7 +78,7 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
 
 
 def make_template(params: Mapping[str, Any], settings: TuneConfig, tables: Tables, root: Path) -> Template:
-    """What the trials have in common."""
+    """The template of all trials, named by a fingerprint of the search."""
     base = trial_base(params)
     classes, image = len(tables.info.classes), image_spec(tables.split.train.images_NHWC)
     started, line = with_first_weights(Job(*training_sections(base), num_classes=classes, image=image), root)
@@ -98,7 +98,7 @@ def make_template(params: Mapping[str, Any], settings: TuneConfig, tables: Table
 def recorded(
     run: Run, uri: str, template: Template, settings: TuneConfig, tables: Tables
 ) -> Iterator[tuple[MlflowTracker, MlflowTrials]]:
-    """The search's run in MLflow, the same one where it goes on, and the runs of its trials below it."""
+    """The search's MLflow run, reopened if the search resumes, and the watcher that logs its trials as nested runs."""
     tracker = MlflowTracker(uri)
     tags = run_tags(workspace(), template.fingerprint, tables.data_hash)
     shown = {**template.params, "tune": settings.model_dump(mode="json", exclude={"num_samples", "time_budget"})}
@@ -111,7 +111,7 @@ def recorded(
 
 
 def report(trials: Sequence[Trial], settings: TuneConfig, outs: Outs, tracker: MlflowTracker) -> None:
-    """Writes table and pictures, here and to MLflow."""
+    """Writes the table and the figures, and logs both to MLflow."""
     table = trials_table(trials, list(settings.distributions), settings.objective)
     write_report(table, pictures(trials, settings), outs.trials, outs.figures)
     tracker.log_artifact(outs.trials, "tune")
@@ -120,14 +120,18 @@ def report(trials: Sequence[Trial], settings: TuneConfig, outs: Outs, tracker: M
 
 
 def keep_best(trials: Sequence[Trial], template: Template, settings: TuneConfig, best: Path) -> None:
-    """Writes the values of the best trial. Raises TrainingError where all trials failed."""
+    """Writes the values of the best trial.
+
+    Raises:
+        TrainingError: all trials failed.
+    """
     chosen = best_of(trials, settings.objective)
     write_best(best, with_values({}, as_lists(chosen.values, template)))
     say(f"trial {chosen.number} is best with {chosen.score(settings.objective):.2%} on validation: see {best}")
 
 
 def as_lists(values: Mapping[str, Any], template: Template) -> dict[str, Any]:
-    """Elements of a list as the whole list: best.yaml lays it over params.yaml, which may have none there."""
+    """`values` with searched list elements replaced by their whole list, as params.yaml may have null there."""
     whole: dict[str, Any] = {}
     laid = with_values(template.params, values)
     for name, value in values.items():
@@ -141,7 +145,7 @@ def as_lists(values: Mapping[str, Any], template: Template) -> dict[str, Any]:
 
 
 def too_many(trials: Sequence[Trial], settings: TuneConfig) -> None:
-    """Raises TrainingError where more trials failed than tune.max_failed allows."""
+    """Raises TrainingError if more trials failed than tune.max_failed allows."""
     failed = [trial for trial in trials if trial.status == "failed"]
     for trial in failed:
         say(f"trial {trial.number} failed: {trial.reason}")

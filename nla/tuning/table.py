@@ -1,4 +1,4 @@
-"""A search as a person sees it: a table that refreshes, and a line for each trial that ends."""
+"""Console output of a search: a live table, and a line for each trial that ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nla.tuning.watch import History
 
 
 class TableWatcher:
-    """A watcher that draws."""
+    """A watcher that draws the table."""
 
     def __init__(self, total: int, epochs: int, objective: str, budget: Callable[[], float], live: Live) -> None:
         self.total, self.epochs, self.objective, self.budget, self.live = total, epochs, objective, budget, live
@@ -29,7 +29,7 @@ class TableWatcher:
         self.done_before = 0
 
     def known(self, trial: str, history: History) -> None:
-        """Counts it."""
+        """Counts a trial of an earlier call."""
         self.done.add(trial)
         self.done_before += 1
         if history:
@@ -38,19 +38,19 @@ class TableWatcher:
         self._draw()
 
     def started(self, trial: str, values: Mapping[str, Any]) -> None:
-        """Adds a line."""
+        """Adds a running trial."""
         self.running.add(trial)
         self.done.discard(trial)
         self._draw()
 
     def epoch(self, trial: str, row: Mapping[str, float]) -> None:
-        """Shows the epoch."""
+        """Shows the trial's last epoch."""
         self.rows[trial] = row
         self.best[trial] = max(self.best.get(trial, 0.0), row_score(row, self.objective))
         self._draw()
 
     def ended(self, trial: str) -> None:
-        """Says what came of it."""
+        """Prints a line with the trial's result."""
         self.running.discard(trial)
         self.done.add(trial)
         leader = max(self.best, key=lambda name: self.best[name], default=trial)
@@ -63,7 +63,7 @@ class TableWatcher:
 
     @property
     def _all(self) -> int:
-        """A search that was larger once still has all its trials."""
+        """Number of trials; at least those already started, as an earlier call may have asked for more."""
         return max(self.total, len(self.done) + len(self.running))
 
     def _left(self) -> str:
@@ -88,6 +88,6 @@ class TableWatcher:
 def trial_table(
     total: int, epochs: int, objective: str, budget: Callable[[], float] = lambda: math.inf
 ) -> Iterator[TableWatcher]:
-    """A table over all trials; where nobody looks on, the lines alone. `budget` tells the seconds that are left."""
+    """Shows a table of all trials; without a terminal, only the lines. `budget` returns the seconds left."""
     with Live(console=console, refresh_per_second=2, transient=True) as live:
         yield TableWatcher(total, epochs, objective, budget, live)

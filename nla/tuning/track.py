@@ -1,4 +1,4 @@
-"""A search in MLflow: one parent run, and a nested run for each trial."""
+"""Logs a search to MLflow: one parent run, and a nested run for each trial."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 
 SWEEP, TRIAL, ENDED, REASON = "nla.sweep", "nla.trial", "nla.trial_status", "nla.trial_reason"
 ENDINGS: Mapping[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
-"""MLflow's status; that a scheduler stopped a trial is no fault of it, and stands in the tag ENDED."""
+"""MLflow's status of each ending; a trial stopped by a scheduler counts as finished, and the tag ENDED tells why."""
 
 
 class MlflowTrials:
-    """A watcher that opens a nested run for each trial; a search that goes on goes on with its runs too.
+    """A watcher that logs each trial as a nested run; a search that resumes reopens its runs.
 
     Args:
-        fixed: whether a trial has the same values to its end. PBT changes them: MLflow, which lets nobody change a
-            parameter, is then told of the searched ones when the trial has ended.
+        fixed: whether a trial keeps its values to the end. PBT changes them, and MLflow's parameters are immutable: the
+            searched ones are then logged only when the trial has ended.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class MlflowTrials:
         self._trackers: dict[str, MlflowTracker] = {}
 
     def known(self, trial: str, history: History) -> None:
-        """Its run is there; `settle` tells what is missing of it."""
+        """Does nothing: the trial's run exists, and `settle` adds what it lacks."""
 
     def started(self, trial: str, values: Mapping[str, Any]) -> None:
         """Opens the trial's run."""
@@ -54,16 +54,16 @@ class MlflowTrials:
             self._recorders[trial].epoch(dict(row))
 
     def ended(self, trial: str) -> None:
-        """Closes the trial's run; how it ended is told by `settle`."""
+        """Closes the trial's run; `settle` logs how it ended."""
         if trial in self._trackers:
             del self._recorders[trial]
             with _forgiving(trial):
                 self._trackers.pop(trial).finish()
 
     def settle(self, trials: Sequence[Trial], objective: str) -> None:
-        """Says of each trial how it ended, its best epoch, and epochs that a killed driver did not hear of."""
+        """Logs how each trial ended, its best epoch, and epochs that a killed driver missed."""
         for trial in trials:
-            self.ended(trial.id)  # Ray tells of no end where the time budget was used up
+            self.ended(trial.id)  # Ray does not report an end when the time budget is used up
             self._open(trial.id, trial.values, {ENDED: trial.status, REASON: trial.reason}, f"trial-{trial.number:03d}")
             for row in trial.history:
                 self._recorders[trial.id].epoch(dict(row))
@@ -88,13 +88,16 @@ class MlflowTrials:
         self._trackers[trial], self._recorders[trial] = tracker, Recorder(tracker.log_epoch)
 
     def _is_searched(self, key: str) -> bool:
-        """Whether a parameter is, or has elements that are, searched."""
+        """Whether a parameter, or an element of it, is searched."""
         return any(name == key or name.startswith(f"{key}.") for name in self.space)
 
 
 @contextlib.contextmanager
 def _forgiving(trial: str) -> Iterator[None]:
-    """MLflow may be away for a while: an error would have Ray Tune fail the trial, and `settle` tells it all again."""
+    """Logs MLflow errors instead of raising: MLflow may be down for a while, and `settle` logs everything again.
+
+    An exception would make Ray Tune fail the trial.
+    """
     try:
         yield
     except RegistryError as error:

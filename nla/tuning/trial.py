@@ -1,4 +1,4 @@
-"""One trial: the training loop in the trial's own process, its epochs told to Ray Tune."""
+"""One trial: the training loop in the trial's own process, reporting epochs to Ray Tune."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nla.training.workers import Workers
 from nla.tuning.space import Values, active, with_values
 
 FAILED = "failed"
-"""Key of a report that says why a trial cannot go on; its objective is the worst there is."""
+"""Key of a report that says why a trial failed; its metrics are 0."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class Template:
     """What all trials of a search have in common."""
 
     params: Mapping[str, Any]
-    """Checked sections that a training depends on, with the seed and the epochs of a trial."""
+    """Validated sections that training depends on, with the seed and number of epochs of a trial."""
     num_classes: int
     image: ImageSpec
     fingerprint: str
-    """Of the search: parameters beside the searched ones, space, data and code."""
+    """Identifies the search: parameters that are not searched, space, data and code."""
     first_weights: Mapping[str, Tensor] | None = None
-    """Tensors of the backbone to start from; what is not among them, and None, starts as the seed says."""
+    """Initial tensors of the backbone; None, or tensors missing here, are initialised from the seed."""
 
     def job(self, values: Values) -> Job:
-        """The training of one trial."""
+        """The training job of a trial with these values."""
         sections = training_sections(with_values(self.params, values))
         return Job(
             *sections,
@@ -56,17 +56,17 @@ class Template:
 def run_trial(
     config: dict[str, Any], template: Template, split: Split, space: Mapping[str, Distribution], cpus: int, gpu: bool
 ) -> None:
-    """What Ray Tune calls, again with the last checkpoint where the process or its node was lost.
+    """The trainable of Ray Tune; called again with the last checkpoint if the process or its node was lost.
+
+    A training that diverges or refuses its parameters is reported and ends: a retry would end the same way.
 
     Args:
-        config: dotted names -> values; those whose conditions do not hold are left out.
+        config: dotted names -> values; parameters whose conditions do not hold are dropped.
         cpus: threads of PyTorch.
-        gpu: whether Ray has shared one out to the trial, wholly or in part.
-
-    A training that diverges or refuses its parameters is told of and ends: a repetition would only end so again.
+        gpu: whether Ray has assigned the trial a GPU, or a fraction of one.
     """
     torch.set_num_threads(cpus)
-    device = torch.device("cuda" if gpu else "cpu")  # a trial that has none would see all
+    device = torch.device("cuda" if gpu else "cpu")  # a trial without a GPU would still see all of them
     try:
         train(template.job(active(config, space, template.params)), split, Workers(device), _TuneStore(), Silent())
     except NLAError as error:
@@ -74,12 +74,12 @@ def run_trial(
 
 
 def report_failure(error: NLAError) -> None:
-    """Tells Ray Tune why the trial ends, with the worst of all scores."""
+    """Reports to Ray Tune why the trial failed, with the worst possible metrics."""
     tune.report({FAILED: str(error), "valid_accuracy": 0.0, "valid_mean_accuracy": 0.0, "epoch": 0})
 
 
 class _TuneStore:
-    """Checkpoints in Ray Tune's storage."""
+    """Checkpoint store backed by Ray Tune's storage."""
 
     def latest(self) -> AbstractContextManager[Path | None]:
         return fetched(tune.get_checkpoint())

@@ -1,4 +1,4 @@
-"""What is known of the trials of a search: their epochs, how each ended, and which one is best."""
+"""The trials of a search: their epochs, how each ended, and which one is best."""
 
 from __future__ import annotations
 
@@ -17,49 +17,53 @@ class Trial:
     """One trial that has ended."""
 
     number: int
-    """From 0; the first has the values that are published, or set in params.yaml."""
+    """Counted from 0; the first has the values set in params.yaml, or the published ones."""
     id: str
-    """Ray's."""
+    """Ray's id of the trial."""
     values: Mapping[str, Any]
-    """The searched parameters that count in it, by dotted names."""
+    """The searched parameters that count in this trial, by dotted name."""
     status: Status
     reason: str
-    """Why it ended before its last epoch; empty where it did not."""
+    """Why it ended before its last epoch; empty if it did not."""
     history: Sequence[Mapping[str, float]] = field(default_factory=list)
-    """One row an epoch, as training has them."""
+    """One row per epoch, as training logs them."""
     seconds: float = 0.0
-    """That the search had run for, over all calls, at the last epoch of this trial."""
+    """Search time in seconds, over all calls, at this trial's last epoch."""
     ended: float | None = None
-    """Unix time in seconds of the last epoch; None where there is none."""
+    """Unix time in seconds of the last epoch; None without an epoch."""
     own_from: int = 0
-    """Epochs before that were trained with other values: PBT copies them."""
+    """Number of leading epochs that do not count: PBT copies other trials, trained with other values."""
     drawn: Mapping[str, Any] = field(default_factory=dict)
-    """What was proposed for it: `values`, and those of parameters that do not count in it."""
+    """All proposed values: `values`, and those of parameters that do not count in this trial."""
 
     @property
     def own(self) -> Sequence[Mapping[str, float]]:
-        """The epochs that say what the values are worth."""
+        """The epochs trained with the trial's own values."""
         return self.history[self.own_from :]
 
     def score(self, objective: str) -> float:
-        """The best epoch's, on validation; -1 where no epoch ended or the trial failed."""
+        """Objective of the best epoch on validation; -1 if the trial failed or no epoch ended."""
         if self.status == "failed":
             return -1.0
         return max((row_score(row, objective) for row in self.own), default=-1.0)
 
     def best_row(self, objective: str) -> Mapping[str, float]:
-        """The epoch of `score`; empty where there is none."""
+        """The row of the epoch with that score; {} without one."""
         return max(self.own, key=lambda row: row_score(row, objective), default={})
 
 
 def row_score(row: Mapping[str, float], objective: str) -> float:
-    """The objective of one epoch: a metric, or the mean of both."""
+    """The objective of one epoch: one metric, or the mean of both."""
     names = METRICS if objective == "both" else (objective,)
     return sum(row[f"valid_{name}"] for name in names) / len(names)
 
 
 def best_of(trials: Iterable[Trial], objective: str) -> Trial:
-    """The trial with the highest score, the earliest of equals. Raises TrainingError where all failed."""
+    """The trial with the highest score; the earliest of equals.
+
+    Raises:
+        TrainingError: all trials failed.
+    """
     ranked = sorted(trials, key=lambda trial: (-trial.score(objective), trial.number))
     if not ranked or ranked[0].score(objective) < 0:
         reasons = "; ".join(sorted({trial.reason for trial in ranked})) or "there was none"
@@ -68,7 +72,7 @@ def best_of(trials: Iterable[Trial], objective: str) -> Trial:
 
 
 def pareto_front(trials: Iterable[Trial]) -> set[int]:
-    """Numbers of the trials that no other one beats in a metric without losing in the other."""
+    """Numbers of the trials that no other trial dominates in both metrics."""
     good = [trial for trial in trials if trial.score("both") >= 0]
     points = {trial.number: tuple(trial.best_row("both")[f"valid_{name}"] for name in METRICS) for trial in good}
 

@@ -1,4 +1,4 @@
-"""How many trials run side by side: as many as this call says, where Ray would hold to what the first call said."""
+"""Searchers that limit concurrent trials by the current call's setting; Ray's own would keep the first call's."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from nla.tuning.trial import FAILED
 
 
 class Turns:
-    """What this process was told; Ray keeps searchers with a search, and a limit is of one call."""
+    """Limit for this process; Ray pickles searchers with the experiment, so it cannot live in them."""
 
     limit: ClassVar[int | None] = None
-    """Most trials at a time; None is as many as find room."""
+    """Maximum number of concurrent trials; None for as many as fit."""
 
 
 class RandomTurns(BasicVariantGenerator):
     """Random draws and grids."""
 
     def next_trial(self) -> Any:
-        """The next trial; None where it has to wait."""
+        """The next trial; None if it has to wait."""
         self.max_concurrent = Turns.limit or 0
         return super().next_trial()  # type: ignore[no-untyped-call]
 
@@ -35,7 +35,7 @@ class OptunaTurns(OptunaSearch):
         self._best: dict[str, dict[str, Any]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Values of the next trial; None where it has to wait."""
+        """Values of the next trial; None if it has to wait."""
         if Turns.limit is not None and len(self._under_way) >= Turns.limit:
             return None
         self._under_way.add(trial_id)
@@ -44,7 +44,7 @@ class OptunaTurns(OptunaSearch):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keeps the best epoch, by which a trial is judged; one that failed is worth nothing, whatever it had reached.
 
-        Samplers hear of a trial's end alone: Optuna would warn of an epoch that is repeated.
+        Samplers are told only when a trial ends: Optuna would warn about an epoch that is repeated.
         """
         before = self._best.get(trial_id)
         if before is None or FAILED in result or self._reached(result) > self._reached(before):
@@ -55,6 +55,6 @@ class OptunaTurns(OptunaSearch):
         return float(sum(result[str(name)] for name in metrics))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial has ended."""
+        """Tells the sampler the best epoch of a trial that has ended."""
         self._under_way.discard(trial_id)
         super().on_trial_complete(trial_id, self._best.pop(trial_id, result), error)

@@ -1,4 +1,4 @@
-"""Who watches a search: told by the driver of each trial that starts, ends an epoch, or ends."""
+"""Watchers of a search: the driver tells them of each trial that starts, ends an epoch, or ends."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ History = Sequence[Mapping[str, float]]
 
 
 class Watcher(Protocol):
-    """Told of trials by Ray's id."""
+    """Interface of a watcher; trials are named by Ray's id."""
 
     def known(self, trial: str, history: History) -> None:
-        """It ended in an earlier call, with these epochs; none where it failed."""
+        """A trial that ended in an earlier call, with these epochs; none if it failed."""
         ...
 
     def started(self, trial: str, values: Mapping[str, Any]) -> None:
-        """It starts, or goes on after a stop."""
+        """A trial starts, or resumes."""
         ...
 
     def epoch(self, trial: str, row: Mapping[str, float]) -> None:
-        """It has ended an epoch; `row` as training has it."""
+        """A trial has ended an epoch; `row` as training logs it."""
         ...
 
     def ended(self, trial: str) -> None:
-        """It runs no more, whatever the reason."""
+        """A trial no longer runs, for whatever reason."""
         ...
 
 
 class Lost(Exception):
-    """What Ray kept of a search cannot be read."""
+    """The state that Ray saved of a search is unreadable."""
 
 
 class Hooks(Callback):
-    """Ray Tune's callbacks, passed on to watchers; and who ends a search when its time is over.
+    """Passes Ray Tune's callbacks on to watchers, and ends a search when its time budget is used up.
 
     Args:
-        history: the rows of a trial's epochs, from Ray's trial and its id.
+        history: returns the rows of a trial's epochs, given Ray's trial and its id.
     """
 
     present: Hooks | None = None
@@ -50,36 +50,37 @@ class Hooks(Callback):
     def __init__(self, watchers: Sequence[Watcher], clock: Clock, history: Callable[[Any, str], History]) -> None:
         self.watchers, self.clock, self.history = watchers, clock, history
         self.cut: set[str] = set()
-        """Trials whose time was over."""
+        """Ids of trials that the time budget cut short."""
         self.resumes = False
-        """Whether Ray is to go on with trials that it has kept."""
+        """Whether Ray should resume trials that it has saved."""
         self._is_first_step = True
         self._ended: set[str] = set()
         Hooks.present = self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Ray keeps the callbacks with a search, and a watcher is of one process: a search that goes on has this one's.
+        # Ray pickles callbacks with the search, and watchers belong to one process: a resumed search uses this
+        # process's.
         return _present, ()
 
     def setup(self, *args: Any, **info: Any) -> None:
-        """Ray begins, or goes on."""
+        """Ray starts, or resumes."""
         self._is_first_step = True
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Raises Lost where Ray, which does not tell, begins another search in place of one that it cannot read."""
+        """Tells watchers of earlier trials. Raises Lost if Ray, unable to read the search, silently began a new one."""
         if self._is_first_step and self.resumes and not trials:
             raise Lost
         self._tell_known(trials)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Has Ray keep the state of all trials and end, when the time is over: more time, and they go on."""
+        """Makes Ray save all trials and stop once the time budget is used up; with more time they resume."""
         self.clock.tick()
         if not self.clock.left():
             self.cut |= {trial.trial_id for trial in trials if not trial.is_finished()}
-            signal.raise_signal(signal.SIGUSR1)  # Ray's way to be interrupted in order
+            signal.raise_signal(signal.SIGUSR1)  # makes Ray stop in an orderly way
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Ray ends: perhaps at once, where nothing was left to do."""
+        """Ray ends; possibly at once, if nothing was left to do."""
         self._tell_known(trials)
         self.clock.write()
 
@@ -102,7 +103,7 @@ class Hooks(Callback):
         self._end(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial is given up."""
+        """Ray gives up a trial."""
         self._end(trial)
 
     def _end(self, trial: Any) -> None:
@@ -111,7 +112,7 @@ class Hooks(Callback):
             watcher.ended(trial.trial_id)
 
     def _tell_known(self, trials: list[Any]) -> None:
-        """Of trials that had ended before Ray's first step."""
+        """Tells watchers of trials that had ended before Ray's first step."""
         if not self._is_first_step:
             return
         self._is_first_step = False

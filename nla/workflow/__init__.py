@@ -1,1 +1,1 @@
-"""A stage of the DAG as a process: its folders, its runs under way, what its result hangs on, its end with DVC."""
+"""Running stages of the DAG: folders, logs, runs under way, provenance, and termination with DVC."""

@@ -1,4 +1,4 @@
-"""What a stage knows of the DVC command that started it."""
+"""Information about, and termination with, the DVC command that started a stage."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import psutil
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 10.0
-TAKE_VALUES = "CSjmn"  # short options of `dvc exp run` whose value may follow at once
+TAKE_VALUES = "CSjmn"  # short options of `dvc exp run` whose value can follow without a space
 
 
 def forced() -> bool:
-    """Whether the stage runs under `dvc repro -f` or `dvc exp run -f`: DVC tells its stages nothing of it."""
+    """Whether the stage runs under `dvc repro -f` or `dvc exp run -f`, which DVC does not tell its stages."""
     dvc = _dvc_process()
     return dvc is not None and _is_forced(dvc.cmdline())
 
 
-@functools.cache  # one watch is enough
+@functools.cache  # one watcher thread is enough
 def end_with_dvc() -> None:
-    """Ends this process once the DVC that started it is gone.
+    """Terminates this process once the DVC command that started it is gone.
 
-    DVC killed alone leaves its stage running; a second `dvc repro` would then wait for it. The stage gets SIGTERM and
-    some seconds to put things in order. Outside DVC nothing happens.
+    If only DVC is killed, its stage keeps running, and a second `dvc repro` would wait for it. The stage gets SIGTERM
+    and some seconds to clean up. Outside DVC this does nothing.
     """
     dvc = _dvc_process()
     if dvc is not None:
@@ -45,12 +45,12 @@ def _watch(dvc: psutil.Process) -> None:
 def _lives(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # it went between the two questions
+    except psutil.NoSuchProcess:  # it ended between the two calls
         return False
 
 
 def _dvc_process() -> psutil.Process | None:
-    """The nearest ancestor that is a DVC command, where DVC says that it runs a stage."""
+    """The nearest ancestor that is a DVC command; None outside a stage."""
     if "DVC_STAGE" not in os.environ:
         return None
     return next((process for process in psutil.Process().parents() if _is_dvc(process)), None)
@@ -65,6 +65,6 @@ def _is_dvc(process: psutil.Process) -> bool:
 
 
 def _is_forced(command: list[str]) -> bool:
-    """-f alone, in a cluster such as -sf, or --force; an f in a value, as in -Sdata.source=ferplus, does not count."""
+    """Whether -f or --force is given, also in a cluster such as -sf, but not in a value as in -Sdata.source=ferplus."""
     clusters = [re.split(f"[{TAKE_VALUES}]", word[1:])[0] for word in command if re.match("-[^-]", word)]
     return "--force" in command or any("f" in flags for flags in clusters)

@@ -1,4 +1,4 @@
-"""The two folders a stage stands in: what lasts, and where DVC runs it now."""
+"""The two folders of a stage: the permanent project, and the workspace where DVC runs it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def project_root() -> Path:
-    """The project that runs, stores and registries belong to, absolute.
+    """Absolute path of the project, to which runs, stores and registries belong.
 
-    `dvc exp run --temp` and `--queue` run stages in a copy that is thrown away; DVC_ROOT still names the project.
+    `dvc exp run --temp` and `--queue` run stages in a temporary copy; DVC_ROOT still names the project.
     """
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
 def workspace() -> Path:
-    """The folder with the params, data and outs of this run, absolute: the project, or DVC's copy of it."""
+    """Absolute path of the folder with the params, data and outs of this run: the project, or DVC's copy of it."""
     return Path.cwd().resolve()

@@ -1,4 +1,4 @@
-"""What a result depends on: the source files it was made by, and a fingerprint of parameters, data and code."""
+"""Provenance of a result: the source files that produced it, and a fingerprint of parameters, data and code."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("nla", "pipelines")
-DIGITS = 16  # of the fingerprint: 64 bits name a run
+DIGITS = 16  # hex digits of the fingerprint; 64 bits identify a run
 
 
 def imported_sources(entry: Path, root: Path) -> list[Path]:
     """`entry` and every file of this project that it imports, directly or not, relative to `root`, sorted.
 
-    Read from the import statements, those inside functions too; `if TYPE_CHECKING:` blocks do not count.
+    Found from import statements, including those inside functions, but not in `if TYPE_CHECKING:` blocks.
     """
     seen: set[Path] = set()
     waiting = [entry]
@@ -30,7 +30,7 @@ def imported_sources(entry: Path, root: Path) -> list[Path]:
 
 
 def fingerprint(params: Mapping[str, Any], files: Iterable[Path], root: Path) -> str:
-    """Hash of JSON-able `params`, and of what the Python `files` do and their places below `root`."""
+    """Hash of JSON-able `params`, and of the code of the Python `files` and their paths below `root`."""
     digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode())
     for path in sorted(files):
         digest.update(f"\n{path.as_posix()}:{_code(root / path)}".encode())
@@ -38,7 +38,7 @@ def fingerprint(params: Mapping[str, Any], files: Iterable[Path], root: Path) ->
 
 
 def git_commit(root: Path) -> str | None:
-    """The commit, with `-dirty` where tracked files differ from it; None outside git."""
+    """The commit, with `-dirty` appended if tracked files differ from it; None outside git."""
     command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -47,12 +47,12 @@ def git_commit(root: Path) -> str | None:
 
 
 def _code(path: Path) -> str:
-    """The file's code, without comments, docstrings and layout: they change no result."""
+    """The file's code without comments, docstrings and layout, which do not affect results."""
     return ast.dump(_WithoutDocstrings().visit(ast.parse(path.read_text())))
 
 
 class _WithoutDocstrings(ast.NodeTransformer):
-    """Strings that stand alone, after an assignment too."""
+    """Removes docstrings, and strings that document an assignment."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         alone = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -60,7 +60,7 @@ class _WithoutDocstrings(ast.NodeTransformer):
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """Dotted names that the file imports from this project."""
+    """Dotted names that the file imports."""
     waiting: list[ast.AST] = [ast.parse(path.read_text())]
     while waiting:
         node = waiting.pop()
@@ -75,7 +75,7 @@ def _imports(path: Path) -> Iterator[str]:
 
 
 def _files(name: str, root: Path) -> Iterator[Path]:
-    """The files that importing the dotted `name` runs: the packages above it, and the module."""
+    """Files that importing the dotted `name` executes: the packages above it, and the module."""
     parts = name.split(".")
     if parts[0] not in PACKAGES:
         return

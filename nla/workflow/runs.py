@@ -1,10 +1,10 @@
-"""Runs under way: one folder a fingerprint in `.runs/`, outside every DVC out, so that DVC does not delete it.
+"""Folders of runs under way: `.runs/FINGERPRINT/`, outside every DVC out, so that DVC does not delete them.
 
-.runs/FINGERPRINT/lock         held while it trains: one training of the same thing at a time
-.runs/FINGERPRINT/mlflow.json  the MLflow run that its curves go to, by store
+.runs/FINGERPRINT/lock         held while it trains: only one training of the same thing at a time
+.runs/FINGERPRINT/mlflow.json  the MLflow run of its curves, by store
 .runs/FINGERPRINT/result/      the last checkpoint of a finished training
-.runs/FINGERPRINT/here/        checkpoints under way of a training without Ray
-.runs/FINGERPRINT/...          Ray's storage: checkpoints under way
+.runs/FINGERPRINT/here/        checkpoints of an unfinished training without Ray
+.runs/FINGERPRINT/...          Ray's storage: checkpoints of an unfinished training
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nla.workflow.uris import without_credentials
 
 RUNS, LOCK = ".runs", "lock"
 IMAGES = ".runs/images"
-"""Decoded images of sets that are larger than memory."""
+"""Decoded images of data sets larger than memory."""
 
 
 class Run:
@@ -35,7 +35,7 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Holds the folder; waits, and says so, while another process does."""
+        """Locks the folder; while another process holds it, says so and waits."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / LOCK)
         try:
@@ -50,11 +50,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether a training ended here."""
+        """Whether a training has finished here."""
         return self.result.is_dir()
 
     def keep(self, checkpoint: Path) -> None:
-        """Makes `checkpoint` the result, whole or not at all, and drops the checkpoints under way."""
+        """Makes `checkpoint` the result, atomically, and deletes the checkpoints under way."""
         part = self.folder / "result.part"
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(checkpoint, part)
@@ -64,18 +64,18 @@ class Run:
                 shutil.rmtree(path)
 
     def recall_tracking(self, uri: str) -> str | None:
-        """The id of this training's MLflow run in the store `uri`, else in another one: `uri` may get its double."""
+        """Id of this training's MLflow run in the store `uri`, else in another store: `uri` may get a copy of it."""
         known = self._tracked()
         return known.get(without_credentials(uri)) or next(iter(known.values()), None)
 
     def remember_tracking(self, uri: str, run_id: str) -> None:
-        """Keeps the id of the MLflow run in the store `uri`, beside those in other stores."""
+        """Saves the id of the MLflow run in the store `uri`, beside those in other stores."""
         write_json(self._tracking, {**self._tracked(), without_credentials(uri): run_id})
 
     def _tracked(self) -> dict[str, str]:
         try:
             return read_json(self._tracking)
-        except DataError:  # nothing is there yet, or it is damaged: MLflow gets another run
+        except DataError:  # not written yet, or damaged: MLflow gets another run
             return {}
 
     @property

@@ -1,4 +1,4 @@
-"""A stage of the DAG as a process: its log, its end with DVC, and errors without a traceback."""
+"""Runs a stage of the DAG as a process: logging, termination with DVC, and errors without a traceback."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ CONSOLE_LEVELS = {
     "nla": logging.WARNING,
     "ray": logging.ERROR,
     "ray.train": logging.ERROR,
-    "ray.tune": logging.CRITICAL,  # it writes a traceback for each trial that fails, and we a line
+    "ray.tune": logging.CRITICAL,  # it logs a traceback for each failed trial, for which this package prints a line
 }
-"""What of each library a person sees; None leaves what MLFLOW_LOGGING_LEVEL says."""
+"""Console log level of each library; None keeps what MLFLOW_LOGGING_LEVEL sets."""
 
 
 def log_file() -> Path:
-    """Where this stage's full log is. In the project, as DVC throws the copies away that experiments run in.
+    """Path of this stage's full log. It is in the project, because DVC deletes the copies that experiments run in.
 
-    Such a copy has a folder for its own, named as the experiment: the project, and other copies, may run beside it.
+    Each copy has its own log folder, named after the experiment, since the project and other copies can run at once.
     """
     logs = project_root() / LOGS
     if workspace() != project_root():
@@ -53,12 +53,12 @@ def run_stage(main: Callable[[], None]) -> None:
         print("interrupted: `dvc repro` goes on from here", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except Exception:
-        print(f"a defect of ours; the full log: {log_file()}", file=sys.stderr)
+        print(f"internal error; the full log: {log_file()}", file=sys.stderr)
         raise
 
 
 def _keep_logs(path: Path) -> None:
-    """All that the libraries say goes into a new `path`; on the console they say no more than before."""
+    """Writes everything that the libraries log to a new file `path`; their console output stays the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, "w", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -69,11 +69,11 @@ def _keep_logs(path: Path) -> None:
             handler.setLevel(level or logger.getEffectiveLevel())
         logger.handlers = [*shown, file]
         logger.setLevel(logging.DEBUG)
-        logger.propagate = "." not in name  # ray.init adds a handler of its own to "ray", and sets its level again
+        logger.propagate = "." not in name  # ray.init adds a handler to "ray", and resets its level
 
 
 def _fail(message: str) -> NoReturn:
-    """Ends the stage with `message` and the place of its log, which gets the traceback."""
+    """Ends the stage with `message` and the path of its log, which gets the traceback."""
     logging.getLogger(__name__).debug("the stage failed", exc_info=True)
     console.file.flush()
     print(f"error: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The data sets that `data.source` chooses from."""
+"""Data sources selected by `data.source`."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ SOURCES: Mapping[SourceName, Callable[[DataConfig, Path], Source]] = {
 
 
 def open_source(config: DataConfig, root: Path) -> Source:
-    """The source that `config` names, whose files are in `root`. Raises DataError where its layout is not complete."""
+    """Opens the source that `config` names, with its files in `root`. Raises DataError if its layout is incomplete."""
     return SOURCES[config.source](config, root)

@@ -1,7 +1,7 @@
-"""AffectNet, eight expressions (Mollahosseini et al., TAC 2017): the release with .npy labels, or that with CSV lists.
+"""AffectNet with eight expressions (Mollahosseini et al., TAC 2017): the release with .npy labels, or with CSV lists.
 
-Its test set was never published, and what everybody reports on is its validation set. That set is `test` here, and
-`prepare` makes a validation split out of train.
+Its test set was never published, and results are reported on its validation set. That set is `test` here, and `prepare`
+makes a validation split from train.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ PATH, EXPRESSION = "subDirectory_filePath", "expression"
 LIST_COLUMNS = (
     PATH, "face_x", "face_y", "face_width", "face_height", "facial_landmarks", EXPRESSION, "valence", "arousal",
 )  # fmt: skip
-"""Of a list without header, as validation.csv is in some releases."""
+"""Columns of a list without a header, as validation.csv is in some releases."""
 IMAGES = "Manually_Annotated_Images"
-ABOVE_IMAGES = ("", "Manually_Annotated", "Manually_Annotated_compressed")  # folders that the releases put it into
+ABOVE_IMAGES = ("", "Manually_Annotated", "Manually_Annotated_compressed")  # parent folders in the various releases
 NO_CLASS = {8: "labelled as no expression of these", 9: "labelled as uncertain", 10: "labelled as no face"}
 
 
 class AffectNet:
-    """`root` holds train_set and val_set, or else training.csv, validation.csv and the images they name."""
+    """Reads `root` with train_set and val_set, or else training.csv, validation.csv and the images that they list."""
 
     name = "affectnet"
     classes: tuple[str, ...] = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
-    """Labels 0 to 7."""
+    """Classes of the labels 0 to 7."""
     votes: tuple[str, ...] = ()
     known_counts: Mapping[str, tuple[int, ...]] = {
         "train": (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750),
@@ -55,7 +55,7 @@ class AffectNet:
         return len(self._listed)
 
     def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
-        """Batches in the order of the lists, or of the images' numbers."""
+        """Batches in the order of the lists, or of the image numbers."""
         findings.add(self._found)
         findings.notes.append("AffectNet's validation set is used as test; a validation split is made from train")
         yield from read_faces(self._root, self._listed, findings, self._decide if self._has_lists else self._annotate)
@@ -70,7 +70,7 @@ class AffectNet:
                 yield Listed(next(row), split, f"{folder}/images/{name}", label=None)
 
     def _annotate(self, item: Listed) -> Listed | LeftOut | Problem:
-        """`item` with the label of its .npy file."""
+        """`item` with the label of its .npy file, or why there is none."""
         image = Path(item.path)
         path = image.parent.with_name("annotations") / f"{image.stem}_exp.npy"
         try:
@@ -114,7 +114,7 @@ class AffectNet:
 
 
 def _read_label(path: Path) -> int:
-    """One number, or one string of digits. Raises ValueError, TypeError or OSError for anything else."""
+    """Reads a single number, or string of digits. Raises ValueError, TypeError or OSError for anything else."""
     with path.open("rb") as file:
         number = float(np.lib.format.read_array(file, allow_pickle=False).reshape(1)[0])
     if not number.is_integer():
@@ -123,5 +123,5 @@ def _read_label(path: Path) -> int:
 
 
 def _number(name: str) -> tuple[int, str]:
-    """Sorts 2.jpg before 10.jpg."""
+    """Sort key that puts 2.jpg before 10.jpg."""
     return len(Path(name).stem), name

@@ -1,4 +1,4 @@
-"""What every source gives: record batches of FACES, and findings about what it read."""
+"""Interface of data sources: record batches of FACES, and findings about what was read."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class Problem:
-    """One bad line of a text file, or a bad file."""
+    """A bad line of a text file, or a bad file."""
 
     file: str
     line: int | None
-    """As an editor counts: the first is 1."""
+    """Line number, counted from 1 as in an editor."""
     what: str
 
     def __str__(self) -> str:
@@ -24,33 +24,33 @@ class Problem:
 
 @dataclass
 class Findings:
-    """Filled while a source is read: `problems` are bad rows, `warnings` want a look, `notes` are known oddities."""
+    """Collected while a source is read: `problems` are bad rows, `warnings` need a look, `notes` are known oddities."""
 
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add(self, others: Findings) -> None:
-        """Those that were made elsewhere, such as when a list was read."""
+        """Adds findings made elsewhere, such as while reading a list."""
         self.problems += others.problems
         self.warnings += others.warnings
         self.notes += others.notes
 
 
 class Source(Protocol):
-    """A data set on disk, or drawn."""
+    """A data set on disk, or a generated one."""
 
     name: str
     classes: tuple[str, ...]
     votes: tuple[str, ...]
-    """Names of the vote counts: the classes first, then what is no class. Empty without annotators."""
+    """Names of the vote counts: the classes first, then non-classes. Empty without annotators."""
     known_counts: Mapping[str, tuple[int, ...]]
-    """Published counts a class for each split, to compare with; empty where none are known."""
+    """Published class counts of each split, for comparison; empty if unknown."""
 
     def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
-        """Record batches of FACES with the good rows; the bad ones go into `findings.problems`."""
+        """Yields record batches of FACES with the good rows; bad ones are appended to `findings.problems`."""
         ...
 
     def __len__(self) -> int:
-        """Rows to expect, for the progress bar."""
+        """Expected number of rows, for the progress bar."""
         ...

@@ -1,4 +1,4 @@
-"""Columns of plain Python -> a record batch of FACES."""
+"""Makes a record batch of FACES from Python sequences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def face_batch(
     votes: Sequence[np.ndarray | tuple[int, ...] | None] | None = None,
     posterior: Sequence[np.ndarray] | None = None,
 ) -> pa.RecordBatch:
-    """N faces; `pixels` are their hashes, `data` their encoded images. What is not given is null."""
+    """A batch of N faces; `pixels` are their hashes, `data` their encoded images. Omitted columns are null."""
     images = pa.StructArray.from_arrays([pa.array(data, pa.binary()), pa.array(path, pa.string())], fields=list(IMAGE))
     known = {"label": label, "votes": votes, "posterior": posterior}
     given = {"row": row, "split": split, "pixels": pixels, **known}

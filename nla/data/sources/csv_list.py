@@ -1,4 +1,4 @@
-"""Any images with a list of them, `root/faces.csv`: a label each, or the votes of its annotators."""
+"""Images with a list, `root/faces.csv`, that gives each a label or the votes of its annotators."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nla.data.sources.layout import DOCS, MOST_CLASSES, require
 from nla.errors import DataError
 
 LIST = "faces.csv"
-DIGITS = 4  # of a number of votes: int16 holds it
+DIGITS = 4  # of a vote count, so that it fits int16
 
 
 class CSVList:
-    """The list has the columns image, split and label. Without label, every other column is a class with its votes."""
+    """Reads a list with the columns image, split and label; without label, all others are classes with votes."""
 
     name = "csv"
     known_counts: Mapping[str, tuple[int, ...]] = {}
@@ -50,7 +50,7 @@ class CSVList:
         yield from read_faces(self._root, self._listed, findings)
 
     def _annotated(self, row: Row) -> Listed | None:
-        """The image with its label or votes; None where these are wrong, which becomes a problem."""
+        """The image with its label or votes; None if they are wrong, which is recorded as a problem."""
         label, votes = None, None
         if self.votes:
             wrong = self._wrong_votes(row.values)

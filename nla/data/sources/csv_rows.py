@@ -1,6 +1,6 @@
-"""CSV files a block at a time, as strings, with the line in the file that each row came from.
+"""Reads CSV files in blocks, as strings, with the line number of each row.
 
-The line of a row is what an editor shows: the header is line 1. A row's position counts rows alone, from 0.
+Lines are counted as in an editor, with the header as line 1. Positions count only rows, from 0.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from nla.data.sources.base import Findings, Problem
 from nla.data.sources.layout import DOCS
 from nla.errors import DataError
 
-BLOCK = 8 << 20  # bytes: about 1,000 rows of 48x48 pixels written as text
+BLOCK = 8 << 20  # bytes: about 1,000 rows of 48x48 pixels as text
 
 
 @dataclass(frozen=True)
 class Rows:
-    """N rows of a CSV file; blank lines are no rows."""
+    """N rows of a CSV file, without blank lines."""
 
     line_N: np.ndarray
     position_N: np.ndarray
@@ -35,10 +35,12 @@ class Rows:
 def read_rows(
     path: Path, wanted: Sequence[str], findings: Findings, unnamed: Sequence[str] | None = None, block: int = BLOCK
 ) -> Iterator[Rows]:
-    """Columns `wanted` of the CSV file `path`. Rows with too few or too many values become problems.
+    """Reads the columns `wanted` of the CSV file `path`. Rows with too few or too many values become problems.
 
-    `unnamed`: the columns' names where the file may come without a header.
-    Raises DataError where a wanted column is missing, or the file is no CSV.
+    `unnamed` are the column names of a file that can come without a header.
+
+    Raises:
+        DataError: a wanted column is missing, or the file is not CSV.
     """
     names, lines_above = _header(path, wanted, unnamed)
     torn: list[int] = []
@@ -52,7 +54,7 @@ def read_rows(
     try:
         reader = pacsv.open_csv(
             path,
-            # One thread, as rows have no number otherwise. Blank lines are kept, to count them.
+            # One thread, as rows are not numbered otherwise. Blank lines are kept, to count them.
             read_options=pacsv.ReadOptions(
                 use_threads=False, block_size=block, column_names=names, skip_rows=lines_above
             ),
@@ -62,12 +64,12 @@ def read_rows(
             ),
         )
         yield from _numbered(reader, torn, lines_above)
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:  # the latter for a column that is there twice
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:  # ArrowKeyError: a duplicate column
         raise DataError(f"{path} cannot be read as CSV ({error}): get the file again. {DOCS}") from None
 
 
 def _header(path: Path, wanted: Sequence[str], unnamed: Sequence[str] | None) -> tuple[list[str], int]:
-    """The columns' names, and how many lines to skip for them."""
+    """Column names, and the number of header lines to skip."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = next(csv.reader(file), [])
@@ -86,7 +88,7 @@ def _header(path: Path, wanted: Sequence[str], unnamed: Sequence[str] | None) ->
 
 
 def _numbered(reader: pacsv.CSVStreamingReader, torn: list[int], lines_above: int) -> Iterator[Rows]:
-    """Blocks of `reader` with lines and positions; `torn` are the lines it has skipped so far."""
+    """Blocks of `reader` with lines and positions; `torn` are the lines skipped so far."""
     line, num_blank = lines_above + 1, 0
     for batch in reader:
         line_N = np.setdiff1d(np.arange(line, line + len(batch) + len(torn)), torn)[: len(batch)]

@@ -1,4 +1,4 @@
-"""`faces.csv`: one image a line, as a person or a spreadsheet wrote it."""
+"""Reads `faces.csv`, with one image per line, as written by hand or by a spreadsheet."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from nla.errors import DataError
 
 IMAGE, SPLIT, LABEL = "image", "split", "label"
 NO_CLASS = ("unknown", "NF")
-"""Columns of votes for no expression, as FERPlus names them."""
+"""Vote columns for non-classes, as named in FERPlus."""
 FORM = f"{IMAGE},{SPLIT},{LABEL}, or {IMAGE},{SPLIT} and a column of votes for each class, with commas between"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line that names an image and its split."""
+    """A line of the list: an image and its split."""
 
     line: int
-    """As an editor counts: the first is 1."""
+    """Line number, counted from 1 as in an editor."""
     position: int
-    """Among the rows, from 0."""
+    """Position among the rows, from 0."""
     image: str
-    """Relative to the list's folder, in one spelling."""
+    """Normalised path, relative to the list's folder."""
     split: str
     values: Mapping[str, str]
     """The other columns, by name."""
 
 
 def read_list(path: Path, findings: Findings) -> tuple[list[str], list[Row]]:
-    """Names of the columns beside image and split, and the rows; bad lines become problems.
+    """Column names other than image and split, and the rows; bad lines become problems.
 
-    Raises DataError where the file is no CSV in UTF-8, or its columns are not those of a list.
+    Raises:
+        DataError: the file is not CSV in UTF-8, or does not have the columns of a list.
     """
     lines = _lines(path)
     _, first = next(lines, (1, []))
@@ -46,7 +47,7 @@ def read_list(path: Path, findings: Findings) -> tuple[list[str], list[Row]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line and cells of each row that is not blank; that of its end, where a quoted cell has lines of its own."""
+    """Line and cells of each row that is not blank; for a quoted cell with line breaks, the line of the row's end."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
@@ -91,7 +92,7 @@ def _rows(
 
 
 def _what_is_wrong(image: str, path: str, split: str, seen: Mapping[str, int]) -> str | None:
-    """Of an image as it is written, its `path` in one spelling, and its split."""
+    """Checks an image as it is written, its normalised `path`, and its split; returns what is wrong, or None."""
     if not image or "\0" in image:
         return "it names no image"
     if path.startswith(("/", "../")):

@@ -1,7 +1,7 @@
 """FERPlus: the faces of `fer2013.csv` with the votes of `fer2013new.csv`.
 
-The two files are joined by the position of their rows: the numbers in the image names part from it after row 58, some
-rows have no name, and some names occur twice.
+The two files are joined by row position: the numbers in the image names diverge from it after row 58, some rows have no
+name, and some names occur twice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nla.data.sources.pool import in_order
 from nla.errors import DataError
 
 PUBLISHED_ROWS = {"train": 28709, "valid": 3589, "test": 3589}
-PUBLISHED_CLASSES = {  # rows of each class by the official majority rule
+PUBLISHED_CLASSES = {  # rows per class by the official majority rule
     "train": (8740, 7287, 3149, 3014, 2100, 119, 532, 119),
     "valid": (1182, 865, 415, 351, 287, 24, 62, 13),
     "test": (1090, 893, 396, 384, 273, 18, 83, 16),
@@ -38,7 +38,7 @@ FER2013_LABELS = [str(label) for label in range(7)]  # of the column `emotion`, 
 
 @dataclass(frozen=True)
 class Block:
-    """N good rows, joined."""
+    """N good rows, joined from both files."""
 
     position_N: np.ndarray
     pixels_NHW: np.ndarray
@@ -49,21 +49,21 @@ class Block:
 
 @dataclass
 class Tally:
-    """What is counted while the pixels go by."""
+    """Counts collected while the pixels are streamed."""
 
     rows: int = 0
-    """Of the file, good or bad."""
+    """Rows of the file, good or bad."""
     splits: Counter[str] = field(default_factory=Counter)
     black: int = 0
 
 
 class FERPlus:
-    """`root` holds fer2013.csv and fer2013new.csv."""
+    """Reads `root` with fer2013.csv and fer2013new.csv."""
 
     name = "ferplus"
     classes: tuple[str, ...] = CLASSES
     votes: tuple[str, ...] = VOTES
-    known_counts: Mapping[str, tuple[int, ...]] = {}  # it has votes, and no labels to count
+    known_counts: Mapping[str, tuple[int, ...]] = {}  # it has votes, but no labels to count
 
     def __init__(self, config: DataConfig, root: Path) -> None:
         self._pixels, self._votes = root / "fer2013.csv", root / "fer2013new.csv"
@@ -76,7 +76,7 @@ class FERPlus:
         return len(self._annotations)
 
     def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
-        """A record batch for each block of fer2013.csv; one is parsed while the one before it is encoded."""
+        """Yields a record batch per block of fer2013.csv; a block is parsed while the previous one is encoded."""
         tally = Tally()
         findings.add(self._found)
         yield from in_order(_encode, self._joined(tally, findings), ahead=1)
@@ -120,7 +120,7 @@ class FERPlus:
         return Block(at, pixels_NHW[is_good_N], split_N, votes.name_R[at], votes.votes_RV[at])
 
     def _wrong_usages(self, rows: Rows) -> Iterator[tuple[int, str]]:
-        """Rows whose Usage is not the one of the other file: they are no pair."""
+        """Rows whose Usage differs from the other file's, which shows that they do not match."""
         votes = self._annotations
         for i, usage in enumerate(rows.columns["Usage"].to_pylist()):
             at = rows.position_N[i]
@@ -132,7 +132,7 @@ class FERPlus:
 
 
 def _other_classes(votes: Votes, tally: Tally) -> Iterator[str]:
-    """A line for each class that the votes give not as many rows as published, in splits that have all their rows."""
+    """A line for each class whose number of rows differs from the published one, in splits that are complete."""
     split_R = np.array([SPLITS.get(usage) for usage in votes.usage_R], object)
     labels = label_faces(np.full(len(votes), -1), votes.votes_RV, votes.is_good_R, CLASSES, "majority")
     for split, published in PUBLISHED_CLASSES.items():

@@ -1,4 +1,4 @@
-"""`70 80 82 ...` -> pixels, a block of rows at a time."""
+"""Parses pixels from text, `70 80 82 ...`, a block of rows at a time."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SIDE = 48  # of an image of FER2013, grey
+SIDE = 48  # side of a FER2013 image, grey
 
 
 def parse_pixels(text_N: pa.StringArray) -> tuple[np.ndarray, dict[int, str]]:
-    """Pixels [N, 48, 48] uint8 of rows of 2,304 numbers, and what is wrong with the rows that are not, which stay 0."""
+    """Pixels [N, 48, 48] uint8 from rows of 2,304 numbers, and row -> problem; bad rows stay 0."""
     pixels_NP = np.zeros((len(text_N), SIDE * SIDE), np.uint8)
     values_N = pc.ascii_split_whitespace(pc.ascii_trim_whitespace(text_N))
     is_full_N = pc.equal(pc.list_value_length(values_N), SIDE * SIDE).to_numpy(zero_copy_only=False)
@@ -19,7 +19,7 @@ def parse_pixels(text_N: pa.StringArray) -> tuple[np.ndarray, dict[int, str]]:
     }
     try:
         pixels_NP[is_full_N] = _numbers(values_N.filter(pa.array(is_full_N)).flatten()).reshape(-1, SIDE * SIDE)
-    except pa.ArrowInvalid:  # some row of the block holds something else: find out which
+    except pa.ArrowInvalid:  # some row of the block has a bad value: find out which
         for i in np.flatnonzero(is_full_N):
             try:
                 pixels_NP[i] = _numbers(values_N[i].values)
@@ -29,7 +29,7 @@ def parse_pixels(text_N: pa.StringArray) -> tuple[np.ndarray, dict[int, str]]:
 
 
 def _numbers(values: pa.StringArray) -> np.ndarray:
-    """Raises ArrowInvalid for anything but whole numbers from 0 to 255."""
+    """Converts to uint8. Raises ArrowInvalid for anything but integers from 0 to 255."""
     return np.asarray(values.cast(pa.uint8()).to_numpy())
 
 

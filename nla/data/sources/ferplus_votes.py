@@ -1,4 +1,4 @@
-"""`fer2013new.csv`: ten votes a row (Barsoum et al., ICMI 2016), and the oddities that its rows are known to hold."""
+"""Reads `fer2013new.csv`: ten votes per row (Barsoum et al., ICMI 2016), and the known oddities of its rows."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ SPLITS = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
 VOTERS = 10
 
 # Lines of the official file.
-NINE_VOTES_LINE = 10437  # the only one whose votes do not sum to VOTERS
-STRAY_LINE, STRAY_NAME = 5276, "fer0006953.png"  # a nearly white image that bears the votes of another
+NINE_VOTES_LINE = 10437  # the only line whose votes do not sum to VOTERS
+STRAY_LINE, STRAY_NAME = 5276, "fer0006953.png"  # a nearly white image with the votes of another one
 
 
 @dataclass(frozen=True)
 class Votes:
-    """R rows, by position. One that is not good is empty."""
+    """R rows, by position; the fields of a bad row are empty."""
 
     is_good_R: np.ndarray
     line_R: np.ndarray
     usage_R: np.ndarray
     name_R: np.ndarray
-    """Empty, too, where a good row has none."""
+    """Image name; empty as well if a good row has none."""
     votes_RV: np.ndarray
-    """int16 counts."""
+    """Vote counts, int16 [R, V]."""
 
     @classmethod
     def empty(cls, size: int) -> Votes:
-        """`size` rows, none of them good."""
+        """`size` rows, all of them bad."""
         usage_R, name_R = np.full((2, size), "", object)
         votes_RV = np.zeros((size, len(VOTES)), np.int16)
         return cls(np.zeros(size, bool), np.zeros(size, np.int64), usage_R, name_R, votes_RV)
@@ -48,7 +48,7 @@ class Votes:
 
 
 def read_votes(path: Path, findings: Findings) -> Votes:
-    """All rows of `path`; the bad ones become problems. Raises DataError where a column is missing."""
+    """Reads all rows of `path`; bad ones become problems. Raises DataError if a column is missing."""
     torn = Findings()
     blocks = list(read_rows(path, ("Usage", "Image name", *VOTES), torn))
     votes = Votes.empty(len(torn.problems) + sum(len(rows.line_N) for rows in blocks))
@@ -59,7 +59,7 @@ def read_votes(path: Path, findings: Findings) -> Votes:
 
 
 def known_oddities(votes: Votes) -> Iterator[str]:
-    """What the official file holds and nobody need mend."""
+    """Oddities of the official file that need no fixing."""
     is_named_R = votes.name_R != ""
     if unnamed := np.count_nonzero(votes.is_good_R & ~is_named_R):
         yield f"rows without an image name, kept: {unnamed}"
@@ -75,7 +75,7 @@ def known_oddities(votes: Votes) -> Iterator[str]:
 
 
 def _fill(votes: Votes, rows: Rows) -> Iterator[tuple[int, str]]:
-    """Puts `rows` into `votes` by position; gives line and reason of those that are bad."""
+    """Copies the good ones of `rows` into `votes` by position; yields line and problem of the bad ones."""
     texts_VN = [rows.columns[name] for name in VOTES]
     is_count_NV = np.stack([_flags(pc.match_substring_regex(text_N, r"^[0-9]{1,4}$")) for text_N in texts_VN], axis=1)
     counts_NV = np.stack([_counts(*pair) for pair in zip(texts_VN, is_count_NV.T, strict=True)], axis=1)

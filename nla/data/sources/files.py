@@ -1,4 +1,4 @@
-"""Labelled image files -> record batches of FACES, read by a few threads, in order, in bounded memory."""
+"""Reads labelled image files into record batches of FACES, with a few threads, in order, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from nla.data.sources.pool import in_order
 from nla.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-BATCH_ROWS, BATCH_BYTES = 256, 32 << 20  # a batch ends at either
-AHEAD = 32  # files read before they are asked for
+BATCH_ROWS, BATCH_BYTES = 256, 32 << 20  # a batch ends at either limit
+AHEAD = 32  # files read ahead
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An image that is said to be there."""
+    """An image listed by a source."""
 
     row: int
     split: str
     path: str
     """Relative to the source's folder, with slashes."""
     label: int | None
-    """None where votes, or what `annotate` finds, stand in its place."""
+    """None if votes, or the result of `annotate`, take its place."""
     listing: str | None = None
-    """The file that says so, if any: what is to be mended where it is wrong."""
+    """The file that lists it, if any: the one to fix if an entry is wrong."""
     line: int | None = None
-    """Of a listing with a line an image."""
+    """Line number in a listing that has one line per image."""
     votes: tuple[int, ...] | None = None
-    """Counts, one for each of the source's votes."""
+    """Vote counts, one per name in the source's `votes`."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An image that is no face of any class, and is not meant to be."""
+    """An image left out on purpose, because it shows no face of any class."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Read:
-    """An image that was read and can be decoded."""
+    """An image that was read, and can be decoded."""
 
     listed: Listed
     data: bytes
@@ -60,9 +60,9 @@ def read_faces(
     findings: Findings,
     annotate: Callable[[Listed], Listed | LeftOut | Problem] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """The images of `listed`, bytes as they are, each decoded once to see that it can be.
+    """Yields the images of `listed` with their original bytes, each decoded once as a check.
 
-    `annotate` runs beside the reading and may fill in the label, leave the image out, or find a problem.
+    `annotate` runs in the reading threads, and can set the label, leave the image out, or report a problem.
     """
     left_out: Counter[str] = Counter()
     batch: list[Read] = []
@@ -82,7 +82,7 @@ def read_faces(
 
 
 def image_names(folder: Path) -> list[str]:
-    """Names of the images right in `folder`, sorted; hidden files are none."""
+    """Sorted names of the images directly in `folder`, without hidden files."""
     return sorted(
         file.name for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
     )

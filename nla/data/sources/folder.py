@@ -18,7 +18,7 @@ SPLITS = ("train", "valid", "test")
 
 
 class Folder:
-    """`root` holds the splits, each with one folder a class; train's folders are the classes."""
+    """Reads `root` with a folder per split and, in each, one per class; train's folders define the classes."""
 
     name = "folder"
     votes: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Folder:
         return len(self._listed)
 
     def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
-        """Batches in the order train, valid, test; class by class, by name."""
+        """Batches in the order train, valid, test; within a split by class and name."""
         findings.add(self._found)
         yield from read_faces(self._root, self._listed, findings)
 
@@ -71,7 +71,7 @@ class Folder:
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """Split -> its folder. Raises DataError where train or test is missing, or a split has two folders."""
+    """Split -> its folder. Raises DataError if train or test is missing, or a split has two folders."""
     found: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for folder in _folders(root):
         if split := SPLIT_NAMES.get(folder.name.lower()):

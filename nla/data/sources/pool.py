@@ -1,4 +1,4 @@
-"""A few threads that work ahead, and hand over in order."""
+"""Thread pool that works ahead, and returns results in order."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 THREADS = min(8, cores())
-"""Reading, decoding and hashing leave Python's lock; beyond 8 the writer is slower."""
+"""Reading, decoding and hashing release the GIL; with more than 8 threads the writer becomes slower."""
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
     """`work(item)` for each item, in the order of `items`; at most `ahead` + 1 results are held at once.
 
-    `items` is drawn in the caller's thread, `work` runs in the pool; an exception of either reaches the caller.
+    `items` is iterated in the caller's thread, and `work` runs in the pool; exceptions of both reach the caller.
     """
     under_way: deque[Future[R]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:

@@ -1,4 +1,4 @@
-"""RAF-DB, basic expressions (Li et al., CVPR 2017): aligned faces, as published or sorted into folders."""
+"""RAF-DB with basic expressions (Li et al., CVPR 2017): aligned faces, as published or sorted into folders."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from nla.data.sources.base import Findings, Problem
 from nla.data.sources.files import Listed, image_names, read_faces
 from nla.data.sources.layout import first_of, require
 
-LIST = "EmoLabel/list_patition_label.txt"  # spelt so by its authors
+LIST = "EmoLabel/list_patition_label.txt"  # the authors' spelling
 ALIGNED = "Image/aligned"
 SPLITS = ("train", "test")
 
 
 class RAFDB:
-    """`root` holds Image/aligned and EmoLabel, or else {train,test}/{1..7}, perhaps in a folder DATASET."""
+    """Reads `root` with Image/aligned and EmoLabel, or else {train,test}/{1..7}, possibly in a folder DATASET."""
 
     name = "rafdb"
     classes: tuple[str, ...] = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
-    """Labels 1 to 7."""
+    """Classes of the labels 1 to 7."""
     votes: tuple[str, ...] = ()
     known_counts: Mapping[str, tuple[int, ...]] = {
         "train": (1290, 281, 717, 4772, 1982, 705, 2524),
@@ -85,7 +85,7 @@ class RAFDB:
 
 
 def _what_is_wrong(fields: list[str], classes: tuple[str, ...], seen: set[str]) -> str | None:
-    """Of a line such as `train_00001.jpg 5`; a blank one is right."""
+    """Checks the fields of a line such as `train_00001.jpg 5`; a blank one is valid."""
     if not fields:
         return None
     if len(fields) not in (2, 3):

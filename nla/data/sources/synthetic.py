@@ -1,14 +1,15 @@
-"""Drawn faces whose true label posterior is known.
+"""Synthetic faces whose true label posterior is known.
 
-A face blends two expressions: the muscles stand at (1 - m) of the one's prototype and m of the other's. People call it
+A face blends two expressions: its muscles are at (1 - m) of the one's prototype and m of the other's. People label it
+    as
 the other one with probability g(m) = 1 / (1 + exp(-STEEPNESS (m - 1/2))); the label and the ten votes are independent
 draws from that. So the posterior is that of the expression on the face, before pose, light, occlusion and blur make it
 harder to see: no classifier of the pixels does better on average than its argmax.
 
-The posterior is the same in every split, although train is unbalanced. A pair of classes {a, b} is drawn with a weight
+The posterior is the same in every split, although train is imbalanced. A pair of classes {a, b} is drawn with a weight
 that is symmetric in a and b, and m from a density h with h(m) = h(1 - m). Then P(a, {a, b}, m) = weight h(m) (1 - g(m))
-whatever the weights are, and dividing by the sum over both labels leaves (1 - g(m)): the prior cancels. The split's
-class counts only choose the weights, so label and votes follow one law, and what is learned on train is right on test.
+for any weights, and dividing by the sum over both labels leaves (1 - g(m)): the prior cancels. The split's class counts
+only determine the weights, so labels and votes follow the same law, and what is learned on train holds on test.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from nla.data.sources.synthetic_faces import draw_faces
 from nla.data.sources.synthetic_look import Look, Muscle
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
-FERPLUS_TRAIN = (8740, 7287, 3149, 3014, 2100, 119, 532, 119)  # rows a class of FERPlus' training split, majority rule
-SMALLEST_CLASS = 1 / 32  # of the training rows at least: see `class_counts`
-ANNOTATORS = 10  # as FERPlus
+FERPLUS_TRAIN = (8740, 7287, 3149, 3014, 2100, 119, 532, 119)  # FERPlus' training rows per class, majority rule
+SMALLEST_CLASS = 1 / 32  # minimum share of the training rows: see `class_counts`
+ANNOTATORS = 10  # as in FERPlus
 BATCH = 256  # faces drawn at once: about 100 MiB at the peak
 
-STEEPNESS = 10.0  # of g: a tenth from the middle is called rightly by 73 %
-AMBIGUOUS = 0.35  # part of the faces with m in the middle half
+STEEPNESS = 10.0  # of g: at 0.1 from the middle, 73 % choose the right label
+AMBIGUOUS = 0.35  # fraction of the faces with m in the middle half
 CLEAR = 0.15  # the others have m below this, or above 1 minus this
-INTENSITY = (0.95, 1.2)  # of the whole expression
-TWITCH = 0.04  # standard deviation of each muscle beside the expression
+INTENSITY = (0.95, 1.2)  # factor on the whole expression
+TWITCH = 0.04  # standard deviation of the noise on each muscle
 
 _LAYOUT, _FACES = 0, 1  # purposes of random streams
 
@@ -56,8 +57,8 @@ EXPRESSIONS: Mapping[str, Mapping[Muscle, float]] = {
 }
 PROTOTYPES = np.array([[EXPRESSIONS[c].get(m, 0.0) for m in Muscle] for c in CLASSES])  # [C, M]
 
-# Which expressions blend: three ways to pair all eight, and how often each is taken. So every class has the same part
-# of ambiguous faces, and no blend passes near a third expression.
+# Which expressions blend: three ways to pair all eight, and how often each is used. So every class has the same
+# fraction of ambiguous faces, and no blend passes near a third expression.
 PAIRINGS = (
     (0.4, (("neutral", "sadness"), ("happiness", "contempt"), ("surprise", "fear"), ("anger", "disgust"))),
     (0.3, (("neutral", "contempt"), ("happiness", "surprise"), ("sadness", "fear"), ("anger", "disgust"))),
@@ -66,7 +67,7 @@ PAIRINGS = (
 
 
 def _affinity() -> NDArray[np.float64]:
-    """[C, C] symmetric, rows sum to 1: how often a class blends with another in a balanced split."""
+    """How often a class blends with another in a balanced split, [C, C]; symmetric, rows sum to 1."""
     matrix = np.zeros((len(CLASSES), len(CLASSES)))
     for part, pairs in PAIRINGS:
         for one, other in pairs:
@@ -80,11 +81,11 @@ AFFINITY = _affinity()
 
 
 def class_counts(split: str, rows: int) -> NDArray[np.int64]:
-    """Rows of each class, which sum to `rows`: equal in valid and test, in FERPlus' proportions in train.
+    """Rows per class, summing to `rows`: equal in valid and test, in FERPlus' proportions in train.
 
-    Scaled down alone, FERPlus' two smallest classes would be 57 rows of 12,000, which a network cannot learn in a few
-    epochs. So a class has at least SMALLEST_CLASS of all rows, and the largest is 10 times the smallest, where
-    FERPlus has 73; `data.imbalance_factor` makes it steeper.
+    Merely scaled down, FERPlus' two smallest classes would be 57 rows of 12,000, which a network cannot learn in a few
+    epochs. So a class has at least SMALLEST_CLASS of all rows, and the largest is 10 times the smallest, compared with
+    73 in FERPlus; `data.imbalance_factor` increases it.
     """
     if split != "train":
         return _apportion(np.ones(len(CLASSES)), rows)
@@ -98,7 +99,7 @@ def class_counts(split: str, rows: int) -> NDArray[np.int64]:
 
 
 def _apportion(shares: NDArray[np.float64], rows: int) -> NDArray[np.int64]:
-    """`rows` in proportion to `shares` by the largest remainder."""
+    """Distributes `rows` in proportion to `shares` by the largest remainder method."""
     exact = shares / shares.sum() * rows
     counts: NDArray[np.int64] = np.floor(exact).astype(np.int64)
     rest = rows - int(counts.sum())
@@ -107,14 +108,14 @@ def _apportion(shares: NDArray[np.float64], rows: int) -> NDArray[np.int64]:
 
 
 def called_other(position: NDArray[np.float64]) -> NDArray[np.float64]:
-    """g: probability that a face at `position` in [0, 1] between two expressions is called the second one."""
+    """g: probability that a face at `position` in [0, 1] between two expressions is labelled as the second one."""
     return 1 / (1 + np.exp(-STEEPNESS * (position - 0.5)))
 
 
 def draw_positions(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Positions m between label and partner, given the label: density 2 h(m) (1 - g(m)).
 
-    h is symmetric, so a draw from it counts from the one end or from the other: (1 - g) says which is the label's.
+    h is symmetric, so a draw from it can be measured from either end: (1 - g) decides which one is the label's.
     """
     middle = rng.uniform(0.25, 0.75, count)
     end = rng.uniform(0, CLEAR, count)
@@ -123,8 +124,11 @@ def draw_positions(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def draw_partners(label_N: NDArray[np.int64], counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """The other expression of each face. The pair {a, b} weighs min(n_a, n_b) AFFINITY[a, b], which is symmetric;
-    what is left of a larger class blends with nothing: its partner is the class itself."""
+    """The other expression of each face.
+
+    The pair {a, b} has the weight min(n_a, n_b) AFFINITY[a, b], which is symmetric; the rest of a larger class does not
+    blend: its partner is the class itself.
+    """
     parts = np.minimum(counts[:, None], counts[None, :]) * AFFINITY / np.maximum(counts[:, None], 1)
     parts[np.diag_indices_from(parts)] += 1 - parts.sum(1)
     chosen: NDArray[np.int64] = (rng.random((len(label_N), 1)) > np.cumsum(parts, axis=1)[label_N, :-1]).sum(1)
@@ -148,7 +152,7 @@ class Synthetic:
         return sum(self._rows.values())
 
     def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
-        """Record batches of FACES, the splits one after the other. A batch depends on the seed and the counts alone."""
+        """Yields record batches of FACES, split by split. A batch depends only on the seed and the counts."""
         del findings
         first_row = 0
         for split, rows in self._rows.items():
@@ -191,7 +195,7 @@ def _batch(
 def true_posterior(
     first_N: NDArray[np.int64], second_N: NDArray[np.int64], position_N: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """P(class | face) [N, C] of faces at `position_N` between two expressions; 1 where both are the same."""
+    """P(class | face) [N, C] of faces at `position_N` between two expressions; 1 if both are the same."""
     posterior_NC = np.zeros((len(first_N), len(CLASSES)))
     rows, other = np.arange(len(first_N)), called_other(position_N)
     posterior_NC[rows, first_N] += 1 - other
@@ -205,7 +209,7 @@ def muscles(
     position_N: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Muscle activities [N, M]: the blend, its intensity, twitches, and which side smirks."""
+    """Muscle activities [N, M]: the blend with its intensity and noise, and a random side for smirks."""
     blend: NDArray[np.float64] = PROTOTYPES[first_N] + position_N[:, None] * (
         PROTOTYPES[second_N] - PROTOTYPES[first_N]
     )

@@ -1,8 +1,8 @@
-"""Grey faces drawn from muscle activities and a look, a batch at once.
+"""Draws grey faces from muscle activities and a look, a batch at a time.
 
-A face lives in its own coordinates: u to the right and v down, (0, 0) between nose and eyes, in half image sides.
-Shapes are painted one over the other, each through its coverage in [0, 1], which falls off within about one pixel
-around the shape's edge. Left and right share one computation through |u|.
+Each face has its own coordinates: u to the right and v down, (0, 0) between nose and eyes, in half image sides. Shapes
+are painted over each other, each through its coverage in [0, 1], which falls off within about one pixel around the
+shape's edge. Left and right share one computation through |u|.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from nla.data.sources.synthetic_look import Array, Look, Muscle
 
 SIDE = 48  # pixels, as FER2013
-EDGE = 2.2 / SIDE  # width of a soft edge: a bit more than a pixel, which is 2 / SIDE
+EDGE = 2.2 / SIDE  # width of a soft edge, slightly more than a pixel, which is 2 / SIDE
 
-GLASSES, STRAND, HAND = 0.12, 0.1, 0.06  # parts of the faces that have them
-AT_ONCE = 32  # faces whose pixel arrays, of 300 kB each, stay in the processor's cache
-WHOLE, UPPER, LOWER = slice(None), slice(0, 34), slice(22, None)  # lines that eyes and mouth reach in any pose
+GLASSES, STRAND, HAND = 0.12, 0.1, 0.06  # fractions of the faces that have them
+AT_ONCE = 32  # faces whose pixel arrays, of 300 kB each, fit the processor's cache
+WHOLE, UPPER, LOWER = slice(None), slice(0, 34), slice(22, None)  # image rows that eyes and mouth reach in any pose
 
 
 def draw_faces(muscles_NM: NDArray[np.floating], look: Look, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The images [N, 48, 48] of muscle activities (0 at rest, about 1 at most) on the faces of `look`."""
+    """Images [N, 48, 48] of muscle activities (0 at rest, at most about 1) on the faces of `look`."""
     images = np.empty((len(muscles_NM), SIDE, SIDE), np.uint8)
     for start in range(0, len(muscles_NM), AT_ONCE):
         rows = slice(start, start + AT_ONCE)
@@ -44,7 +44,7 @@ def draw_faces(muscles_NM: NDArray[np.floating], look: Look, rng: np.random.Gene
 
 
 class _Scene:
-    """Pixel coordinates of each face, and the canvas [N, 48, 48] its layers are painted on."""
+    """Pixel coordinates of each face, and the canvas [N, 48, 48] that its layers are painted on."""
 
     def __init__(self, muscles_NM: NDArray[np.floating], look: Look, canvas: Array | None = None) -> None:
         self.look, self.muscles_NM = look, muscles_NM
@@ -53,7 +53,7 @@ class _Scene:
         x, y = axis[None, None, :] - look.shift_x, axis[None, :, None] - look.shift_y
         cos, sin = np.cos(look.turn) / look.scale, np.sin(look.turn) / look.scale
         self.head_u, self.head_v = x * cos + y * sin, y * cos - x * sin
-        # A turned head moves what is near its middle more than its outline.
+        # Turning the head shifts its middle more than its outline.
         self.u = self.head_u - look.yaw * (1 - self.head_u * self.head_u)
         self.v = self.head_v - look.pitch * (1 - self.head_v * self.head_v)
         self.across = np.abs(self.u)
@@ -61,18 +61,18 @@ class _Scene:
         self.canvas = look.background + np.zeros_like(self.u) if canvas is None else canvas
 
     def within(self, lines: slice) -> _Scene:
-        """The same scene, of which only these image lines are painted."""
+        """The same scene, restricted to these image rows."""
         part = copy(self)
         for name in ("head_u", "head_v", "u", "v", "across", "side", "canvas"):
             setattr(part, name, getattr(self, name)[:, lines])
         return part
 
     def paint(self, coverage: Array, tone: Array | float) -> None:
-        """Lay `tone` over the canvas where `coverage` is 1, and a part of it where it is less."""
+        """Blends `tone` into the canvas in proportion to `coverage`."""
         self.canvas += coverage * (tone - self.canvas)
 
     def shade(self, coverage: Array, depth: Array | float) -> None:
-        """Darken the canvas by the part `depth` (negative: lighten) where `coverage` is 1."""
+        """Darkens the canvas by the fraction `depth` (negative: lightens) in proportion to `coverage`."""
         self.canvas *= 1 - depth * coverage
 
 
@@ -84,7 +84,7 @@ def _inside(distance: Array, edge: float = EDGE) -> Array:
 
 
 def _ellipse(u: Array, v: Array, a: Array | float, b: Array | float) -> Array:
-    """About the signed distance to the ellipse with half axes a and b."""
+    """Approximate signed distance to the ellipse with half axes a and b."""
     distance: Array = (np.sqrt((u / a) ** 2 + (v / b) ** 2) - 1) * np.minimum(a, b)
     return distance
 
@@ -190,7 +190,7 @@ def _mouth(s: _Scene) -> None:
 
 
 def _front(s: _Scene) -> None:
-    """What is between the camera and some of the faces."""
+    """Draws objects between the camera and some of the faces."""
     for part, lot, layer in (
         (GLASSES, s.look.glasses, _glasses),
         (STRAND, s.look.strand, _strand),
@@ -215,7 +215,7 @@ def _strand(s: _Scene) -> None:
 
 
 def _hand(s: _Scene) -> None:
-    """Four fingers over the mouth's side of the face, from where `front_x` says."""
+    """Four fingers over the mouth's side of the face, entering at `front_x`."""
     look = s.look
     inward = (s.head_u - look.front_x - look.front_lean * s.head_v) * np.sign(look.front_x)
     finger = s.head_v * 5
@@ -227,7 +227,7 @@ def _hand(s: _Scene) -> None:
 
 
 def _photograph(canvas: Array, look: Look, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Light from one side, contrast, blur, sensor noise."""
+    """Applies light from one side, contrast, blur and sensor noise."""
     axis = ((np.arange(SIDE, dtype=np.float32) + 0.5) * 2 / SIDE - 1).astype(np.float32)
     canvas = canvas * (1 + look.light_x * axis[None, None, :] + look.light_y * axis[None, :, None])
     canvas = (canvas - 0.5) * look.contrast + (0.5 + look.brightness)

@@ -1,4 +1,4 @@
-"""What a drawn face is made of: the muscles of its expression, and its look, which tells nothing of the expression."""
+"""Parameters of a drawn face: the muscles of its expression, and its look, which is independent of the expression."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Array = NDArray[np.floating]  # float32 throughout; the type checker loses the w
 
 
 class Muscle(IntEnum):
-    """Columns of a muscle array; the numbers of the Facial Action Coding System (Ekman & Friesen 1978) beside."""
+    """Columns of a muscle array, with codes of the Facial Action Coding System (Ekman & Friesen 1978) as comments."""
 
     INNER_BROW = 0  # AU1, raised
     OUTER_BROW = 1  # AU2, raised
     FROWN = 2  # AU4, brows lowered and drawn together
-    EYE_OPEN = 3  # AU5; negative lets the lid hang
+    EYE_OPEN = 3  # AU5; negative lowers the lid
     LID_TIGHT = 4  # AU6 and AU7
     NOSE_WRINKLE = 5  # AU9
     UPPER_LIP = 6  # AU10, raised
@@ -32,10 +32,10 @@ class Muscle(IntEnum):
 
 @dataclass(frozen=True)
 class Look:
-    """All of a face but its expression; each field is [N, 1, 1], uniform in the range beside it. Lengths are in half
-    image sides, tones in [0, 1].
+    """Everything about a face but its expression; each field is [N, 1, 1], uniform in the annotated range.
 
-    Whatever tells left from right is symmetric about 0, so that a face is as likely as its mirror image.
+    Lengths are in half image sides, tones in [0, 1]. Whatever distinguishes left from right is symmetric about 0, so
+    that a face is as likely as its mirror image.
     """
 
     # pose
@@ -68,7 +68,7 @@ class Look:
     mouth_height: Annotated[Array, 0.46, 0.54]
     mouth_width: Annotated[Array, 0.23, 0.29]
     lip_thickness: Annotated[Array, 0.03, 0.05]
-    lip_tone: Annotated[Array, 0.55, 0.8]  # of the skin's
+    lip_tone: Annotated[Array, 0.55, 0.8]  # relative to the skin
     # light and camera
     background: Annotated[Array, 0.1, 0.9]
     light_x: Annotated[Array, -0.3, 0.3]
@@ -77,11 +77,11 @@ class Look:
     brightness: Annotated[Array, -0.1, 0.1]
     blur: Annotated[Array, 0.2, 0.6]  # standard deviation, pixels
     noise: Annotated[Array, 0.005, 0.02]
-    # what is in front: a number below the part of faces that have it
+    # objects in front: a face has one if its number is below the fraction of faces that have it
     glasses: Annotated[Array, 0.0, 1.0]
     strand: Annotated[Array, 0.0, 1.0]
     hand: Annotated[Array, 0.0, 1.0]
-    front_x: Annotated[Array, -0.6, 0.6]  # where the strand of hair or the hand is
+    front_x: Annotated[Array, -0.6, 0.6]  # position of the strand of hair or the hand
     front_lean: Annotated[Array, -0.5, 0.5]
 
     @classmethod

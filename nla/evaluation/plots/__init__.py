@@ -1,4 +1,4 @@
-"""Pictures of results: each function takes data and returns a matplotlib Figure for `nla.pictures.write_figure`."""
+"""Figures of results: each function takes data and returns a matplotlib Figure for `nla.pictures.write_figure`."""
 
 from __future__ import annotations
 

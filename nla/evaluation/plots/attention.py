@@ -1,4 +1,4 @@
-"""What the network looks at, on the faces."""
+"""Attention maps drawn over the faces."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from matplotlib.figure import Figure
 from nla.pictures import HEADLINE, INK, MUTED, VERMILLION, percent, short, styled
 
 PAIRS = 4
-"""In a row: a face, and beside it the same with the map on it."""
-WIDTH, FACE, GAP = 9.0, 1.0, 0.06  # inches: of the sheet, of a face, between the two of a pair
-TOP, CAPTION = 0.75, 0.34  # inches: headline, the line under a pair
+"""Pairs per row; a pair is a face, and the same face with its map."""
+WIDTH, FACE, GAP = 9.0, 1.0, 0.06  # inches: width of the sheet, of a face, between the two of a pair
+TOP, CAPTION = 0.75, 0.34  # inches: headline, line under a pair
 GLOW = LinearSegmentedColormap.from_list("nla.glow", [f"{VERMILLION}00", f"{VERMILLION}c0"])
-"""From nothing to an orange through which the face can still be seen."""
+"""From transparent to an orange through which the face stays visible."""
 
 
 @styled
 def attention_sheet(
     images_NHWC: np.ndarray, heat_NHW: np.ndarray, class_N: np.ndarray, p_N: np.ndarray, classes: Sequence[str]
 ) -> Figure:
-    """Pairs of a face and what speaks in it for `class_N`, whose probability is `p_N`; heat is in [0, 1].
+    """Pairs of a face and the same face with the evidence for `class_N`, whose probability is `p_N`; heat is in [0, 1].
 
     images_NHWC are uint8, grey (one channel, or [N, H, W]) or RGB.
     """

@@ -1,4 +1,4 @@
-"""Which class is taken for which."""
+"""Figure of the confusion matrix."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from nla.evaluation import counts
 from nla.pictures import BLUES, INK, MUTED, headline, on_split, percent, percent_axis, short, styled
 
-LARGEST_WITH_TEXT = 16  # classes; beyond, a cell is too small to be read
+LARGEST_WITH_TEXT = 16  # classes; with more, a cell is too small to read
 
 
 @styled
 def confusion_matrix(counts_CC: np.ndarray, classes: Sequence[str], split: str = "test") -> Figure:
-    """Confusion matrix counts_CC[actual, predicted] as shares of each row, with the count in each cell."""
+    """Confusion matrix counts_CC[actual, predicted]: proportion of the row, and the count, in each cell."""
     size = len(classes)
     share_CC = counts_CC / np.maximum(counts.support(counts_CC)[:, None], 1)
     figure = Figure(

@@ -1,4 +1,4 @@
-"""How training went, epoch by epoch."""
+"""Training curves by epoch."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Epochs = Sequence[Mapping[str, Any]]
 
 LOSSES = {"train_loss": ("training objective", VERMILLION, "-"), "valid_nll": ("validation NLL", BLUE, "-")}
 ACCURACIES = {"valid_accuracy": ("overall", BLUE, "-"), "valid_mean_accuracy": ("mean of classes", GREEN, "--")}
-"""Label, color and style: the two accuracies are one line where classes are balanced."""
+"""Label, colour and style; the two accuracies coincide if classes are balanced."""
 
 
 @styled
 def training_curves(epochs: Epochs, selected: int | None = None) -> Figure:
     """Losses and validation accuracies against `epoch`, with the `selected` epoch marked.
 
-    Each row has `epoch` and any of train_loss, valid_nll, valid_accuracy and valid_mean_accuracy; what a row lacks
-    is not drawn.
+    Each row has `epoch` and any of train_loss, valid_nll, valid_accuracy and valid_mean_accuracy; missing values are
+    not drawn.
     """
     figure = Figure(figsize=(9.0, 4.3), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -48,7 +48,7 @@ def _draw_panel(axes: Axes, epochs: Epochs, lines: Mapping[str, tuple[str, str, 
         axes.plot(*chosen.T, color=color, marker="o", ms=8, mec="white", mew=1.5, ls="none", zorder=4)
     if selected is not None:
         axes.axvline(selected, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1, label="selected epoch")
-    if epochs:  # half an epoch of air, also where there is a single one
+    if epochs:  # half an epoch of margin, also around a single one
         axes.set_xlim(epochs[0]["epoch"] - 0.5, epochs[-1]["epoch"] + 0.5)
     axes.margins(y=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))

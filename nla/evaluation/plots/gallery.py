@@ -1,4 +1,4 @@
-"""The faces behind the numbers: where the model is in two minds, and where it is surely wrong."""
+"""Contact sheets of the faces that the model finds most ambiguous, or gets most confidently wrong."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from nla.pictures import BLUE, INK, MUTED, VERMILLION, percent, short, styled
 
 COLUMNS = 8
-WIDTH, FACE, GAP = 9.0, 1.0, 0.08  # inches: of the sheet, of a face, between faces
-TOP, CAPTION = 0.75, 0.66  # inches: headline, the lines under a face
+WIDTH, FACE, GAP = 9.0, 1.0, 0.08  # inches: width of the sheet, of a face, between faces
+TOP, CAPTION = 0.75, 0.66  # inches: headline, lines under a face
 LINE = 12  # points
-LONGEST = 11  # letters of a class name that fit under a face
+LONGEST = 11  # characters of a class name that fit under a face
 
 
 @styled

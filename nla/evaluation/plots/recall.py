@@ -1,4 +1,4 @@
-"""Which classes are recognised."""
+"""Figure of the recall of each class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nla.pictures import BLUE, INK, MUTED, headline, on_split, percent, percent_
 
 @styled
 def recall_bars(per_class: Mapping[str, Mapping[str, float]], split: str = "test") -> Figure:
-    """Recall with its 95 % interval and the number of faces a class, best first; the line is their mean.
+    """Recall with its 95 % interval and the number of faces of each class, best first; the line marks their mean.
 
     `per_class` is the part `classes` of nla.evaluation.metrics.measure.
     """

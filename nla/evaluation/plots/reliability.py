@@ -1,4 +1,4 @@
-"""Is the model as often right as it is sure?"""
+"""Reliability diagram: accuracy against confidence."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from nla.pictures import (
     styled,
 )
 
-BAR = 0.9  # of a bin's width
+BAR = 0.9  # fraction of a bin's width
 MOST_COUNTED = 20  # bins; the numbers of more would touch
 
 
 @styled
 def reliability_diagram(bins: Reliability, split: str = "test") -> Figure:
-    """Accuracy against confidence a bin, the gap between them, and how many faces each bin holds."""
+    """Accuracy against confidence by bin, the gap between them, and the number of faces per bin."""
     figure = Figure(figsize=(7.0, 6.2), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 1])
     _draw_accuracy(upper, bins)

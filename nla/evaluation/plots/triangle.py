@@ -1,8 +1,8 @@
-"""The paper's own picture: what a sample weighs, by where the network puts it.
+"""The paper's figure of the weight as a function of a sample's position.
 
-A sample stands at (p_GT, p_NN): the probability of its given label, and the largest one of the other classes. Both
-together are at most 1, so all samples lie in a triangle with the corners clean (1, 0) and noisy (0, 1); at
-p_GT = p_NN they are ambiguous.
+A sample's position is (p_GT, p_NN): the probability of its given label, and the largest one of the other classes. They
+sum to at most 1, so all samples lie in a triangle with the corners clean (1, 0) and noisy (0, 1); at p_GT = p_NN they
+are ambiguous.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Weight = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 Group = tuple[str, str, np.ndarray]
 """(name, colour, members [N])."""
 
-MOST = 3000  # samples drawn; more only cover each other
-GRID = 400  # points a side of the weight's map
+MOST = 3000  # samples drawn; more would only cover each other
+GRID = 400  # points per side of the weight map
 
 
 @styled
@@ -44,9 +44,10 @@ def weight_triangle(
 ) -> Figure:
     """The weight over the triangle with the training samples on it, early and late side by side.
 
-    `*_N2` are the (p_GT, p_NN) of the same N samples at two moments of training, `progress_*` in [0, 1] tell which;
-    where `is_flipped_N` is known, samples whose label was flipped on purpose have another colour. At most MOST
-    samples, drawn by `seed`, are shown; the mean weights are those of all. `title` stands above both panels.
+    `*_N2` are the (p_GT, p_NN) of the same N samples at two moments of training, and `progress_*` those moments, in [0,
+    1].
+    If `is_flipped_N` is given, samples whose label was flipped on purpose get their own colour. At most MOST samples,
+    drawn with `seed`, are shown; the mean weights are over all. `title` is written above both panels.
     """
     figure = Figure(figsize=(10.0, 5.3))  # square panels are placed by hand
     figure.suptitle(title, y=0.995, fontsize=11, color=MUTED)
@@ -85,7 +86,7 @@ def _shown(samples: int, seed: int) -> NDArray[np.bool_]:
 
 
 def _groups(samples: int, is_flipped_N: np.ndarray | None) -> list[Group]:
-    """What is told apart; a group without members is left out."""
+    """Groups of samples to colour; a group without members is left out."""
     flipped_N = np.zeros(samples, bool) if is_flipped_N is None else np.asarray(is_flipped_N, bool)
     groups = [("given label" if is_flipped_N is None else "kept label", BLUE, ~flipped_N)]
     groups.append(("flipped label", VERMILLION, flipped_N))
@@ -99,7 +100,7 @@ def _draw_weight(axes: Axes, map_GG: np.ndarray, scale: Normalize) -> AxesImage:
     image.set_clip_path(triangle)
     levels = np.linspace(0, scale.vmax or 1.0, 9)[1:-1]
     p_gt, p_nn = _grid()
-    for side in (p_gt >= p_nn, p_gt < p_nn):  # apart, for the weight may jump where the given label stops winning
+    for side in (p_gt >= p_nn, p_gt < p_nn):  # separately, because the weight can jump where p_GT = p_NN
         crossed = levels[(levels > map_GG[side].min()) & (levels < map_GG[side].max())]
         if crossed.size:
             lines = axes.contour(p_gt, p_nn, np.where(side, map_GG, np.nan), crossed, colors="white", linewidths=0.9)
