@@ -19,11 +19,12 @@ from nla.study.candidates import Attempt, best_of, candidates_of
 from nla.study.grid import Grid, cells, read_grid
 from nla.study.record import read_record
 from nla.study.track import MlflowStudy
-from nla.study.trainings import Run, Trained, Trainer
+from nla.study.trainings import Run, Trained, Trainer, forget_trainings
 from nla.study.tuning import tuning_cells
 from nla.study.variants import Variants
 from nla.tracking import configure, run_tags
 from nla.tuning.space import Values
+from nla.workflow.dvc import forced
 from nla.workflow.paths import project_root, workspace
 from nla.workflow.runs import RUNS
 from nla.workflow.stage import run_stage
@@ -35,12 +36,14 @@ def main() -> None:
     """Runs the missing trainings, and logs to MLflow what it lacks."""
     params, grid, root = read_params(), read_grid(GRID), project_root()
     config = section(RayConfig, params)
+    if forced():  # at once: what is made anew from here on also counts after a stop
+        forget_trainings(root)
     trainer = Trainer(Variants(FACES, root / RUNS / "study-data", config.image_bytes), config, root)
     cells(grid, params)  # errors in the grid must not surface only after tuning
     tuning, tuned = tune(trainer, grid, params)
     study = trainer.train("study", cells(grid, params, tuned))
     write_json(MANIFEST, manifest(grid, tuning, study))
-    take_down([*tuning.done, *study.done], root)
+    log([*tuning.done, *study.done], root)
     if study.failed:
         raise TrainingError(f"{len(study.failed)} of {len(study.runs)} trainings failed: {names(study, study.failed)}")
 
@@ -97,13 +100,13 @@ def row_of(run: Run) -> dict[str, Any]:
     }
 
 
-def take_down(done: Sequence[Run], root: Path) -> None:
+def log(done: Sequence[Run], root: Path) -> None:
     """Logs the trainings that this MLflow store lacks, under the study's own run."""
     study = MlflowStudy(configure(root), workspace().name)
     tags = run_tags(workspace(), "", "")
     with study.opened(tags):
         for run in done:
-            study.take_down(read_record(run.path), tags, run.cell.setting)
+            study.log(read_record(run.path), tags, run.cell.setting)
 
 
 if __name__ == "__main__":

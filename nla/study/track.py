@@ -32,7 +32,7 @@ class MlflowStudy:
         with tracker.closing():
             yield
 
-    def take_down(self, record: Record, tags: Mapping[str, str], setting: int | None = None) -> None:
+    def log(self, record: Record, tags: Mapping[str, str], setting: int | None = None) -> None:
         """Logs a training: parameters, curves on validation, and test metrics of the epoch chosen on validation.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,13 +29,11 @@ from nla.study.variants import Variants
 from nla.training.job import Job, image_spec
 from nla.training.sections import training_sections
 from nla.training.start import with_first_weights
-from nla.workflow.dvc import forced
 from nla.workflow.paths import workspace
-from nla.workflow.provenance import fingerprint, git_commit, imported_sources
+from nla.workflow.provenance import CODE, DIGITS, fingerprint, git_commit, imported_sources
 from nla.workflow.runs import RUNS
 from nla.workflow.stage import log_file
 
-CODE = Path(__file__).parents[2]
 RECORDS = Path("records")
 
 
@@ -74,7 +73,7 @@ class Trainer:
     def train(self, what: str, wanted: Sequence[Cell]) -> Trained:
         """Trains each distinct cell once, however many request it; `what` is their name in the console output."""
         runs = [Run(cell, name_of(cell, self.variants, self.root)) for cell in wanted]
-        missing = {run.fingerprint: run for run in runs if forced() or not run.path.is_file()}
+        missing = {run.fingerprint: run for run in runs if not run.path.is_file()}
         there = sum(run.fingerprint not in missing for run in runs)
         say(f"{what} {workspace().name}: {len(runs)} trainings, of which {there} have their records")
         return Trained(runs, self._train(missing) if missing else {})
@@ -108,11 +107,19 @@ class Trainer:
             for run in group:
                 name = f"{workspace().name}-{run.fingerprint}-{code}"  # two studies may train the same at once
                 folder = self.root / RUNS / name
-                if forced():
-                    shutil.rmtree(folder, ignore_errors=True)
                 job = Job(*training_sections(run.cell.params), num_classes=classes, image=image, fingerprint=name)
                 started = with_first_weights(job, self.root)[0]
                 yield Task(run.fingerprint, started, shared, folder, views_of(run.cell))
+
+
+def forget_trainings(root: Path) -> None:
+    """Removes the records of the study in the current folder, and its checkpoints in the project `root`."""
+    for record in RECORDS.glob("*.parquet"):
+        record.unlink()
+    ours = re.compile(rf"{re.escape(workspace().name)}-[0-9a-f]{{{DIGITS}}}-[0-9a-f]{{{DIGITS}}}")
+    for folder in (root / RUNS).glob("*"):
+        if ours.fullmatch(folder.name):
+            shutil.rmtree(folder)
 
 
 def views_of(cell: Cell) -> Views | None:

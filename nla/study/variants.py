@@ -15,7 +15,7 @@ from nla.config.data import OF_SOURCE, DataConfig
 from nla.data.prepare import prepare
 from nla.data.samples import Annotations, Samples, load_annotations, load_samples
 from nla.training.loop import Split
-from nla.workflow.provenance import fingerprint
+from nla.workflow.provenance import CODE, fingerprint, imported_sources
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,19 @@ class Variants:
         return fingerprint(content, [], self.folder)
 
     @cached_property
+    def _code(self) -> str:
+        return fingerprint({}, imported_sources(Path("nla/data/prepare.py"), CODE), CODE)
+
+    @cached_property
     def _faces(self) -> str:
         return faces_hash(self.faces)
 
     def variant(self, config: DataConfig) -> Variant:
-        """The tables in memory, images decoded. Raises what `prepare` raises."""
-        folder = self.folder / self.key(config)
+        """The tables in memory, images decoded. Raises what `prepare` raises.
+
+        Tables of earlier code are not reused.
+        """
+        folder = self.folder / f"{self.key(config)}-{self._code}"
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):  # another study may need it too
             if not (folder / "test.parquet").is_file():  # renamed last of the three

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("nla", "pipelines")
+CODE = Path(__file__).parents[2]
+"""Folder of these packages: the project, or for a study the one it belongs to."""
 DIGITS = 16  # hex digits of the fingerprint; 64 bits identify a run
 
 

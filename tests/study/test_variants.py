@@ -47,6 +47,13 @@ def test_tables_are_made_once(tmp_path: Path, faces: Path) -> None:
     assert times and {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == times
 
 
+def test_tables_of_other_code_are_made_anew(tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Variants(faces, tmp_path, LIMIT).variant(noisy(0.3))
+    monkeypatch.setattr("nla.study.variants.fingerprint", lambda *_: "other")
+    Variants(faces, tmp_path, LIMIT).variant(noisy(0.3))
+    assert len(list(tmp_path.glob("*/test.parquet"))) == 2
+
+
 def test_the_key_tells_data_apart(tmp_path: Path, faces: Path) -> None:
     variants = Variants(faces, tmp_path, LIMIT)
     configs = [noisy(0.0), noisy(0.3), noisy(0.3, seed=1), DataConfig(image_size=24, imbalance_factor=2.0)]
