@@ -33,6 +33,7 @@ from nla.training.job import Job, image_spec
 from nla.training.observer import Both, Recorder
 from nla.training.sections import training_sections
 from nla.training.start import with_first_weights
+from nla.training.storage import forget
 from nla.training.tables import TRAIN, VALID, Tables, read_tables
 from nla.workflow.paths import project_root, workspace
 from nla.workflow.provenance import fingerprint, imported_sources
@@ -146,6 +147,8 @@ def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, record
         say(cluster.told(ray))
         with train_on(cluster, plan.job, plan.tables.split, ray, storage, Both(bar, recorder)) as checkpoint:
             run.keep(checkpoint)
+    if storage != str(run.folder.parent):  # the result is in the project now
+        forget(storage, run.fingerprint)
 
 
 def catch_up(plan: Plan, run: Run, uri: str) -> None:

@@ -27,7 +27,7 @@ class NoiseConfig(Section):
 
     kind: Literal["symmetric", "asymmetric", "pair"] = "symmetric"
     rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of the training rows whose label is replaced by another class's."""
+    """Share of the training rows whose label is replaced by another; for `asymmetric`, of those in `mapping`."""
     exact: bool = True
     """round(rate * n) rows; otherwise each row independently with probability `rate`."""
     mapping: dict[str, str] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What `train` plans, and what it tells MLflow afterwards. Nothing is trained."""
+"""What `train` plans, what it tells MLflow afterwards, and what it leaves."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_parts import ROOT, new_store, write_samples
 
+from nla.cluster import Cluster
 from nla.config.ray import RayConfig
 from nla.tracking import MlflowTracker
-from nla.training.checkpoint import Progress, write_checkpoint
+from nla.training.checkpoint import Progress, read_progress, write_checkpoint
+from nla.training.observer import Recorder
 from nla.workflow.runs import Run
 from pipelines import train
 
@@ -103,3 +105,15 @@ def test_mlflow_is_told_what_it_missed(workspace: Path, tmp_path: Path, monkeypa
 
     train.catch_up(plan, run, uri)
     assert client.get_run(run_id).info.end_time == told.info.end_time, "a finished run is left as it is"
+
+
+def test_checkpoints_in_a_shared_storage_end_with_their_training(
+    workspace: Path, tmp_path: Path, ray_cluster: Cluster
+) -> None:
+    plan = plan_of(workspace, train={"batch_size": 8, "epochs": 1})
+    run, storage = Run(tmp_path, plan.job.fingerprint), tmp_path / "shared"
+    run.folder.mkdir(parents=True)
+    config = RayConfig(use_gpu=False, cpus_per_worker=1)
+    train.on_ray(plan, run, config, str(storage), "", Recorder(lambda row, epoch: None))
+    assert run.finished and len(read_progress(run.result).history) == 1
+    assert (storage / run.fingerprint).is_dir() and not [path for path in storage.rglob("*") if path.is_file()]
