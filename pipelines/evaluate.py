@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from matplotlib.figure import Figure
 
@@ -18,6 +17,7 @@ from nla.config.base import flatten, read_params, section
 from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
 from nla.console import say
+from nla.data.positions import read_positions
 from nla.data.samples import Annotations, Samples, load_annotations, load_samples
 from nla.errors import DataError
 from nla.evaluation import plots
@@ -153,21 +153,16 @@ def draw(
 
 def triangle(run: Mapping[str, Any], seed: int) -> Figure:
     """The weight over (p_GT, p_NN) with the training samples on it, early and late."""
-    table = pq.read_table(MODELS / "positions.parquet")
-    moments = {key.decode(): int(value) for key, value in table.schema.metadata.items()}
-    positions = {
-        time: np.stack([table[f"{time}_p_GT"].to_numpy(), table[f"{time}_p_NN"].to_numpy()], axis=1)
-        for time in ("early", "late")
-    }
+    table = read_positions(MODELS / "positions.parquet")
     is_flipped_N = load_annotations(TRAIN).is_flipped_N
     loss = run["params"]["loss"]
     return plots.weight_triangle(
         position_weight(loss),
-        positions["early"],
-        positions["late"],
+        table.positions["early"],
+        table.positions["late"],
         is_flipped_N if is_flipped_N.any() else None,
-        progress_early=moments["early_epoch"] / moments["epochs"],
-        progress_late=moments["late_epoch"] / moments["epochs"],
+        progress_early=table.progress("early"),
+        progress_late=table.progress("late"),
         title="" if loss["name"] == "nla" else f"weight of `{loss['variant']}`, not used by {loss['name']}",
         seed=seed,
     )

@@ -13,7 +13,6 @@ from nla.config.base import read_params, section
 from nla.config.best import read_best, with_best, write_best
 from nla.config.tune import TuneConfig
 from nla.errors import ConfigError
-from nla.training.sections import training_sections
 from nla.tuning.report import trials_table, write_report
 from nla.workflow.paths import project_root
 from nla.workflow.stage import run_stage
@@ -40,6 +39,8 @@ def earlier(source: str, params: Mapping[str, Any]) -> dict[str, Any]:
     path = project_root() / source
     if path == project_root() / BEST:
         raise ConfigError(f"tune.from {source} is what this stage writes: copy it to another place first")
+    from nla.training.sections import training_sections  # PyTorch: seconds that the other cases do not need
+
     best = read_best(path, "set tune.from to the best.yaml of an earlier search")
     training_sections(params)  # what is wrong there is not the fault of the file
     training_sections(with_best(params, best), source)

@@ -112,7 +112,7 @@ MAY_USE = {
     "files": set(),
     "machine": set(),
     "losses": set(),
-    "config": {"machine"},
+    "config": {"files", "machine"},
     "workflow": {"files"},
     "data": {"config", "files", "machine"},
     "models": {"config", "files"},

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from nla.files.parquet import write_table
+from nla.data.positions import PositionsTable, write_positions
 from nla.models.card import save_model
 from nla.training.checkpoint import read_group, read_progress
 
@@ -19,8 +18,7 @@ def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarra
 
     model.safetensors + .json    the epoch that validation chose
     last.safetensors + .json     the last epoch
-    positions.parquet            (p_GT, p_NN) of every training row, early and late, NaN where no batch held it yet;
-                                 `row` is that of faces.parquet
+    positions.parquet            (p_GT, p_NN) of every training row, early and late
 
     Args:
         result: folder of the last checkpoint.
@@ -31,10 +29,6 @@ def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarra
     for stem, group, epoch in (("model", "best", progress.best_epoch), ("last", "last", progress.epochs_done)):
         chosen = {"selected": group, "epoch": epoch, "metrics": progress.history[epoch - 1], "facts": progress.facts}
         save_model(models / f"{stem}.safetensors", read_group(result, group), {**card, **chosen})
-    positions = read_group(result, "positions")
-    columns: dict[str, Any] = {"row": row_N}
-    for time in progress.moments:
-        columns[f"{time}_p_GT"], columns[f"{time}_p_NN"] = positions[time].numpy().T
-    epochs = {f"{time}_epoch": epoch for time, epoch in progress.moments.items()} | {"epochs": progress.epochs}
-    table = pa.table(columns).replace_schema_metadata({key: str(value) for key, value in epochs.items()})
-    write_table(models / "positions.parquet", table)
+    positions = {moment: tensor.numpy() for moment, tensor in read_group(result, "positions").items()}
+    table = PositionsTable(row_N, positions, progress.moments, progress.epochs)
+    write_positions(models / "positions.parquet", table)

@@ -34,13 +34,10 @@ from nla.training.job import Job
 from nla.training.learner import Learner
 from nla.training.observer import Observer
 from nla.training.optim import learning_rate
+from nla.training.positions import Positions, early_epoch
 from nla.training.store import Store
 from nla.training.validate import validate
 from nla.training.workers import Workers
-
-EARLY = 8
-"""The early positions are those of the epoch after 1 / EARLY of training, and not of the first, which begins with a
-network that knows nothing."""
 
 
 class Split(NamedTuple):
@@ -55,8 +52,7 @@ class State(NamedTuple):
 
     progress: Progress
     learner: Learner
-    positions: dict[str, Tensor]
-    """`early` and `late`: (p_GT, p_NN) of every training sample, [N, 2]; NaN of one that no batch has held yet."""
+    positions: Positions
     best: dict[str, Tensor]
     """Weights of the best epoch."""
 
@@ -90,11 +86,8 @@ def train(job: Job, split: Split, workers: Workers, store: Store, observer: Obse
 def _start(job: Job, split: Split, workers: Workers) -> State:
     learner = Learner(job, workers, torch.from_numpy(split.train.label_N))
     facts = {**job.facts, **learner.facts}
-    early = min(max(job.train.epochs // EARLY, 1), job.train.epochs - 1)
-    progress = Progress(job.fingerprint, job.train.epochs, early_epoch=early, facts=facts)
-    unseen_N2 = torch.full((len(split.train), 2), torch.nan, device=workers.device)
-    positions = {name: unseen_N2.clone() for name in ("early", "late")}
-    return State(progress, learner, positions, {})
+    progress = Progress(job.fingerprint, job.train.epochs, early_epoch=early_epoch(job.train.epochs), facts=facts)
+    return State(progress, learner, Positions(len(split.train), workers.device), {})
 
 
 def _restore(state: State, folder: Path) -> State:
@@ -107,8 +100,8 @@ def _restore(state: State, folder: Path) -> State:
     restore_optimizer(learner.trained, learner.optimizer, read_group(folder, "optimizer"))
     if learner.average is not None:
         learner.average.load_state_dict(read_group(folder, "average"))
-    positions = {k: v.to(learner.workers.device) for k, v in read_group(folder, "positions").items()}
-    return State(progress, learner, positions, read_group(folder, "best"))
+    state.positions.restore(read_group(folder, "positions"))
+    return state._replace(progress=progress, best=read_group(folder, "best"))
 
 
 def _note_place(progress: Progress, here: dict[str, Any]) -> None:
@@ -141,28 +134,24 @@ def _run_epoch(job: Job, state: State, split: Split, workers: Workers, observer:
 
 
 def _train_epoch(job: Job, state: State, samples: Samples, workers: Workers, observer: Observer, epoch: int) -> float:
-    """Mean loss of the epoch over all workers; fills the epoch's positions."""
+    """Trains one epoch; its mean loss over all workers."""
     learner, config = state.learner, job.train
     learner.start_epoch(epoch)
     steps = steps_per_epoch(len(samples), config.batch_size)
     losses: list[Tensor] = []
-    seen_N2 = torch.zeros_like(state.positions["late"])
     for step, batch in enumerate(_device_batches(job, samples, workers, epoch)):
         result = learner.step(batch, learning_rate(config, epoch * steps + step, steps))
         losses.append(result.loss)
-        seen_N2[batch.index_N] = result.positions_N2
+        state.positions.record(batch.index_N, result.positions_N2)
         # Looking at a loss waits for the device: free on a CPU, once an epoch on a GPU.
         if workers.device.type == "cpu":
             _check_finite(losses[-1:], epoch, step)
         if workers.first:
             observer.step(epoch, step + 1, steps, config.batch_size)
     _check_finite(losses, epoch, 0)
-    times_N1 = workers.total(seen_N2.any(dim=1, keepdim=True).float())  # of a balanced epoch, several may have seen it
-    workers.total(seen_N2).div_(times_N1.clamp(min=1))
-    late = state.positions["late"]
-    late.copy_(torch.where(seen_N2.any(dim=1, keepdim=True), seen_N2, late))  # a sample left out stays where it was
+    state.positions.end_epoch(workers)
     if epoch == state.progress.early_epoch:
-        state.positions["early"].copy_(late)
+        state.positions.keep_as_early()
     return float(workers.total(torch.stack(losses).mean()) / workers.size)
 
 
@@ -227,7 +216,7 @@ def _settle_early(state: State) -> None:
     progress = state.progress
     if progress.epochs_done <= progress.early_epoch:
         progress.early_epoch = progress.epochs_done - 1
-        state.positions["early"].copy_(state.positions["late"])
+        state.positions.keep_as_early()
 
 
 def _writer(state: State) -> Callable[[Path], None]:
@@ -237,7 +226,7 @@ def _writer(state: State) -> Callable[[Path], None]:
         "optimizer": optimizer_tensors(learner.trained, learner.optimizer),
         "last": learner.kept.backbone.state_dict(),
         "best": state.best,
-        "positions": state.positions,
+        "positions": state.positions.tensors(),
     }
     if learner.average is not None:
         tensors["average"] = learner.average.state_dict()
