@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from nla.config.base import flatten, read_params, section
 from nla.config.evaluate import EvaluateConfig
@@ -20,15 +19,13 @@ from nla.console import say
 from nla.data.positions import read_positions
 from nla.data.samples import Annotations, Samples, load_annotations, load_samples
 from nla.errors import DataError
-from nla.evaluation import plots
+from nla.evaluation import figures
 from nla.evaluation.calibration import reliability
 from nla.evaluation.counts import confusion
 from nla.evaluation.listing import predictions, suspects
 from nla.evaluation.metrics import headlines, in_words, measure
 from nla.evaluation.plot_data import write_confusion, write_reliability
 from nla.evaluation.predict import ONE_VIEW, Views, predict
-from nla.evaluation.uncertainty import most_ambiguous, most_doubted, most_wrong
-from nla.evaluation.weight import position_weight
 from nla.files.parquet import write_table
 from nla.files.records import read_json, write_json
 from nla.models.card import load_model, require_same
@@ -41,7 +38,6 @@ from nla.workflow.stage import run_stage
 
 DATA, MODELS, REPORTS = Path("data"), Path("models"), Path("reports")
 TRAIN = DATA / "train.parquet"
-FACES = 24  # on a contact sheet
 PROTOCOL = "validation and test labels are clean; the checkpoint is chosen on validation; test selects nothing"
 
 
@@ -49,10 +45,10 @@ def main() -> None:
     """Measures both models on both splits, draws the figures, and logs to MLflow."""
     params = read_params()
     config, run = section(EvaluateConfig, params), read_json(Path("run.json"))
-    train = load_samples(TRAIN, section(RayConfig, params).image_bytes, project_root() / IMAGES)
-    measured, known = {}, {}
-    for name in ("valid", "test"):
-        measured[name], known[name] = load_split(name)
+    limit, folder = section(RayConfig, params).image_bytes, project_root() / IMAGES
+    train = load_samples(TRAIN, limit, folder)
+    measured = {name: load_samples(split_path(name), limit, folder) for name in ("valid", "test")}
+    known = {name: clean_annotations(split_path(name)) for name in measured}
     test, views = measured["test"], Views(config.mirror, config.shift)
     best, card = probabilities("model", measured, views)
     last, _ = probabilities("last", measured, views)
@@ -68,9 +64,12 @@ def main() -> None:
         write_table(REPORTS / f"predictions/{name}.parquet", predictions(split_path(name), best[name], of.classes))
     doubted = suspects(TRAIN, plain["train"], train.classes)
     write_table(REPORTS / "suspects.parquet", doubted)
-    for name, figure in draw(test, best["test"], metrics, run, config).items():
+    positions, is_flipped_N = read_positions(MODELS / "positions.parquet"), load_annotations(TRAIN).is_flipped_N
+    drawn = figures.of_test(test, best["test"], metrics["test"], config)
+    drawn |= figures.of_training(run, card["epoch"], positions, is_flipped_N, config.seed)
+    drawn |= figures.of_suspects(train, plain["train"])
+    for name, figure in drawn.items():
         write_figure(figure, REPORTS / f"figures/{name}.png")
-    write_figure(doubted_faces(train, plain["train"]), REPORTS / "figures/suspects.png")
     write_json(REPORTS / "metrics.json", metrics)  # before logging to MLflow, which may be unreachable
     track(metrics, run, card["epoch"])
     for line in told(metrics):
@@ -82,13 +81,12 @@ def split_path(name: str) -> Path:
     return DATA / f"{name}.parquet"
 
 
-def load_split(name: str) -> tuple[Samples, Annotations]:
-    """A split, and its further annotations. Raises DataError if its labels are not clean."""
-    path = split_path(name)
+def clean_annotations(path: Path) -> Annotations:
+    """Further annotations of a split. Raises DataError if its labels are not clean."""
     annotations = load_annotations(path)
     if annotations.is_flipped_N.any():
         raise DataError(f"{path} has flipped labels: they would measure the wrong thing; run `dvc repro -f prepare`")
-    return load_samples(path), annotations
+    return annotations
 
 
 def probabilities(
@@ -124,48 +122,6 @@ def figures_of(
 def counts(p_NC: np.ndarray, samples: Samples) -> np.ndarray:
     """Confusion matrix of labels and predictions, [C, C]."""
     return confusion(samples.label_N, p_NC.argmax(1), len(samples.classes))
-
-
-def doubted_faces(train: Samples, p_NC: np.ndarray) -> Figure:
-    """Gallery of the training faces whose given label is the least probable."""
-    least = most_doubted(p_NC, train.label_N)[:FACES]
-    title = "The training faces whose label is doubted most"
-    return plots.gallery(train.images_NHWC, train.label_N, p_NC, train.classes, least, title)
-
-
-def draw(
-    samples: Samples, p_NC: np.ndarray, metrics: Mapping[str, Any], run: Mapping[str, Any], config: EvaluateConfig
-) -> dict[str, Figure]:
-    """The figures by name."""
-    label_N, classes = samples.label_N, samples.classes
-    ambiguous, wrong = most_ambiguous(p_NC, FACES), most_wrong(p_NC, label_N, FACES)
-    images = samples.images_NHWC
-    return {
-        "confusion": plots.confusion_matrix(confusion(label_N, p_NC.argmax(1), len(classes)), classes),
-        "reliability": plots.reliability_diagram(reliability(p_NC, label_N, config.bins)),
-        "recall": plots.recall_bars(metrics["test"]["classes"]),
-        "curves": plots.training_curves(run["history"], metrics["epoch"]),
-        "triangle": triangle(run, config.seed),
-        "ambiguous": plots.gallery(images, label_N, p_NC, classes, ambiguous, "The most ambiguous test faces"),
-        "wrong": plots.gallery(images, label_N, p_NC, classes, wrong, "Test faces that it gets wrong, surest first"),
-    }
-
-
-def triangle(run: Mapping[str, Any], seed: int) -> Figure:
-    """The weight over (p_GT, p_NN) with the training samples on it, early and late."""
-    table = read_positions(MODELS / "positions.parquet")
-    is_flipped_N = load_annotations(TRAIN).is_flipped_N
-    loss = run["params"]["loss"]
-    return plots.weight_triangle(
-        position_weight(loss),
-        table.positions["early"],
-        table.positions["late"],
-        is_flipped_N if is_flipped_N.any() else None,
-        progress_early=table.progress("early"),
-        progress_late=table.progress("late"),
-        title="" if loss["name"] == "nla" else f"weight of `{loss['variant']}`, not used by {loss['name']}",
-        seed=seed,
-    )
 
 
 def track(metrics: Mapping[str, Any], run: Mapping[str, Any], epoch: int) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nla.console import say
-from nla.data.samples import load_samples
+from nla.data.samples import load_annotations
+from nla.data.schema import read_info
 from nla.errors import DataError
 from nla.files.records import read_json, write_json
 from nla.pictures import write_figure
@@ -30,8 +31,8 @@ RESULTS, README, FIGURES = Path("results.json"), Path("README.md"), Path("figure
 def main() -> None:
     """Computes the results, draws the figures, and writes the report."""
     manifest = read_json(MANIFEST)
-    test = load_samples(TEST)
-    results = study_results(read_runs(manifest["runs"]), test.label_N, test.classes, manifest["reference"])
+    label_N, classes = load_annotations(TEST).clean_label_N, read_info(TEST).classes
+    results = study_results(read_runs(manifest["runs"]), label_N, classes, manifest["reference"])
     if tuning := manifest.get("tuning"):
         records = read_runs([run for run in tuning["trainings"] if run["record"] is not None])
         methods = dict.fromkeys(run["method"] for run in manifest["runs"])

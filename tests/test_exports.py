@@ -80,7 +80,14 @@ def users_of(package: str) -> set[str]:
     return {str(f.relative_to(ROOT / "nla")) for f in files if package in {name.split(".")[0] for name in imports(f)}}
 
 
-PICTURES = ("pictures.py", "evaluation/plots/", "study/plots.py", "tuning/plots.py", "commands/")
+FIGURES = (
+    "pictures.py",
+    "evaluation/plots/",
+    "evaluation/figures.py",
+    "study/plots.py",
+    "tuning/plots.py",
+    "commands/",
+)
 RAY_TRAINS = tuple(f"training/{name}.py" for name in ("distributed", "mailbox", "trainer"))
 
 
@@ -89,11 +96,7 @@ RAY_TRAINS = tuple(f"training/{name}.py" for name in ("distributed", "mailbox", 
     [
         ("ray", ("cluster.py", *RAY_TRAINS, "tuning/", "study/runner.py", "study/trainings.py")),
         ("mlflow", ("tracking/", "serving/")),
-        # tracking names the type of a picture
-        (
-            "matplotlib",
-            ("pictures.py", "evaluation/plots/", "study/plots.py", "tuning/plots.py", "tracking/", "commands/"),
-        ),
+        ("matplotlib", (*FIGURES, "tracking/")),  # which names the type of a figure
         ("albumentations", ("data/augment.py",)),
         ("pandas", ("serving/",)),
     ],

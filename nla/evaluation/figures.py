@@ -1,0 +1,69 @@
+"""The figures that `evaluate` draws, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nla.config.evaluate import EvaluateConfig
+from nla.data.positions import PositionsTable
+from nla.data.samples import Samples
+from nla.evaluation import plots
+from nla.evaluation.calibration import reliability
+from nla.evaluation.counts import confusion
+from nla.evaluation.uncertainty import most_ambiguous, most_doubted, most_wrong
+from nla.evaluation.weight import position_weight
+
+FACES = 24  # on a contact sheet
+
+
+def of_test(test: Samples, p_NC: np.ndarray, metrics: Mapping[str, Any], config: EvaluateConfig) -> dict[str, Figure]:
+    """What the predictions on the test split are like.
+
+    Args:
+        metrics: those of the test split.
+    """
+    images, label_N, classes = test.images_NHWC, test.label_N, test.classes
+    ambiguous, wrong = most_ambiguous(p_NC, FACES), most_wrong(p_NC, label_N, FACES)
+    return {
+        "confusion": plots.confusion_matrix(confusion(label_N, p_NC.argmax(1), len(classes)), classes),
+        "reliability": plots.reliability_diagram(reliability(p_NC, label_N, config.bins)),
+        "recall": plots.recall_bars(metrics["classes"]),
+        "ambiguous": plots.gallery(images, label_N, p_NC, classes, ambiguous, "The most ambiguous test faces"),
+        "wrong": plots.gallery(images, label_N, p_NC, classes, wrong, "Test faces that it gets wrong, surest first"),
+    }
+
+
+def of_training(
+    run: Mapping[str, Any], epoch: int, positions: PositionsTable, is_flipped_N: np.ndarray, seed: int
+) -> dict[str, Figure]:
+    """How the training went, and the weight over (p_GT, p_NN) with the training samples on it.
+
+    Args:
+        run: content of run.json.
+        epoch: the one that validation chose.
+        is_flipped_N: mask of the training labels that are wrong on purpose.
+        seed: of the samples that are shown.
+    """
+    loss = run["params"]["loss"]
+    triangle = plots.weight_triangle(
+        position_weight(loss),
+        positions.positions["early"],
+        positions.positions["late"],
+        is_flipped_N if is_flipped_N.any() else None,
+        progress_early=positions.progress("early"),
+        progress_late=positions.progress("late"),
+        title="" if loss["name"] == "nla" else f"weight of `{loss['variant']}`, not used by {loss['name']}",
+        seed=seed,
+    )
+    return {"curves": plots.training_curves(run["history"], epoch), "triangle": triangle}
+
+
+def of_suspects(train: Samples, p_NC: np.ndarray) -> dict[str, Figure]:
+    """The training faces whose given label is the least probable."""
+    least = most_doubted(p_NC, train.label_N)[:FACES]
+    title = "The training faces whose label is doubted most"
+    return {"suspects": plots.gallery(train.images_NHWC, train.label_N, p_NC, train.classes, least, title)}
