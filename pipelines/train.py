@@ -7,7 +7,7 @@ starts afresh.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from nla.data.schema import TableInfo, read_info
 from nla.files.digest import sha256
 from nla.files.records import write_json, write_rows
 from nla.held import held
-from nla.models.classifier import Architecture
+from nla.models.classifier import Architecture, describe
 from nla.models.weights import existing
 from nla.tracking import MlflowTracker, lacks_end, run_tags
 from nla.training.bar import training_bar
@@ -193,7 +193,7 @@ def hand_over(plan: Plan, run: Run, run_id: str | None) -> None:
 def card(plan: Plan) -> dict[str, Any]:
     """Contents of a model's card except epoch and metrics; the network is described without being built."""
     job, info = plan.job, plan.tables.info
-    network = {"architecture": asdict(Architecture.of(job.model, job.num_classes)), "image": asdict(job.image)}
+    network = describe(Architecture.of(job.model, job.num_classes), job.image)
     known = {"source": info.source, "classes": info.classes, "data": info.extra, "fingerprint": job.fingerprint}
     return {**network, **known}
 

@@ -96,7 +96,7 @@ class Classifier(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description for `Classifier.build`."""
-        return {"architecture": asdict(self.architecture), "image": asdict(self.image)}
+        return describe(self.architecture, self.image)
 
     @classmethod
     def build(cls, description: dict[str, Any]) -> Classifier:
@@ -104,6 +104,11 @@ class Classifier(nn.Module):
         image = description["image"]
         spec = ImageSpec(image["size"], image["channels"], tuple(image["mean"]), tuple(image["std"]))
         return cls(Architecture(**description["architecture"]), spec)
+
+
+def describe(architecture: Architecture, image: ImageSpec) -> dict[str, Any]:
+    """JSON-able description for `Classifier.build` of a network that need not be built."""
+    return {"architecture": asdict(architecture), "image": asdict(image)}
 
 
 def _backbone(architecture: Architecture, image: ImageSpec) -> nn.Module:

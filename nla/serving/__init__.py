@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nla.evaluation.predict import Views
 from nla.serving.predictor import Prediction, Predictor
 
-__all__ = ["Prediction", "Predictor"]
+__all__ = ["Prediction", "Predictor", "Views"]

@@ -92,11 +92,3 @@ def read_record(path: Path) -> Record:
     texts = {name: json.loads(row[name]) for name in ("params", "facts", "claims")}
     arrays = {name: np.array(row[name], np.uint8) for name in ("best_predicted", "last_predicted")}
     return Record(**{**row, **texts, **arrays})
-
-
-def read_records(folder: Path) -> list[Record]:
-    """All records of a folder, by condition, method and seed. Raises DataError if there are none."""
-    found = [read_record(path) for path in sorted(folder.glob("*.parquet"))]
-    if not found:
-        raise DataError(f"{folder} holds no records: run the study first")
-    return sorted(found, key=lambda record: (record.condition, record.method, record.seed))

@@ -19,10 +19,9 @@ from nla.losses import (
     LabelSmoothingLoss,
     LogitAdjustedLoss,
     SymmetricCrossEntropyLoss,
-    class_weights,
-    margin_losses,
 )
-from nla.losses.ldam import margins
+from nla.losses.class_balanced import class_weights
+from nla.losses.ldam import margin_losses, margins
 from nla.losses.targets import at_target
 
 COUNTS = [50, 9, 3, 20]

@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 from tiny_project import ROOT, TINY, Project
 
-from nla.study.record import read_records
+from nla.study.record import Record, read_record
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +47,10 @@ def repro(project: Project) -> str:
     return project.dvc("repro", f"{NAME}/dvc.yaml", PYTHONPATH=str(project.root))
 
 
+def read_records(project: Project) -> list[Record]:
+    return [read_record(path) for path in (project / NAME / "records").glob("*.parquet")]
+
+
 def records(project: Project) -> dict[str, int]:
     """When each record was written."""
     return {path.name: path.stat().st_mtime_ns for path in (project / NAME / "records").iterdir()}
@@ -66,7 +70,7 @@ def test_a_killed_study_goes_on_and_ends_in_a_report(project: Project) -> None:
     assert f"4 trainings, of which {len(before)} have their records" in printed
     after = records(project)
     assert len(after) == 4 and before.items() <= after.items()
-    told = {(of.method, of.condition): of for of in read_records(project / NAME / "records")}
+    told = {(of.method, of.condition): of for of in read_records(project)}
     assert set(told) == {("ce", "clean"), ("ce", "noisy"), ("elr", "clean"), ("elr", "noisy")}
     assert told["ce", "noisy"].claims["late"]["flipped_auroc"] is not None
     assert told["ce", "clean"].claims["late"]["flipped_auroc"] is None
@@ -123,7 +127,7 @@ def test_each_method_is_tuned_first(project: Project) -> None:
     printed = repro(project)
     assert "tuning tiny: 4 trainings, of which 0 have their records" in printed
     manifest = json.loads((project / NAME / "runs.json").read_text())
-    kept = {record.fingerprint: record for record in read_records(project / NAME / "records")}
+    kept = {record.fingerprint: record for record in read_records(project)}
     trials = [trial for trial in manifest["tuning"]["trainings"] if trial["record"]]
     assert [(trial["method"], trial["values"]) for trial in trials] == [("ce", {}), ("elr", {"train.lr": 0.003})]
     for trial in trials:
