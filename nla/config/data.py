@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from nla.config.base import Section
 
 SourceName = Literal["synthetic", "ferplus", "rafdb", "affectnet", "folder", "csv"]
+NoiseKind = Literal["symmetric", "asymmetric", "pair"]
+LabelRule = Literal["majority", "argmax", "votes"]
+OnBad = Literal["error", "quarantine"]
 OF_SOURCE = {"source", "raw", "on_bad", "synthetic"}
 """Keys that stage `ingest` needs: they make the faces, and the others say what becomes of them."""
 
@@ -25,7 +28,7 @@ class SyntheticConfig(Section):
 class NoiseConfig(Section):
     """Labels of the training split that are wrong on purpose."""
 
-    kind: Literal["symmetric", "asymmetric", "pair"] = "symmetric"
+    kind: NoiseKind = "symmetric"
     rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training rows whose label is replaced by another; for `asymmetric`, of those in `mapping`."""
     exact: bool = True
@@ -48,14 +51,14 @@ class DataConfig(Section):
     source: SourceName = "synthetic"
     raw: str = "data/raw"
     """Folder with one sub-folder a source."""
-    on_bad: Literal["error", "quarantine"] = "error"
+    on_bad: OnBad = "error"
     """`error` lists all bad rows and stops; `quarantine` leaves them out and says which."""
     synthetic: SyntheticConfig = SyntheticConfig()
 
     image_size: Annotated[int, Field(ge=16, le=512)] = 48
     """Side of the square training image in pixels."""
     color: Literal["grey", "rgb"] = "grey"
-    label_rule: Literal["majority", "argmax", "votes"] = "majority"
+    label_rule: LabelRule = "majority"
     """How votes become a label; sources without votes ignore it."""
     contempt: bool = True
     """Keep the class contempt where the source has it."""

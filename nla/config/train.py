@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from nla.config.base import Section
 from nla.errors import ConfigError
 
-METRICS = ("accuracy", "mean_accuracy")
+Metric = Literal["accuracy", "mean_accuracy"]
+METRICS = get_args(Metric)
 """By which validation may choose, and trials and methods are compared."""
 
 
@@ -45,7 +46,7 @@ class TrainConfig(Section):
     """By torch.compile, which needs a C++ compiler on a CPU."""
     freeze_batchnorm: bool = False
     """Keep the running statistics as they are: for fine-tuning, and for comparing worker counts exactly."""
-    select: Literal["accuracy", "mean_accuracy"] = "accuracy"
+    select: Metric = "accuracy"
     """Validation metric that chooses the epoch."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a better validation metric before training stops early; 0 is off."""

@@ -21,6 +21,7 @@ SPACE = {
         "slope": {"uniform": [0.0, 30.0]},
     }
 }
+Objective = Literal["accuracy", "mean_accuracy", "both"]
 KINDS = ("uniform", "loguniform", "quniform", "randint", "choice", "grid")
 NOT_COPIED = {"loss.name", "loss.options.dimensions", "train.optimizer", "train.ema"}
 """What pbt cannot change: a copied checkpoint is of the other trial's loss, its size, optimizer and average."""
@@ -104,7 +105,7 @@ class TuneConfig(Section):
     """Trials; 0 passes the parameters through. More than before extends the same search."""
     source: str | None = Field(default=None, alias="from")
     """best.yaml of an earlier search to be taken instead of searching."""
-    objective: Literal["accuracy", "mean_accuracy", "both"] = "accuracy"
+    objective: Objective = "accuracy"
     """On validation; both: the best mean of the two among the Pareto front, which the report shows."""
     searcher: Literal["random", "optuna", "gp"] = "random"
     """optuna: TPE; gp: a Gaussian process, of Optuna too."""

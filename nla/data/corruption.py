@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 
+from nla.config.data import NoiseKind
 from nla.errors import DataError
-
-NoiseKind = Literal["symmetric", "asymmetric", "pair"]
 
 
 def impose_imbalance(label_N: np.ndarray, num_classes: int, factor: float, rng: np.random.Generator) -> np.ndarray:

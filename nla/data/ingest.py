@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nla.config.data import OnBad
 from nla.data.census import Census
 from nla.data.schema import FACES, TableInfo, with_info
 from nla.data.sources.base import Findings, Problem, Source
@@ -38,7 +39,7 @@ def ingest(
     source: Source,
     out: Path,
     *,
-    on_bad: Literal["error", "quarantine"],
+    on_bad: OnBad,
     listing: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from nla.config.data import LabelRule
 from nla.errors import DataError
-
-LabelRule = Literal["majority", "argmax", "votes"]
 
 REASONS = (
     "",

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nla.config.data import DataConfig, NoiseConfig
+from nla.config.data import DataConfig, LabelRule, NoiseConfig
 from nla.data.columns import dense
 from nla.data.corruption import flip_labels, impose_imbalance, transition_matrix
-from nla.data.labels import CONTEMPT, KEPT, REASONS, LabelRule, Labels, label_faces, shares
+from nla.data.labels import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
 from nla.data.schema import SPLITS, TableInfo, read_info
 from nla.data.splits import TRAIN, VALID, leaking_rows, leaks, stratified_split
 from nla.errors import ConfigError, DataError

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from nla.config.base import Section, merge, nearest, section
 from nla.config.data import OF_SOURCE, DataConfig
 from nla.config.read import read_yaml
+from nla.config.tune import Objective
 from nla.errors import ConfigError
 from nla.training.sections import training_sections
 from nla.tuning.space import Values, trial_base, with_values
@@ -30,7 +31,7 @@ class Tuning(Section):
     """Conditions under which each candidate is trained; the one with the best mean is used under all conditions."""
     seed: int
     """Seed of the draws, the data corruption and training; must not be one of the grid's."""
-    objective: Literal["accuracy", "mean_accuracy", "both"] = "accuracy"
+    objective: Objective = "accuracy"
     """Validation metric of the epoch chosen by `train.select`; both: their mean."""
     common: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Search space of every method, in the form of `tune.space`."""

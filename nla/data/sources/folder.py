@@ -9,12 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from nla.config.data import DataConfig
+from nla.data.schema import SPLITS
 from nla.data.sources.base import Findings, Problem
 from nla.data.sources.files import SUFFIXES, Listed, image_names, read_faces
 from nla.data.sources.layout import DOCS, MOST_CLASSES, SPLIT_NAMES, require
 from nla.errors import DataError
-
-SPLITS = ("train", "valid", "test")
 
 
 class Folder:
