@@ -21,10 +21,9 @@ from nla.data.loader import steps_per_epoch
 from nla.data.schema import TableInfo, read_info
 from nla.files.digest import sha256
 from nla.files.records import write_json, write_rows
-from nla.held import held
 from nla.models.classifier import Architecture, describe
 from nla.models.weights import existing
-from nla.tracking import MlflowTracker, lacks_end, run_tags
+from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
 from nla.training.bar import training_bar
 from nla.training.checkpoint import read_progress
 from nla.training.export import export
@@ -33,12 +32,13 @@ from nla.training.job import Job, image_spec
 from nla.training.observer import Both, Recorder
 from nla.training.sections import training_sections
 from nla.training.start import with_first_weights
-from nla.training.storage import forget
 from nla.training.tables import TRAIN, VALID, Tables, read_tables
+from nla.workflow.held import held
 from nla.workflow.paths import project_root, workspace
 from nla.workflow.provenance import fingerprint, imported_sources
 from nla.workflow.runs import Run
 from nla.workflow.stage import log_file, run_stage
+from nla.workflow.storage import forget
 
 BEST, MODELS, CURVES, RUN = Path("best.yaml"), Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
 CODE = (Path("nla/training/loop.py"), Path("nla/training/start.py"))
@@ -69,7 +69,8 @@ def main() -> None:
     ray = section(RayConfig, params)
     root = project_root()
     plan = make_plan(params, root, ray)
-    with held(root, plan.job.fingerprint, ray) as (run, storage, uri):
+    uri = configure(root)  # before a forced run removes anything: it fails where the store cannot be used
+    with held(root, plan.job.fingerprint, ray) as (run, storage):
         if run.finished:
             say(
                 f"{run.fingerprint} was trained before: its result is handed over (`dvc repro -sf train` trains afresh)"

@@ -116,7 +116,7 @@ MAY_USE = {
     "machine": set(),
     "losses": set(),
     "config": {"files", "machine"},
-    "workflow": {"files"},
+    "workflow": {"config", "files"},
     "data": {"config", "files", "machine"},
     "models": {"config", "files"},
     "methods": {"config", "losses", "models"},

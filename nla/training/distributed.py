@@ -33,10 +33,10 @@ from nla.training.job import Job
 from nla.training.loop import Split, train
 from nla.training.mailbox import Letters, Mailbox, relay
 from nla.training.observer import Observer
-from nla.training.storage import absolute
 from nla.training.store import fetched
 from nla.training.trainer import AloneTrainer
 from nla.training.workers import Workers
+from nla.workflow.storage import absolute
 
 POLL, POLL_EVERY = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2"
 """How often Ray looks at its workers. The checkpoint of each epoch waits for that, up to 2 s by Ray's default."""

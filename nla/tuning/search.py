@@ -25,7 +25,6 @@ from nla.config.tune import TuneConfig as Settings
 from nla.errors import ClusterError, ConfigError
 from nla.training.checkpoint import read_history
 from nla.training.loop import Split
-from nla.training.storage import forget
 from nla.tuning.algorithms import scheduler, searcher
 from nla.tuning.clock import Clock
 from nla.tuning.domains import param_space
@@ -36,6 +35,7 @@ from nla.tuning.trial import Template, run_trial
 from nla.tuning.trials import Trial
 from nla.tuning.turns import Turns
 from nla.tuning.watch import Hooks, Lost, Watcher
+from nla.workflow.storage import forget
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,7 @@ from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig
 from nla.console import say
 from nla.errors import TrainingError
-from nla.held import held
-from nla.tracking import MlflowTracker, run_tags
+from nla.tracking import MlflowTracker, configure, run_tags
 from nla.training.job import Job, image_spec
 from nla.training.sections import training_sections
 from nla.training.start import with_first_weights
@@ -29,6 +28,7 @@ from nla.tuning.table import trial_table
 from nla.tuning.track import MlflowTrials
 from nla.tuning.trial import Template
 from nla.tuning.trials import Trial, best_of
+from nla.workflow.held import held
 from nla.workflow.paths import project_root, workspace
 from nla.workflow.provenance import fingerprint, imported_sources
 from nla.workflow.runs import Run
@@ -59,8 +59,9 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
         f"{tables.info.source} faces; searcher {settings.searcher}, scheduler {settings.scheduler}, "
         f"objective {settings.objective}"
     )
+    uri = configure(root)  # before a forced run removes anything: it fails where the store cannot be used
     with (
-        held(root, template.fingerprint, ray) as (run, storage, uri),
+        held(root, template.fingerprint, ray) as (run, storage),
         recorded(run, uri, template, settings, tables) as (tracker, record),
     ):
         clock = Clock(f"{storage}/{template.fingerprint}", settings.time_budget)

@@ -25,8 +25,8 @@ from nla.training.job import Job
 from nla.training.loop import Split, train
 from nla.training.mailbox import Mailbox, relay
 from nla.training.observer import Observer, Silent
-from nla.training.storage import forget
 from nla.training.store import FolderStore
+from nla.workflow.storage import forget
 
 TWO = RayConfig(num_workers=2, use_gpu=False)
 

@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from nla.config.ray import RayConfig
 from nla.console import say
-from nla.tracking import configure
-from nla.training.storage import absolute, forget
 from nla.workflow.dvc import forced
 from nla.workflow.runs import Run
+from nla.workflow.storage import absolute, forget
 
 
 class Held(NamedTuple):
@@ -21,22 +20,15 @@ class Held(NamedTuple):
     run: Run
     storage: str
     """Folder or URL above the checkpoints that Ray keeps for it."""
-    uri: str
-    """URI of the MLflow store."""
 
 
 @contextlib.contextmanager
 def held(root: Path, fingerprint: str, ray: RayConfig) -> Iterator[Held]:
-    """Locks the folder of `fingerprint` in the project `root`; under `dvc repro -f` its contents are deleted.
-
-    Raises:
-        RegistryError: the MLflow store cannot be used; raised before anything is deleted.
-    """
+    """Locks the folder of `fingerprint` in the project `root`; under `dvc repro -f` its contents are deleted."""
     run = Run(root, fingerprint)
     storage = absolute(ray.storage_path or str(run.folder.parent))
     with run.lock(say):
-        uri = configure(root)
         if forced():
             for place in {storage, str(run.folder.parent)}:
                 forget(place, fingerprint)
-        yield Held(run, storage, uri)
+        yield Held(run, storage)
