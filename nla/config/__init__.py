@@ -1,1 +1,1 @@
-"""params.yaml as frozen, checked sections: one file a section, read with `section(DataConfig, read_params())`."""
+"""params.yaml as frozen, validated sections, one file per section: `section(DataConfig, read_params())`."""

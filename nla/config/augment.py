@@ -1,4 +1,4 @@
-"""`augment`: what is done to a training image before it is seen."""
+"""`augment`: augmentation of the training images."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from nla.config.base import Section
 
 
 class AugmentConfig(Section):
-    """What is done to a training image before it is seen."""
+    """Augmentation of the training images."""
 
     NAME: ClassVar[str] = "augment"
 
     recipe: Literal["none", "flip", "affine", "strong", "released"] = "affine"
-    """flip: mirrored half of the time; affine: flip, shift, scale, turn; strong: light and erasing too; released: as in
-    NLA's public code."""
+    """flip: mirrored half of the time; affine: flip, shift, scale, rotation; strong: affine, light and erasing;
+    released: as in NLA's public code."""

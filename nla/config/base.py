@@ -1,6 +1,6 @@
-"""Reading params.yaml: frozen sections, and errors that name the nearest valid key.
+"""Reads params.yaml into frozen sections, with errors that name the nearest valid key.
 
-Each section is a class in a file of its own, so that a DVC stage depends on the sections it reads and on no other.
+Each section is a class in its own file, so that a DVC stage depends only on the sections that it reads.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ SECTIONS = ("data", "model", "augment", "loss", "train", "evaluate", "tune", "re
 
 
 DEFAULTS = 1
-"""Raised by one when a default is changed. Results are named by this number and by what is not at its default, so that
-a new key makes none of them stale."""
+"""Increase by one when a default changes. Results are named by this number and by the values that differ from their
+defaults, so that a new key makes none of them stale."""
 
 
 class Section(BaseModel):
@@ -30,7 +30,7 @@ class Section(BaseModel):
     NAME: ClassVar[str]
 
     def stated(self, **options: Any) -> dict[str, Any]:
-        """What is not at its default, JSON-able. `options` are those of `model_dump`, such as include and exclude."""
+        """Returns the values that differ from their defaults, JSON-able; `options` are those of `model_dump`."""
         return self.model_dump(mode="json", exclude_defaults=True, **options)
 
 
@@ -38,7 +38,7 @@ S = TypeVar("S", bound=Section)
 
 
 def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
-    """Params as plain nested dicts. Raises ConfigError for a missing file, bad YAML or an unknown section."""
+    """Reads params.yaml as nested dicts. Raises ConfigError for a missing file, bad YAML or an unknown section."""
     params = read_yaml(path, "run from the project's root")
     if not isinstance(params, dict):
         raise ConfigError(f"{path} must hold a mapping of sections: {', '.join(SECTIONS)}")
@@ -49,7 +49,7 @@ def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
 
 
 def section(cls: type[S], params: Mapping[str, Any], file: str = "params.yaml") -> S:
-    """The section `cls` of `params`, checked. Raises ConfigError naming `file` and every wrong key at once."""
+    """Returns the validated section `cls` of `params`. Raises ConfigError naming `file` and every invalid key."""
     try:
         found = params.get(cls.NAME)
         return cls.model_validate({} if found is None else found)
@@ -59,7 +59,7 @@ def section(cls: type[S], params: Mapping[str, Any], file: str = "params.yaml") 
 
 
 def merge(params: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` with the nested `changes` laid over it; neither is altered."""
+    """Returns `params` updated with the nested `changes`; neither argument is modified."""
     merged = dict(params)
     for key, value in changes.items():
         below = merged.get(key)
@@ -68,7 +68,7 @@ def merge(params: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"train": {"lr": 1}} -> {"train.lr": 1}."""
+    """Flattens nested keys: {"train": {"lr": 1}} -> {"train.lr": 1}."""
     flat: dict[str, Any] = {}
     for key, value in params.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -76,7 +76,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nearest(key: str, valid: Sequence[str]) -> str:
-    """The end of a message about an unknown key: the one that was meant, or all there are."""
+    """Returns the end of a message about an unknown key: the most similar valid key, or else all of them."""
     near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     return f": did you mean '{near[0]}'?" if near else f": valid are {', '.join(valid) or 'none'}"
 

@@ -1,4 +1,4 @@
-"""best.yaml: the result of a search, laid over params.yaml."""
+"""best.yaml: the result of a search, which overrides params.yaml."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ from nla.errors import ConfigError
 from nla.files.whole import whole
 
 SECTIONS = ("loss", "train")
-"""What can be searched."""
+"""Sections that can be searched."""
 
 
 def read_best(path: Path, mend: str) -> dict[str, Any]:
-    """The searched keys, nested as in params.yaml.
+    """Reads the searched keys, nested as in params.yaml.
 
-    Raises ConfigError where they are none, with what to do about it, `mend`.
+    Args:
+        path: path of best.yaml.
+        mend: what to do if the file cannot be used, for the message.
+
+    Raises:
+        ConfigError: the file is missing, damaged, or has keys that cannot be searched.
     """
     best = read_yaml(path, mend, mend) or {}
     if not isinstance(best, dict):
@@ -33,14 +38,14 @@ def read_best(path: Path, mend: str) -> dict[str, Any]:
 
 
 def with_best(params: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` with the searched keys laid over them, as the best trial had them."""
+    """Returns `params` updated with the searched keys, as in the best trial."""
     laid = merge(params, best)
     name = (best.get("loss") or {}).get("name")
     return laid if name in (None, "nla") else laid | {"loss": without_nla(laid["loss"])}
 
 
 def write_best(path: Path, best: Mapping[str, Any]) -> None:
-    """Writes only the searched keys, whole or not at all."""
+    """Writes only the searched keys, atomically."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     with whole(path) as part:

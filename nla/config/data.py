@@ -1,4 +1,4 @@
-"""`data`: which faces, which labels, and what is done to the labels on purpose."""
+"""`data`: data set, labels, and deliberate corruption of the labels."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ NoiseKind = Literal["symmetric", "asymmetric", "pair"]
 LabelRule = Literal["majority", "argmax", "votes"]
 OnBad = Literal["error", "quarantine"]
 OF_SOURCE = {"source", "raw", "on_bad", "synthetic"}
-"""Keys that stage `ingest` needs: they make the faces, and the others say what becomes of them."""
+"""Keys that stage `ingest` depends on; all others concern only stage `prepare`."""
 
 
 class SyntheticConfig(Section):
-    """How many faces the `synthetic` source draws, and from which seed."""
+    """Number of faces that the `synthetic` source draws, and its seed."""
 
     train: Annotated[int, Field(ge=100)] = 12000
     valid: Annotated[int, Field(ge=100)] = 4000
@@ -26,15 +26,15 @@ class SyntheticConfig(Section):
 
 
 class NoiseConfig(Section):
-    """Labels of the training split that are wrong on purpose."""
+    """Deliberately wrong labels in the training split."""
 
     kind: NoiseKind = "symmetric"
     rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the training rows whose label is replaced by another; for `asymmetric`, of those in `mapping`."""
+    """Share of the training rows whose label is replaced; for `asymmetric`, of the rows whose class is in `mapping`."""
     exact: bool = True
-    """round(rate * n) rows; otherwise each row independently with probability `rate`."""
+    """Flip round(rate * n) rows; otherwise each row independently with probability `rate`."""
     mapping: dict[str, str] = Field(default_factory=dict)
-    """For `asymmetric`: class -> the class it is taken for. Classes not named keep their labels."""
+    """For `asymmetric`: class -> class that replaces it. Classes that are not in it keep their labels."""
 
     @model_validator(mode="after")
     def _asymmetric_needs_a_mapping(self) -> NoiseConfig:
@@ -44,30 +44,30 @@ class NoiseConfig(Section):
 
 
 class DataConfig(Section):
-    """Which faces, which labels, and what is done to the labels on purpose."""
+    """Data set, labels, and deliberate corruption of the labels."""
 
     NAME: ClassVar[str] = "data"
 
     source: SourceName = "synthetic"
     raw: str = "data/raw"
-    """Folder with one sub-folder a source."""
+    """Folder with one sub-folder per source."""
     on_bad: OnBad = "error"
-    """`error` lists all bad rows and stops; `quarantine` leaves them out and says which."""
+    """`error` lists all bad rows and stops; `quarantine` leaves them out and reports them."""
     synthetic: SyntheticConfig = SyntheticConfig()
 
     image_size: Annotated[int, Field(ge=16, le=512)] = 48
-    """Side of the square training image in pixels."""
+    """Side of the square training images, in pixels."""
     color: Literal["grey", "rgb"] = "grey"
     label_rule: LabelRule = "majority"
     """How votes become a label; sources without votes ignore it."""
     contempt: bool = True
-    """Keep the class contempt where the source has it."""
+    """Keep the class contempt if the source has it."""
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Part of train that becomes the validation split where the source has none."""
+    """Share of train that becomes the validation split if the source has none."""
     drop_leaks: bool = False
     """Drop training and validation images that are pixel-identical to one of a later split."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of the validation split, the imbalance and the noise."""
+    """Seed of the validation split, the imbalance and the noise."""
     imbalance_factor: Annotated[float, Field(ge=1)] | None = None
-    """Largest over smallest class of train after sub-sampling; null leaves train as it is."""
+    """Ratio of the largest to the smallest class of train after sub-sampling; null leaves train as it is."""
     noise: NoiseConfig = NoiseConfig()

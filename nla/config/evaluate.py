@@ -1,4 +1,4 @@
-"""`evaluate`: how the trained model is measured."""
+"""`evaluate`: evaluation of the trained model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nla.config.base import Section
 
 
 class EvaluateConfig(Section):
-    """How the trained model is measured."""
+    """Evaluation of the trained model."""
 
     NAME: ClassVar[str] = "evaluate"
 
     mirror: bool = True
-    """Average the probabilities of an image and of its mirror."""
+    """Average the probabilities of an image and its mirror image."""
     shift: Annotated[int, Field(ge=0)] = 0
-    """Average over the image moved by so many pixels to each side, too: five times as long; 0 is off."""
+    """Also average over the image moved by this many pixels to each side, which takes five times as long; 0 is off."""
     bins: Annotated[int, Field(ge=2)] = 15
     """Equal-width confidence bins of the calibration error (15: Guo et al. 2017)."""
     bootstrap: Annotated[int, Field(ge=100)] = 1000

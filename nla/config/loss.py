@@ -1,4 +1,4 @@
-"""`loss`: the training method. Every null stands for the variant's published value."""
+"""`loss`: the training method. A null means the variant's published value."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class LossConfig(Section):
-    """The training method; the fields of OF_NLA are NLALoss's, null for the variant's own value."""
+    """The training method; the fields in OF_NLA are arguments of NLALoss, and null means the variant's value."""
 
     NAME: ClassVar[str] = "loss"
 
     name: str = "nla"
-    """Of nla.methods.METHODS, which knows them all: this section is read where no network is."""
+    """A key of nla.methods.METHODS, where it is checked: this section is also read without importing the networks."""
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """Of any method but nla, by their own names; what is left out has its published value."""
+    """Options of any method except nla, by name; those left out have their published values."""
     variant: Literal["released", "paper"] = "paper"
     lam: Probability | None = None
-    """Share of the classification term; the consistency term has 1 - lam unless consistency_weight is given."""
+    """Share of the classification term; the consistency term gets 1 - lam unless consistency_weight is given."""
     true_mean: tuple[float, float] | None = Field(default=None, strict=False)
-    """(p_GT, p_NN) at the peak of the weight where the given label wins."""
+    """(p_GT, p_NN) at the peak of the weight of true samples, whose given label wins."""
     false_mean: tuple[float, float] | None = Field(default=None, strict=False)
     true_deviation: Positive | None = None
     """Major standard deviation s; the minor one is s / ratio."""
@@ -34,9 +34,9 @@ class LossConfig(Section):
     true_ratio: Positive | None = None
     false_ratio: Positive | None = None
     slope: Annotated[float, Field(ge=0)] | None = None
-    """Of the schedule 1 - exp(-slope * progress)."""
+    """Slope of the schedule 1 - exp(-slope * progress)."""
     true_sign: Literal[-1, 1] | None = None
-    """Of the off-diagonal where the given label wins."""
+    """Sign of the off-diagonal for true samples."""
     normalized: bool | None = None
     """Weight with a peak of 1 instead of a density."""
     detach: bool | None = None
@@ -47,9 +47,9 @@ class LossConfig(Section):
 
 
 OF_NLA = LossConfig.model_fields.keys() - {"name", "options"}
-"""NLALoss's arguments, which other methods do not look at."""
+"""Arguments of NLALoss, which other methods do not use."""
 
 
 def without_nla(loss: Mapping[str, Any]) -> dict[str, Any]:
-    """A section `loss` for another method than NLA, which would refuse NLA's arguments."""
+    """Returns the section `loss` without NLA's arguments, for other methods, which would reject them."""
     return {key: value for key, value in loss.items() if key not in OF_NLA - {"variant"}}

@@ -1,4 +1,4 @@
-"""`model`: the network and where its first weights come from."""
+"""`model`: the network and its initial weights."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ RESNETS = ("resnet18", "resnet34", "resnet50")
 
 
 class ModelConfig(Section):
-    """The network and where its first weights come from."""
+    """The network and its initial weights."""
 
     NAME: ClassVar[str] = "model"
 
     name: str = "resnet18"
-    """resnet18, -34, -50, or timm/NAME for any network of timm (`pip install -e .[timm]`), without width and stem."""
+    """resnet18, -34, -50, or timm/NAME for any timm network (`pip install -e .[timm]`), without width and stem."""
     width: Annotated[int, Field(ge=4, le=256)] = 16
-    """Channels behind the stem; 64 is the published ResNet."""
+    """Channels after the stem; 64 as in the published ResNet."""
     stem: str = "stride2"
     """imagenet: 7x7 stride 2 and max pooling; stride2: 3x3 stride 2; stride1: 3x3 stride 1."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Before the last linear layer."""
+    """Dropout probability before the last layer."""
     head: Literal["linear", "cosine"] = "linear"
-    """The last layer. cosine: scaled cosines of features and class weights, as LDAM has it; of our ResNets alone."""
+    """The last layer. cosine: scaled cosines of features and class weights, as in LDAM; only for our ResNets."""
     weights: str | None = None
-    """A local .pth or .safetensors file to start from; null starts from scratch."""
+    """Local .pth or .safetensors file with initial weights; null trains from scratch."""
 
     @field_validator("name")
     @classmethod

@@ -1,4 +1,4 @@
-"""`ray`: where it runs. No stage's parameter, so that moving to a cluster makes nothing stale."""
+"""`ray`: where trainings run. No stage depends on this section, so moving to a cluster makes nothing stale."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nla.machine.available import memory
 
 
 def _count_or_range(value: Any) -> int | tuple[int, int]:
-    """A number of workers, or [fewest, most]."""
+    """Validates a number of workers, or [fewest, most]."""
     counts = [value, value] if type(value) is int else value
     if not isinstance(counts, list | tuple) or [type(count) for count in counts] != [int, int]:
         raise ValueError("give a whole number, or [fewest, most]")
@@ -23,37 +23,37 @@ def _count_or_range(value: Any) -> int | tuple[int, int]:
 
 
 class RayConfig(Section):
-    """Where it runs."""
+    """Where trainings run."""
 
     NAME: ClassVar[str] = "ray"
 
     address: str | None = None
-    """Of a running cluster; null takes RAY_ADDRESS, else starts Ray on this machine."""
+    """Address of a running cluster; null uses RAY_ADDRESS or, if it is not set, starts Ray on this machine."""
     num_workers: Annotated[int | tuple[int, int], PlainValidator(_count_or_range)] = 1
-    """Of one training. [fewest, most]: as many of them as find room, and on a cluster of others another number once
-    nodes go or come. 0: the stage's own process trains, and of this section only use_gpu, cpus_per_worker and
-    images_in_memory count for it; its epochs under way are not those of Ray's workers."""
+    """Workers of one training. [fewest, most]: as many as fit; on a running cluster, the number changes as nodes come
+    and go. 0: the stage's own process trains, and uses only use_gpu, cpus_per_worker and images_in_memory of this
+    section; it cannot resume from checkpoints of Ray's workers, nor they from its own."""
     use_gpu: bool | None = None
-    """null: a GPU a worker where the cluster has enough of them."""
+    """null: one GPU per worker if the cluster has enough of them."""
     cpus_per_worker: Annotated[int, Field(ge=1)] | None = None
-    """null: as many as let every worker lie whole on one node."""
+    """null: as many as possible with each worker on a single node."""
     storage_path: str | None = None
-    """Checkpoints of runs under way, shared by all nodes (a URL, or a folder, from the project's root where it is
-    relative); null is .runs/ of the project."""
+    """URL or folder, shared by all nodes, for checkpoints of unfinished runs; a relative folder starts at the project's
+    root. null: .runs/ of the project."""
     images_in_memory: Annotated[float, Field(ge=0)] | None = None
-    """GiB of decoded images of a split; larger ones lie in a file of .runs/, which is mapped. null: a quarter of the
-    memory."""
+    """GiB of decoded images of a split that are kept in memory; larger splits are memory-mapped from a file in .runs/.
+    null: a quarter of the memory."""
     workers_per_trial: Annotated[int, Field(ge=1)] = 1
-    """Of a search; more than one train a trial together, on Ray Train."""
+    """Workers of each trial of a search; several train it together, on Ray Train."""
     cpus_per_trial: Annotated[int, Field(ge=1)] = 1
-    """Of each of its workers; as many trials as find room run side by side."""
+    """CPUs of each worker of a trial; as many trials as fit run in parallel."""
     gpus_per_trial: Annotated[float, Field(ge=0)] | None = None
-    """null: an eighth where the cluster has GPUs, as eight trials share one well. Each worker of several has a whole
-    one."""
+    """null: an eighth of a GPU if the cluster has GPUs, as eight trials share one well. With several workers per trial,
+    each has a whole GPU."""
     max_concurrent_trials: Annotated[int, Field(ge=1)] | None = None
-    """null: as many as find room."""
+    """null: as many as fit."""
     max_failures: Annotated[int, Field(ge=0)] = 0
-    """Times that training goes on from its last checkpoint after a worker is lost."""
+    """How often training continues from its last checkpoint after a worker is lost."""
 
     @property
     def here(self) -> bool:
@@ -62,7 +62,7 @@ class RayConfig(Section):
 
     @property
     def workers(self) -> tuple[int, int]:
-        """(fewest, most) of one training."""
+        """(fewest, most) workers of one training."""
         fewest, most = self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers,) * 2
         return max(fewest, 1), max(most, 1)
 

@@ -1,4 +1,4 @@
-"""Reading a YAML file that a person writes."""
+"""Reads YAML files that users edit."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from nla.errors import ConfigError
 
 
 def read_yaml(path: Path, missing: str, damaged: str = "mend it there") -> Any:
-    """Its content as plain dicts and lists.
+    """Returns the content of a YAML file as plain dicts and lists.
 
-    Raises ConfigError where there is no such file, or bad YAML; `missing` and `damaged` say what to do about it.
+    Args:
+        path: path of the file.
+        missing: what to do if the file is missing, for the message.
+        damaged: what to do if it is not valid YAML, for the message.
+
+    Raises:
+        ConfigError: the file is missing, or is not valid YAML.
     """
     try:
         return YAML(typ="safe", pure=True).load(path)

@@ -1,4 +1,4 @@
-"""`register`: when a model becomes champion."""
+"""`register`: registration of models, and the comparison with the champion."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from nla.config.base import Section
 
 
 class RegisterConfig(Section):
-    """When a model becomes champion."""
+    """Registration of models, and the comparison with the champion."""
 
     NAME: ClassVar[str] = "register"
 
     prefix: str = "nla"
-    """The registered name is PREFIX-SOURCE."""
+    """Models are registered as PREFIX-SOURCE."""
     bootstrap: Annotated[int, Field(ge=100)] = 2000
-    """Resamples of the paired comparison with the champion."""
+    """Bootstrap resamples of the paired comparison with the champion."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -1,4 +1,4 @@
-"""`tune`: how hyperparameters are searched."""
+"""`tune`: the hyperparameter search."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ SPACE = {
 Objective = Literal["accuracy", "mean_accuracy", "both"]
 KINDS = ("uniform", "loguniform", "quniform", "randint", "choice", "grid")
 NOT_COPIED = {"loss.name", "loss.options.dimensions", "train.optimizer", "train.ema"}
-"""What pbt cannot change: a copied checkpoint is of the other trial's loss, its size, optimizer and average."""
+"""Parameters that pbt cannot change: a copied checkpoint depends on the loss and its size, optimizer and average."""
 
 
 class Distribution(BaseModel):
-    """What a parameter is drawn from: exactly one of the kinds, and when it counts."""
+    """Distribution of a searched parameter: exactly one of the kinds, and the condition under which it is searched."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     uniform: tuple[float, float] | None = None
     """[low, high]"""
     loguniform: tuple[float, float] | None = None
-    """[low, high], the logarithm uniform"""
+    """[low, high], with a uniform logarithm"""
     quniform: tuple[float, float, float] | None = None
     """[low, high, step]"""
     randint: tuple[int, int] | None = None
@@ -44,7 +44,7 @@ class Distribution(BaseModel):
     grid: list[Any] | None = Field(default=None, min_length=1)
     """Each value in turn, for every draw of the others."""
     when: dict[str, Any] = {}
-    """{parameter: value}: the parameter is searched only in trials that have these values, else left as it is."""
+    """{parameter: value}: search only in trials that have these values; elsewhere the parameter is unchanged."""
 
     @model_validator(mode="after")
     def _check(self) -> Distribution:
@@ -66,22 +66,22 @@ class Distribution(BaseModel):
 
     @property
     def kind(self) -> str:
-        """The one kind that is given."""
+        """The kind of this distribution."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @property
     def arguments(self) -> list[Any]:
-        """Of that kind."""
+        """Arguments of the kind."""
         return list(getattr(self, self.kind))
 
     def ends(self) -> list[Any]:
-        """Values that must be valid for all to be: the ends of a range, or each choice."""
+        """Returns the values to validate: the ends of a range, or every choice. If they are valid, all values are."""
         if self.kind == "randint":
             return [self.arguments[0], self.arguments[1] - 1]
         return self.arguments if self.kind in ("choice", "grid") else self.arguments[:2]
 
     def nearest(self, value: float) -> float:
-        """The value of the range that is next to this one."""
+        """Returns the value of the range that is nearest to `value`."""
         low, high = self.ends()
         step = None if self.quniform is None else self.quniform[2]
         return min(max(value if step is None else round(value / step) * step, low), high)
@@ -97,31 +97,31 @@ class Distribution(BaseModel):
 
 
 class TuneConfig(Section):
-    """How hyperparameters are searched."""
+    """The hyperparameter search."""
 
     NAME: ClassVar[str] = "tune"
 
     num_samples: Annotated[int, Field(ge=0)] = 0
-    """Trials; 0 passes the parameters through. More than before extends the same search."""
+    """Number of trials; 0 uses the parameters as they are. A larger number than before extends the same search."""
     source: str | None = Field(default=None, alias="from")
-    """best.yaml of an earlier search to be taken instead of searching."""
+    """best.yaml of an earlier search, to use instead of a new search."""
     objective: Objective = "accuracy"
-    """On validation; both: the best mean of the two among the Pareto front, which the report shows."""
+    """Validation metric; both: the best mean of the two on the Pareto front, which the report shows."""
     searcher: Literal["random", "optuna", "gp"] = "random"
-    """optuna: TPE; gp: a Gaussian process, of Optuna too."""
+    """optuna: Optuna's TPE; gp: Optuna's Gaussian process."""
     scheduler: Literal["none", "asha", "median", "pbt"] = "asha"
     epochs: Annotated[int, Field(ge=1)] = 4
-    """Of a trial that nobody stops; train.epochs is that of the training after."""
+    """Epochs of a trial that is not stopped; train.epochs are those of the training afterwards."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of the search and of every trial."""
+    """Seed of the search and of every trial."""
     grace_epochs: Annotated[int, Field(ge=1)] = 1
-    """Before a scheduler may stop a trial."""
+    """Epochs before a scheduler can stop a trial."""
     reduction: Annotated[float, Field(gt=1)] = 3.0
-    """ASHA goes on with one in so many trials from each rung to the next."""
+    """ASHA continues one in this many trials from each rung to the next."""
     time_budget: Annotated[float, Field(gt=0)] | None = None
-    """Minutes, over all calls, until no trial goes on; null is without end. With more of them the search goes on."""
+    """Minutes, over all calls, after which no trial continues; null: no limit. A larger budget continues the search."""
     max_failed: Annotated[int, Field(ge=0)] | None = None
-    """More failed trials than that fail the search; null: only if all fail."""
+    """The search fails if more trials than this fail; null: only if all fail."""
     space: dict[str, Any] = Field(default_factory=lambda: copy.deepcopy(SPACE))
     """Sections of params.yaml with a distribution in place of each searched value; see docs/tuning.md."""
 
@@ -146,18 +146,18 @@ class TuneConfig(Section):
 
     @property
     def trials(self) -> int:
-        """All of them: a grid is gone through once a sample."""
+        """Total number of trials: each sample runs through the whole grid."""
         grids = [each.arguments for each in self.distributions.values() if each.kind == "grid"]
         return self.num_samples * math.prod(map(len, grids))
 
     @property
     def distributions(self) -> dict[str, Distribution]:
-        """The space by dotted names; an element of a list is NAME.0."""
+        """The distributions of the space by dotted name; elements of a list are NAME.0 and so on."""
         return distributions(self.space)
 
 
 def distributions(space: Mapping[str, Any]) -> dict[str, Distribution]:
-    """A space, sections with distributions in the place of values, by dotted names. Raises ValueError."""
+    """Returns the distributions of a space by dotted name. Raises ValueError for anything that is no distribution."""
     return dict(_distributions(space))
 
 
@@ -170,7 +170,7 @@ def _distributions(space: Mapping[str, Any]) -> Iterator[tuple[str, Distribution
 
 
 def _below(name: str, given: Any) -> Iterator[tuple[str, Distribution]]:
-    """The distribution that `name` has, or those of its elements, or of the keys under it."""
+    """Yields the distribution of `name`, or those of its list elements or nested keys."""
     if isinstance(given, list) and given:
         for i, element in enumerate(given):
             yield f"{name}.{i}", _distribution(f"{name}.{i}", element)

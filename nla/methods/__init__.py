@@ -1,4 +1,4 @@
-"""Training methods by name: NLA, `plus` beyond it, and rivals in one harness. One file a method, one line here."""
+"""Training methods by name: NLA, the project's own `plus`, and rivals. Each method has one file, and one line here."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ __all__ = [
 
 
 class Entry(NamedTuple):
-    """How a method is built, and the callable whose keyword-only arguments are its options."""
+    """The function that builds a method, and the callable whose keyword-only arguments are the method's options."""
 
     build: Callable[..., Method]
     takes: Callable[..., Any]
 
 
 def plain(loss: Callable[..., nn.Module]) -> Entry:
-    """A loss of logits and targets."""
+    """Returns the entry of a loss of logits and targets."""
     return Entry(lambda context, **options: OneView(loss(**options)), loss)
 
 
 def counted(loss: Callable[..., nn.Module]) -> Entry:
-    """A loss of logits and targets that knows how many samples each class has."""
+    """Returns the entry of a loss of logits and targets that takes the class counts as its first argument."""
     return Entry(lambda context, **options: OneView(loss(context.class_counts, **options)), loss)
 
 
 def strategy(method: Callable[..., Method]) -> Entry:
-    """What is more than a loss."""
+    """Returns the entry of a method that is more than a loss."""
     return Entry(method, method)
 
 
@@ -87,8 +87,8 @@ METHODS: dict[str, Entry] = {
 
 
 def build_method(config: LossConfig, context: Context) -> Method:
-    """The method of the section `loss`. Raises ConfigError for a value out of its range."""
-    # The options of NLA, which the search is for, are fields of the section itself.
+    """Builds the method that the section `loss` selects. Raises ConfigError for a value out of its range."""
+    # The options of NLA are fields of the section itself.
     given = config.model_dump(include=OF_NLA) if config.name == "nla" else config.options
     try:
         return METHODS[config.name].build(context, **given)
@@ -97,7 +97,7 @@ def build_method(config: LossConfig, context: Context) -> Method:
 
 
 def options_of(config: LossConfig) -> dict[str, Any]:
-    """`loss.options` with the published value of each option that is not given."""
+    """Returns `loss.options`, completed with the published values of the options that are not given."""
     published = {
         name: parameter.default
         for name, parameter in inspect.signature(METHODS[config.name].takes).parameters.items()
@@ -107,18 +107,18 @@ def options_of(config: LossConfig) -> dict[str, Any]:
 
 
 def set_for_nla(config: LossConfig) -> list[str]:
-    """Parameters of NLA that are not null."""
+    """Returns the names of the NLA parameters that are not null."""
     return [*config.model_dump(include=OF_NLA - {"variant"}, exclude_none=True)]
 
 
 def method_class(config: LossConfig) -> type[Method]:
-    """The class of the method, which says what it needs of the network."""
+    """Returns the class of the method, whose attributes state what it needs from the network."""
     takes = METHODS[config.name].takes
     return takes if isinstance(takes, type) and issubclass(takes, Method) else OneView
 
 
 def check_method(config: LossConfig) -> None:
-    """Raises ConfigError for an unknown method, or parameters that it does not take."""
+    """Raises ConfigError for an unknown method, or for parameters that the method does not take."""
     if config.name not in METHODS:
         raise ConfigError(f"loss.name: unknown method {config.name!r}{nearest(config.name, list(METHODS))}")
     valid = options_of(config.model_copy(update={"options": {}}))
@@ -134,7 +134,7 @@ def check_method(config: LossConfig) -> None:
 
 
 def _alike(value: Any, published: Any) -> bool:
-    """Whether a value can stand in place of the published one; a whole number can for a decimal one."""
+    """Whether a value has the type of the published one; an int is accepted for a float."""
     if isinstance(published, bool) or isinstance(value, bool):
         return type(value) is type(published)
     return isinstance(value, int | float if isinstance(published, float) else type(published))

@@ -1,7 +1,7 @@
-"""What a training method is: how a batch becomes a loss, with whatever it remembers or learns beside the network.
+"""Interface of training methods: a method turns a batch into a loss, and can keep state or parameters of its own.
 
-A method is a module: its parameters are trained with the network, its buffers lie in every checkpoint.
-Random choices are drawn from PyTorch's state, which each epoch starts anew, so that a resume repeats them.
+A method is a module: its parameters are trained together with the network, and its buffers are in every checkpoint.
+Random choices use PyTorch's global generator, which is reseeded at each epoch, so that a resumed training repeats them.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from nla.models.classifier import Classifier
 
 
 class Minibatch(NamedTuple):
-    """This worker's part of a global batch, N samples, on the device."""
+    """This worker's part of a global batch: N samples, on the device."""
 
     images_NHWC: Tensor
     """uint8."""
     target: Tensor
     """[N] class indices, or [N, C] distributions."""
     index_N: Tensor
-    """int64 positions among the training samples."""
+    """int64 indices of the samples in the training set."""
     progress: float
     """epoch / epochs, in [0, 1)."""
 
 
 class Outcome(NamedTuple):
-    """What a method makes of a batch."""
+    """The result of a method for one batch."""
 
     loss: Tensor
     """Scalar."""
     logits_NC: Tensor
-    """Of the images, by which their places (p_GT, p_NN) are recorded."""
+    """Logits of the images, from which their places (p_GT, p_NN) are recorded."""
 
 
 class Group(Protocol):
@@ -46,23 +46,23 @@ class Group(Protocol):
         """Number of workers."""
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """Rows of all workers, in the order of the global batch, from those of this one."""
+        """Returns the rows of all workers, in the order of the global batch, given those of this worker."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a method may know of the training it takes part in."""
+    """What a method can know about the training that it is used in."""
 
     label_N: Tensor
     """int64 given labels of all training samples."""
     num_classes: int
     group: Group
     build: Callable[[], Classifier]
-    """Another network like the one that is trained, with first weights of its own."""
+    """Builds another network of the trained architecture, with its own initial weights."""
 
     @property
     def class_counts(self) -> Tensor:
-        """Training samples per class, [C]."""
+        """Number of training samples of each class, [C]."""
         return torch.bincount(self.label_N, minlength=self.num_classes)
 
 
@@ -70,16 +70,16 @@ class Method(nn.Module):
     """Base of all methods."""
 
     looks_inside: ClassVar[bool] = False
-    """Whether it uses parts of the network, which torch.compile, of the whole, does not reach."""
+    """Whether it calls parts of the network, which torch.compile does not cover: it compiles only the whole."""
     needs_linear_head: ClassVar[bool] = False
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
-        """The loss of a batch; runs under autocast where training does."""
+        """Computes the loss of a batch; runs under autocast if training does."""
         raise NotImplementedError
 
 
 class OneView(Method):
-    """A loss of the logits of the images alone: loss(logits_NC, target) -> scalar."""
+    """A method that only needs the logits of the images: loss(logits_NC, target) -> scalar."""
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Co-teaching: two networks that choose each other's samples."""
+"""Co-teaching: two networks that select samples for each other."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from nla.models.classifier import Classifier
 
 
 class CoTeaching(Method):
-    """Co-teaching, arXiv 1804.06872: two networks, twice the time. The first is the one that is kept.
+    """Co-teaching, arXiv 1804.06872: trains two networks, in twice the time, and keeps the first.
 
-    The paper has an optimiser for each network; here the one optimiser has the sum of their losses, which is the same
-    but for gradient clipping. Small losses are those of the whole batch, however many workers it is split among.
+    The paper has an optimiser for each network; here one optimiser minimises the sum of their losses, which is
+    equivalent except for gradient clipping. Small losses are selected in the global batch, whatever the number of
+    workers.
 
     Args:
-        context: the training that it takes part in.
-        forget_rate: tau, the share of a batch that is left out in the end, in [0, 1). The paper sets it to the rate of
-            wrong labels, which is seldom known; .2 is the lowest rate of its experiments.
-        ramp: T_k / T_max, the share of the training in which the left-out share grows from 0; in (0, 1].
+        context: the training that the method is used in.
+        forget_rate: tau, the final share of a batch that is left out, in [0, 1). The paper sets it to the rate of wrong
+            labels, which is seldom known; .2 is the lowest rate in its experiments.
+        ramp: T_k / T_max, the share of the training over which the left-out share grows from 0; in (0, 1].
     """
 
     def __init__(self, context: Context, *, forget_rate: float = 0.2, ramp: float = 0.05) -> None:
@@ -44,7 +45,7 @@ class CoTeaching(Method):
         return Outcome(loss, logits_NC)
 
     def _taught(self, pupil_N: Tensor, teacher_N: Tensor, batch: Minibatch) -> Tensor:
-        """The pupil's mean loss on the samples that the teacher finds easy."""
+        """Returns the pupil's mean loss over the samples that have the smallest losses for the teacher."""
         teacher_N, index_G = surprise(teacher_N.detach(), batch.target), self.group.gather(batch.index_N)
         place_N = places(teacher_N, batch.index_N, self.group.gather(teacher_N), index_G)
         kept = kept_samples(len(index_G), batch.progress, self.forget_rate, self.ramp)
@@ -52,7 +53,7 @@ class CoTeaching(Method):
 
 
 def _restart_classifier(network: Classifier) -> None:
-    """Pretrained first weights are the same for both networks, which would then never differ."""
+    """Reinitialises the last layer: with the same pretrained weights, the two networks would never differ."""
     layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not layers:
         raise ConfigError("model.name: co_teaching starts a last linear layer anew, which this network has not")

@@ -1,4 +1,4 @@
-"""EAC: class activation maps of an erased image and of its mirror must agree."""
+"""EAC: the class activation maps of an erased image and of its mirror image must agree."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ WIDEST, TALLEST = 0.3, 3.3  # height / width of a hole in torchvision's RandomEr
 
 
 class ErasingAttention(Method):
-    """Erasing Attention Consistency, arXiv 2207.10299; only the erased image, not its mirror, is classified.
+    """Erasing Attention Consistency, arXiv 2207.10299; only the erased image is classified, not its mirror image.
 
-    The method erases by itself, on the device, whatever augment.recipe does: take a recipe that does not erase, or
-    erasing 0. Both views have the same hole, one the mirror of the other; in the authors' public code that is so for
-    clean labels, while for noisy ones each view has a hole of its own. Of the paper, only the abstract could be
-    checked: that the difference is squared, and that no gradient goes to the weights of the maps, is from the code.
-    With several workers each draws its own holes; with erasing 0 they are one worker.
+    The method itself erases holes, on the device, in addition to augment.recipe: use a recipe that does not erase, or
+    erasing 0. Both views have the same hole, mirrored in the second; the authors' public code does this for clean
+    labels, and draws a hole for each view for noisy ones. Of the paper, only the abstract could be checked; the squared
+    difference, and that no gradient goes to the weights of the maps, are from the code. Each worker draws its own
+    holes; with erasing 0, the number of workers makes no difference.
 
     Args:
-        context: the training that it takes part in.
+        context: the training that the method is used in.
         lam: weight of the consistency.
         erasing: probability that an image is erased, in [0, 1].
-        smallest, largest: share of the image that a hole takes, uniform between the two, in (0, 1].
+        smallest, largest: bounds of the share of the image that a hole covers, drawn uniformly; in (0, 1].
     """
 
     looks_inside = True
-    needs_linear_head = True  # whose weights draw the maps
+    needs_linear_head = True  # its weights define the maps
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ErasingAttention(Method):
 
 
 def erase(images_NHWC: Tensor, fill_C: Tensor, probability: float, shares: tuple[float, float]) -> Tensor:
-    """Images with, by `probability`, a hole of `fill_C` each, whose share of the area is uniform within `shares`."""
+    """Fills a hole with `fill_C` in each image with `probability`; its share of the area is uniform in `shares`."""
     number, height, width, _ = images_NHWC.shape
     chance, share, shape, down, right = torch.rand(5, number, 1, device=images_NHWC.device)
     area_N1 = height * width * (shares[0] + share * (shares[1] - shares[0]))
@@ -72,7 +72,7 @@ def erase(images_NHWC: Tensor, fill_C: Tensor, probability: float, shares: tuple
 
 
 def _span(length_N1: Tensor, side: int, place_N1: Tensor) -> Tensor:
-    """Which of the `side` pixels of each image lie in its hole, bool [N, side]; `place_N1` in [0, 1) moves it."""
+    """Returns which of the `side` pixels are in each image's hole, bool [N, side]; `place_N1` in [0, 1) shifts it."""
     length_N1 = length_N1.round().clamp(1, side)
     first_N1 = (place_N1 * (side - length_N1 + 1)).floor()
     pixel = torch.arange(side, device=length_N1.device)

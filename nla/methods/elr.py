@@ -1,4 +1,4 @@
-"""ELR: cross-entropy, and a memory of what was predicted on each sample."""
+"""ELR: cross-entropy, regularised by a memory of the predictions for each sample."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class EarlyLearning(Method):
     """Early-Learning Regularisation, arXiv 2007.00151; the defaults are the authors' for ten classes (CIFAR-10).
 
     Args:
-        context: the training that it takes part in.
+        context: the training that the method is used in.
         lam: weight of the regulariser.
         beta: momentum of the memory, in [0, 1).
     """

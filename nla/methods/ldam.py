@@ -1,4 +1,4 @@
-"""LDAM with deferred re-weighting: margins by class, and late in training weights by class too."""
+"""LDAM with deferred re-weighting: a margin for each class and, late in training, a weight for each class."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from nla.models.resnet import COSINE_SCALE
 class LabelDistributionAwareMargin(Method):
     """LDAM-DRW, arXiv 1906.07413; the defaults are the authors' for long-tailed CIFAR-10.
 
-    As published with `model.head: cosine`, where logits are COSINE_SCALE * cos and margins are on the cosine; other
-    logits get the same margins, COSINE_SCALE * m_c. Of a distribution, the loss is its mean over the labels.
+    It is as published with `model.head: cosine`, where logits are COSINE_SCALE * cos and margins apply to the cosine;
+    other logits get the same margins, COSINE_SCALE * m_c. For a distribution, the loss is its mean over the labels.
 
-    The weighted loss is a mean over the samples, as in the paper's Algorithm 1; the weights are those of the authors'
-    code, which divides by their sum instead. Fewer than five epochs never come to a progress of .8.
+    The weighted loss is averaged over the samples, as in the paper's Algorithm 1; the weights are those of the authors'
+    code, which divides by their sum instead. Trainings of fewer than five epochs never reach a progress of .8.
 
     Args:
-        context: the training that it takes part in.
-        margin: m_c of the rarest class, at or above 0.
-        beta: of the class-balanced weights, in [0, 1).
-        defer: progress from which the weights count, in [0, 1]; .8 is epoch 160 of 200, and 1 is never.
+        context: the training that the method is used in.
+        margin: m_c of the rarest class, at least 0.
+        beta: beta of the class-balanced weights, in [0, 1).
+        defer: progress from which the weights are used, in [0, 1]; .8 is epoch 160 of 200, 1 is never.
     """
 
     margin_C: Tensor

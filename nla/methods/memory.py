@@ -1,4 +1,4 @@
-"""What a method remembers of each training sample, from epoch to epoch."""
+"""State that a method keeps for each training sample, from epoch to epoch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from nla.methods.base import Group
 
 
 class SampleMemory(nn.Module):
-    """A row for each of the M training samples, the same on every worker, and part of every checkpoint.
+    """A row for each of the M training samples, identical on all workers, and part of every checkpoint.
 
-    Each worker writes the rows of its samples into the memories of all: the next epoch deals samples out anew.
+    The rows that a worker writes are written on all workers, because each epoch distributes the samples anew.
 
     Args:
-        first_M: the rows at the start, [M, ...].
+        first_M: initial rows, [M, ...].
         group: the workers.
     """
 
@@ -25,10 +25,10 @@ class SampleMemory(nn.Module):
         self.register_buffer("rows_M", first_M)
 
     def read(self, index_N: Tensor) -> Tensor:
-        """The rows of the samples `index_N`, [N, ...]."""
+        """Returns the rows of the samples `index_N`, [N, ...]."""
         return self.rows_M[index_N]
 
     def write(self, index_N: Tensor, rows_N: Tensor) -> None:
-        """Replaces the rows of this worker's samples; every worker has to call it with as many."""
+        """Replaces the rows of this worker's samples; all workers must call it, with the same number of rows."""
         index_G, rows_G = self.group.gather(index_N), self.group.gather(rows_N)
         self.rows_M[index_G] = rows_G

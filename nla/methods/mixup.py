@@ -1,4 +1,4 @@
-"""mixup: every image is seen with a part of another one."""
+"""mixup: every image is mixed with another one."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from nla.losses.mixup import mix, mixed_cross_entropy
 from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 
-LOWEST = 0.01  # below, draws from Beta(alpha, alpha) underflow: both ends become .5
+LOWEST = 0.01  # below this, draws from Beta(alpha, alpha) underflow, and become .5 instead of 0 or 1
 
 
 class Mixup(Method):
-    """mixup, arXiv 1710.09412: one lam ~ Beta(alpha, alpha) a batch, and a partner of the same worker's batch for each.
+    """mixup, arXiv 1710.09412: one lam ~ Beta(alpha, alpha) per batch, and partners from the same worker's batch.
 
-    Pixels are mixed before they are normalised, which comes to the same: normalising is affine and the parts sum to 1.
+    Pixels are mixed before they are normalised, which gives the same result: normalising is affine, and the shares sum
+    to 1.
 
-    lam and 1 - lam make the same mixes, with the inverse permutation, so the larger of the two is taken: a sample is
+    lam and 1 - lam give the same mixes, with the inverse permutation, so the larger of the two is used: each sample is
     then the larger part of the mix in its place. The recorded places (p_GT, p_NN) are those of the mix, by the label of
-    that sample: even a perfect fit leaves p_GT at lam, so they say less about the label than those of other methods.
+    that sample: even with a perfect fit p_GT is only lam, so they say less about the label than with other methods.
 
     Args:
-        context: the training that it takes part in.
-        alpha: at or above .01; 1 as for CIFAR-10, where the paper takes .2 for ImageNet.
+        context: the training that the method is used in.
+        alpha: at least .01; 1 as for CIFAR-10, while the paper uses .2 for ImageNet.
     """
 
     def __init__(self, context: Context, *, alpha: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""NLA: the NAW-weighted loss on an image and its mirror."""
+"""NLA: the NAW-weighted loss of an image and its mirror image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nla.models.classifier import Classifier
 
 
 class NLA(Method):
-    """Both views go through the network as one batch; without a consistency term the mirror is not computed."""
+    """Both views go through the network as one batch; without a consistency term, only the first view does."""
 
     def __init__(self, context: Context, **parameters: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""NLA plus: both views classified, targets and weights from a running mean of what was predicted on each sample."""
+"""NLA plus: classifies both views, with targets and weights from a running mean of each sample's predictions."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from nla.models.classifier import Classifier
 
 
 class Plus(Method):
-    """The project's own method; `nla.losses.plus` has its formula.
+    """The project's own method; its formula is in `nla.losses.plus`.
 
     Args:
-        context: the training that it takes part in.
-        boost: how much more a sample counts that is as ambiguous as can be, at or above 0.
-        deviation: of the ambiguity, above 0.
-        doubt_deviation: of the doubt, above 0.
+        context: the training that the method is used in.
+        boost: extra weight of a sample of the highest ambiguity, at least 0.
+        deviation: width of the ambiguity A, above 0.
+        doubt_deviation: width of the doubt D, above 0.
         beta: momentum of the running mean, in [0, 1).
-        slope: of the trust in it over the training, at or above 0.
-        tau: strength of the logit adjustment, at or above 0.
-        lam: weight of the consistency of both views, at or above 0.
+        slope: slope of the trust T in the running mean over the training, at least 0.
+        tau: strength of the logit adjustment, at least 0.
+        lam: weight of the consistency of both views, at least 0.
     """
 
     shift_C: Tensor
@@ -68,7 +68,7 @@ class Plus(Method):
         return Outcome((weight_N * classification_N).mean() + self.lam * consistency, first_NC)
 
     def _remember(self, index_N: Tensor, s_NC: Tensor) -> Tensor:
-        """The samples' running means with these predictions in them, each of sum 1."""
+        """Updates the samples' running means with these predictions, and returns them scaled to sum to 1."""
         memory_NC = running_mean(self.mean.read(index_N), s_NC, self.beta)
         self.mean.write(index_N, memory_NC)
         return memory_NC / memory_NC.sum(dim=1, keepdim=True)

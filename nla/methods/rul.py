@@ -1,4 +1,4 @@
-"""RUL: uncertainty learnt by telling apart what was mixed by it."""
+"""RUL: learns each sample's uncertainty from mixed features, which must show the classes of both samples."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from nla.models.classifier import Classifier
 
 
 class RelativeUncertainty(Method):
-    """Relative Uncertainty Learning, NeurIPS 2021; the uncertainty serves training alone.
+    """Relative Uncertainty Learning, NeurIPS 2021; the uncertainty is used in training only.
 
     Of the paper, only the abstract could be checked; the rest is what the authors' public code computes: sigma is the
-    mean over `dimensions` of exp(BatchNorm(linear layer)), the partners are a random order of the batch, and the terms
-    of the add-up loss weigh 1/2 each. Where it departs: their features are of a layer of 64 behind the network, with
-    dropout, and their uncertainty sees the maps before pooling; here both are made from the pooled features, so that
-    the network is that of all methods. With several workers each mixes, and normalises, within its part of the batch,
-    which needs two samples at least.
+    mean over `dimensions` of exp(BatchNorm(linear layer)), the partners are a random permutation of the batch, and the
+    terms of the add-up loss weigh 1/2 each. The difference: their features are from a layer of 64 after the network,
+    with dropout, and their uncertainty is computed from the maps before pooling; here both are computed from the pooled
+    features, so that the network is the same for all methods. Each worker mixes and normalises within its part of the
+    batch, which must have at least two samples.
 
     Args:
-        context: the training that it takes part in.
-        dimensions: of the uncertainty before its mean is taken, at least 1.
+        context: the training that the method is used in.
+        dimensions: size of the uncertainty before its mean is taken, at least 1.
     """
 
     looks_inside = True
@@ -33,7 +33,7 @@ class RelativeUncertainty(Method):
         if dimensions < 1:
             raise ValueError(f"rul needs dimensions of at least 1, not {dimensions}")
         features = context.build().resnet.fc.in_features
-        # No running statistics: nothing is uncertain once training has ended. BatchNorm has the bias.
+        # No running statistics: the uncertainty is not used after training. The bias is in BatchNorm.
         norm = nn.BatchNorm1d(dimensions, track_running_stats=False)
         self.uncertainty = nn.Sequential(nn.Linear(features, dimensions, bias=False), norm)
 
@@ -48,5 +48,5 @@ class RelativeUncertainty(Method):
             return Outcome(loss, network.resnet.classify(features_ND))
 
     def _log_sigma(self, features_ND: Tensor) -> Tensor:
-        """log of the sum of the exponentials, [N]: a mean but for what cancels in the mixture."""
+        """Returns the log of the sum of the exponentials, [N]; the constant factor of a mean cancels in the mixture."""
         return self.uncertainty(features_ND).float().logsumexp(dim=1)

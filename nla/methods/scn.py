@@ -1,4 +1,4 @@
-"""SCN: samples weighed by a learnt importance, and unimportant ones relabelled."""
+"""SCN: weights samples by a learnt importance, and relabels unimportant ones."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from nla.models.classifier import Classifier
 
 
 class SelfCure(Method):
-    """Self-Cure Network, arXiv 2002.10392; its groups are those of the whole batch, on any number of workers.
+    """Self-Cure Network, arXiv 2002.10392; its groups are formed in the global batch, whatever the number of workers.
 
-    The importance alpha serves training alone: softmax(alpha z) of the paper and softmax(z), which is kept, choose the
-    same class, but z is the surer. The authors' public code parts from the paper: it adds the two terms up without
-    gamma, and relabels important samples too. The paper's equations could not be opened when this was written; its
-    abstract and introduction, which name the groups, and the code were.
+    The importance alpha is used in training only: softmax(alpha z) of the paper and softmax(z), which is kept, predict
+    the same class, but the latter is more confident. The authors' public code differs from the paper: it adds the two
+    terms without gamma, and also relabels important samples. The paper's equations were not accessible when this was
+    written; the sources are its abstract and introduction, which name the groups, and the code.
 
     Args:
-        context: the training that it takes part in.
-        beta: share of a batch that is of high importance, in (0, 1).
-        rank_margin: delta_1, least difference between the groups' mean importance, in [0, 1). The paper's .15 is for
+        context: the training that the method is used in.
+        beta: share of a batch that is in the group of high importance, in (0, 1).
+        rank_margin: delta_1, minimum difference between the groups' mean importance, in [0, 1). The paper's .15 is for
             batches of 1024; the authors' code advises .07 for 64.
         gamma: share of the rank regularisation in the loss, in [0, 1].
         relabel_margin: delta_2, in [0, 1].
-        relabel_from: share of the training before the first new label: epoch 10 of 40 (of 70 in the code). 1 is never.
+        relabel_from: share of the training before the first relabelling: epoch 10 of 40 (of 70 in the code). 1: never.
     """
 
     looks_inside = True
@@ -79,13 +79,13 @@ class SelfCure(Method):
         return Outcome(loss, logits_NC)
 
     def _groups(self, alpha_N: Tensor, index_N: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Which samples are of high importance, and how many of the whole batch are of high and of low."""
+        """Returns the mask of this worker's samples of high importance, and both groups' sizes in the global batch."""
         index_G = self.group.gather(index_N)
         high = high_samples(len(index_G), self.beta)
         low = len(index_G) - high
         return places(alpha_N, index_N, self.group.gather(alpha_N), index_G) >= low, (high, low)
 
     def _remember(self, label_N: Tensor, index_N: Tensor) -> None:
-        """Keeps the new labels for the epochs to come; a sample without one keeps what it has."""
+        """Stores the new labels for the following epochs; a sample without a new label keeps its current one."""
         label_N = torch.where(label_N == AS_GIVEN, self.new_label.read(index_N), label_N)
         self.new_label.write(index_N, label_N)

@@ -1,1 +1,1 @@
-"""The network, its initial weights, and trained models on disk."""
+"""Networks, their initial weights, and trained models on disk."""

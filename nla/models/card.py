@@ -1,4 +1,4 @@
-"""A trained model on disk: NAME.safetensors with the weights, and NAME.json, its card with all else it needs."""
+"""Trained models on disk: NAME.safetensors with the weights, and NAME.json, a card with everything else needed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, An
     Args:
         weights: path, such as models/model.safetensors.
         state: the backbone's state dict.
-        card: Classifier.describe() and further facts: classes, source, fingerprint, epoch ...
+        card: Classifier.describe() and other facts: classes, source, fingerprint, epoch and so on.
     """
     with whole(weights.with_suffix(".json")) as card_part, whole(weights) as part:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
@@ -35,11 +35,11 @@ def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, An
 
 
 def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier, in eval mode on the CPU, and its card.
+    """Returns the classifier, in eval mode on the CPU, and its card.
 
     Raises:
-        WeightsError: a file is missing or damaged, the two are of different trainings, or the weights do not match the
-            card's architecture.
+        WeightsError: a file is missing or damaged, the two files are from different trainings, or the weights do not
+            match the card's architecture.
     """
     card, state = read_card(weights), read_tensors(weights)
     model = Classifier.build(card)
@@ -50,7 +50,7 @@ def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
 
 
 def read_card(weights: Path) -> dict[str, Any]:
-    """The card beside `weights`. Raises WeightsError if it is missing, damaged, or of another format."""
+    """Reads the card beside `weights`. Raises WeightsError if it is missing, damaged, or has another format."""
     path = weights.with_suffix(".json")
     try:
         card = json.loads(path.read_text())
@@ -64,7 +64,7 @@ def read_card(weights: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file. Raises WeightsError if it is missing or damaged."""
+    """Reads the tensors of a .safetensors file. Raises WeightsError if it is missing or damaged."""
     try:
         return load_file(path)
     except FileNotFoundError:
@@ -74,9 +74,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def require_same(model: Known, data: Known, where: Path) -> None:
-    """Raises DataError if the table `where` has another source or other classes than the model was trained on.
+    """Raises DataError if the table `where` has a different source or different classes than the model's training data.
 
-    Its labels are numbers, and would be misread as those of the model.
+    Its labels are integers, which would be misread as the model's classes.
     """
     (source, classes), (other, others) = model, data
     if (source, tuple(classes)) != (other, tuple(others)):
@@ -87,7 +87,7 @@ def require_same(model: Known, data: Known, where: Path) -> None:
 
 
 def load_state(model: Classifier, state: Mapping[str, Tensor], origin: Path | str) -> None:
-    """Loads `state` into the backbone. Raises WeightsError naming what does not fit."""
+    """Loads `state` into the backbone. Raises WeightsError naming the tensors that do not fit."""
     expected = model.backbone.state_dict()
     wrong = [f"{name} is missing" for name in expected if name not in state]
     wrong += [f"{name} is unknown" for name in state if name not in expected]

@@ -30,7 +30,7 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Everything needed to build the network; saved with the weights."""
+    """Everything that is needed to build the network; saved with the weights."""
 
     name: str
     width: int
@@ -38,7 +38,7 @@ class Architecture:
     dropout: float
     num_classes: int
     head: str = "linear"
-    """Cards from before this field have none; they mean "linear"."""
+    """Missing in cards that are older than this field, which means "linear"."""
 
     @classmethod
     def of(cls, config: ModelConfig, num_classes: int) -> Architecture:
@@ -46,7 +46,7 @@ class Architecture:
 
 
 class Classifier(nn.Module):
-    """uint8 [N, H, W, C], or floats on its scale -> logits [N, num_classes]; the state dict is only the backbone's."""
+    """uint8 [N, H, W, C], or floats in 0..255 -> logits [N, num_classes]; the state dict is that of the backbone."""
 
     mean: Tensor
     std: Tensor
@@ -56,34 +56,34 @@ class Classifier(nn.Module):
         self.architecture, self.image = architecture, image
         self.layout = torch.channels_last
         self.backbone = _backbone(architecture, image)
-        # 255 folded in: (x / 255 - mean) / std = (x - 255 mean) / (255 std)
+        # The factor 255 is folded in: (x / 255 - mean) / std = (x - 255 mean) / (255 std)
         self.register_buffer("mean", torch.tensor(image.mean).view(1, -1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(image.std).view(1, -1, 1, 1) * 255, persistent=False)
 
     def lay_out(self, layout: torch.memory_format) -> Classifier:
-        """Moves weights and images to `layout`: the images' strides select the convolution kernels."""
+        """Sets the memory format of weights and images to `layout`; the images' strides select the kernels."""
         self.layout = layout
         return self.to(memory_format=layout)  # type: ignore[call-overload]
 
     def normalise(self, images_NHWC: Tensor) -> Tensor:
-        """uint8 [N, H, W, C], or floats on its scale -> float32 [N, C, H, W] in the memory format of `lay_out`."""
+        """Normalises uint8 [N, H, W, C], or floats in 0..255, to float32 [N, C, H, W] in the format of `lay_out`."""
         x = images_NHWC.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.layout)
         return (x - self.mean) / self.std
 
     def forward(self, images_NHWC: Tensor, mirrored: bool = False) -> Tensor:
-        """Logits; with `mirrored`, those of the images followed by those of their mirror images, [2 N, num_classes].
+        """Returns logits; with `mirrored`, those of the images, then of their mirror images, [2 N, num_classes].
 
         Both views go through the network as one batch, which is faster than two passes, and BatchNorm sees both.
         """
         return self.backbone(self._views(images_NHWC, mirrored))
 
     def maps(self, images_NHWC: Tensor, mirrored: bool = False) -> Tensor:
-        """Output of the last stage of a ResNet of this package, [N, D, h, w], or [2 N, D, h, w] with `mirrored`."""
+        """Returns the last stage's output of our ResNets, [N, D, h, w]; with `mirrored`, [2 N, D, h, w]."""
         return self.resnet.maps(self._views(images_NHWC, mirrored))
 
     @property
     def resnet(self) -> ResNet:
-        """The backbone, if it is a ResNet of this package. Raises WeightsError for one of timm."""
+        """The backbone, if it is a ResNet of this package. Raises WeightsError for a timm network."""
         if not isinstance(self.backbone, ResNet):
             raise WeightsError(
                 f"only a ResNet of {', '.join(RESNETS)} can be looked into, not {self.architecture.name}"
@@ -95,12 +95,12 @@ class Classifier(nn.Module):
         return torch.cat([x, x.flip(-1)]) if mirrored else x
 
     def describe(self) -> dict[str, Any]:
-        """JSON-able description for `Classifier.build`."""
+        """Returns a JSON-able description for `Classifier.build`."""
         return describe(self.architecture, self.image)
 
     @classmethod
     def build(cls, description: dict[str, Any]) -> Classifier:
-        """The inverse of `describe`, with fresh weights."""
+        """Builds a classifier from the result of `describe`, with new weights."""
         image = description["image"]
         spec = ImageSpec(image["size"], image["channels"], tuple(image["mean"]), tuple(image["std"]))
         return cls(Architecture(**description["architecture"]), spec)
@@ -131,5 +131,5 @@ def _of_timm(of: Architecture, image: ImageSpec) -> nn.Module:
     options = {"num_classes": of.num_classes, "in_chans": image.channels, "drop_rate": of.dropout}
     try:
         return timm.create_model(name, img_size=image.size, **options)
-    except TypeError:  # convolutional networks take any image size, and lack this option
+    except TypeError:  # convolutional networks take images of any size, and do not have this option
         return timm.create_model(name, **options)

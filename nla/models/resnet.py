@@ -1,4 +1,4 @@
-"""ResNet-18, -34 and -50 with torchvision's parameter names, so that any checkpoint in that format fits.
+"""ResNet-18, -34 and -50 with torchvision's parameter names, so that checkpoints in its format can be loaded.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
 Extensions: `width` channels after the stem, stems for images of 48 to 112 pixels, and a cosine head.
@@ -13,23 +13,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
-COSINE_SCALE = 30.0  # from LDAM's public code; plain cosines, at most 1, would keep softmax from ever being confident
+COSINE_SCALE = 30.0  # from LDAM's public code; with plain cosines, at most 1, softmax could never be confident
 
 
 def _convolution(side: int, channels_in: int, channels: int, stride: int = 1) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
-    """A convolution that changes the size only by its stride, and its normalisation."""
+    """Returns a convolution that changes the size only by its stride, and its normalisation."""
     convolution = nn.Conv2d(channels_in, channels, side, stride, padding=side // 2, bias=False)
     return convolution, nn.BatchNorm2d(channels)
 
 
 def _downsample(channels_in: int, channels: int, stride: int) -> nn.Sequential | None:
-    """The shortcut if the shape changes, else None."""
+    """Returns the shortcut if the shape changes, else None."""
     same = stride == 1 and channels_in == channels
     return None if same else nn.Sequential(*_convolution(1, channels_in, channels, stride))
 
 
 class Block(nn.Module):
-    """x -> relu(f(x) + shortcut(x)); its output has `expansion` times `channels`."""
+    """x -> relu(f(x) + shortcut(x)); the output has `expansion` * `channels` channels."""
 
     expansion: ClassVar[int]
     downsample: nn.Sequential | None
@@ -88,7 +88,7 @@ STEM_STRIDES = {"imagenet": 4, "stride2": 2, "stride1": 1}
 
 
 def _stem(kind: str, channels_in: int, width: int) -> tuple[nn.Conv2d, nn.Module]:
-    """The first convolution, and the pooling after it."""
+    """Returns the first convolution and the pooling after it."""
     if kind == "imagenet":  # 224 px -> 56
         return nn.Conv2d(channels_in, width, 7, 2, padding=3, bias=False), nn.MaxPool2d(3, 2, padding=1)
     # 48 px -> 24, or 48
@@ -100,7 +100,7 @@ class CosineLinear(nn.Linear):
 
     def __init__(self, features: int, num_classes: int) -> None:
         super().__init__(features, num_classes, bias=False)
-        nn.init.normal_(self.weight)  # isotropic directions; lengths do not matter
+        nn.init.normal_(self.weight)  # isotropic directions; the length does not matter
 
     def forward(self, features_ND: Tensor) -> Tensor:
         with torch.autocast(features_ND.device.type, enabled=False):  # bfloat16 cannot distinguish close cosines
@@ -126,7 +126,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stride = STEM_STRIDES[stem] * 2 ** (len(STAGES) - 1)
-        """Pixels between neighbours in `maps`: place i is centred on pixel i * stride."""
+        """Pixels between neighbours in `maps`: cell i is centred on pixel i * stride."""
         self.conv1, self.maxpool = _stem(stem, channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         block, depths = BLOCKS[name]
@@ -144,14 +144,14 @@ class ResNet(nn.Module):
         self.apply(_initialise)
 
     def maps(self, x: Tensor) -> Tensor:
-        """[N, channels, H, W] -> output of the last stage, [N, D, h, w]; D is 8 width, or 32 width for -50."""
+        """[N, channels, H, W] -> output of the last stage, [N, D, h, w]; D = 8 width, or 32 width for ResNet-50."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         for stage in STAGES:
             x = self.get_submodule(stage)(x)
         return x
 
     def classify(self, features_ND: Tensor) -> Tensor:
-        """Logits of features, which are the spatial means of the maps."""
+        """Returns the logits of features, which are the spatial means of the maps."""
         return self.fc(self.dropout(features_ND))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,6 +159,6 @@ class ResNet(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Kaiming initialisation of convolutions (He et al. 2015); everything else keeps PyTorch's default."""
+    """Kaiming initialisation of convolutions (He et al. 2015); all other layers keep PyTorch's default."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

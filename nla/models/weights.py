@@ -1,9 +1,9 @@
 """Initial weights from a local file in any common format, such as face-pretrained checkpoints.
 
 Supported: .safetensors, and .pth/.pt read with weights_only (no pickle is executed); a state dict at the top level or
-under `state_dict`, `model_state_dict`, `model` or `net`; the prefix `module.`, `backbone.` or `model.` on most names,
-as when the head of a face recogniser is saved beside the network.
-The last linear layer is used only if its shape fits.
+under `state_dict`, `model_state_dict`, `model` or `net`; the prefix `module.`, `backbone.` or `model.` on most names
+(the others can be those of a face recogniser's head, saved beside the network).
+The last linear layer is used only if its shape matches.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Start:
     path: str
     sha256: str
     tensors: Mapping[str, Tensor]
-    """Tensors that the network takes from the file, by the names of its backbone."""
+    """Tensors from the file that the network uses, by the names of its backbone."""
     skipped: tuple[str, ...]
     """Tensors of the file that the network does not use, including classifier layers of another shape."""
 
@@ -42,7 +42,7 @@ class Start:
 def start_from(model: Classifier, path: Path) -> Start:
     """Reads initial weights for the model's backbone from `path`; the model is not changed.
 
-    A convolution for colour images is summed over its input channels if the network takes grey ones.
+    A convolution for colour images is summed over its input channels if the network takes grey images.
 
     Raises:
         WeightsError: the file is missing, unreadable, or lacks layers of the network.
@@ -73,7 +73,7 @@ def start_from(model: Classifier, path: Path) -> Start:
 
 
 def existing(path: Path) -> Path:
-    """`path` itself. Raises WeightsError if it is not a file."""
+    """Returns `path`. Raises WeightsError if it is not a file."""
     if not path.is_file():
         raise WeightsError(f"model.weights: {path} is missing: give a local file, or null to start from scratch")
     return path
@@ -84,7 +84,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         return read_tensors(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # its unpickler raises anything: IndexError, KeyError, struct.error ...
+    except Exception as error:  # the unpickler can raise anything: IndexError, KeyError, struct.error ...
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise WeightsError(
             f"model.weights: {path} cannot be read safely ({reason}): re-save it as a state dict"
@@ -102,7 +102,7 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Removes prefixes that most names have; if two names then coincide, the one that had the prefix wins."""
+    """Removes prefixes that most names have; if two names are then equal, the one that had the prefix is used."""
     while prefix := next((p for p in PREFIXES if sum(n.startswith(p) for n in tensors) > len(tensors) / 2), None):
         beside = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
         inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -111,7 +111,7 @@ def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _some(names: Iterable[str]) -> str:
-    """The first few of `names`, for a message."""
+    """Returns the first few of `names`, for a message."""
     return ", ".join(itertools.islice(names, 3)) + " ..."
 
 
@@ -121,7 +121,7 @@ def _misfit(name: str, found: Mapping[str, Tensor], expected: Mapping[str, Tenso
 
 
 def _fit_channels(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sums colour convolutions for grey input: a grey image has the same value in all three channels."""
+    """Sums colour convolutions over channels for grey input: a grey image has the same value in all three channels."""
     return {n: _summed(t, expected[n].shape) if n in expected else t for n, t in tensors.items()}
 
 
