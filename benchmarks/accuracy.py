@@ -39,13 +39,11 @@ NOISY = {
     "data.label_rule": "majority",  # votes would reveal which labels are wrong
     "data.noise.rate": 0.3,
     "loss.name": "plus",
-    "+loss.options.tau": 0.25,
-    "+loss.options.lam": 0.67,
-    "+loss.options.boost": 0.12,
     "model.width": 24,
-    "train.epochs": 12,
-    "train.batch_size": 64,
+    "train.epochs": 24,
+    "train.lr": 0.0045,
     "evaluate.shift": 2,
+    "ray.num_workers": 0,
 }
 SIDE_BY_SIDE = {**FERPLUS, "model.width": 16, "train.epochs": 4, "train.batch_size": 32, "train.lr": 0.001}
 LOSSES: dict[str, dict[str, Any]] = {
