@@ -84,23 +84,24 @@ def conditions_of(condition: Mapping[str, Any], name: str) -> Iterator[str]:
 
 INTRODUCTION = """Made by `python -m pipelines.study_report` from `records/`. Protocol: {protocol}.
 
-Scores are on the {rows:,} test rows: mean ± standard deviation over n trainings with different seeds. *Last epoch* and
-*best on test* are accuracies, too. The latter is what would have been claimed if the epoch had been chosen on test, with
-the difference to the epoch that validation chose; here it chooses nothing.
+Scores are on the {rows:,} test rows: mean ± standard deviation over n trainings with different seeds. *Last epoch*
+and *best on test* are accuracies, too. The latter is what would have been claimed if the epoch had been chosen on
+test, with the difference to the epoch that validation chose; here it chooses nothing.
 
-Differences are in points, paired by seed and test row, with a 95 % interval from a bootstrap that draws seeds and test
-rows {resamples:,} times. The interval is conservative if all seeds reach the same level. If they do not, with five seeds
-or fewer it is too narrow and p too small; the standard deviations are then the better guide. The best rival is the other
-method with the highest mean on test. p is two-sided, and corrected by Holm over all comparisons of its table. Bold: the
-interval against the best rival is above zero."""
-CLAIMS_LEGEND = """NAW's weight w of the training samples, computed from the predictions of each method, early → late in
-training: NLA uses it; for the others it is what it would have been. *Flipped by weight*: how well a low weight detects
-wrong labels (AUROC; .5 is chance), and how well a low p_GT alone does. *Doubt* is the entropy of the annotators' votes;
-the *most ambiguous fifth* has the highest. *Minorities* are the classes with fewer samples than the median class."""
-TUNING = """The same number of settings was tried for every method that has something to tune: the one of `grid.yaml`, and
-random draws from its space there. Each was trained under {conditions}, with seed {seed}, which no score below uses. The
-setting with the best {objective} on validation{average} is used under every condition. None of these trainings looked at
-test."""
+Differences are in points, paired by seed and test row, with a 95 % interval from a bootstrap that draws seeds and
+test rows {resamples:,} times. The interval is conservative if all seeds reach the same level. If they do not, with
+five seeds or fewer it is too narrow and p too small; the standard deviations are then the better guide. The best
+rival is the other method with the highest mean on test. p is two-sided, and corrected by Holm over all comparisons of
+its table. Bold: the interval against the best rival is above zero."""
+CLAIMS_LEGEND = """NAW's weight w of the training samples, computed from the predictions of each method, early → late
+in training: NLA uses it; for the others it is what it would have been. *Flipped by weight*: how well a low weight
+detects wrong labels (AUROC; .5 is chance), and how well a low p_GT alone does. *Doubt* is the entropy of the
+annotators' votes; the *most ambiguous fifth* has the highest. *Minorities* are the classes with fewer samples than
+the median class."""
+TUNING = """The same number of settings was tried for every method that has something to tune: the one of `grid.yaml`,
+and random draws from its space there. Each was trained under {conditions}, with seed {seed}, which no score below
+uses. The setting with the best {objective} on validation{average} is used under every condition. None of these
+trainings looked at test."""
 AVERAGE = ", averaged over these conditions,"
 OBJECTIVES = {
     "accuracy": "accuracy",

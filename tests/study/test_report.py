@@ -123,7 +123,7 @@ def test_tuning_under_two_conditions_shows_each(study: Path) -> None:
     assert len(reached) == 2 and " | ".join(f"{name} %" for name in reached) in text
     assert f"| paper | 2 | {mean:.2f} | {mean:.2f} | {each} | as in the grid |" in text
     assert "| ce | 0 |  |  |  |  | nothing to tune |" in text
-    assert "The best\nmean of accuracy and mean accuracy on validation, on the average of these conditions" in text
+    assert "with the best mean of accuracy and mean accuracy on validation, averaged over these conditions" in text
 
 
 def test_a_second_report_has_the_same_bytes(study: Path) -> None:
