@@ -210,25 +210,25 @@ HEAD = (
     "views",
     "minutes",
 )
-INTRODUCTION = """Made by `python benchmarks/accuracy.py tables` from `benchmarks/records/` and `studies/`. The
-checkpoint is chosen on validation, and the test split selects nothing. FERPlus is the real one (35,887 rows), with 8
-classes, validation and test by the official majority rule (3,199 and 3,153 rows, labels clean). Accuracies are those
-of the epoch that validation chose. Predictions are averaged over *views*: 2 are an image and its mirror, 10 the same
-moved by `evaluate.shift` pixels to each side too. Intervals are bootstrap intervals over test images, so they say
-nothing about other seeds."""
+INTRODUCTION = """Made by `python benchmarks/accuracy.py tables` from `benchmarks/records/` and `studies/`. Validation
+chooses the checkpoint; the test split selects nothing. FERPlus is the real one (35,887 rows), with 8 classes;
+validation and test have the official majority labels (3,199 and 3,153 rows), without added noise. Scores are those of
+the epoch that validation chose. Predictions are averaged over *views*: 2 are an image and its mirror, 10 are both
+shifted by `evaluate.shift` pixels in each direction, too. Intervals come from a bootstrap over test images, so they
+do not cover the variation between seeds."""
 REFERENCE_TEXT = """No pretrained weights. Published from scratch: VGG13 83.85 (majority) and 84.99 (probabilistic label
 drawing), Barsoum et al. 2016, arXiv 1608.01041. ResNet-18 of width 16, 22 epochs."""
-LONGER_TEXT = """A network of twice the width."""
+LONGER_TEXT = """A network of twice the width, trained for more epochs."""
 NOISY_TEXT = """Symmetric noise; validation and test are clean. `plus` in its earlier form; the options are those that
 tuning on validation found in the [study below](#methods-side-by-side-ferplus). NLA's authors report 86.97 % at this
 rate, from a ResNet-18 trained on faces before and with the epoch chosen on test: not comparable."""
-LOSSES_TEXT = """One seed and a short budget on two CPU cores, so no ranking of methods: a check that each loss trains,
-and what it costs. Same network, epochs, augmentation and start for all; NLA looks at two views an image, CE at one.
-The batch is the authors' 32, over which `released` sums its consistency: that term then weighs many times the
-cross-entropy, which holds back a start from scratch. NLA's authors report 88.20 and 86.97 % on FERPlus at 10 and 30 %
-noise, from a ResNet-18 trained on faces before: not comparable with these."""
-WORKERS_TEXT = """Synthetic faces. With BatchNorm frozen two workers end within 1e-5 of one
-(tests/training/test_workers.py); with BatchNorm as usual each worker normalises by its own half of the batch."""
+LOSSES_TEXT = """One seed and a short budget on two CPU cores: this checks that each loss trains, and what it costs;
+it does not rank the methods. All have the same network, epochs, augmentation and initial weights; NLA uses two views
+of an image, CE one. The batch is the authors' 32. `released` sums its consistency over the batch, so that this term
+weighs many times the cross-entropy, which slows training from scratch. NLA's authors report 88.20 and 86.97 % on
+FERPlus at 10 and 30 % noise, with a ResNet-18 pretrained on faces; these figures are not comparable with ours."""
+WORKERS_TEXT = """Synthetic faces. With frozen BatchNorm, two workers end within 1e-5 of one
+(tests/training/test_workers.py); otherwise each worker normalises by its own half of the batch."""
 STUDY_TEXT = """Mean ± standard deviation over seeds, on test, in percent; differences in points with their 95 %
 interval, and p corrected by Holm. Bold: above the best rival, and so is the interval. All train for the same six
 epochs, in which `released`, `paper` and `plus` compute each image twice; each was tuned by as many trials before.
