@@ -27,7 +27,7 @@ from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
 from nla.config.ray import RayConfig
 from nla.config.register import RegisterConfig
-from nla.config.train import TrainConfig
+from nla.config.train import METRICS, TrainConfig
 from nla.config.tune import TuneConfig
 from nla.data.images import encode_png
 from nla.files.records import read_json
@@ -145,7 +145,7 @@ def test_figures_are_those_of_the_records() -> None:
         f"{mean(record['training_seconds'] / 60 for record in references):.1f} minutes of training",
         f"has {longer['metrics']['test']['accuracy']:.2%} after {longer['epochs']} epochs",
         f"{longer['training_seconds'] / 60:.1f} minutes of an Intel CPU",
-        f"earlier form of `plus` had {noisy['metrics']['test']['accuracy']:.2%} after {noisy['epochs']} epochs",
+        f"`plus` has {noisy['metrics']['test']['accuracy']:.2%} after {noisy['epochs']} epochs",
     ):
         assert figure in text
     first = references[0]["command"].split()
@@ -156,6 +156,18 @@ def test_figures_are_those_of_the_records() -> None:
     drawn = json.loads(committed.stdout)["test"]
     assert f"test accuracy {drawn['accuracy']:.2%}" in text
     assert f"the model has {drawn['bayes_ratio']:.1%} of it" in text
+
+
+def test_the_table_of_the_study_is_that_of_its_results() -> None:
+    conditions = read_json(ROOT / "studies/ferplus/results.json")["conditions"]
+    methods = next(iter(conditions.values()))["methods"]
+    rows = [line for line in README.read_text().splitlines() if re.match(r"\| `(\w+)` \|", line)]
+    expected = []
+    for name in methods:
+        scores = [condition["methods"][name] for condition in conditions.values()]
+        told = [f"{100 * of[key]['mean']:.1f} ± {100 * of[key]['std']:.1f}" for of in scores for key in METRICS]
+        expected.append(f"| `{name}` | {' | '.join(told)} |")
+    assert rows == expected
 
 
 def test_methods_of_the_page() -> None:
