@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nla.errors import DataError
-from nla.study.record import SCHEMA, Record, read_record, read_records, write_record
+from nla.study.record import SCHEMA, Record, read_record, write_record
 
 RECORD = Record(
     method="ce",
@@ -51,22 +51,14 @@ def test_what_was_reached_is_of_the_epoch_that_validation_chose() -> None:
     assert [record.reached(name) for name in ("accuracy", "mean_accuracy", "both")] == [0.75, 0.25, 0.5]
 
 
-def test_a_folder_is_read_in_order(tmp_path: Path) -> None:
-    for i, (method, seed) in enumerate([("b", 1), ("a", 2), ("b", 0)]):
-        write_record(tmp_path / f"{i}.parquet", replace(RECORD, method=method, seed=seed))
-    assert [(record.method, record.seed) for record in read_records(tmp_path)] == [("a", 2), ("b", 0), ("b", 1)]
-
-
 def test_what_is_no_record_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no records: run the study first"):
-        read_records(tmp_path)
     path = tmp_path / "abc.parquet"
     write_record(path, RECORD)
     whole = path.read_bytes()
     for damaged in (b"", whole[: len(whole) // 2]):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"abc\.parquet is no record of a study"):
-            read_records(tmp_path)
+            read_record(path)
     pq.write_table(pq.ParquetFile(_written(tmp_path)).read().drop_columns(["seed"]), path)
     with pytest.raises(DataError, match=r"abc\.parquet is no record of a study"):
         read_record(path)
