@@ -279,24 +279,24 @@ def _model() -> list[str]:
 
 
 INTRODUCTION = "Made by `python benchmarks/on_ray.py tables` from `benchmarks/records/ray-*.json`."
-START_TEXT = """ResNet-18 of width 16, three epochs of three steps: nearly all is start and end. A Ray of our own
-starts without dashboard and monitors, and Ray Train without its cleaner, its manager of data sets and its autoscaler's
-coordinator: a training asks none of them for anything.
+START_TEXT = """ResNet-18 of width 16, three epochs of three steps: almost all of the time is start and end. A Ray
+started here has no dashboard and no monitors, and Ray Train has no cleaner, no manager of data sets and no
+coordinator of the autoscaler, as training needs none of them.
 
-A Ray that stays between the stages of one `dvc repro` would save its start and end once, after a search alone, and cost
-a process that outlives its stage: not worth it."""
-STEP_TEXT = """ResNet-18 of width 16, drawn noise of 48 px, batches of 64, loss and augmentation of params.yaml. In
-steps: loading, augmentation, forward, backward, optimiser. With all: validation of 256 images and the checkpoint of
-each epoch too; an end of an epoch is known to a quarter of a second on Ray. Ray's processes, and its own threads in the
-worker, are never quite idle: they wake some hundreds of times a second for a moment. Where training has every core,
-each such moment halts all of its threads, which wait for each other; where it leaves a core free, none does."""
-WORKERS_TEXT = """As above, on two cores: two processes that average their gradients by gloo, or one with two threads.
-The global batch is 64 in both."""
-MODEL_TEXT = """ResNet-18 of width 64: {parameters:,} parameters, {mb:.1f} MB of gradients a step. Parts of n times the
-speed of one GPU, each with a batch of its own, if the gradients are averaged by a ring after the backward pass, or
-during it. Time of the ring: 2 (n - 1) / n bytes / bandwidth + 2 (n - 1) 10 us; during the backward pass, two thirds of
-a step, all but the last bucket of 25 MB can hide. Steps, links and latency are assumed; nothing here was run on GPUs;
-loading, stragglers and checkpoints are left out (`Scaling` in benchmarks/on_ray.py)."""
+A Ray that is kept between the stages of one `dvc repro` would save one start and end, after a search only, and needs
+a process that outlives its stage. It is not worth it."""
+STEP_TEXT = """ResNet-18 of width 16, random images of 48 px, batches of 64, loss and augmentation of params.yaml. *In
+steps*: loading, augmentation, forward, backward, optimiser. *With all*: also validation of 256 images and a
+checkpoint in each epoch; on Ray the end of an epoch is known to a quarter of a second. Ray's processes, and its
+threads in the worker, are never quite idle: they wake briefly some hundreds of times a second. If training uses every
+core, each such moment stops all of its threads, which wait for each other; if it leaves a core free, none does."""
+WORKERS_TEXT = """As above, on two cores: two processes that average their gradients with gloo, or one process with
+two threads. The global batch is 64 in both."""
+MODEL_TEXT = """ResNet-18 of width 64: {parameters:,} parameters, {mb:.1f} MB of gradients per step. Speed relative to
+n times that of one GPU, each with its own batch, if the gradients are averaged by a ring after the backward pass, or
+during it. Time of the ring: 2 (n - 1) / n bytes / bandwidth + 2 (n - 1) 10 us; during the backward pass, which is two
+thirds of a step, all but the last bucket of 25 MB can be hidden. Step times, links and latency are assumptions;
+nothing here was run on GPUs. Loading, stragglers and checkpoints are left out (`Scaling` in benchmarks/on_ray.py)."""
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in ("start", "step", "workers", "tables"):

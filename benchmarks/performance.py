@@ -322,48 +322,46 @@ def _has(name: str) -> bool:
 
 
 COMPUTE_HEAD = ["", "GFLOP a sample", "samples/s", "peak, GFLOPS", "part of it", "spread", "rounds, calm"]
-INTRODUCTION = """Made by `python benchmarks/performance.py` from `benchmarks/records/`. Everything is compared in one
-run: what is compared takes turns, and a ratio is that of two neighbouring turns; the median and the spread (smallest to
-largest) are those of calm rounds, in which other processes used less than {calm} of a core, and of all rounds where
-fewer than two were calm: other work was on the machine then, which the last column says. Seconds and rates are those of
-one machine and vary with it; the ratios are what counts. Networks compute in the precision that stands under the table.
-A commit is the last that changed `nla/`."""
-STEP_TEXT = """The limit: forward, loss, backward and update of the network on two views that lie in memory,
-normalised, in the same precision, with PyTorch as it comes. End to end: `nla.training.loop.train` in the middle of an
-epoch, with the loader's thread, recipe `affine`, both views, the loss `paper`, the update, the samples' positions, a
-look at each loss and the observer, and with deterministic kernels. *Ratio* is the part of the limit's speed that is
-left. `make check-performance` compares the loop at 48 px with this record in 20 seconds, and fails where it is below by
-what is no chance; beside other work it says nothing."""
-USUAL_TEXT = """The usual loop opens an image file a sample, decodes, resizes, flips, erases and normalises it on the
-CPU, makes a pass for the image and one for its mirror, in float32, and waits for the loss. Backbone (the published
-ResNet-18 at 112 px), loss and batch of 32 are the same; NLA's loop computes in the precision under the table. Loading
-costs the usual loop little here: with this network two cores make some 30 samples a second, and a core decodes
-hundreds. What is left is arithmetic: NLA's step reaches {reached:.2f} of the measured peak at 112 px (below), so a loop
-at the peak itself would be about {best:.1f} times as fast as the usual one. The factor of 3.5 that was wanted is out of
-reach of this processor, whose bfloat16 is twice as fast as its float32. Whether AMX or a GPU gives it was not
-measured."""
-NETWORKS_TEXT = """Operations are those of convolutions and matrix products, forward and backward, on both views; the
+INTRODUCTION = """Made by `python benchmarks/performance.py` from `benchmarks/records/`. All variants of a table are
+measured in one run, in turns; a ratio compares two neighbouring turns. Median and spread (smallest to largest) are
+those of the calm rounds, in which other processes used less than {calm} of a core. If fewer than two rounds were
+calm, all rounds count, and the last column says so. Seconds and rates depend on the machine and vary with its load;
+the ratios are what counts. The precision is given under each table. A commit is the last one that changed `nla/`."""
+STEP_TEXT = """The limit is forward pass, loss, backward pass and update of the network on two views that lie in
+memory, normalised, in the same precision, with PyTorch's default settings. End to end is `nla.training.loop.train` in
+the middle of an epoch: the loader's thread, recipe `affine`, both views, the loss `paper`, the update, the samples'
+positions, a check of each loss, the observer, and deterministic kernels. *Ratio* is its speed relative to the limit.
+`make check-performance` compares the loop at 48 px with this record in 20 seconds, and fails if it is slower by more
+than chance explains; beside other work it reports nothing."""
+USUAL_TEXT = """The usual loop opens one image file per sample, decodes, resizes, flips, erases and normalises it on
+the CPU, runs one pass for the image and one for its mirror, in float32, and waits for the loss. Backbone (the
+published ResNet-18 at 112 px), loss and batch of 32 are the same; NLA's loop uses the precision under the table.
+Loading costs the usual loop little here: with this network two cores process some 30 samples a second, and one core
+decodes hundreds. What remains is arithmetic: NLA's step reaches {reached:.2f} of the measured peak at 112 px (below),
+so that a loop at the peak would be about {best:.1f} times as fast as the usual one. The target of 3.5 is out of reach
+of this processor, whose bfloat16 is twice as fast as its float32. AMX and GPUs were not measured."""
+NETWORKS_TEXT = """Operations are those of convolutions and matrix products, forward and backward, on both views. The
 peak is a product of 2048 x 2048 matrices in the same precision on the same threads, in turns with the steps."""
-SMALL_TEXT = """At 48 px and width 16 a step has little to compute for what it moves: BatchNorm, ReLU and additions,
-which only read and write memory, take more than a quarter of its time, and the optimiser next to nothing. Wider stages
-raise the part of the peak, as operations grow with the square of the width and memory with the width. Not so width 24:
-it has little more than half of the operations of width 32, and is hardly faster. For the same network channels-last
-pays, and a larger batch does not."""
-COMPILED_TEXT = "The same network and batch, compiled for this processor: not worth its start."
+SMALL_TEXT = """At 48 px and width 16 a step computes little for the memory it moves: BatchNorm, ReLU and additions,
+which only read and write memory, take more than a quarter of its time; the optimiser takes almost none. Wider stages
+reach a larger share of the peak, as operations grow with the square of the width and memory with the width. Width 24
+is an exception: it has little more than half of the operations of width 32, and is hardly faster. For the same
+network channels-last pays off; a larger batch does not."""
+COMPILED_TEXT = "The same network and batch, compiled for this processor: the gain does not repay the compilation."
 FERPLUS_TEXT = """`fer2013.csv` and `fer2013new.csv` to `faces.parquet`, checked row by row and encoded, then to the
-three tables of training. For comparison the pixels alone, read as most scripts read them."""
-GROWTH_TEXT = """Faces as JPEG files of 100 px, one folder a class: each is read, checked, decoded and hashed, and its
-bytes go into the table. Files after the first 2,048 are the same faces in another light."""
-OTHERS_TEXT = """DVC hashes files and keeps no bytes. Hugging Face's library puts the bytes into an Arrow table, and
-checks and decodes nothing."""
-LOADER_TEXT = """Batches of 64 grey images of 48 px. NLA decodes a set once, when training starts, and one thread then
-cuts batches out of memory and augments them. The others decode the same 6,000 JPEG files again and again; Hugging
-Face's has their bytes in an Arrow table. *affine* is the same function for all."""
-MAPPED_TEXT = """20,000 RGB images of 112 px in batches of 64, without augmentation, as a split that takes more than
-`ray.images_in_memory`: decoded images in a file, mapped, in the very order of images in memory. A training step asks
-for far fewer."""
-EVERYDAY_TEXT = """Each is a process from start to end. `dvc repro` has nothing to do; a stage is the import of its
-script with all that it uses. Measured in a project of small data, which changes neither."""
+three tables of training. For comparison, only the pixels are read, as most scripts read them."""
+GROWTH_TEXT = """Faces as JPEG files of 100 px, one folder per class. Each is read, checked, decoded and hashed, and
+its bytes are copied into the table. Files after the first 2,048 are the same faces under other lighting."""
+OTHERS_TEXT = """DVC hashes files and keeps no bytes. Hugging Face `datasets` copies the bytes into an Arrow table,
+without checking or decoding them."""
+LOADER_TEXT = """Batches of 64 grey images of 48 px. NLA decodes a set once, when training starts; one thread then
+cuts batches out of memory and augments them. The others decode the same 6,000 JPEG files in every epoch; Hugging Face
+`datasets` has their bytes in an Arrow table. *affine* is the same function for all."""
+MAPPED_TEXT = """20,000 RGB images of 112 px in batches of 64, without augmentation, as a split that exceeds
+`ray.images_in_memory`: decoded images in a memory-mapped file, in the same order as images in memory. A training step
+needs far fewer."""
+EVERYDAY_TEXT = """Each row is a whole process. `dvc repro` has nothing to do; a stage is the import of its script
+with everything it uses. Measured in a project with little data, which does not affect these times."""
 
 if __name__ == "__main__":
     main()

@@ -239,23 +239,26 @@ HEAD = (
     "| search | time | of full | epochs | trials an hour | a whole trial | beside training | best | the same in full |"
 )
 INTRODUCTION = "Made by `python benchmarks/tuning.py tables` from `benchmarks/records/`."
-COST_TEXT = """16 trials of the loss's parameters and the learning rate on drawn faces, two side by side with a thread
-each where nothing else is said; accuracies on validation. *Time* goes from the first trial's start to the last epoch.
-*Beside training* is what a trial's CPU does outside of epochs: starting, checkpoints, waiting for others to end.
+COST_TEXT = """16 trials of the loss's parameters and the learning rate on drawn faces, two at a time with one thread
+each unless stated otherwise; accuracies are on validation. *Time* is from the start of the first trial to the end of
+the last epoch. *Beside training* is what a trial's CPU does outside of epochs: starting, checkpoints, waiting for
+others to end.
 
-TPE's first ten trials are draws of its own. Trials of two threads add in another order than those of one and end
-elsewhere, here by up to ten points, as so few steps hang on chance: compare their time, not their best.
+TPE's first ten trials are random draws. Trials with two threads add numbers in another order than those with one, and
+end elsewhere, here by up to ten points, as the outcome of so few steps depends on chance: compare their time, not
+their best.
 
-The grace and the reduction of the first ASHA were chosen after an earlier search in full, of 8 epochs, had been seen
-(an epoch has 18 steps here, after few of which no trial is above chance). `params.yaml` has a grace of one epoch."""
-FOUND_TEXT = """16 random trials of NAW's parameters, each of four epochs, all run to the end; the best on the clean
-validation split, then published values and the winner's, each trained for six epochs with seeds that the search has not
-seen. The wrong labels are the same for all. *Importance* is that of PED-ANOVA over the 16 trials.
+The grace and reduction of the first ASHA were chosen after looking at an earlier full search of 8 epochs (an epoch
+has 18 steps here, and no trial is above chance after few of them). `params.yaml` has a grace of one epoch."""
+FOUND_TEXT = """16 random trials of NAW's parameters, four epochs each, all run to the end; the best is chosen on the
+clean validation split. Then the published values and the winner's are trained for six epochs, with seeds that the
+search has not used. The wrong labels are the same for all. *Importance* is that of PED-ANOVA over the 16 trials.
 
-What it says: little hangs on NAW's parameters here. The trials reach 66.0 to 68.8 % on validation, with a standard
-deviation of 0.66 points; the standard error of such a share of 3,199 rows is 0.83. The winner ends 0.2 points ahead on
-test (by 0.3 and 0.4, and once 0.1 behind), with the same mean accuracy: published values stand. Of what differs, most
-goes with the deviation for samples that are right (the three best have it above 1, published is 0.8): a hint."""
+Little depends on NAW's parameters here. The trials reach 66.0 to 68.8 % on validation, with a standard deviation of
+0.66 points; the standard error of such a share of 3,199 rows is 0.83. The winner ends 0.2 points ahead on test (by
+0.3 and 0.4, and once 0.1 behind), with the same mean accuracy, so the published values stay. Most of the variation
+depends on the deviation for true samples (the three best have it above 1; published is 0.8), which is a hint, no
+more."""
 
 if __name__ == "__main__":
     what, names = sys.argv[1:2], sys.argv[2:]
