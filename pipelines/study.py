@@ -19,7 +19,7 @@ from nla.study.candidates import Attempt, best_of, candidates_of
 from nla.study.grid import Grid, cells, read_grid
 from nla.study.record import read_record
 from nla.study.track import MlflowStudy
-from nla.study.trainings import Run, Trained, Trainer, forget_trainings
+from nla.study.trainings import Trainer, Training, Trainings, forget_trainings
 from nla.study.tuning import tuning_cells
 from nla.study.variants import Variants
 from nla.tracking import configure, run_tags
@@ -48,7 +48,7 @@ def main() -> None:
         raise TrainingError(f"{len(study.failed)} of {len(study.runs)} trainings failed: {names(study, study.failed)}")
 
 
-def tune(trainer: Trainer, grid: Grid, params: Mapping[str, Any]) -> tuple[Trained, dict[str, Values]]:
+def tune(trainer: Trainer, grid: Grid, params: Mapping[str, Any]) -> tuple[Trainings, dict[str, Values]]:
     """The trainings of the tuning, and method -> the best values on validation.
 
     A setting that diverges only loses.
@@ -57,7 +57,7 @@ def tune(trainer: Trainer, grid: Grid, params: Mapping[str, Any]) -> tuple[Train
         TrainingError: a training failed otherwise, so that its method would have had fewer settings than the others.
     """
     if grid.tuning is None:
-        return Trained([], {}), {}
+        return Trainings([], {}), {}
     tuning = trainer.train("tuning", tuning_cells(grid, params))
     if lost := {name for name, error in tuning.failed.items() if not isinstance(error, Diverged)}:
         raise TrainingError(f"trainings of the tuning failed: {names(tuning, lost)}; `dvc repro` tries them again")
@@ -65,7 +65,7 @@ def tune(trainer: Trainer, grid: Grid, params: Mapping[str, Any]) -> tuple[Train
     return tuning, {method: best_of(method, tried).values for method, tried in candidates.items()}
 
 
-def attempt(run: Run, failed: Collection[str], objective: str) -> Attempt:
+def attempt(run: Training, failed: Collection[str], objective: str) -> Attempt:
     """Outcome of a training of the tuning."""
     cell = run.cell
     assert cell.setting is not None
@@ -73,7 +73,7 @@ def attempt(run: Run, failed: Collection[str], objective: str) -> Attempt:
     return Attempt(cell.method, cell.setting, cell.condition, cell.values, reached)
 
 
-def manifest(grid: Grid, tuning: Trained, study: Trained) -> dict[str, Any]:
+def manifest(grid: Grid, tuning: Trainings, study: Trainings) -> dict[str, Any]:
     """The records that the report covers; a tuning run that diverged has none."""
     content: dict[str, Any] = {"reference": grid.reference, "runs": [row_of(run) for run in study.done]}
     if grid.tuning is not None:
@@ -85,12 +85,12 @@ def manifest(grid: Grid, tuning: Trained, study: Trained) -> dict[str, Any]:
     return content
 
 
-def names(trained: Trained, fingerprints: Collection[str]) -> str:
+def names(trained: Trainings, fingerprints: Collection[str]) -> str:
     """Names of some of the runs, for a message."""
     return ", ".join(str(run.cell) for run in trained.runs if run.fingerprint in fingerprints)
 
 
-def row_of(run: Run) -> dict[str, Any]:
+def row_of(run: Training) -> dict[str, Any]:
     """Entry of a training in the manifest."""
     return {
         "method": run.cell.method,
@@ -100,7 +100,7 @@ def row_of(run: Run) -> dict[str, Any]:
     }
 
 
-def log(done: Sequence[Run], root: Path) -> None:
+def log(done: Sequence[Training], root: Path) -> None:
     """Logs the trainings that this MLflow store lacks, under the study's own run."""
     study = MlflowStudy(configure(root), workspace().name)
     tags = run_tags(workspace(), "", "")

@@ -37,7 +37,7 @@ from nla.workflow.stage import log_file
 RECORDS = Path("records")
 
 
-class Run(NamedTuple):
+class Training(NamedTuple):
     """A cell of the grid, with the name of its record."""
 
     cell: Cell
@@ -49,15 +49,15 @@ class Run(NamedTuple):
         return RECORDS / f"{self.fingerprint}.parquet"
 
 
-class Trained(NamedTuple):
+class Trainings(NamedTuple):
     """Outcome of the requested cells, in their order."""
 
-    runs: list[Run]
+    runs: list[Training]
     failed: dict[str, NLAError]
     """Fingerprint -> error."""
 
     @property
-    def done(self) -> list[Run]:
+    def done(self) -> list[Training]:
         """The runs that have their records."""
         return [run for run in self.runs if run.fingerprint not in self.failed]
 
@@ -70,15 +70,15 @@ class Trainer:
     config: RayConfig
     root: Path
 
-    def train(self, what: str, wanted: Sequence[Cell]) -> Trained:
+    def train(self, what: str, wanted: Sequence[Cell]) -> Trainings:
         """Trains each distinct cell once, however many request it; `what` is their name in the console output."""
-        runs = [Run(cell, name_of(cell, self.variants, self.root)) for cell in wanted]
+        runs = [Training(cell, name_of(cell, self.variants, self.root)) for cell in wanted]
         missing = {run.fingerprint: run for run in runs if not run.path.is_file()}
         there = sum(run.fingerprint not in missing for run in runs)
         say(f"{what} {workspace().name}: {len(runs)} trainings, of which {there} have their records")
-        return Trained(runs, self._train(missing) if missing else {})
+        return Trainings(runs, self._train(missing) if missing else {})
 
-    def _train(self, missing: Mapping[str, Run]) -> dict[str, NLAError]:
+    def _train(self, missing: Mapping[str, Training]) -> dict[str, NLAError]:
         """Fingerprint -> error of the trainings that failed."""
         errors: dict[str, NLAError] = {}
         with connected(self.config) as cluster, bar("study", "runs") as progress:
@@ -97,7 +97,7 @@ class Trainer:
                 progress(done, len(missing))
         return errors
 
-    def _tasks(self, missing: Sequence[Run]) -> Iterator[Task]:
+    def _tasks(self, missing: Sequence[Training]) -> Iterator[Task]:
         """The tasks; their data is loaded only when the next one is requested."""
         code = fingerprint({}, imported_sources(Path("nla/study/run.py"), CODE), CODE)
         for config, group in itertools.groupby(missing, lambda run: run.cell.data):
@@ -139,7 +139,7 @@ def name_of(cell: Cell, variants: Variants, root: Path) -> str:
     return fingerprint(content, [], workspace())
 
 
-def record_of(run: Run, result: Result) -> Record:
+def record_of(run: Training, result: Result) -> Record:
     """The record of a training."""
     data, progress = run.cell.data, result.progress
     return Record(
