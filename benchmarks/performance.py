@@ -180,7 +180,7 @@ def growth() -> list[str]:
 
 
 def loader() -> list[str]:
-    """Section: batches per second."""
+    """Section: images per second in batches."""
     if not _has("data-loader"):
         return []
     record = read_record("data-loader")
