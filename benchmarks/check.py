@@ -34,10 +34,10 @@ def main() -> int:
     limit.seconds(1), end_to_end(job, samples, 1)
     now = compared(in_turns(things, ROUNDS), "limit", "end_to_end")
     if now["calm_rounds"] < FEWEST:
-        print(f"{told(now)} of the limit: too much else is running here to judge that")
+        print(f"{told(now)} of the limit: other processes disturb this too much for a verdict")
         return 0
     wanted = least(known, now["calm_rounds"])
-    print(f"{told(now)} of the limit; the record has {known['ratio']:.3f}, and at least {wanted:.3f} is wanted")
+    print(f"{told(now)} of the limit; the record has {known['ratio']:.3f}, and at least {wanted:.3f} is required")
     return int(now["ratio"] < wanted)
 
 

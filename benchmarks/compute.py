@@ -1,7 +1,7 @@
 """Fraction of the processor's peak that a step reaches, where its time goes, and what changes that.
 
     python benchmarks/compute.py networks      the networks and resolutions of benchmarks/step.py
-    python benchmarks/compute.py small         what raises or lowers it at 48 px
+    python benchmarks/compute.py small         what raises or lowers the fraction at 48 px
     python benchmarks/compute.py compiled      torch.compile at 48 px; it needs a C++ compiler
     python benchmarks/compute.py profile       shares of a step, by kind of operation
 

@@ -1,9 +1,9 @@
 """Cost of data: FERPlus into tables, trees of files into a table, and tables into batches.
 
     python benchmarks/data.py ferplus       ingest and prepare of the real FERPlus
-    python benchmarks/data.py growth        ingest of 10,000 to 300,000 JPEG files; DVC's and Hugging Face's part of it
-    python benchmarks/data.py loader        batches a second, against DataLoader and Hugging Face datasets
-    python benchmarks/data.py mapped        batches a second of a set that lies in a mapped file, read before or not
+    python benchmarks/data.py growth        ingest of 10,000 to 300,000 JPEG files; parts of it by DVC and Hugging Face
+    python benchmarks/data.py loader        images per second, against DataLoader and Hugging Face datasets
+    python benchmarks/data.py mapped        images per second from a mapped file, in the page cache or not
 
 FERPlus needs fer2013.csv and fer2013new.csv in data/raw/ferplus; `growth` and `loader` include Hugging Face's part if
 `datasets` is installed, which is not a dependency. Each pass over a set is a separate process, because memory is

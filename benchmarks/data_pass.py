@@ -2,7 +2,7 @@
 
     python benchmarks/data_pass.py SOURCE ROOT OUT [ingest] [prepare] [plain]
 
-`plain` reads the pixels of FERPlus as its scripts do: the csv module, a split, an array.
+`plain` reads only the pixels of FERPlus, as most scripts do: with the csv module, a split and an array.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes a tree of JPEG faces, as real sets come: root/{train,test}/CLASS/*.jpg, 100 px RGB."""
+"""Writes a tree of JPEG faces laid out like real sets: root/{train,test}/CLASS/*.jpg, 100 px RGB."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIDE = 100
 """Pixels per side, as in the aligned faces of RAF-DB."""
 QUALITY = 90
 TEST = 10
-"""One in so many faces is in the test split."""
+"""One in TEST faces is in the test split."""
 
 
 def write_tree(root: Path, rows: int) -> None:

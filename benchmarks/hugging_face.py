@@ -1,4 +1,4 @@
-"""A tree of images as a Hugging Face data set, with the bytes in an Arrow table as in NLA's.
+"""A tree of images as a Hugging Face data set, with the bytes in an Arrow table, as in NLA.
 
     python benchmarks/hugging_face.py TREE CACHE    seconds, printed
 

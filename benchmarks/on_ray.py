@@ -1,7 +1,7 @@
 """Cost of Ray: its start, its share of a step, two workers against two threads, and a model of many GPUs.
 
     python benchmarks/on_ray.py start      a small training by phase and by process
-    python benchmarks/on_ray.py step       one worker on Ray Train against the bare loop, on each core and on one
+    python benchmarks/on_ray.py step       one worker on Ray Train against the bare loop, with two threads and with one
     python benchmarks/on_ray.py workers    two workers of one thread against one worker of two
     python benchmarks/on_ray.py tables     benchmarks/records/ -> docs/ray.md
 
@@ -30,8 +30,8 @@ from records import RECORDS, ROOT, conditions, measured_here, read_record, write
 TRAINING = Path(__file__).with_name("on_ray_training.py")
 START = {"where": "ray", "workers": 1, "threads": 1, "images": 192, "epochs": 3}
 STEADY = {"images": 1536, "epochs": 5}
-CORES = {2: "A thread on each of the two cores", 1: "One thread, and a core free"}
-"""Threads of a training -> how it uses the machine."""
+CORES = {2: "Two threads, one on each core", 1: "One thread, with a core left free"}
+"""Number of threads -> how the training uses the machine."""
 ROUNDS = {"start": 3, "steady": 5}
 PHASES = ("imports", "Ray starts", "up to the first step", "training", "up to the result", "Ray ends")
 KINDS = {
@@ -221,10 +221,10 @@ def _made(record: Mapping[str, Any]) -> str:
 def _compared(record: Mapping[str, Any], base: str, other: str, names: Mapping[str, str]) -> list[str]:
     rounds, training = record["rounds"], record["training"]
     lines = [
-        "| | images/s in steps | images/s with all between epochs | ratio in steps | ratio with all |",
+        "| | images/s in steps | images/s overall | ratio in steps | ratio overall |",
         "|---|---|---|---|---|",
     ]
-    measures = {"in steps": speeds_in_steps, "with all": speed_with_all}
+    measures = {"in steps": speeds_in_steps, "overall": speed_overall}
     ratios = {
         name: [speed(b) / speed(a) for a, b in zip(rounds[base], rounds[other], strict=True)]
         for name, speed in measures.items()
@@ -240,7 +240,7 @@ def _compared(record: Mapping[str, Any], base: str, other: str, names: Mapping[s
         *lines,
         "",
         f"Medians of n = {len(rounds[base])} rounds of {training['epochs'] - 1} epochs of {training['images']} images; "
-        "ratios of neighbours.",
+        "ratios of neighbouring runs.",
     ]
 
 
@@ -249,7 +249,7 @@ def speeds_in_steps(told: Mapping[str, Any]) -> float:
     return statistics.median(row["images_per_second"] for row in told["rows"][1:])
 
 
-def speed_with_all(told: Mapping[str, Any]) -> float:
+def speed_overall(told: Mapping[str, Any]) -> float:
     """Images per second from the end of the first epoch to that of the last, with validation and checkpoints."""
     times = told["epoch_ends"]
     return (len(times) - 1) * told["images"] / (times[-1] - times[0])
@@ -264,9 +264,9 @@ def _model() -> list[str]:
         MODEL_TEXT.format(**MODEL, mb=model.gradient_bytes / 1e6),
     ]
     head = "| step of one GPU | link | " + " | ".join(
-        f"{n} GPUs, {how}" for n in MODEL["gpus"] for how in ("after", "during")
+        f"{n} GPUs, {how}" for n in MODEL["gpus"] for how in ("after backward", "during backward")
     )
-    lines += ["", f"{head} backward |", "|---" * (2 + 2 * len(MODEL["gpus"])) + "|"]
+    lines += ["", f"{head} |", "|---" * (2 + 2 * len(MODEL["gpus"])) + "|"]
     for step in MODEL["steps"]:
         for link, bandwidth in MODEL["links"].items():
             cells = [
@@ -279,24 +279,25 @@ def _model() -> list[str]:
 
 
 INTRODUCTION = "Made by `python benchmarks/on_ray.py tables` from `benchmarks/records/ray-*.json`."
-START_TEXT = """ResNet-18 of width 16, three epochs of three steps: almost all of the time is start and end. A Ray
-started here has no dashboard and no monitors, and Ray Train has no cleaner, no manager of data sets and no
-coordinator of the autoscaler, as training needs none of them.
+START_TEXT = """ResNet-18 of width 16, three epochs of three steps: almost all of the time is startup and shutdown. A
+Ray that NLA starts itself has no dashboard and no monitors, and its Ray Train has no cleaner, no data set manager and
+no autoscaling coordinator: a training uses none of them.
 
-A Ray that is kept between the stages of one `dvc repro` would save one start and end, after a search only, and needs
-a process that outlives its stage. It is not worth it."""
-STEP_TEXT = """ResNet-18 of width 16, random images of 48 px, batches of 64, loss and augmentation of params.yaml. *In
-steps*: loading, augmentation, forward, backward, optimiser. *With all*: also validation of 256 images and a
-checkpoint in each epoch; on Ray the end of an epoch is known to a quarter of a second. Ray's processes, and its
-threads in the worker, are never quite idle: they wake briefly some hundreds of times a second. If training uses every
-core, each such moment stops all of its threads, which wait for each other; if it leaves a core free, none does."""
-WORKERS_TEXT = """As above, on two cores: two processes that average their gradients with gloo, or one process with
-two threads. The global batch is 64 in both."""
-MODEL_TEXT = """ResNet-18 of width 64: {parameters:,} parameters, {mb:.1f} MB of gradients per step. Speed relative to
-n times that of one GPU, each with its own batch, if the gradients are averaged by a ring after the backward pass, or
-during it. Time of the ring: 2 (n - 1) / n bytes / bandwidth + 2 (n - 1) 10 us; during the backward pass, which is two
-thirds of a step, all but the last bucket of 25 MB can be hidden. Step times, links and latency are assumptions;
-nothing here was run on GPUs. Loading, stragglers and checkpoints are left out (`Scaling` in benchmarks/on_ray.py)."""
+Keeping Ray alive between the stages of one `dvc repro` would save one startup and shutdown, only after a search, at the
+cost of a process that outlives its stage: not worth it."""
+STEP_TEXT = """ResNet-18 of width 16, random noise of 48 px, batches of 64, loss and augmentation of params.yaml. *In
+steps* covers loading, augmentation, forward, backward and optimiser; *overall* also includes validation on 256 images
+and the checkpoint of each epoch. On Ray, the end of an epoch is known to within a quarter of a second. Ray's processes,
+and its threads in the worker, are never quite idle: they wake briefly some hundreds of times a second. If training uses
+every core, each such moment stalls all of its threads, as they wait for each other; with a core free, none does."""
+WORKERS_TEXT = """As above, on two cores: two processes that average their gradients by gloo, against one with two
+threads. The global batch size is 64 in both."""
+MODEL_TEXT = """ResNet-18 of width 64: {parameters:,} parameters, {mb:.1f} MB of gradients per step. The table shows the
+speed of n GPUs as a fraction of n times that of one, each with its own batch, if a ring averages the gradients after
+the backward pass, or during it. The ring takes 2 (n - 1) / n bytes / bandwidth + 2 (n - 1) 10 us; during the backward
+pass, which is two thirds of a step, all but the last bucket of 25 MB can be hidden. Steps, links and latency are
+assumed; nothing here was run on GPUs; loading, stragglers and checkpoints are left out (`Scaling` in
+benchmarks/on_ray.py)."""
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in ("start", "step", "workers", "tables"):

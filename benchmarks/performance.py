@@ -61,7 +61,8 @@ def step() -> list[str]:
         ]
         for name, r in records.items()
     ]
-    head = ["images", "resnet18", "limit, samples/s", "end to end", "ratio", "spread", "rounds, calm", "wanted"]
+    rates = ["limit, samples/s", "end to end, samples/s"]
+    head = ["images", "resnet18", *rates, "ratio", "spread", "rounds, calm", "target"]
     lines = _section("The step against its limit", STEP_TEXT, head, rows, records.values())
     return lines + (["", *_around(read_record("step-around"))] if _has("step-around") else [])
 
@@ -77,8 +78,8 @@ def _around(record: dict[str, Any]) -> list[str]:
         ]
         for name in TARGETS
     ]
-    head = ["around the steps", "before the first, once", "validation, an epoch", "checkpoint, an epoch"]
-    note = "Validation is that of one image for three to train on, as in `params.yaml`; without Ray, n = 1:"
+    head = ["outside the steps", "before the first step, once", "validation, per epoch", "checkpoint, per epoch"]
+    note = "With one validation image for three training images, as in `params.yaml`; without Ray, n = 1:"
     return [f"{note} `{record['command']}`", "", *_table(head, rows)]
 
 
@@ -96,7 +97,7 @@ def usual() -> list[str]:
         ]
         for name, r in record["against"].items()
     ]
-    head = ["the usual loop with", "its samples/s", "NLA's", "ratio", "spread", "rounds, calm"]
+    head = ["the usual loop with", "its samples/s", "NLA's samples/s", "ratio", "spread", "rounds, calm"]
     reached = read_record("compute-networks")["rows"]["112 px"]["of_peak"]["ratio"]
     best = max(result["ratio"] for result in record["against"].values()) / reached
     return _section("Against the usual loop", USUAL_TEXT.format(reached=reached, best=best), head, rows, [record])
@@ -107,15 +108,15 @@ def networks() -> list[str]:
     if not (_has("compute-networks") and _has("compute-profile")):
         return []
     record, profile = read_record("compute-networks"), read_record("compute-profile")
-    lines = _section("Part of the processor's peak", NETWORKS_TEXT, COMPUTE_HEAD, _efficiency(record), [record])
+    lines = _section("Fraction of the processor's peak", NETWORKS_TEXT, COMPUTE_HEAD, _efficiency(record), [record])
     shown = [[name, *(f"{shares.get(kind, 0):.0%}" for kind in KINDS)] for name, shares in profile["shares"].items()]
     picture = "![Shares of a step's time by kind of operation](figures/performance-shares.png)"
     return [*lines, "", picture, "", *_table(["px", *KINDS], shown), "", f"`{profile['command']}`"]
 
 
 def small() -> list[str]:
-    """Section: what changes it at 48 px."""
-    return _compute("compute-small", "What raises it at 48 px", SMALL_TEXT)
+    """Section: what changes this fraction at 48 px."""
+    return _compute("compute-small", "What raises the fraction at 48 px", SMALL_TEXT)
 
 
 def compiled() -> list[str]:
@@ -164,22 +165,22 @@ def growth() -> list[str]:
         ]
         for n, row in sizes.items()
     ]
-    head = ["files", "ingest", "files/s", f"time a file, of that at {first:,}", "peak memory"]
+    head = ["files", "ingest", "files/s", f"time per file, relative to {first:,} files", "peak memory"]
     lines = _section("A tree of files into a table", GROWTH_TEXT, head, rows, [record])
     lines += ["", "![Time and peak memory by the number of files](figures/performance-growth.png)"]
     if "against" not in record:
         return lines
     size = record["others_size"]
-    names = {"dvc": "`dvc add`: hashes alone", "datasets": "Hugging Face datasets: bytes into Arrow"}
+    names = {"dvc": "`dvc add`: only hashes", "datasets": "Hugging Face datasets: bytes into Arrow"}
     others = [
         [names[key], f"{_calmest(r[key], r['others']):.1f} s", *_ratio(r)] for key, r in record["against"].items()
     ]
-    table = _table([f"{size:,} files", "time", "of ingest's", "spread", "rounds, calm"], others)
+    table = _table([f"{size:,} files", "time", "relative to ingest", "spread", "rounds, calm"], others)
     return [*lines, "", OTHERS_TEXT, "", *table]
 
 
 def loader() -> list[str]:
-    """Section: batches per second."""
+    """Section: images per second in batches."""
     if not _has("data-loader"):
         return []
     record = read_record("data-loader")
@@ -190,7 +191,7 @@ def loader() -> list[str]:
         kind, change, processes = name.split()
         what = {"files": "DataLoader over files", "datasets": "Hugging Face datasets"}[kind]
         rows.append([what, change, processes, *rates, *_ratio(result)])
-    head = ["against", "augmentation", "processes", "its images/s", "NLA's", "ratio", "spread", "rounds, calm"]
+    head = ["against", "augmentation", "processes", "its images/s", "NLA's images/s", "ratio", "spread", "rounds, calm"]
     lines = _section("Batches", LOADER_TEXT, head, rows, [record])
     return [*lines[:-1], f"datasets {record['datasets']}; {lines[-1]}"]
 
@@ -202,7 +203,7 @@ def from_a_file() -> list[str]:
     record = read_record("data-mapped")
     names = {"file": "a mapped file, in memory", "forgotten": "a mapped file, not in memory"}
     rows = [[names[key], f"{_calmest(r[key], r['others']):,.0f}", *_ratio(r)] for key, r in record["against"].items()]
-    head = ["images lie in", "images/s", "of those from memory", "spread", "rounds, calm"]
+    head = ["images are in", "images/s", "relative to memory", "spread", "rounds, calm"]
     return _section("Sets larger than memory", MAPPED_TEXT, head, rows, [record])
 
 
@@ -214,9 +215,9 @@ def everyday() -> list[str]:
     rows = [[name, f"{seconds:.2f} s"] for name, seconds in record["seconds"].items()]
     loads = [[name, ", ".join(heavy) or "none"] for name, heavy in record["loads"].items()]
     ratios = [[name, *_ratio(r)] for name, r in record["against"].items()]
-    lines = _section("Every day", EVERYDAY_TEXT, ["", "start to end, median"], rows, [record])
+    lines = _section("Everyday costs", EVERYDAY_TEXT, ["", "start to end, median"], rows, [record])
     lines += ["", *_table(["", "ratio", "spread", "rounds, calm"], ratios)]
-    return [*lines, "", *_table(["import", "heavy libraries that are loaded"], loads)]
+    return [*lines, "", *_table(["import", "heavy libraries loaded"], loads)]
 
 
 @styled
@@ -321,47 +322,48 @@ def _has(name: str) -> bool:
     return (RECORDS / f"{name}.json").exists()
 
 
-COMPUTE_HEAD = ["", "GFLOP a sample", "samples/s", "peak, GFLOPS", "part of it", "spread", "rounds, calm"]
-INTRODUCTION = """Made by `python benchmarks/performance.py` from `benchmarks/records/`. All variants of a table are
-measured in one run, in turns; a ratio compares two neighbouring turns. Median and spread (smallest to largest) are
-those of the calm rounds, in which other processes used less than {calm} of a core. If fewer than two rounds were
-calm, all rounds count, and the last column says so. Seconds and rates depend on the machine and vary with its load;
-the ratios are what counts. The precision is given under each table. A commit is the last one that changed `nla/`."""
-STEP_TEXT = """The limit is forward pass, loss, backward pass and update of the network on two views that lie in
-memory, normalised, in the same precision, with PyTorch's default settings. End to end is `nla.training.loop.train` in
-the middle of an epoch: the loader's thread, recipe `affine`, both views, the loss `paper`, the update, the samples'
-positions, a check of each loss, the observer, and deterministic kernels. *Ratio* is its speed relative to the limit.
-`make check-performance` compares the loop at 48 px with this record in 20 seconds, and fails if it is slower by more
-than chance explains; beside other work it reports nothing."""
-USUAL_TEXT = """The usual loop opens one image file per sample, decodes, resizes, flips, erases and normalises it on
-the CPU, runs one pass for the image and one for its mirror, in float32, and waits for the loss. Backbone (the
-published ResNet-18 at 112 px), loss and batch of 32 are the same; NLA's loop uses the precision under the table.
-Loading costs the usual loop little here: with this network two cores process some 30 samples a second, and one core
-decodes hundreds. What remains is arithmetic: NLA's step reaches {reached:.2f} of the measured peak at 112 px (below),
-so that a loop at the peak would be about {best:.1f} times as fast as the usual one. The target of 3.5 is out of reach
-of this processor, whose bfloat16 is twice as fast as its float32. AMX and GPUs were not measured."""
-NETWORKS_TEXT = """Operations are those of convolutions and matrix products, forward and backward, on both views. The
-peak is a product of 2048 x 2048 matrices in the same precision on the same threads, in turns with the steps."""
-SMALL_TEXT = """At 48 px and width 16 a step computes little for the memory it moves: BatchNorm, ReLU and additions,
-which only read and write memory, take more than a quarter of its time; the optimiser takes almost none. Wider stages
-reach a larger share of the peak, as operations grow with the square of the width and memory with the width. Width 24
-is an exception: it has little more than half of the operations of width 32, and is hardly faster. For the same
-network channels-last pays off; a larger batch does not."""
-COMPILED_TEXT = "The same network and batch, compiled for this processor: the gain does not repay the compilation."
-FERPLUS_TEXT = """`fer2013.csv` and `fer2013new.csv` to `faces.parquet`, checked row by row and encoded, then to the
-three tables of training. For comparison, only the pixels are read, as most scripts read them."""
-GROWTH_TEXT = """Faces as JPEG files of 100 px, one folder per class. Each is read, checked, decoded and hashed, and
-its bytes are copied into the table. Files after the first 2,048 are the same faces under other lighting."""
-OTHERS_TEXT = """DVC hashes files and keeps no bytes. Hugging Face `datasets` copies the bytes into an Arrow table,
+COMPUTE_HEAD = ["", "GFLOP/sample", "samples/s", "peak, GFLOPS", "fraction of peak", "spread", "rounds, calm"]
+INTRODUCTION = """Made by `python benchmarks/performance.py` from `benchmarks/records/`. Variants that are compared take
+turns in one run, and a ratio is that of two neighbouring turns. Median and spread (smallest to largest) are over the
+calm rounds, in which other processes used less than {calm} of a core, or over all rounds if fewer than two were calm
+because of other work; the column *rounds, calm* has both numbers. Seconds and rates vary with the machine; compare the
+ratios. Networks compute in the precision given below the table. A commit is the last one that changed `nla/`."""
+STEP_TEXT = """*Limit*: forward, loss, backward and update of the network on two views that are already in memory and
+normalised, in the same precision, with plain PyTorch. *End to end*: `nla.training.loop.train` in the middle of an
+epoch, with the loader's thread, recipe `affine`, both views, the loss `paper`, the update, the samples' positions, the
+check of each loss and the observer, and with deterministic kernels. *Ratio* is the end-to-end speed as a fraction of
+the limit's. `make check-performance` compares the loop at 48 px with this record in 20 seconds, and fails if it is
+slower by more than chance allows; if other processes disturb it, it gives no verdict."""
+USUAL_TEXT = """The usual loop opens one image file per sample, and decodes, resizes, flips, erases and normalises it on
+the CPU. It makes one forward pass for the image and one for its mirror image, in float32, and waits for the loss.
+Backbone (the published ResNet-18 at 112 px), loss and batch size (32) are the same; NLA's loop computes in the
+precision given below the table. Loading costs the usual loop little here: with this network, two cores process some 30
+samples a second, and one core decodes hundreds. The rest is arithmetic: NLA's step reaches {reached:.2f} of the
+measured peak at 112 px (below), so a loop at the peak itself would be about {best:.1f} times as fast as the usual one.
+The goal of a factor of 3.5 is out of reach of this processor, whose bfloat16 is twice as fast as its float32. Whether
+AMX or a GPU would reach it was not measured."""
+NETWORKS_TEXT = """The operations are those of convolutions and matrix products, forward and backward, on both views.
+The peak is a product of 2048 x 2048 matrices in the same precision on the same threads, in turns with the steps."""
+SMALL_TEXT = """At 48 px and width 16, a step computes little for the memory that it moves: BatchNorm, ReLU and
+additions, which only read and write memory, take more than a quarter of its time, and the optimiser almost none. Wider
+stages raise the fraction, because operations grow with the square of the width, but memory only with the width. Width
+24 is an exception: it has little more than half the operations of width 32, but is not much faster. For the same
+network, channels-last helps, and a larger batch does not."""
+COMPILED_TEXT = "The same network and batch size, compiled for this processor: not worth the longer start."
+FERPLUS_TEXT = """From `fer2013.csv` and `fer2013new.csv` to `faces.parquet`, checked row by row and encoded, then to
+the three tables for training. For comparison, the csv module reads only the pixels, as most scripts do."""
+GROWTH_TEXT = """Faces as JPEG files of 100 px, one folder per class: each is read, checked, decoded and hashed, and its
+bytes go into the table. Files after the first 2,048 are darker copies of the same faces."""
+OTHERS_TEXT = """DVC hashes the files and keeps no bytes. Hugging Face's library puts the bytes into an Arrow table,
 without checking or decoding them."""
-LOADER_TEXT = """Batches of 64 grey images of 48 px. NLA decodes a set once, when training starts; one thread then
-cuts batches out of memory and augments them. The others decode the same 6,000 JPEG files in every epoch; Hugging Face
-`datasets` has their bytes in an Arrow table. *affine* is the same function for all."""
-MAPPED_TEXT = """20,000 RGB images of 112 px in batches of 64, without augmentation, as a split that exceeds
-`ray.images_in_memory`: decoded images in a memory-mapped file, in the same order as images in memory. A training step
-needs far fewer."""
-EVERYDAY_TEXT = """Each row is a whole process. `dvc repro` has nothing to do; a stage is the import of its script
-with everything it uses. Measured in a project with little data, which does not affect these times."""
+LOADER_TEXT = """Batches of 64 grey images of 48 px. NLA decodes a set once, when training starts; then one thread cuts
+batches out of memory and augments them. The others decode the same 6,000 JPEG files again and again; Hugging Face's
+library has their bytes in an Arrow table. *affine* is the same function for all."""
+MAPPED_TEXT = """20,000 RGB images of 112 px in batches of 64, without augmentation, as for a split that exceeds
+`ray.images_in_memory`: the decoded images are in a mapped file, and are read in the same order as from memory. A
+training step needs far fewer images a second."""
+EVERYDAY_TEXT = """Each row is one process from start to end. `dvc repro` has nothing to do; a stage's row is the import
+of its script with everything that it uses. The project has little data, which affects neither."""
 
 if __name__ == "__main__":
     main()

@@ -6,7 +6,7 @@
     python benchmarks/step.py around   what comes before, between and after the steps
 
 The limit is forward, loss, backward and optimiser, on both views normalised in advance, in the same precision, with
-PyTorch as it comes. End to end is nla.training.loop.train: loader, augmentation, views, loss, optimiser, positions,
+plain PyTorch. End to end is nla.training.loop.train: loader, augmentation, views, loss, optimiser, positions,
 checks and observer, in the middle of an epoch. Blocks of the two take turns in one process; a ratio is that of two
 neighbours, as a fraction of the limit's speed.
 """

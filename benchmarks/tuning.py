@@ -144,7 +144,7 @@ def side_by_side() -> dict[str, dict[str, Any]]:
 
 @styled
 def best_so_far_figure() -> Figure:
-    """Best validation accuracy among the ended trials, against the seconds of the search."""
+    """Best validation accuracy among the trials that have ended, against seconds of the search."""
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for (name, record), color in zip(side_by_side().items(), COLORS, strict=False):
@@ -235,30 +235,28 @@ def _row(name: str, record: dict[str, Any], full: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-HEAD = (
-    "| search | time | of full | epochs | trials an hour | a whole trial | beside training | best | the same in full |"
-)
+HEAD = "| search | time | relative time | epochs | trials/hour | full trial | overhead | best | same trial in full |"
 INTRODUCTION = "Made by `python benchmarks/tuning.py tables` from `benchmarks/records/`."
 COST_TEXT = """16 trials of the loss's parameters and the learning rate on drawn faces, two at a time with one thread
-each unless stated otherwise; accuracies are on validation. *Time* is from the start of the first trial to the end of
-the last epoch. *Beside training* is what a trial's CPU does outside of epochs: starting, checkpoints, waiting for
+each unless the row says otherwise. Accuracies are on validation. *Time* runs from the start of the first trial to the
+last epoch. *Overhead* is the time per trial that its CPUs spend outside of epochs: starting, checkpoints, waiting for
 others to end.
 
-TPE's first ten trials are random draws. Trials with two threads add numbers in another order than those with one, and
-end elsewhere, here by up to ten points, as the outcome of so few steps depends on chance: compare their time, not
-their best.
+TPE's first ten trials are random draws of its own. Trials with two threads sum in another order than those with one,
+and with so few steps this changes the results, here by up to ten points: compare their time, not their best.
 
-The grace and reduction of the first ASHA were chosen after looking at an earlier full search of 8 epochs (an epoch
-has 18 steps here, and no trial is above chance after few of them). `params.yaml` has a grace of one epoch."""
-FOUND_TEXT = """16 random trials of NAW's parameters, four epochs each, all run to the end; the best is chosen on the
-clean validation split. Then the published values and the winner's are trained for six epochs, with seeds that the
-search has not used. The wrong labels are the same for all. *Importance* is that of PED-ANOVA over the 16 trials.
+The grace period and reduction of the first ASHA row were chosen after looking at an earlier full search of 8 epochs (an
+epoch here has 18 steps; after a few, no trial is above chance). `params.yaml` has a grace period of one epoch."""
+FOUND_TEXT = """16 random trials of NAW's parameters, each run to the end of its four epochs; the winner is the best on
+the clean validation split. The published values and the winner's were then each trained for six epochs, with seeds that
+the search has not seen. The wrong labels are the same in all trainings. *Importance* is by PED-ANOVA over the 16
+trials.
 
-Little depends on NAW's parameters here. The trials reach 66.0 to 68.8 % on validation, with a standard deviation of
-0.66 points; the standard error of such a share of 3,199 rows is 0.83. The winner ends 0.2 points ahead on test (by
-0.3 and 0.4, and once 0.1 behind), with the same mean accuracy, so the published values stay. Most of the variation
-depends on the deviation for true samples (the three best have it above 1; published is 0.8), which is a hint, no
-more."""
+NAW's parameters matter little here. The trials reach 66.0 to 68.8 % on validation, with a standard deviation of 0.66
+points; such a share of 3,199 rows has a standard error of 0.83. On test the winner is 0.2 points ahead (by 0.3 and 0.4,
+and once 0.1 behind), with the same mean accuracy, so the published values stand. Most of the variation goes with
+`true_deviation`, the deviation for samples that are right (above 1 in the three best trials; 0.8 is published): only a
+hint."""
 
 if __name__ == "__main__":
     what, names = sys.argv[1:2], sys.argv[2:]

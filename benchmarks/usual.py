@@ -4,8 +4,8 @@
 
 The usual loop follows the recipe of the method's public code (github.com/jungyu0413/NLA of arXiv 2502.09993: batches of
 32, Adam, one image file per sample, flip, erasing, a separate pass for the mirror image), with 0 and 2 loading
-processes: the better counts. Network, loss, resolution and batch are the same for both, and blocks of both take turns;
-the usual loop computes in float32, as most do, and NLA's as `train.precision: auto` selects.
+processes, of which the better counts. Network, loss, resolution and batch size are the same for both, and blocks of
+both take turns; the usual loop computes in float32, as most do, and NLA's as `train.precision: auto` selects.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Usual:
         self.batches: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(self.loader)
 
     def seconds(self, steps: int) -> float:
-        """Seconds per step; the first batches, which wait ready-made, do not count."""
+        """Seconds per step; the first batches, which were loaded in advance, do not count."""
         torch.use_deterministic_algorithms(False)
         for step in range(WARM + steps):
             if step == WARM:
