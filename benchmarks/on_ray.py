@@ -289,7 +289,7 @@ STEP_TEXT = """ResNet-18 of width 16, random noise of 48 px, batches of 64, loss
 steps* covers loading, augmentation, forward, backward and optimiser; *overall* also includes validation on 256 images
 and the checkpoint of each epoch. On Ray, the end of an epoch is known to within a quarter of a second. Ray's processes,
 and its threads in the worker, are never quite idle: they wake briefly some hundreds of times a second. If training uses
-every core, each such moment stalls all of its threads, as they wait for each other; with a core free, none does."""
+every core, each such moment stalls all of its threads, as they wait for each other; with a core free, few do."""
 WORKERS_TEXT = """As above, on two cores: two processes that average their gradients by gloo, against one with two
 threads. The global batch size is 64 in both."""
 MODEL_TEXT = """ResNet-18 of width 64: {parameters:,} parameters, {mb:.1f} MB of gradients per step. The table shows the
