@@ -26,7 +26,7 @@ from users_files import kept
 
 from nla.config.base import flatten
 from nla.evaluation.predict import Views
-from nla.machine.description import machine, versions
+from nla.hardware import machine, versions
 from nla.study.report import claims_table, comparison_table, conditions_of, figures_table, tuning_table
 
 RESULTS = ROOT / "docs/results.md"

@@ -39,8 +39,7 @@ from turns import Turn, compared, in_turns, told
 
 from nla.data.augment import make_augment
 from nla.data.loader import Augment, batches
-from nla.data.mapped import mapped
-from nla.data.samples import Samples
+from nla.data.samples import Samples, mapped
 
 RAW = ROOT / "data/raw"
 SIZES = (10_000, 30_000, 100_000, 300_000)

@@ -11,31 +11,34 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nla.quiet import hush
+from nla.telemetry import disable_telemetry
 
-hush()
+disable_telemetry()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from nla.cluster import connected  # noqa: E402
 from nla.config.base import read_params  # noqa: E402
 from nla.config.ray import RayConfig  # noqa: E402
 from nla.data.samples import Samples  # noqa: E402
-from nla.training.distributed import train_on  # noqa: E402
-from nla.training.job import Job, image_spec  # noqa: E402
-from nla.training.loop import Split, train  # noqa: E402
-from nla.training.observer import Silent  # noqa: E402
-from nla.training.sections import training_sections  # noqa: E402
-from nla.training.store import FolderStore  # noqa: E402
-from nla.training.workers import Workers  # noqa: E402
+from nla.ray_cluster import connected  # noqa: E402
+from nla.training.callbacks import NullCallback  # noqa: E402
+from nla.training.checkpoint import FolderStore  # noqa: E402
+from nla.training.job import (  # noqa: E402
+    Job,
+    image_spec,
+    training_sections,
+)
+from nla.training.process_group import ProcessGroup  # noqa: E402
+from nla.training.ray_train import train_on  # noqa: E402
+from nla.training.trainer import Split, train  # noqa: E402
 
 CLASSES = tuple("abcdefgh")
 VALID = 256
 PARAMS = Path("params.yaml")
 
 
-class Clock(Silent):
+class Clock(NullCallback):
     """Records when steps and epochs ended."""
 
     def __init__(self) -> None:
@@ -68,7 +71,7 @@ def main(given: dict[str, Any]) -> None:
     clock = Clock()
     if given["where"] == "bare":
         torch.set_num_threads(given["threads"])
-        train(job, split, Workers(torch.device("cpu")), FolderStore(Path(given["storage"])), clock)
+        train(job, split, ProcessGroup(torch.device("cpu")), FolderStore(Path(given["storage"])), clock)
     else:
         config = RayConfig(num_workers=given["workers"], cpus_per_worker=given["threads"], use_gpu=False)
         with connected(config) as cluster:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from records import RECORDS, ROOT, conditions, read_record
 from turns import CALM
 
-from nla.pictures import BLUE, FAINT, GREEN, ORANGE, VERMILLION, headline, percent_axis, styled, write_figure
+from nla.plotting import BLUE, FAINT, GREEN, ORANGE, VERMILLION, headline, percent_axis, styled, write_figure
 
 PAGE, FIGURES = ROOT / "docs/performance.md", ROOT / "docs/figures"
 TARGETS = {"48": 0.90, "112": 0.95, "224": 0.95}
@@ -329,7 +329,7 @@ calm rounds, in which other processes used less than {calm} of a core, or over a
 because of other work; the column *rounds, calm* has both numbers. Seconds and rates vary with the machine; compare the
 ratios. Networks compute in the precision given below the table. A commit is the last one that changed `nla/`."""
 STEP_TEXT = """*Limit*: forward, loss, backward and update of the network on two views that are already in memory and
-normalised, in the same precision, with plain PyTorch. *End to end*: `nla.training.loop.train` in the middle of an
+normalised, in the same precision, with plain PyTorch. *End to end*: `nla.training.trainer.train` in the middle of an
 epoch, with the loader's thread, recipe `affine`, both views, the loss `paper`, the update, the samples' positions, the
 check of each loss and the observer, and with deterministic kernels. *Ratio* is the end-to-end speed as a fraction of
 the limit's. `make check-performance` compares the loop at 48 px with this record in 20 seconds, and fails if it is

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from nla.machine.description import in_words, machine, versions
+from nla.hardware import in_words, machine, versions
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks/records"

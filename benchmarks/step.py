@@ -6,7 +6,7 @@
     python benchmarks/step.py around   what comes before, between and after the steps
 
 The limit is forward, loss, backward and optimiser, on both views normalised in advance, in the same precision, with
-plain PyTorch. End to end is nla.training.loop.train: loader, augmentation, views, loss, optimiser, positions,
+plain PyTorch. End to end is nla.training.trainer.train: loader, augmentation, views, loss, optimiser, positions,
 checks and observer, in the middle of an epoch. Blocks of the two take turns in one process; a ratio is that of two
 neighbours, as a fraction of the limit's speed.
 """
@@ -28,18 +28,17 @@ from turns import compared, in_turns, told
 from nla.config.base import read_params
 from nla.data.loader import PREFETCH
 from nla.data.samples import Samples
+from nla.hardware import use_bf16
 from nla.losses import NLALoss
-from nla.training.job import Job, image_spec
-from nla.training.loop import Split, train
-from nla.training.observer import Silent
+from nla.training.callbacks import NullCallback
+from nla.training.checkpoint import FolderStore
+from nla.training.job import Job, image_spec, training_sections
 from nla.training.optim import make_optimizer
-from nla.training.precision import use_bf16
-from nla.training.sections import training_sections
-from nla.training.store import FolderStore
-from nla.training.workers import Workers
+from nla.training.process_group import ProcessGroup
+from nla.training.trainer import Split, train
 
 CLASSES = tuple("abcdefgh")
-ALONE = Workers(torch.device("cpu"))
+ALONE = ProcessGroup(torch.device("cpu"))
 WARM = PREFETCH + 1
 """Steps at the start of a block that do not count, because the loader is still filling its queue."""
 
@@ -68,7 +67,7 @@ class Enough(Exception):
     """Raised after the desired number of steps."""
 
 
-class Stopwatch(Silent):
+class Stopwatch(NullCallback):
     """Times the steps after the first WARM ones, and then ends the training."""
 
     def __init__(self, steps: int) -> None:
@@ -82,7 +81,7 @@ class Stopwatch(Silent):
             raise Enough
 
 
-class Whole(Silent):
+class Whole(NullCallback):
     """Records the time of every step, and the row of the epoch."""
 
     def __init__(self) -> None:

@@ -28,8 +28,8 @@ from users_files import kept, take_committed
 from nla.config.base import read_params, section
 from nla.config.train import METRICS
 from nla.config.tune import Distribution, TuneConfig
-from nla.machine.description import machine, versions
-from nla.pictures import (
+from nla.hardware import machine, versions
+from nla.plotting import (
     BLUE,
     GREEN,
     INK,
@@ -41,8 +41,8 @@ from nla.pictures import (
     styled,
     write_figure,
 )
-from nla.tuning.importance import importance
-from nla.tuning.trials import Trial
+from nla.tuning.plots import importance
+from nla.tuning.results import Trial
 
 SEARCH: dict[str, Any] = {
     "data.synthetic.train": 1200,  # small enough for 16 trials in minutes; validation keeps its 4,000

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from nla.workflow.dvc import end_with_dvc
+from nla.workflow.dvc_process import end_with_dvc
 
 end_with_dvc()  # before the imports of a stage, which take seconds in which DVC may already be killed

@@ -16,22 +16,19 @@ from nla.config.base import flatten, read_params, section
 from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
 from nla.console import say
-from nla.data.positions import read_positions
+from nla.data.positions_table import read_positions
 from nla.data.samples import Annotations, Samples, load_annotations, load_samples
 from nla.errors import DataError
 from nla.evaluation import figures
 from nla.evaluation.calibration import reliability
-from nla.evaluation.counts import confusion
-from nla.evaluation.listing import predictions, suspects
-from nla.evaluation.metrics import headlines, in_words, measure
-from nla.evaluation.plot_data import write_confusion, write_reliability
+from nla.evaluation.metrics import confusion, headlines, in_words, measure
 from nla.evaluation.predict import ONE_VIEW, Views, predict
-from nla.files.parquet import write_table
-from nla.files.records import read_json, write_json
+from nla.evaluation.tables import predictions, suspects, write_confusion, write_reliability
+from nla.hardware import use_bf16
+from nla.io import read_json, write_json, write_table
 from nla.models.card import load_model, require_same
-from nla.pictures import write_figure
+from nla.plotting import write_figure
 from nla.tracking import MlflowTracker, configure
-from nla.training.precision import use_bf16
 from nla.workflow.paths import project_root
 from nla.workflow.runs import IMAGES
 from nla.workflow.stage import run_stage

@@ -9,7 +9,7 @@ from nla.config.data import DataConfig
 from nla.console import bar, say
 from nla.data.ingest import ingest
 from nla.data.sources import open_source
-from nla.files.records import write_json
+from nla.io import write_json
 from nla.workflow.stage import log_file, run_stage
 
 REPORT = Path("reports/ingest.json")

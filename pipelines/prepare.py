@@ -10,7 +10,7 @@ from nla.config.base import read_params, section
 from nla.config.data import DataConfig
 from nla.console import bar, say
 from nla.data.prepare import prepare
-from nla.files.records import write_json
+from nla.io import write_json
 from nla.workflow.stage import run_stage
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from nla.config.base import read_params, section
 from nla.config.register import RegisterConfig
 from nla.console import say
-from nla.files.records import read_json, write_json
+from nla.io import read_json, write_json
 from nla.serving.registry import register
 from nla.tracking import configure
 from nla.workflow.paths import project_root

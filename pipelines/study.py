@@ -14,17 +14,16 @@ from typing import Any
 from nla.config.base import read_params, section
 from nla.config.ray import RayConfig
 from nla.errors import Diverged, TrainingError
-from nla.files.records import write_json
-from nla.study.candidates import Attempt, best_of, candidates_of
+from nla.io import write_json
 from nla.study.grid import Grid, cells, read_grid
 from nla.study.record import read_record
-from nla.study.track import MlflowStudy
+from nla.study.runner import MlflowStudy
 from nla.study.trainings import Trainer, Training, Trainings, forget_trainings
-from nla.study.tuning import tuning_cells
+from nla.study.tuning import Attempt, best_of, candidates_of, tuning_cells
 from nla.study.variants import Variants
 from nla.tracking import configure, run_tags
 from nla.tuning.space import Values
-from nla.workflow.dvc import forced
+from nla.workflow.dvc_process import forced
 from nla.workflow.paths import project_root, workspace
 from nla.workflow.runs import RUNS
 from nla.workflow.stage import run_stage

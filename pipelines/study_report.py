@@ -15,8 +15,8 @@ from nla.console import say
 from nla.data.samples import load_annotations
 from nla.data.schema import read_info
 from nla.errors import DataError
-from nla.files.records import read_json, write_json
-from nla.pictures import write_figure
+from nla.io import read_json, write_json
+from nla.plotting import write_figure
 from nla.study.plots import pictures
 from nla.study.record import Record, read_record
 from nla.study.report import report

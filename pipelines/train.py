@@ -19,29 +19,21 @@ from nla.config.train import check_batch
 from nla.console import say
 from nla.data.loader import steps_per_epoch
 from nla.data.schema import TableInfo, read_info
-from nla.files.digest import sha256
-from nla.files.records import write_json, write_rows
+from nla.io import sha256, write_json, write_rows
 from nla.models.classifier import Architecture, describe
 from nla.models.weights import existing
 from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
-from nla.training.bar import training_bar
+from nla.training.callbacks import CallbackList, Recorder
 from nla.training.checkpoint import read_progress
-from nla.training.export import export
-from nla.training.here import train_here
-from nla.training.job import Job, image_spec
-from nla.training.observer import Both, Recorder
-from nla.training.sections import training_sections
-from nla.training.start import with_first_weights
-from nla.training.tables import TRAIN, VALID, Tables, read_tables
-from nla.workflow.held import held
+from nla.training.job import Job, image_spec, training_sections, with_first_weights
+from nla.training.launch import TRAIN, VALID, Tables, export, read_tables, train_local, training_bar
 from nla.workflow.paths import project_root, workspace
 from nla.workflow.provenance import fingerprint, imported_sources
-from nla.workflow.runs import Run
+from nla.workflow.runs import Run, forget, held
 from nla.workflow.stage import log_file, run_stage
-from nla.workflow.storage import forget
 
 BEST, MODELS, CURVES, RUN = Path("best.yaml"), Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
-CODE = (Path("nla/training/loop.py"), Path("nla/training/start.py"))
+CODE = (Path("nla/training/trainer.py"), Path("nla/training/job.py"))
 """Code that determines a training: these files and all that they import. Display, tracking and distribution do not."""
 OF_DATA = ("image_size", "label_rule", "imbalance_factor", "noise")
 """Parameters of `data` that MLflow shows beside those of training, to distinguish runs."""
@@ -78,7 +70,7 @@ def main() -> None:
             catch_up(plan, run, uri)
         else:
             train_tracked(plan, run, ray, storage, uri)
-        hand_over(plan, run, run.recall_tracking(uri))
+        hand_over(plan, run, run.mlflow_run_id(uri))
 
 
 def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
@@ -118,8 +110,8 @@ def shown_data(params: Mapping[str, Any], info: TableInfo) -> dict[str, Any]:
 def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, uri: str) -> None:
     """Trains and logs to MLflow; the run is closed in any case."""
     tracker = MlflowTracker(uri)
-    run_id = tracker.start(plan.name, plan.params, plan.tags, run.recall_tracking(uri))
-    run.remember_tracking(uri, run_id)
+    run_id = tracker.start(plan.name, plan.params, plan.tags, run.mlflow_run_id(uri))
+    run.set_mlflow_run_id(uri, run_id)
     with tracker.closing():
         for path, context in ((TRAIN, "training"), (VALID, "validation")):
             tracker.log_dataset(path, read_info(path), context)
@@ -135,18 +127,18 @@ def alone(plan: Plan, run: Run, ray: RayConfig, line: str, recorder: Recorder) -
     """Trains in this process."""
     say(line)
     with training_bar(plan.job.train.epochs) as bar:
-        run.keep(train_here(plan.job, plan.tables.split, ray, run.under_way, Both(bar, recorder)))
+        run.keep(train_local(plan.job, plan.tables.split, ray, run.under_way, CallbackList(bar, recorder)))
 
 
 def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, recorder: Recorder) -> None:
     """Trains on a cluster, or on a Ray started for this stage."""
-    from nla.cluster import connected  # Ray's import is slow, and not needed to train here or reuse a result
-    from nla.training.distributed import train_on
+    from nla.ray_cluster import connected  # Ray's import is slow, and not needed to train here or reuse a result
+    from nla.training.ray_train import train_on
 
     with connected(ray) as cluster, training_bar(plan.job.train.epochs) as bar:
         say(f"{line}, and Ray's in {cluster.logs}")
         say(cluster.told(ray))
-        with train_on(cluster, plan.job, plan.tables.split, ray, storage, Both(bar, recorder)) as checkpoint:
+        with train_on(cluster, plan.job, plan.tables.split, ray, storage, CallbackList(bar, recorder)) as checkpoint:
             run.keep(checkpoint)
     if storage != str(run.folder.parent):  # the result is in the project now
         forget(storage, run.fingerprint)
@@ -154,7 +146,7 @@ def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, record
 
 def catch_up(plan: Plan, run: Run, uri: str) -> None:
     """Logs to MLflow what it lacks of a finished training: it was unreachable, or the process ended too early."""
-    run_id = run.recall_tracking(uri)
+    run_id = run.mlflow_run_id(uri)
     if lacks_end(uri, run_id):
         tracker = MlflowTracker(uri, system_metrics=False)
         tracker.start(plan.name, plan.params, plan.tags, run_id)

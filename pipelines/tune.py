@@ -13,7 +13,7 @@ from nla.config.base import read_params, section
 from nla.config.best import read_best, with_best, write_best
 from nla.config.tune import TuneConfig
 from nla.errors import ConfigError
-from nla.tuning.report import trials_table, write_report
+from nla.tuning.results import trials_table, write_report
 from nla.workflow.paths import project_root
 from nla.workflow.stage import run_stage
 
@@ -39,7 +39,7 @@ def earlier(source: str, params: Mapping[str, Any]) -> dict[str, Any]:
     path = project_root() / source
     if path == project_root() / BEST:
         raise ConfigError(f"tune.from {source} is what this stage writes: copy it to another place first")
-    from nla.training.sections import training_sections  # PyTorch: seconds that the other cases do not need
+    from nla.training.job import training_sections  # PyTorch: seconds that the other cases do not need
 
     best = read_best(path, "set tune.from to the best.yaml of an earlier search")
     training_sections(params)  # what is wrong there is not the fault of the file

@@ -17,12 +17,12 @@ import pytest
 from filelock import FileLock
 
 from nla.data.samples import Samples
-from nla.quiet import hush
+from nla.telemetry import disable_telemetry
 
 if TYPE_CHECKING:
-    from nla.cluster import Cluster
+    from nla.ray_cluster import Cluster
 
-hush()  # before a test imports a library that phones home
+disable_telemetry()  # before a test imports a library that phones home
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's job in the background; what it starts inherits it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -100,8 +100,8 @@ def tiny_samples() -> Callable[..., Samples]:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Cluster]:
     """A Ray of two CPUs for the session."""
-    from nla.cluster import connected, started
     from nla.config.ray import RayConfig
+    from nla.ray_cluster import connected, started
 
     os.environ.pop("RAY_ADDRESS", None)
     with started(cpus=2, dashboard=True), connected(RayConfig()) as cluster:

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from nla.config.best import read_best, with_best, write_best
 from nla.errors import ConfigError
-from nla.training.sections import training_sections
+from nla.training.job import training_sections
 
 
 def test_best_keys_are_nested_as_in_params(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
         ("import pipelines.tune", {"pyarrow"}),
         ("import pipelines.train", HEAVY - {"ray"}),  # which trains in its own process too
         ("import pipelines.evaluate, pipelines.register", HEAVY - {"ray", "albumentations"}),
-        ("import nla.training.mailbox", {"ray"}),
+        ("import nla.training.ray_train", {"ray"}),
         ("from nla import NLALoss, naw_weight", {"torch"}),
     ],
 )

@@ -30,7 +30,7 @@ from nla.config.register import RegisterConfig
 from nla.config.train import METRICS, TrainConfig
 from nla.config.tune import TuneConfig
 from nla.data.images import encode_png
-from nla.files.records import read_json
+from nla.io import read_json
 from nla.losses.focal import FocalLoss
 from nla.losses.naw import Variant, naw_parameters, weight_at
 from nla.losses.nla import NLALoss

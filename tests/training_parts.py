@@ -16,13 +16,13 @@ from nla.config.model import ModelConfig
 from nla.config.train import TrainConfig
 from nla.data.samples import Samples
 from nla.models.classifier import ImageSpec
+from nla.training.callbacks import NullCallback
 from nla.training.checkpoint import STATE
 from nla.training.job import Job
-from nla.training.observer import Silent
-from nla.training.workers import Workers
+from nla.training.process_group import ProcessGroup
 
 CPU = torch.device("cpu")
-ALONE = Workers(CPU)
+ALONE = ProcessGroup(CPU)
 CLASSES = 3
 MakeSamples = Callable[..., Samples]
 """The fixture `tiny_samples`."""
@@ -50,7 +50,7 @@ def make_job(
     )
 
 
-class Watch(Silent):
+class Watch(NullCallback):
     """Remembers what it is told."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Stop(Exception):
     """Somebody pulled the plug."""
 
 
-class StopAt(Silent):
+class StopAt(NullCallback):
     """Stops the training after an epoch, or at a step of an epoch counted from 0."""
 
     def __init__(self, epoch: int, step: int | None = None) -> None:

@@ -8,11 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nla.commands.answers import Stored, fitted
-from nla.commands.found import find_images
-from nla.commands.model import add_model
-from nla.commands.picture import SUFFIXES, add_title, check_format, write_picture
-from nla.commands.unreadable import none_read, tell_left_out
+from nla.commands.arguments import SUFFIXES, add_model, add_title, check_format, write_picture
+from nla.commands.images import Stored, find_images, fitted, none_read, tell_left_out
 from nla.config.base import nearest
 from nla.console import say
 from nla.data.images import Pixels

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nla.commands.model import add_model, weights_of
+from nla.commands.arguments import add_model, weights_of
 from nla.console import say
 from nla.errors import CommandError
-from nla.files.whole import whole
+from nla.io import atomic_write
 from nla.models.card import load_model
 from nla.models.classifier import Classifier
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
     options = _parser().parse_args(argv)
     model, card = load_model(weights_of(options.model))
     data = to_onnx(model, metadata(card))
-    with whole(options.out) as part:
+    with atomic_write(options.out) as part:
         part.write_bytes(data)
     image = model.image
     shape = f"uint8 [N, {image.size}, {image.size}, {image.channels}]"

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from nla.commands.listings import FOLDER, read_listing
-from nla.commands.picture import SUFFIXES, add_title, check_format, write_picture
+from nla.commands.arguments import SUFFIXES, add_title, check_format, write_picture
+from nla.commands.compare import FOLDER, read_listing
 from nla.config.evaluate import EvaluateConfig
 from nla.errors import CommandError
 from nla.evaluation import plots
 from nla.evaluation.calibration import reliability
-from nla.evaluation.counts import confusion
-from nla.evaluation.metrics import per_class
+from nla.evaluation.metrics import confusion, per_class
 
 PREDICTIONS = Path(FOLDER, "test.parquet")
 P = "p_"

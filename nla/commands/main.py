@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from nla.errors import CommandError, NLAError, told
-from nla.quiet import hush
+from nla.telemetry import disable_telemetry
 
 COMMANDS = {
     "predict": "label, ambiguity and probabilities of images, as CSV",
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     An NLAError or OSError gives one message and exit code 1, an interrupt no message and exit code 130.
     """
-    hush()
+    disable_telemetry()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         _run(sys.argv[1:] if argv is None else argv)

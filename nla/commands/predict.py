@@ -10,13 +10,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from nla.commands.answers import Stored, answers
-from nla.commands.found import find_images
-from nla.commands.model import add_model
-from nla.commands.unreadable import none_read, tell_left_out
+from nla.commands.arguments import add_model
+from nla.commands.images import Stored, answers, find_images, none_read, tell_left_out
 from nla.console import bar, say
 from nla.data.sources.base import Problem
-from nla.files.whole import whole
+from nla.io import atomic_write
 from nla.serving.predictor import Predictor
 
 STDOUT = "-"
@@ -83,7 +81,7 @@ def _write(out: str, table: Iterable[list[str]]) -> None:
     if out == STDOUT:
         csv.writer(sys.stdout, lineterminator="\n").writerows(table)
         return
-    with whole(Path(out)) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(Path(out)) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(table)
 
 

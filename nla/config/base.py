@@ -1,4 +1,6 @@
-"""Reads params.yaml into frozen sections, with errors that name the nearest valid key.
+"""Reads YAML files that users edit.
+
+Reads params.yaml into frozen sections, with errors that name the nearest valid key.
 
 Each section is a class in its own file, so that a DVC stage depends only on the sections that it reads.
 """
@@ -11,9 +13,30 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from nla.config.read import read_yaml
 from nla.errors import ConfigError
+
+
+def read_yaml(path: Path, missing: str, damaged: str = "mend it there") -> Any:
+    """Returns the content of a YAML file as plain dicts and lists.
+
+    Args:
+        path: path of the file.
+        missing: what to do if the file is missing, for the message.
+        damaged: what to do if it is not valid YAML, for the message.
+
+    Raises:
+        ConfigError: the file is missing, or is not valid YAML.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing: {missing}") from None
+    except YAMLError as error:
+        raise ConfigError(f"{path} is no valid YAML: {damaged}\n{error}") from None
+
 
 SECTIONS = ("data", "model", "augment", "loss", "train", "evaluate", "tune", "register", "ray")
 

@@ -8,11 +8,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from nla.config.base import merge, nearest
+from nla.config.base import merge, nearest, read_yaml
 from nla.config.loss import without_nla
-from nla.config.read import read_yaml
 from nla.errors import ConfigError
-from nla.files.whole import whole
+from nla.io import atomic_write
 
 SECTIONS = ("loss", "train")
 """Sections that can be searched."""
@@ -48,5 +47,5 @@ def write_best(path: Path, best: Mapping[str, Any]) -> None:
     """Writes only the searched keys, atomically."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    with whole(path) as part:
+    with atomic_write(path) as part:
         yaml.dump(dict(best), part)

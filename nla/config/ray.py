@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, PlainValidator
 
 from nla.config.base import Section
-from nla.machine.available import memory
+from nla.hardware import memory
 
 
 def _count_or_range(value: Any) -> int | tuple[int, int]:

@@ -14,12 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nla.config.data import DataConfig
-from nla.data.columns import nested
 from nla.data.images import PNG, decode, encode_png, fit
-from nla.data.plan import Plan, make_plan
-from nla.data.schema import SAMPLES, SPLITS, TableInfo, with_info
-from nla.data.splits import TRAIN
-from nla.machine.available import cores
+from nla.data.plan import TRAIN, Plan, make_plan
+from nla.data.schema import SAMPLES, SPLITS, TableInfo, nested, with_info
+from nla.hardware import cores
 
 GROUP_ROWS = 4096
 """Rows per row group, about 6 MiB of 48x48 grey PNG, which one worker reads at once."""

@@ -1,25 +1,74 @@
-"""Loads a table of SAMPLES into NumPy arrays, with images decoded once."""
+"""Memory-mapped file of decoded images, for sets larger than memory; the system pages it in and out.
+
+The order of training, and so every bit of its result, is the same as with images in memory. All processes of a node
+share the cached pages.
+
+Loads a table of SAMPLES into NumPy arrays, with images decoded once.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from filelock import FileLock
 
-from nla.data.columns import dense
 from nla.data.images import decode
-from nla.data.mapped import mapped
-from nla.data.schema import TableInfo, read_info
+from nla.data.schema import TableInfo, dense, read_info
 from nla.errors import DataError
-from nla.files.digest import sha256
-from nla.machine.available import cores
+from nla.hardware import cores
+from nla.io import atomic_write, sha256
+
+Fill = Callable[[np.ndarray], None]
+
+
+class MappedImages(np.memmap):
+    """[N, H, W, C] uint8. It pickles as its path and shape; slices and copies pickle with their content."""
+
+    _mmap: Any
+    """NumPy's attribute; None in a copy."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        path = Path(str(self.filename))
+        if self._mmap is not None and self.flags.c_contiguous and self.nbytes == path.stat().st_size:
+            return open_images, (path, self.shape)
+        return np.asarray(self).__reduce_ex__(protocol)
+
+
+def open_images(path: Path, shape: tuple[int, ...]) -> MappedImages:
+    """Opens the images of a file. Raises DataError if this node does not see it."""
+    try:
+        return MappedImages(path, np.uint8, "r", shape=shape)
+    except FileNotFoundError:
+        raise DataError(
+            f"the decoded images lie in {path}, which this node does not see: keep the project on storage that all "
+            "nodes see, or raise ray.images_in_memory"
+        ) from None
+
+
+def mapped(path: Path, shape: tuple[int, ...], fill: Fill) -> MappedImages:
+    """The images at `path`; if the file does not exist, `fill` first writes it, atomically.
+
+    If several processes ask for it at once, one writes it and the others wait.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            with atomic_write(path) as part:
+                images_NHWC = MappedImages(part, np.uint8, "w+", shape=shape)
+                fill(images_NHWC)
+                images_NHWC.flush()
+    return open_images(path, shape)
+
 
 DECODE_ROWS = 256
 """Images that a thread decodes at a time; with fewer, the overhead exceeds the gain."""
@@ -62,7 +111,7 @@ def load_samples(path: Path, limit: int | None = None, folder: Path | None = Non
     """Reads and decodes a table of `prepare`.
 
     With `limit` and `folder`, images of more than `limit` bytes are kept in a memory-mapped file there
-    (nla.data.mapped).
+    (nla.data.samples).
 
     Raises:
         DataError: the table is missing, or an image has another size.

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nla.config.evaluate import EvaluateConfig
-from nla.data.positions import PositionsTable
+from nla.data.positions_table import PositionsTable
 from nla.data.samples import Samples
 from nla.evaluation import plots
 from nla.evaluation.calibration import reliability
-from nla.evaluation.counts import confusion
-from nla.evaluation.uncertainty import most_ambiguous, most_doubted, most_wrong
+from nla.evaluation.metrics import confusion
+from nla.evaluation.predict import most_ambiguous, most_doubted, most_wrong
 from nla.evaluation.weight import position_weight
 
 FACES = 24  # on a contact sheet

@@ -1,4 +1,15 @@
-"""All metrics of a set of predictions, as one JSON-able dict.
+"""Accuracy and related metrics from a confusion matrix.
+
+All functions but `confusion` accept leading dimensions, so that a thousand bootstrap resamples are one call, and the
+matrices of several workers can be added before anything is divided.
+
+Legend: N samples, C classes; counts_CC[actual, predicted].
+
+Agreement of predictions with the annotators' votes: is the model uncertain where people are?
+
+Legend: N samples, C classes; p_NC probabilities, votes_NC distributions, with a row of NaN for a sample without votes.
+
+All metrics of a set of predictions, as one JSON-able dict.
 
 Legend: N samples, C classes; p_NC probabilities. Proportions are in [0, 1], entropies in nats.
 """
@@ -9,16 +20,117 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from nla.config.evaluate import EvaluateConfig
 from nla.errors import DataError, WeightsError
-from nla.evaluation import counts
-from nla.evaluation.agreement import agreement
 from nla.evaluation.calibration import gaps, reliability
-from nla.evaluation.intervals import bootstrap, percentiles, reflected, resampled_means, wilson
-from nla.evaluation.uncertainty import label_probability, log
+from nla.evaluation.predict import ambiguity, entropy, label_probability, log
+from nla.evaluation.significance import bootstrap, percentiles, reflected, resampled_means, wilson
 
-HEADLINES = {"accuracy": counts.accuracy, "mean_accuracy": counts.mean_accuracy, "macro_f1": counts.macro_f1}
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def confusion(label_N: ArrayLike, predicted_N: ArrayLike, classes: int) -> Ints:
+    """Counts [C, C] by (actual, predicted). Raises DataError for a label or prediction outside of 0..C-1."""
+    label, predicted = np.asarray(label_N, np.int64), np.asarray(predicted_N, np.int64)
+    if label.shape != predicted.shape or label.ndim != 1:
+        raise ValueError(f"labels {label.shape} and predictions {predicted.shape} must be two equally long rows")
+    both = np.concatenate([label, predicted])
+    if both.size and not 0 <= both.min() <= both.max() < classes:
+        raise DataError(f"labels run from {both.min()} to {both.max()}, {classes} classes allow 0 to {classes - 1}")
+    return np.bincount(label * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def support(counts_CC: np.ndarray) -> np.ndarray:
+    """Samples per class [..., C]."""
+    return np.asarray(counts_CC.sum(axis=-1))
+
+
+def accuracy(counts_CC: np.ndarray) -> Floats:
+    """Proportion of correct samples [...]."""
+    return _ratio(_right(counts_CC).sum(axis=-1), counts_CC.sum(axis=(-2, -1)))
+
+
+def recall(counts_CC: np.ndarray) -> Floats:
+    """Proportion of each class's samples that are correct [..., C]; 0 for a class without samples."""
+    return _ratio(_right(counts_CC), support(counts_CC))
+
+
+def precision(counts_CC: np.ndarray) -> Floats:
+    """Proportion of each class's predictions that are correct [..., C]; 0 for a class that is never predicted."""
+    return _ratio(_right(counts_CC), counts_CC.sum(axis=-2))
+
+
+def f1(counts_CC: np.ndarray) -> Floats:
+    """Harmonic mean of recall and precision [..., C]; 0 for a class without samples and predictions."""
+    return _ratio(2 * _right(counts_CC), support(counts_CC) + counts_CC.sum(axis=-2))
+
+
+def mean_accuracy(counts_CC: np.ndarray) -> Floats:
+    """Class-balanced accuracy [...]: mean recall of the classes that have samples."""
+    return _mean_of_present(recall(counts_CC), counts_CC)
+
+
+def macro_f1(counts_CC: np.ndarray) -> Floats:
+    """Mean F1 [...] of the classes that have samples."""
+    return _mean_of_present(f1(counts_CC), counts_CC)
+
+
+def _right(counts_CC: np.ndarray) -> np.ndarray:
+    return np.diagonal(counts_CC, axis1=-2, axis2=-1)
+
+
+def _mean_of_present(value_C: Floats, counts_CC: np.ndarray) -> Floats:
+    present_C = support(counts_CC) > 0
+    return _ratio((value_C * present_C).sum(axis=-1), present_C.sum(axis=-1))
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> Floats:
+    part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
+    ratio: Floats = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+    return ratio
+
+
+def agreement(p_NC: np.ndarray, votes_NC: np.ndarray) -> dict[str, float | int | None]:
+    """Agreement over the rows that have votes, in nats and proportions; {} if none has any.
+
+    `vote_share` is the mean share of votes for the predicted class, `vote_share_possible` the same for the best
+    possible prediction. The correlations are Spearman's, of the predictions' entropy and of their ambiguity with the
+    entropy of the votes; None if one side is constant.
+    """
+    voted_N = ~np.isnan(votes_NC).any(axis=1)
+    if not voted_N.any():
+        return {}
+    p, votes = np.asarray(p_NC[voted_N], np.float64), np.asarray(votes_NC[voted_N], np.float64)
+    doubt_N = entropy(votes)
+    cross_entropy = float(-(votes * log(p)).sum(axis=1).mean())
+    return {
+        "rows": len(p),
+        "cross_entropy": cross_entropy,
+        "kl_divergence": cross_entropy - float(doubt_N.mean()),
+        "vote_share": float(votes[np.arange(len(p)), p.argmax(axis=1)].mean()),
+        "vote_share_possible": float(votes.max(axis=1).mean()),
+        "entropy_correlation": spearman(entropy(p), doubt_N),
+        "ambiguity_correlation": spearman(ambiguity(p), doubt_N),
+    }
+
+
+def spearman(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
+    """Spearman's rank correlation, in [-1, 1], with mean ranks for ties; None if one side is constant."""
+    a, b = (rank - rank.mean() for rank in (_ranks(a_N), _ranks(b_N)))
+    spread = float(np.sqrt((a @ a) * (b @ b)))
+    return float(np.clip(a @ b / spread, -1, 1)) if spread > 0 else None
+
+
+def _ranks(value_N: np.ndarray) -> NDArray[np.float64]:
+    _, which_N, count = np.unique(value_N, return_inverse=True, return_counts=True)
+    mean_rank: NDArray[np.float64] = (np.cumsum(count) - (count - 1) / 2)[which_N]
+    return mean_rank
+
+
+HEADLINES = {"accuracy": accuracy, "mean_accuracy": mean_accuracy, "macro_f1": macro_f1}
 TOLERANCE = 1e-3  # on a row's sum; averaging two views in float32 errs by 1e-7, half precision by 5e-4
 
 
@@ -41,7 +153,7 @@ def measure(
         WeightsError: p_NC are not probabilities.
     """
     _check(p_NC, label_N, classes)
-    counts_CC = counts.confusion(label_N, p_NC.argmax(axis=1), len(classes))
+    counts_CC = confusion(label_N, p_NC.argmax(axis=1), len(classes))
     report: dict[str, Any] = {"rows": len(label_N), **headlines(counts_CC, config)}
     report |= probabilistic(p_NC, label_N, config)
     if posterior_NC is not None:
@@ -72,19 +184,19 @@ def in_words(report: Mapping[str, Any]) -> str:
 
 def per_class(counts_CC: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, float | int]]:
     """Recall (with its Wilson 95 % interval), precision, F1 and support by class name, of classes that have samples."""
-    recall, precision, f1 = counts.recall(counts_CC), counts.precision(counts_CC), counts.f1(counts_CC)
+    recall_C, precision_C, f1_C = recall(counts_CC), precision(counts_CC), f1(counts_CC)
     report: dict[str, dict[str, float | int]] = {}
-    for c, (name, support) in enumerate(zip(classes, counts.support(counts_CC).tolist(), strict=True)):
-        if not support:
+    for c, (name, rows) in enumerate(zip(classes, support(counts_CC).tolist(), strict=True)):
+        if not rows:
             continue
-        low, high = wilson(int(counts_CC[c, c]), support)
+        low, high = wilson(int(counts_CC[c, c]), rows)
         report[name] = {
-            "recall": float(recall[c]),
+            "recall": float(recall_C[c]),
             "recall_low": low,
             "recall_high": high,
-            "precision": float(precision[c]),
-            "f1": float(f1[c]),
-            "support": support,
+            "precision": float(precision_C[c]),
+            "f1": float(f1_C[c]),
+            "support": rows,
         }
     return report
 

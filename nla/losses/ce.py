@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nla.losses.targets import cross_entropy
+from nla.losses.functional import cross_entropy
 
 
 class CrossEntropyLoss(nn.Module):

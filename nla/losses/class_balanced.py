@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nla.losses.counts import occupied
-from nla.losses.targets import at_target
+from nla.losses.functional import at_target, occupied
 
 
 def class_weights(class_counts: Tensor, beta: float) -> Tensor:

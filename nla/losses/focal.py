@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nla.losses.targets import at_target
+from nla.losses.functional import at_target
 
 TINY = 1e-7  # about float32's step below 1; at 1 - p = 0 the gradient is not finite for gamma < 1
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nla.losses.targets import at_target
+from nla.losses.functional import at_target
 
 
 class GeneralisedCrossEntropyLoss(nn.Module):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nla.losses.targets import at_target
+from nla.losses.functional import at_target
 
 
 class LabelSmoothingLoss(nn.Module):

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nla.losses.counts import log_prior
-from nla.losses.targets import cross_entropy
+from nla.losses.functional import cross_entropy, log_prior
 
 
 class LogitAdjustedLoss(nn.Module):

@@ -25,8 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from nla.losses.schedule import rise
-from nla.losses.targets import given_and_rival
+from nla.losses.functional import given_and_rival, rise
 
 Variant = Literal["released", "paper"]
 

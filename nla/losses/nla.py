@@ -12,9 +12,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from nla.losses.consistency import bhattacharyya, jensen_shannon
+from nla.losses.functional import bhattacharyya, cross_entropy, given_and_rival, jensen_shannon
 from nla.losses.naw import Variant, naw_parameters, of_the_weight, weight_at
-from nla.losses.targets import cross_entropy, given_and_rival
 
 Consistency = Literal["jensen_shannon", "bhattacharyya", "none"]
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

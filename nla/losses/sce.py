@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nla.losses.targets import cross_entropy
+from nla.losses.functional import cross_entropy
 
 
 class SymmetricCrossEntropyLoss(nn.Module):

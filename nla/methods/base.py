@@ -2,6 +2,8 @@
 
 A method is a module: its parameters are trained together with the network, and its buffers are in every checkpoint.
 Random choices use PyTorch's global generator, which is reseeded at each epoch, so that a resumed training repeats them.
+
+State that a method keeps for each training sample, from epoch to epoch.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ class Context:
 class Method(nn.Module):
     """Base of all methods."""
 
-    looks_inside: ClassVar[bool] = False
+    needs_feature_maps: ClassVar[bool] = False
     """Whether it calls parts of the network, which torch.compile does not cover: it compiles only the whole."""
     needs_linear_head: ClassVar[bool] = False
 
@@ -88,3 +90,30 @@ class OneView(Method):
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         logits_NC = network(batch.images_NHWC)
         return Outcome(self.loss(logits_NC, batch.target), logits_NC)
+
+
+class SampleMemory(nn.Module):
+    """A row for each of the M training samples, identical on all workers, and part of every checkpoint.
+
+    The rows that a worker writes are written on all workers, because each epoch distributes the samples anew.
+
+    Args:
+        first_M: initial rows, [M, ...].
+        group: the workers.
+    """
+
+    rows_M: Tensor
+
+    def __init__(self, first_M: Tensor, group: Group) -> None:
+        super().__init__()
+        self.group = group
+        self.register_buffer("rows_M", first_M)
+
+    def read(self, index_N: Tensor) -> Tensor:
+        """Returns the rows of the samples `index_N`, [N, ...]."""
+        return self.rows_M[index_N]
+
+    def write(self, index_N: Tensor, rows_N: Tensor) -> None:
+        """Replaces the rows of this worker's samples; all workers must call it, with the same number of rows."""
+        index_G, rows_G = self.group.gather(index_N), self.group.gather(rows_N)
+        self.rows_M[index_G] = rows_G

@@ -1,4 +1,15 @@
-"""EAC: the class activation maps of an erased image and of its mirror image must agree."""
+"""Erasing Attention Consistency (EAC): the attention for each class must be mirrored with the face.
+
+    M_c = sum_d w_cd F_d                               class activation map of class c, for all classes
+    L   = CE(z, y) + lambda mean (M - flip(M'))^2      M' of the mirrored image; the mean over samples, classes, places
+
+Zhang et al., "Learn From All: Erasing Attention Consistency for Noisy Label Facial Expression Recognition", ECCV 2022,
+arXiv 2207.10299.
+
+Legend: N samples, C classes, D features, maps of h x w.
+
+EAC: the class activation maps of an erased image and of its mirror image must agree.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +18,19 @@ import math
 import torch
 from torch import Tensor
 
-from nla.losses.eac import attention_consistency
-from nla.losses.targets import cross_entropy
+from nla.losses.functional import cross_entropy
 from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
+
+
+def attention_consistency(maps_NDhw: Tensor, mirrored_NDhw: Tensor, weight_CD: Tensor) -> Tensor:
+    """Mean squared difference of the class activation maps, a float32 scalar, without gradient to the weights.
+
+    Maps are linear in the features, so the difference is taken first: M - flip(M') = w (F - flip(F')).
+    """
+    difference_NDhw = maps_NDhw.float() - mirrored_NDhw.float().flip(-1)
+    return torch.einsum("cd,ndhw->nchw", weight_CD.detach(), difference_NDhw).float().square().mean()
+
 
 WIDEST, TALLEST = 0.3, 3.3  # height / width of a hole in torchvision's RandomErasing, which the authors use
 
@@ -31,7 +51,7 @@ class ErasingAttention(Method):
         smallest, largest: bounds of the share of the image that a hole covers, drawn uniformly; in (0, 1].
     """
 
-    looks_inside = True
+    needs_feature_maps = True
     needs_linear_head = True  # its weights define the maps
 
     def __init__(

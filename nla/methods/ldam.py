@@ -1,4 +1,14 @@
-"""LDAM with deferred re-weighting: a margin for each class and, late in training, a weight for each class."""
+"""Label-distribution-aware margins (LDAM): the rarer the class, the larger its margin.
+
+    L_y = CE(softmax(z - m_y e_y), y)                    m_c ~ n_c^(-1/4), n_c: training samples of the class
+
+Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019, arXiv 1906.07413,
+equations 12 and 13.
+
+Legend: N samples, C classes.
+
+LDAM with deferred re-weighting: a margin for each class and, late in training, a weight for each class.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +16,26 @@ import torch
 from torch import Tensor
 
 from nla.losses.class_balanced import class_weights
-from nla.losses.ldam import margin_losses, margins
-from nla.losses.targets import at_target
+from nla.losses.functional import at_target, occupied
 from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 from nla.models.resnet import COSINE_SCALE
+
+
+def margins(class_counts: Tensor, largest: float) -> Tensor:
+    """Margins m_c, [C] float32: `largest` for the rarest class, and for classes without samples.
+
+    Raises:
+        ValueError: no class has a sample.
+    """
+    m_C = occupied(class_counts) ** -0.25
+    return largest * m_C / m_C.max()
+
+
+def margin_losses(logits_NC: Tensor, margin_C: Tensor) -> Tensor:
+    """L_y of every sample for every label y, [N, C] float32; margins are on the scale of the logits."""
+    lowered_NCC = logits_NC.float()[:, None, :] - torch.diag(margin_C)  # row y: z minus y's margin at y
+    return -lowered_NCC.log_softmax(dim=2).diagonal(dim1=1, dim2=2)
 
 
 class LabelDistributionAwareMargin(Method):

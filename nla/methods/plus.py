@@ -1,22 +1,72 @@
-"""NLA plus: classifies both views, with targets and weights from a running mean of each sample's predictions."""
+"""NLA plus: ambiguity and noise are judged by a running mean of the predictions, without a discontinuity.
+
+    p = softmax(z + tau log pi)                      of an image, p' of its mirror; pi_c: share of the class in training
+    s = softmax z                                    prediction for equally frequent classes
+    m = running mean of (s + s') / 2                 of the sample, over the epochs
+    a = m_GT - m_NN                                  margin of the given label, in [-1, 1]
+    A = exp(-a^2 / (2 deviation^2))                  ambiguity: 1 at a = 0, decreasing on both sides
+    D = 1 - exp(-min(a, 0)^2 / (2 doubt_deviation^2))    doubt: 0 for a >= 0, towards 1 at a = -1
+    T = 1 - exp(-slope * progress)                   trust in m: 0 at the start, when nothing is known
+    q = (1 - T D) y + T D m pi^tau / sum m pi^tau    target: the label, partly replaced by the prediction
+
+    L = mean (1 + boost T A) (CE(p, q) + CE(p', q)) / 2 + lam mean JSD(s, s')
+
+As in NAW (arXiv 2502.09993), ambiguous samples get higher weights and views must agree. NAW weighs a sample by its
+current prediction, with a jump at p_GT = p_NN; here the mean over epochs decides, as in ELR (arXiv 2007.00151). A noisy
+sample does not lose weight: it is learnt with its predicted label, as in bootstrapping (arXiv 1412.6596). Class
+frequencies are part of the fit (logit adjustment, arXiv 2007.07314), but not of the doubt: in p a label loses just for
+being rare.
+
+Legend: N samples, C classes.
+
+NLA plus: classifies both views, with targets and weights from a running mean of each sample's predictions.
+"""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from nla.losses.consistency import jensen_shannon
-from nla.losses.counts import log_prior
-from nla.losses.plus import ambiguity, doubt, margin, mixed_target, running_mean, with_frequencies
-from nla.losses.schedule import rise
-from nla.losses.targets import cross_entropy
-from nla.methods.base import Context, Method, Minibatch, Outcome
-from nla.methods.memory import SampleMemory
+from nla.losses.functional import cross_entropy, jensen_shannon, label_and_rival, log_prior, rise
+from nla.methods.base import Context, Method, Minibatch, Outcome, SampleMemory
 from nla.models.classifier import Classifier
 
 
+def running_mean(memory_NC: Tensor, p_NC: Tensor, beta: float) -> Tensor:
+    """beta memory + (1 - beta) p, without gradient; rows are 0 before the first visit, and sum to 1 - beta^visits."""
+    return beta * memory_NC + (1 - beta) * p_NC.detach()
+
+
+def margin(mean_NC: Tensor, target: Tensor) -> Tensor:
+    """Margin a, [N] in [-1, 1]; rows of `mean_NC` sum to 1, and the label of a distribution is its argmax."""
+    m_GT, m_NN = label_and_rival(mean_NC, target)
+    return m_GT - m_NN
+
+
+def with_frequencies(mean_NC: Tensor, shift_C: Tensor) -> Tensor:
+    """m pi^tau, scaled to sum to 1, [N, C]; `shift_C` is tau log pi."""
+    return (mean_NC.log() + shift_C).softmax(dim=1)
+
+
+def ambiguity(margin_N: Tensor, deviation: float) -> Tensor:
+    """Ambiguity A, [N] in [0, 1]."""
+    return torch.exp(-(margin_N**2) / (2 * deviation**2))
+
+
+def doubt(margin_N: Tensor, deviation: float) -> Tensor:
+    """Doubt D, [N] in [0, 1]."""
+    return -torch.expm1(-(margin_N.clamp(max=0) ** 2) / (2 * deviation**2))
+
+
+def mixed_target(target: Tensor, mean_NC: Tensor, share_N: Tensor) -> Tensor:
+    """(1 - share) y + share m, [N, C] float32; y is `target`, one-hot if it is an index."""
+    y_NC = F.one_hot(target, mean_NC.shape[1]) if target.ndim == 1 else target
+    return torch.lerp(y_NC.float(), mean_NC, share_N[:, None])
+
+
 class Plus(Method):
-    """The project's own method; its formula is in `nla.losses.plus`.
+    """The project's own method; its formula is in `nla.methods.plus`.
 
     Args:
         context: the training that the method is used in.

@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nla.errors import DataError, WeightsError
-from nla.files.digest import sha256
-from nla.files.whole import whole
+from nla.io import atomic_write, sha256
 from nla.models.classifier import Classifier
 
 FORMAT = 1
@@ -29,7 +28,7 @@ def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, An
         state: the backbone's state dict.
         card: Classifier.describe() and other facts: classes, source, fingerprint, epoch and so on.
     """
-    with whole(weights.with_suffix(".json")) as card_part, whole(weights) as part:
+    with atomic_write(weights.with_suffix(".json")) as card_part, atomic_write(weights) as part:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
         card_part.write_text(json.dumps({"format": FORMAT, **card, "sha256": sha256(part)}, indent=2) + "\n")
 

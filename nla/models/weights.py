@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nla.config.model import RESNETS
 from nla.errors import WeightsError
-from nla.files.digest import sha256
+from nla.io import sha256
 from nla.models.card import read_tensors
 from nla.models.classifier import Classifier
 

@@ -14,11 +14,11 @@ import pandas as pd
 from nla.data.images import encode_png
 from nla.evaluation.predict import Views
 from nla.models.card import read_card
-from nla.quiet import hush
 from nla.serving.predictor import WEIGHTS
+from nla.telemetry import disable_telemetry
 from nla.workflow.provenance import fingerprint, imported_sources
 
-hush()  # MLflow starts its telemetry on import
+disable_telemetry()  # MLflow starts its telemetry on import
 
 import mlflow.pyfunc  # noqa: E402
 from mlflow.models import Model, ModelSignature  # noqa: E402

@@ -27,17 +27,17 @@ from nla.config.base import flatten
 from nla.config.register import RegisterConfig
 from nla.data.schema import read_info
 from nla.errors import NLAError
-from nla.evaluation.paired import mcnemar, paired_difference
 from nla.evaluation.predict import Views
-from nla.files.digest import sha256
+from nla.evaluation.significance import mcnemar, paired_difference
+from nla.io import sha256
 from nla.models.card import read_card, require_same
-from nla.quiet import hush
 from nla.serving.logged import log_served_model, shipped_code
 from nla.serving.predictor import WEIGHTS, Predictor
+from nla.telemetry import disable_telemetry
 from nla.tracking.store import REFUSALS, STANDS_FOR, alone, find_run, refusals, store_id
 from nla.tracking.tracker import MlflowTracker
 
-hush()  # MLflow starts its telemetry on import
+disable_telemetry()  # MLflow starts its telemetry on import
 
 from mlflow import MlflowClient, set_tracking_uri  # noqa: E402
 from mlflow.artifacts import download_artifacts  # noqa: E402

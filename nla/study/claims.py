@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nla.data.samples import Annotations
-from nla.evaluation.agreement import spearman
-from nla.evaluation.uncertainty import entropy
+from nla.evaluation.metrics import spearman
+from nla.evaluation.predict import entropy
 
 Weight = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 """(p_GT [N], p_NN [N], progress) -> weight [N], as nla.evaluation.weight.position_weight returns it."""

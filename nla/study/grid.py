@@ -9,12 +9,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from nla.config.base import Section, merge, nearest, section
+from nla.config.base import Section, merge, nearest, read_yaml, section
 from nla.config.data import OF_SOURCE, DataConfig
-from nla.config.read import read_yaml
 from nla.config.tune import Objective
 from nla.errors import ConfigError
-from nla.training.sections import training_sections
+from nla.training.job import training_sections
 from nla.tuning.space import Values, trial_base, with_values
 
 OF_A_METHOD = ("augment", "loss", "model", "train")

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
-from nla.pictures import (
+from nla.plotting import (
     BLUE,
     FAINT,
     GREEN,

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nla.errors import DataError
-from nla.files.parquet import write_table
-from nla.tuning.trials import row_score
+from nla.io import write_table
+from nla.tuning.results import row_score
 
 SERIES = ("valid_accuracy", "valid_mean_accuracy", "test_accuracy", "test_mean_accuracy")
 SCHEMA = pa.schema(

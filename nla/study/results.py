@@ -14,13 +14,11 @@ import numpy as np
 from nla.config.base import flatten
 from nla.config.train import METRICS
 from nla.errors import DataError
-from nla.evaluation.counts import confusion
-from nla.evaluation.metrics import HEADLINES
-from nla.machine.description import in_words
-from nla.study.candidates import Attempt, Candidate, best_of, candidates_of
-from nla.study.comparisons import comparisons
+from nla.evaluation.metrics import HEADLINES, confusion
+from nla.hardware import in_words
 from nla.study.record import Record
-from nla.study.statistics import RESAMPLES
+from nla.study.statistics import RESAMPLES, comparisons
+from nla.study.tuning import Attempt, Candidate, best_of, candidates_of
 
 TOLERANCE = 0.01
 """Tolerance on a recomputed accuracy: a GPU may break a few ties differently, while wrong labels are far off."""

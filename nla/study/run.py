@@ -12,21 +12,20 @@ import torch
 from torch import Tensor
 
 from nla.data.samples import Samples
-from nla.evaluation.counts import accuracy, confusion, mean_accuracy
+from nla.evaluation.metrics import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import Views, predict
 from nla.evaluation.weight import position_weight
-from nla.files.records import read_json, write_json
-from nla.machine.description import machine, versions
+from nla.hardware import machine, versions
+from nla.io import read_json, write_json
 from nla.models.card import load_state
 from nla.models.classifier import Classifier
 from nla.study.claims import weight_claims
 from nla.study.variants import Variant
-from nla.training.checkpoint import Progress, read_group
+from nla.training.callbacks import Callback
+from nla.training.checkpoint import FolderStore, Progress, read_group
 from nla.training.job import Job
-from nla.training.loop import train
-from nla.training.observer import Observer
-from nla.training.store import FolderStore
-from nla.training.workers import Workers
+from nla.training.process_group import ProcessGroup
+from nla.training.trainer import train
 
 SEEN = "test.json"
 
@@ -48,7 +47,7 @@ class Result:
 
 
 def run(
-    job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, views: Views | None, observer: Observer
+    job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, views: Views | None, observer: Callback
 ) -> Result:
     """Trains, resuming from the checkpoint in `folder` if there is one. Raises what `train` raises.
 
@@ -59,13 +58,13 @@ def run(
     """
     torch.set_num_threads(cpus)
     device = torch.device("cuda" if gpu else "cpu")
-    store = FolderStore(folder) if views is None else Witness(folder, job, variant.test, device, views)
-    progress = train(job, variant.split, Workers(device), store, observer)
+    store = FolderStore(folder) if views is None else TestEvaluator(folder, job, variant.test, device, views)
+    progress = train(job, variant.split, ProcessGroup(device), store, observer)
     place = {"machine": machine(), "versions": versions()}
     with store.latest() as checkpoint:
         assert checkpoint is not None  # the last epoch's
         claims = _claims(job, progress, variant, read_group(checkpoint, "positions"))
-        if not isinstance(store, Witness):
+        if not isinstance(store, TestEvaluator):
             return Result(progress, {}, np.empty(0, np.uint8), np.empty(0, np.uint8), claims, place)
         predicted = {name: store.predicted(checkpoint, name) for name in ("best", "last")}
     return Result(progress, store.seen(), predicted["best"], predicted["last"], claims, place)
@@ -77,7 +76,7 @@ def _claims(job: Job, progress: Progress, variant: Variant, positions: Mapping[s
     return weight_claims(early_N2, late_N2, position_weight(job.loss.model_dump()), moments, variant.train_known)
 
 
-class Witness(FolderStore):
+class TestEvaluator(FolderStore):
     """Checkpoint store that measures the test split after each epoch, to show what best-on-test would have claimed.
 
     It only reads the checkpoints and adds its measurements to each: the training loop never sees the test split.

@@ -12,23 +12,21 @@ from typing import NamedTuple
 
 import ray
 
-from nla.cluster import connected
 from nla.config.base import DEFAULTS, section
 from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
 from nla.console import bar, say
 from nla.errors import NLAError
 from nla.evaluation.predict import Views
-from nla.files.digest import sha256
+from nla.io import sha256
 from nla.models.weights import existing
+from nla.ray_cluster import connected
 from nla.study.grid import Cell
 from nla.study.record import Record, write_record
 from nla.study.run import Result
 from nla.study.runner import Task, run_all
 from nla.study.variants import Variants
-from nla.training.job import Job, image_spec
-from nla.training.sections import training_sections
-from nla.training.start import with_first_weights
+from nla.training.job import Job, image_spec, training_sections, with_first_weights
 from nla.workflow.paths import workspace
 from nla.workflow.provenance import CODE, DIGITS, fingerprint, git_commit, imported_sources
 from nla.workflow.runs import RUNS

@@ -14,7 +14,7 @@ from nla.config.base import DEFAULTS
 from nla.config.data import OF_SOURCE, DataConfig
 from nla.data.prepare import prepare
 from nla.data.samples import Annotations, Samples, load_annotations, load_samples
-from nla.training.loop import Split
+from nla.training.trainer import Split
 from nla.workflow.provenance import CODE, fingerprint, imported_sources
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nla.quiet import hush
+from nla.telemetry import disable_telemetry
 
-hush()  # MLflow starts its telemetry on import
+disable_telemetry()  # MLflow starts its telemetry on import
 
 from nla.tracking.store import configure, lacks_end, run_tags  # noqa: E402
 from nla.tracking.tracker import MlflowTracker  # noqa: E402

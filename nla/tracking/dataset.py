@@ -14,7 +14,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 
 from nla.data.schema import TableInfo
-from nla.files.digest import sha256
+from nla.io import sha256
 from nla.workflow.paths import workspace
 
 

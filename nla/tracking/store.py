@@ -16,8 +16,8 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from nla.errors import RegistryError
+from nla.workflow.paths import without_credentials
 from nla.workflow.provenance import git_commit
-from nla.workflow.uris import without_credentials
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 ARTIFACTS = "mlruns"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nla.training.workers import Workers
+from nla.training.process_group import ProcessGroup
 
 EARLY = 8
 """The early positions are those of the epoch after 1 / EARLY of training, and not of the first, which begins with a
@@ -34,7 +34,7 @@ class Positions:
         """Positions of a batch of this worker."""
         self._epoch_M2[index_N] = positions_N2
 
-    def end_epoch(self, workers: Workers) -> None:
+    def end_epoch(self, workers: ProcessGroup) -> None:
         """Makes the positions of the epoch, of all workers, the late ones; samples that were left out keep theirs."""
         seen_M2 = self._epoch_M2
         times_M1 = workers.total(seen_M2.any(dim=1, keepdim=True).float())  # if balanced, several workers may see one

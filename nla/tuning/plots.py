@@ -1,20 +1,141 @@
-"""Figures of a hyperparameter search."""
+"""Places the values of a searched parameter on an axis from 0 to 1.
+
+Estimates how much each searched parameter matters.
+
+Figures of a hyperparameter search.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.importance import PedAnovaImportanceEvaluator
 
-from nla.config.tune import TuneConfig
-from nla.pictures import BLUE, BLUES, FAINT, MUTED, VERMILLION, headline, percent, percent_axis, styled
-from nla.tuning.importance import Share, importance
-from nla.tuning.scales import Scale, of_numbers, scale
-from nla.tuning.trials import Trial
+from nla.config.tune import Distribution, TuneConfig
+from nla.plotting import BLUE, BLUES, FAINT, MUTED, VERMILLION, headline, percent, percent_axis, styled
+from nla.tuning.results import Trial
+
+
+class Scale(NamedTuple):
+    """An axis, with T trials on it."""
+
+    height_T: list[float]
+    """In [0, 1]; NaN for a trial in which the parameter does not count."""
+    marks: list[tuple[float, str]]
+    """(height, label): the lowest and highest value, or each choice."""
+    is_log: bool = False
+    """Whether the axis is logarithmic."""
+
+
+def scale(distribution: Distribution, value_T: Sequence[Any]) -> Scale:
+    """The axis of a parameter; a value of None means that the parameter does not count in that trial."""
+    if distribution.kind in ("choice", "grid") and not all(map(_is_number, distribution.arguments)):
+        return _of_names(distribution.arguments, value_T)
+    is_log = distribution.kind == "loguniform"
+    return of_numbers([math.nan if value is None else float(value) for value in value_T], is_log=is_log)
+
+
+def of_numbers(
+    value_T: Sequence[float], *, is_log: bool = False, write: Callable[[float], str] = "{:.3g}".format
+) -> Scale:
+    """An axis from the lowest to the highest value; at least one must not be NaN."""
+    place_T = np.log(value_T) if is_log else np.asarray(value_T, dtype=float)
+    low, high = np.nanmin(place_T), np.nanmax(place_T)
+    unit_T = (place_T - low) / (high - low) if high > low else place_T - low + 0.5
+    ends = {0.0: np.nanmin(value_T), 1.0: np.nanmax(value_T)} if high > low else {0.5: np.nanmin(value_T)}
+    marks = [(height, write(end)) for height, end in ends.items()]
+    return Scale(unit_T.tolist(), marks, is_log)
+
+
+def _of_names(names: Sequence[Any], value_T: Sequence[Any]) -> Scale:
+    """The choices, evenly spaced in their order; None gets a height only if it is one of them."""
+    step = 1 / max(1, len(names) - 1)
+    heights = {_name(name): i * step for i, name in enumerate(names)}
+    return Scale([heights.get(_name(value), math.nan) for value in value_T], [(h, n) for n, h in heights.items()])
+
+
+def _name(value: Any) -> str:
+    """The value as written in params.yaml."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+FEWEST = 8
+"""With fewer trials than this, an importance would be noise."""
+
+
+class Share(NamedTuple):
+    """How much a parameter has to do with a trial being among the best."""
+
+    share: float
+    """Share of the importance, in [0, 1]."""
+    trials: int
+    """Number of trials compared: those that have the parameter."""
+
+
+def importance(trials: Sequence[Trial], space: Mapping[str, Distribution], objective: str) -> dict[str, Share]:
+    """The share of each parameter; {} with too few trials.
+
+    The shares of the parameters that all trials have sum to 1. A conditional parameter's share is relative to all
+    parameters common to the trials that have it; it is left out if those trials are too few.
+    PED-ANOVA, Watanabe et al., IJCAI 2023, arXiv 2304.10255, as implemented in Optuna.
+    """
+    usable = [trial for trial in trials if trial.score(objective) >= 0]
+    common = _common(usable, space)
+    if len(usable) < FEWEST or len(common) < 2:
+        return {}
+    found = {name: Share(share, len(usable)) for name, share in _shares(usable, common, space, objective).items()}
+    for name in space.keys() - common:
+        having = [trial for trial in usable if name in trial.values]
+        if len(having) >= FEWEST:
+            found[name] = Share(_shares(having, _common(having, space), space, objective)[name], len(having))
+    return found
+
+
+def _common(trials: Sequence[Trial], space: Mapping[str, Distribution]) -> list[str]:
+    return [name for name in space if all(name in trial.values for trial in trials)]
+
+
+def _shares(
+    trials: Sequence[Trial], names: Sequence[str], space: Mapping[str, Distribution], objective: str
+) -> dict[str, float]:
+    """Shares of parameters that all these trials have."""
+    distributions = {name: _distribution(space[name], [trial.values[name] for trial in trials]) for name in names}
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
+    for trial in trials:
+        params = {name: _plain(trial.values[name], distributions[name]) for name in names}
+        study.add_trial(
+            optuna.trial.create_trial(params=params, distributions=distributions, value=trial.score(objective))
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        evaluator = PedAnovaImportanceEvaluator()
+    return optuna.importance.get_param_importances(study, evaluator=evaluator)
+
+
+def _distribution(distribution: Distribution, values: list[Any]) -> BaseDistribution:
+    if distribution.kind in ("choice", "grid"):
+        return CategoricalDistribution([repr(value) for value in distribution.arguments])
+    low, high = distribution.ends()
+    low, high = min(low, *values), max(high, *values)  # quniform rounds, possibly past an end
+    return FloatDistribution(low, high, log=distribution.kind == "loguniform")
+
+
+def _plain(value: Any, distribution: BaseDistribution) -> Any:
+    return repr(value) if isinstance(distribution, CategoricalDistribution) else float(value)
 
 
 def pictures(trials: Sequence[Trial], settings: TuneConfig) -> dict[str, Figure]:

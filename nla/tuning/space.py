@@ -17,8 +17,8 @@ from nla.errors import ConfigError, NLAError
 from nla.losses.nla import NLALoss
 from nla.methods import Context, build_method, options_of
 from nla.models.classifier import Architecture, Classifier, ImageSpec
-from nla.training.sections import training_sections
-from nla.training.workers import Workers
+from nla.training.job import training_sections
+from nla.training.process_group import ProcessGroup
 
 REFUSALS = (NLAError, KeyError, IndexError, TypeError, ValueError, AttributeError)
 """Exceptions raised for a value that its parameter does not accept."""
@@ -186,7 +186,7 @@ def _build(loss: LossConfig) -> None:
     """Builds the method for a small network; raises ConfigError for options that the method itself refuses."""
     small = Architecture.of(ModelConfig(name="resnet18", width=8), num_classes=2)
     image = ImageSpec(size=16, channels=1, mean=(0.5,), std=(0.5,))
-    build_method(loss, Context(torch.arange(2), 2, Workers(torch.device("cpu")), lambda: Classifier(small, image)))
+    build_method(loss, Context(torch.arange(2), 2, ProcessGroup(torch.device("cpu")), lambda: Classifier(small, image)))
 
 
 def _look_up(params: Mapping[str, Any], name: str) -> Any:

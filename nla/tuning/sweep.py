@@ -7,31 +7,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nla.cluster import connected
 from nla.config.base import merge, section
 from nla.config.best import write_best
 from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig
 from nla.console import say
 from nla.errors import TrainingError
+from nla.ray_cluster import connected
 from nla.tracking import MlflowTracker, configure, run_tags
-from nla.training.job import Job, image_spec
-from nla.training.sections import training_sections
-from nla.training.start import with_first_weights
-from nla.training.tables import Tables, read_tables
-from nla.tuning.clock import Clock
+from nla.training.job import Job, image_spec, training_sections, with_first_weights
+from nla.training.launch import Tables, read_tables
 from nla.tuning.plots import pictures
-from nla.tuning.report import trials_table, write_report
+from nla.tuning.reporters import MlflowTrials, trial_table
+from nla.tuning.results import Trial, best_of, trials_table, write_report
 from nla.tuning.search import search
 from nla.tuning.space import check_space, first_values, trial_base, with_values
-from nla.tuning.table import trial_table
-from nla.tuning.track import MlflowTrials
+from nla.tuning.storage import Clock
 from nla.tuning.trial import Template
-from nla.tuning.trials import Trial, best_of
-from nla.workflow.held import held
 from nla.workflow.paths import project_root, workspace
 from nla.workflow.provenance import fingerprint, imported_sources
-from nla.workflow.runs import Run
+from nla.workflow.runs import Run, held
 from nla.workflow.stage import log_file
 
 OF_NO_TRIAL = {"num_samples", "max_failed", "time_budget", "source"}
@@ -104,8 +99,8 @@ def recorded(
     tags = run_tags(workspace(), template.fingerprint, tables.data_hash)
     shown = {**template.params, "tune": settings.model_dump(mode="json", exclude={"num_samples", "time_budget"})}
     name = f"{tables.info.source}-sweep-{template.fingerprint[:6]}"
-    run_id = tracker.start(name, shown, tags, run.recall_tracking(uri))
-    run.remember_tracking(uri, run_id)
+    run_id = tracker.start(name, shown, tags, run.mlflow_run_id(uri))
+    run.set_mlflow_run_id(uri, run_id)
     with tracker.closing():
         fixed = settings.scheduler != "pbt"
         yield tracker, MlflowTrials(uri, run_id, template, settings.distributions, fixed=fixed)

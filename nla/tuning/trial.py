@@ -16,12 +16,11 @@ from torch import Tensor
 from nla.config.tune import Distribution
 from nla.errors import NLAError
 from nla.models.classifier import ImageSpec
-from nla.training.job import Job
-from nla.training.loop import Split, train
-from nla.training.observer import Silent
-from nla.training.sections import training_sections
-from nla.training.store import fetched
-from nla.training.workers import Workers
+from nla.training.callbacks import NullCallback
+from nla.training.checkpoint import fetched
+from nla.training.job import Job, training_sections
+from nla.training.process_group import ProcessGroup
+from nla.training.trainer import Split, train
 from nla.tuning.space import Values, active, with_values
 
 FAILED = "failed"
@@ -68,7 +67,13 @@ def run_trial(
     torch.set_num_threads(cpus)
     device = torch.device("cuda" if gpu else "cpu")  # a trial without a GPU would still see all of them
     try:
-        train(template.job(active(config, space, template.params)), split, Workers(device), _TuneStore(), Silent())
+        train(
+            template.job(active(config, space, template.params)),
+            split,
+            ProcessGroup(device),
+            _TuneStore(),
+            NullCallback(),
+        )
     except NLAError as error:
         report_failure(error)
 

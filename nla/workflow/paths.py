@@ -1,8 +1,12 @@
-"""The two folders of a stage: the permanent project, and the workspace where DVC runs it."""
+"""The two folders of a stage: the permanent project, and the workspace where DVC runs it.
+
+Removes credentials from the address of a store.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 
@@ -17,3 +21,10 @@ def project_root() -> Path:
 def workspace() -> Path:
     """Absolute path of the folder with the params, data and outs of this run: the project, or DVC's copy of it."""
     return Path.cwd().resolve()
+
+
+def without_credentials(uri: str) -> str:
+    """`uri` without user, password and query, any of which can hold a secret."""
+    if not uri.startswith(("http:", "https:")):  # SQLAlchemy allows / and ? in a password
+        uri = re.sub(r"//[^:/@]*:[^@]*@", "//", uri, count=1)
+    return re.sub(r"//[^/]*@", "//", uri.partition("?")[0])

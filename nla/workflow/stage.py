@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from nla.console import console
 from nla.errors import NLAError, told
-from nla.quiet import hush
-from nla.workflow.dvc import end_with_dvc
+from nla.telemetry import disable_telemetry
+from nla.workflow.dvc_process import end_with_dvc
 from nla.workflow.paths import project_root, workspace
 
 LOGS = ".logs"
@@ -41,7 +41,7 @@ def log_file() -> Path:
 
 def run_stage(main: Callable[[], None]) -> None:
     """Runs a DVC stage: ends with DVC, and turns an NLAError or OSError into one message and exit code 1."""
-    hush()
+    disable_telemetry()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     end_with_dvc()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nla.commands.matching import NONE, match
+from nla.commands.measure import NONE, match
 
 MODEL = ("neutral", "happiness", "surprise", "anger")
 

@@ -15,7 +15,7 @@ from patience import PATIENCE
 
 from nla.commands.compare import main
 from nla.errors import DataError
-from nla.evaluation.paired import mcnemar, paired_difference
+from nla.evaluation.significance import mcnemar, paired_difference
 
 LABELS = ["anger", "fear", "joy", "joy"] * 10
 PIPELINE = """

@@ -15,7 +15,7 @@ from nla.commands.measure import main
 from nla.data.images import encode_png
 from nla.data.schema import FACES, SAMPLES, TableInfo, with_info
 from nla.errors import DataError
-from nla.files.records import read_json
+from nla.io import read_json
 from nla.models.card import read_card
 from nla.serving.predictor import Predictor
 

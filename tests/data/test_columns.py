@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nla.data.columns import dense, nested
+from nla.data.schema import dense, nested
 from nla.errors import DataError
 
 

@@ -14,7 +14,8 @@ from nla.config.data import DataConfig
 from nla.data.images import decode, pixel_hash
 from nla.data.ingest import ingest
 from nla.data.schema import FACES
-from nla.data.sources import csv_rows, ferplus, open_source
+from nla.data.sources import csv_stream as csv_rows
+from nla.data.sources import ferplus, open_source
 from nla.data.sources.base import Findings
 from nla.errors import DataError
 

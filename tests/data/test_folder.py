@@ -11,7 +11,8 @@ import pytest
 from nla.config.data import DataConfig
 from nla.data.images import encode_png
 from nla.data.schema import FACES
-from nla.data.sources import files, open_source
+from nla.data.sources import image_files as files
+from nla.data.sources import open_source
 from nla.data.sources.base import Findings
 from nla.errors import DataError
 

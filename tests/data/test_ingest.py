@@ -19,7 +19,7 @@ from nla.data.ingest import ingest
 from nla.data.schema import FACES, TableInfo, read_info
 from nla.data.sources import SOURCES, open_source
 from nla.data.sources.base import Findings, Problem
-from nla.data.sources.batch import face_batch
+from nla.data.sources.image_files import face_batch
 from nla.errors import DataError
 
 

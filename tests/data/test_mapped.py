@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from training_parts import ALONE, MakeSamples, checkpoint_of, content, make_job
 
-from nla.cluster import Cluster
-from nla.data.mapped import MappedImages, mapped, open_images
-from nla.data.samples import Samples
+from nla.data.samples import MappedImages, Samples, mapped, open_images
 from nla.errors import DataError
-from nla.training.loop import Split, train
-from nla.training.observer import Silent
-from nla.training.store import FolderStore
+from nla.ray_cluster import Cluster
+from nla.training.callbacks import NullCallback
+from nla.training.checkpoint import FolderStore
+from nla.training.trainer import Split, train
 
 SHAPE = (40, 8, 8, 1)
 CONTENT = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
@@ -101,8 +100,8 @@ def test_training_ends_with_the_same_bits(tmp_path: Path, tiny_samples: MakeSamp
     split = Split(tiny_samples(56), tiny_samples(30, seed=1))
     in_files = Split(in_a_file("train.u8", split.train), in_a_file("valid.u8", split.valid))
     job = make_job(recipe="affine", epochs=2)
-    train(job, split, ALONE, FolderStore(tmp_path / "memory"), Silent())
-    train(job, in_files, ALONE, FolderStore(tmp_path / "mapped"), Silent())
+    train(job, split, ALONE, FolderStore(tmp_path / "memory"), NullCallback())
+    train(job, in_files, ALONE, FolderStore(tmp_path / "mapped"), NullCallback())
     assert content(checkpoint_of(tmp_path / "memory")) == content(checkpoint_of(tmp_path / "mapped"))
 
 
@@ -125,8 +124,8 @@ def test_looking_at_all_takes_no_memory_of_the_process(tmp_path: Path) -> None:
     program = """
 import resource, sys
 from pathlib import Path
-from nla.data.mapped import open_images
-from nla.data.statistics import pixel_statistics
+from nla.data.samples import open_images
+from nla.data.images import pixel_statistics
 resource.setrlimit(resource.RLIMIT_DATA, (300 * 2**20, 300 * 2**20))
 images = open_images(Path(sys.argv[1]), (600 * 1024, 32, 32, 1))
 print(pixel_statistics(images)[0][0], images[::7].sum())

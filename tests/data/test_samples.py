@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nla.data.images import encode_png
-from nla.data.mapped import MappedImages
-from nla.data.samples import Samples, load_annotations, load_samples
+from nla.data.samples import MappedImages, Samples, load_annotations, load_samples
 from nla.data.schema import SAMPLES, TableInfo, with_info
 from nla.errors import DataError
 

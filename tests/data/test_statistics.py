@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from nla.data.statistics import pixel_statistics
+from nla.data.images import pixel_statistics
 
 
 @pytest.mark.parametrize("n", [1, 999, 1000, 2345])

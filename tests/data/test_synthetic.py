@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from nla.config.data import DataConfig, SyntheticConfig
 from nla.data.images import decode, pixel_hash
 from nla.data.schema import FACES
-from nla.data.sources import synthetic_faces as faces
+from nla.data.sources import synthetic_render as faces
 from nla.data.sources.base import Findings
 from nla.data.sources.synthetic import (
     AFFINITY,
@@ -30,8 +30,7 @@ from nla.data.sources.synthetic import (
     draw_positions,
     true_posterior,
 )
-from nla.data.sources.synthetic_faces import draw_faces
-from nla.data.sources.synthetic_look import Look, Muscle
+from nla.data.sources.synthetic_render import Look, Muscle, draw_faces
 
 SIGMAS = 4.5  # a right sum is further off once in 150,000 times; the seeds are fixed, so a passing test stays so
 

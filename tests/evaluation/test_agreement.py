@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from nla.evaluation.agreement import agreement, spearman
+from nla.evaluation.metrics import agreement, spearman
 
 GRADES = hnp.arrays(np.float64, st.tuples(st.integers(2, 40), st.just(2)), elements=st.integers(0, 6))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nla.evaluation import counts
+from nla.evaluation import metrics as counts
 from nla.evaluation.calibration import gaps, reliability
-from nla.evaluation.intervals import bootstrap, percentiles, reflected, resampled_means, wilson
+from nla.evaluation.significance import bootstrap, percentiles, reflected, resampled_means, wilson
 
 STATISTICS = {"accuracy": counts.accuracy, "mean_accuracy": counts.mean_accuracy, "macro_f1": counts.macro_f1}
 

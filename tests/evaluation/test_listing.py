@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nla.data.schema import SAMPLES
-from nla.evaluation.listing import predictions, suspects
+from nla.evaluation.tables import predictions, suspects
 
 CLASSES = ("joy", "fear", "neutral")
 LABEL_N = [0, 2, 1, 1, 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nla.evaluation.paired import paired_difference
+from nla.evaluation.significance import paired_difference
 
 
 def test_matches_a_bootstrap_that_draws_rows() -> None:

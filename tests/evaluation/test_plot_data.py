@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nla.evaluation.calibration import reliability
-from nla.evaluation.plot_data import write_confusion, write_reliability
+from nla.evaluation.tables import write_confusion, write_reliability
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

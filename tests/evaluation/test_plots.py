@@ -20,11 +20,12 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from nla.config.evaluate import EvaluateConfig
-from nla.evaluation import counts, plots
+from nla.evaluation import metrics as counts
+from nla.evaluation import plots
 from nla.evaluation.calibration import Reliability, reliability
 from nla.evaluation.metrics import measure
-from nla.evaluation.uncertainty import most_ambiguous, most_wrong
-from nla.pictures import write_figure
+from nla.evaluation.predict import most_ambiguous, most_wrong
+from nla.plotting import write_figure
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 TEST_COUNTS = (1090, 893, 396, 384, 273, 18, 83, 16)  # of FERPlus

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nla.losses.consistency import bhattacharyya, jensen_shannon
+from nla.losses.functional import bhattacharyya, jensen_shannon
 
 pairs = hnp.arrays(
     np.float32, st.tuples(st.just(2), st.integers(1, 4), st.integers(2, 8)), elements=st.floats(-12, 12, width=32)

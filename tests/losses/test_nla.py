@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nla.losses import CrossEntropyLoss, NLALoss, naw_weight
-from nla.losses.consistency import bhattacharyya, jensen_shannon
+from nla.losses.functional import bhattacharyya, jensen_shannon
 
 VARIANTS = ["released", "paper"]
 PROGRESS = 0.1  # eps = .78: the schedule is in mid-way

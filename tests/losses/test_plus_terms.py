@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 
-from nla.losses.plus import ambiguity, doubt, margin, mixed_target, running_mean
-from nla.losses.schedule import rise
+from nla.losses.functional import rise
+from nla.methods.plus import ambiguity, doubt, margin, mixed_target, running_mean
 
 margins = st.floats(-1, 1, width=32)
 deviations = st.floats(0.05, 2.0)

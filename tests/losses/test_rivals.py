@@ -21,8 +21,8 @@ from nla.losses import (
     SymmetricCrossEntropyLoss,
 )
 from nla.losses.class_balanced import class_weights
-from nla.losses.ldam import margin_losses, margins
-from nla.losses.targets import at_target
+from nla.losses.functional import at_target
+from nla.methods.ldam import margin_losses, margins
 
 COUNTS = [50, 9, 3, 20]
 CLASSES = len(COUNTS)

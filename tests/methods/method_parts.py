@@ -8,7 +8,7 @@ import torch
 
 from nla.methods import Context, Minibatch
 from nla.models.classifier import Architecture, Classifier, ImageSpec
-from nla.training.workers import Workers
+from nla.training.process_group import ProcessGroup
 
 CLASSES, SIZE = 3, 16
 
@@ -22,7 +22,7 @@ def small_network(seed: int = 0, name: str = "resnet18") -> Classifier:
 def context(samples: int = 12, labels: Sequence[int] | None = None, name: str = "resnet18") -> Context:
     """One worker, and `samples` labels that take turns, or those given."""
     label_N = torch.arange(samples) % CLASSES if labels is None else torch.tensor(labels)
-    return Context(label_N, CLASSES, Workers(torch.device("cpu")), lambda: small_network(1, name))
+    return Context(label_N, CLASSES, ProcessGroup(torch.device("cpu")), lambda: small_network(1, name))
 
 
 def minibatch(indices: Sequence[int], progress: float = 0.0) -> Minibatch:

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from method_parts import context, minibatch, small_network
 from method_reference import cross_entropies, double
 
-from nla.losses.co_teaching import kept_samples, mean_of_kept, surprise
-from nla.methods.co_teaching import CoTeaching
+from nla.methods.co_teaching import CoTeaching, kept_samples, mean_of_kept, surprise
 
 
 @given(st.integers(1, 4096), st.integers(0, 9), st.integers(0, 99))

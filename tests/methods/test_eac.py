@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from method_parts import context, minibatch, small_network
 from method_reference import cross_entropies, double
 
-from nla.losses.eac import attention_consistency
-from nla.methods.eac import ErasingAttention, erase
+from nla.methods.eac import ErasingAttention, attention_consistency, erase
 
 
 def consistency(first: np.ndarray, mirrored: np.ndarray, weight: np.ndarray) -> float:

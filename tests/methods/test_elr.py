@@ -8,8 +8,7 @@ from method_parts import context, minibatch, small_network
 from method_reference import softmax
 from torch.autograd import gradcheck
 
-from nla.losses.elr import early_learning, remember
-from nla.methods.elr import EarlyLearning
+from nla.methods.elr import EarlyLearning, early_learning, remember
 
 
 def test_three_steps_against_the_formula() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nla.methods.memory import SampleMemory
+from nla.methods.base import SampleMemory
 
 
 @dataclass

@@ -13,7 +13,7 @@ from method_parts import context, minibatch, small_network
 from nla.config.loss import LossConfig
 from nla.errors import ConfigError
 from nla.methods import METHODS, build_method, check_method, method_class, options_of
-from nla.training.sections import training_sections
+from nla.training.job import training_sections
 
 NAMES = sorted(METHODS)
 
@@ -105,5 +105,5 @@ def test_sections_that_do_not_go_together(params: dict[str, Any], message: str) 
 
 def test_whoever_looks_inside_says_so() -> None:
     """A network of another kind gives only the whole."""
-    inside = {name for name in METHODS if method_class(LossConfig(name=name)).looks_inside}
+    inside = {name for name in METHODS if method_class(LossConfig(name=name)).needs_feature_maps}
     assert inside == {"eac", "rul", "scn"}

@@ -13,9 +13,8 @@ from method_parts import CLASSES, SIZE, context, minibatch, small_network
 from torch import Tensor, nn
 
 from nla.losses import CrossEntropyLoss
-from nla.losses.mixup import mix, mixed_cross_entropy
 from nla.methods import Outcome
-from nla.methods.mixup import Mixup
+from nla.methods.mixup import Mixup, mix, mixed_cross_entropy
 
 
 class Watched(nn.Module):

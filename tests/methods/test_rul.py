@@ -9,8 +9,7 @@ from method_parts import context, minibatch, small_network
 from method_reference import cross_entropies, double
 
 from nla.errors import TrainingError
-from nla.losses.rul import add_up, mixed
-from nla.methods.rul import RelativeUncertainty
+from nla.methods.rul import RelativeUncertainty, add_up, mixed
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])

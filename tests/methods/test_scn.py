@@ -14,9 +14,16 @@ from method_parts import context, minibatch, small_network
 from method_reference import cross_entropies, double, softmax
 
 from nla.errors import TrainingError
-from nla.losses.scn import AS_GIVEN, corrected, high_samples, rank_regularisation, relabel, weighted_cross_entropy
 from nla.methods import Minibatch
-from nla.methods.scn import SelfCure
+from nla.methods.scn import (
+    AS_GIVEN,
+    SelfCure,
+    corrected,
+    high_samples,
+    rank_regularisation,
+    relabel,
+    weighted_cross_entropy,
+)
 from nla.models.classifier import Classifier
 
 

@@ -11,11 +11,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_parts import ROOT, new_store, write_samples
 
-from nla.cluster import Cluster
 from nla.config.ray import RayConfig
+from nla.ray_cluster import Cluster
 from nla.tracking import MlflowTracker
+from nla.training.callbacks import Recorder
 from nla.training.checkpoint import Progress, read_progress, write_checkpoint
-from nla.training.observer import Recorder
 from nla.workflow.runs import Run
 from pipelines import train
 
@@ -85,7 +85,7 @@ def test_mlflow_is_told_what_it_missed(workspace: Path, tmp_path: Path, monkeypa
     client, run = MlflowClient(uri), Run(tmp_path, plan.job.fingerprint)
     tracker = MlflowTracker(uri, system_metrics=False)
     run_id = tracker.start(plan.name, {}, {})
-    run.remember_tracking(uri, run_id)
+    run.set_mlflow_run_id(uri, run_id)
     for epoch in (1, 2):
         tracker.log_epoch({"train_loss": 9 - epoch}, epoch)
     facts = {**plan.job.facts, "precision": "fp32", "workers": 2}

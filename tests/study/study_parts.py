@@ -7,7 +7,7 @@ from training_parts import MakeSamples
 
 from nla.data.samples import Annotations
 from nla.study.variants import Variant
-from nla.training.loop import Split
+from nla.training.trainer import Split
 
 
 def variant_of(tiny_samples: MakeSamples) -> Variant:

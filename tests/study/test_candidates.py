@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nla.errors import TrainingError
-from nla.study.candidates import Attempt, best_of, candidates_of
+from nla.study.tuning import Attempt, best_of, candidates_of
 
 
 def attempts(method: str, *settings: tuple[float | None, ...]) -> list[Attempt]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nla.evaluation.paired import mcnemar
+from nla.evaluation.significance import mcnemar
 from nla.study.statistics import Difference, Discordant, differences, discordant, holm, pooled
 
 SEEDS, ROWS, CLASSES = 4, 300, 3

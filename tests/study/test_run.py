@@ -13,22 +13,21 @@ from training_parts import ALONE, MakeSamples, Stop, StopAt, make_job
 
 from nla.evaluation.predict import Views, predict
 from nla.study.run import Result, run
-from nla.training.checkpoint import read_group
-from nla.training.loop import train
-from nla.training.observer import Silent
-from nla.training.store import FolderStore
+from nla.training.callbacks import NullCallback
+from nla.training.checkpoint import FolderStore, read_group
+from nla.training.trainer import train
 
 JOB = make_job(epochs=3, lr=0.1)
 
 
 def finished(folder: Path, tiny_samples: MakeSamples) -> Result:
-    return run(JOB, variant_of(tiny_samples), folder, cpus=1, gpu=False, views=Views(), observer=Silent())
+    return run(JOB, variant_of(tiny_samples), folder, cpus=1, gpu=False, views=Views(), observer=NullCallback())
 
 
 def test_it_trains_as_training_does_without_it(tmp_path: Path, tiny_samples: MakeSamples) -> None:
     variant = variant_of(tiny_samples)
     result = finished(tmp_path / "study", tiny_samples)
-    plain = train(JOB, variant.split, ALONE, FolderStore(tmp_path / "plain"), Silent())
+    plain = train(JOB, variant.split, ALONE, FolderStore(tmp_path / "plain"), NullCallback())
     strip = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in plain.history]
     assert [{k: row[k] for k in strip[0]} for row in result.progress.history] == strip
     assert result.progress.best_epoch == plain.best_epoch
@@ -36,7 +35,7 @@ def test_it_trains_as_training_does_without_it(tmp_path: Path, tiny_samples: Mak
 
 def test_predictions_are_those_of_the_kept_weights(tmp_path: Path, tiny_samples: MakeSamples) -> None:
     variant = variant_of(tiny_samples)
-    result = run(JOB, variant, tmp_path, 1, False, Views(mirror=True, shift=1), Silent())
+    result = run(JOB, variant, tmp_path, 1, False, Views(mirror=True, shift=1), NullCallback())
     (checkpoint,) = tmp_path.glob("epoch-*")
     model = JOB.build()
     for group, found in (("best", result.best_predicted), ("last", result.last_predicted)):
@@ -52,7 +51,7 @@ def test_predictions_are_those_of_the_kept_weights(tmp_path: Path, tiny_samples:
 
 def test_without_views_test_is_not_looked_at(tmp_path: Path, tiny_samples: MakeSamples) -> None:
     seen = finished(tmp_path / "seen", tiny_samples)
-    blind = run(JOB, variant_of(tiny_samples), tmp_path / "blind", 1, False, None, Silent())
+    blind = run(JOB, variant_of(tiny_samples), tmp_path / "blind", 1, False, None, NullCallback())
     assert (blind.on_test, blind.best_predicted.size, blind.last_predicted.size) == ({}, 0, 0)
     assert [row["valid_accuracy"] for row in blind.progress.history] == [
         row["valid_accuracy"] for row in seen.progress.history
@@ -75,7 +74,8 @@ def test_test_chooses_nothing(tmp_path: Path, tiny_samples: MakeSamples) -> None
     variant = variant_of(tiny_samples)
     spoilt = replace(variant, test=replace(variant.test, label_N=np.zeros_like(variant.test.label_N)))
     results = [
-        run(JOB, each, tmp_path / name, 1, False, Views(), Silent()) for name, each in (("a", variant), ("b", spoilt))
+        run(JOB, each, tmp_path / name, 1, False, Views(), NullCallback())
+        for name, each in (("a", variant), ("b", spoilt))
     ]
     assert results[0].progress.best_epoch == results[1].progress.best_epoch
     np.testing.assert_array_equal(results[0].best_predicted, results[1].best_predicted)

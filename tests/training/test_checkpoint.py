@@ -19,7 +19,7 @@ from nla.training.checkpoint import (
     restore_optimizer,
     write_checkpoint,
 )
-from nla.training.learner import Learner
+from nla.training.trainer import Learner
 
 
 def test_comes_back_as_written(tmp_path: Path) -> None:

@@ -11,16 +11,16 @@ from safetensors.torch import load_file
 from training_parts import ALONE, MakeSamples, checkpoint_of, make_job
 
 from nla.models.card import load_model
-from nla.training.export import export
-from nla.training.loop import Split, train
-from nla.training.observer import Silent
-from nla.training.store import FolderStore
+from nla.training.callbacks import NullCallback
+from nla.training.checkpoint import FolderStore
+from nla.training.launch import export
+from nla.training.trainer import Split, train
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_both_models_and_the_positions_outlive_training(tmp_path: Path, tiny_samples: MakeSamples, name: str) -> None:
     job, split = make_job(model={"name": name}, epochs=4, lr=0.1), Split(tiny_samples(40), tiny_samples(30, seed=1))
-    progress = train(job, split, ALONE, FolderStore(tmp_path / "run"), Silent())
+    progress = train(job, split, ALONE, FolderStore(tmp_path / "run"), NullCallback())
     result, models, row_N = checkpoint_of(tmp_path / "run"), tmp_path / "models", np.arange(40) * 3
     card = {**job.build().describe(), "classes": ["a", "b", "c"], "fingerprint": "tiny"}
     models.mkdir()

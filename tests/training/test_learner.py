@@ -14,9 +14,8 @@ from training_parts import ALONE, CLASSES, CPU, MakeSamples, make_job
 from nla.losses import NLALoss
 from nla.methods import Minibatch
 from nla.models.resnet import BLOCKS, BasicBlock
-from nla.training.learner import Learner, StepResult
-from nla.training.validate import validate
-from nla.training.workers import Workers
+from nla.training.process_group import ProcessGroup
+from nla.training.trainer import Learner, StepResult, validate
 
 
 def data(n: int = 8, size: int = 16) -> tuple[Tensor, Tensor]:
@@ -118,8 +117,8 @@ def test_a_frozen_model_is_frozen_again_after_validation() -> None:
 
 def test_randomness_depends_on_seed_epoch_and_worker_alone() -> None:
     def draw(seed: int, epoch: int, rank: int) -> float:
-        learner = Learner(make_job(seed=seed), Workers(CPU), data()[1])
-        learner.workers = Workers(CPU, rank, 3)
+        learner = Learner(make_job(seed=seed), ProcessGroup(CPU), data()[1])
+        learner.workers = ProcessGroup(CPU, rank, 3)
         torch.rand(rank + epoch)  # what happened before does not matter
         learner.start_epoch(epoch)
         return torch.rand(()).item()

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from training_parts import ALONE, make_job
 
-from nla.training.learner import Learner
-from nla.training.start import with_first_weights
+from nla.training.job import with_first_weights
+from nla.training.trainer import Learner
 
 
 def started(seed: int, root: Path) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nla.workflow.storage import forget
+from nla.workflow.runs import forget
 
 
 def test_a_relative_folder_is_one_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nla.training.checkpoint import Progress, read_progress, write_checkpoint
-from nla.training.store import FolderStore
+from nla.training.checkpoint import FolderStore, Progress, read_progress, write_checkpoint
 
 
 def writer(epochs_done: int) -> Callable[[Path], None]:

@@ -8,7 +8,7 @@ import torch
 from training_parts import ALONE, MakeSamples, make_job
 
 from nla.models.classifier import Classifier
-from nla.training.validate import validate
+from nla.training.trainer import validate
 
 
 def model(seed: int = 0) -> Classifier:

@@ -20,12 +20,11 @@ from patience import PATIENCE
 
 from nla.data.samples import Samples
 from nla.models.classifier import Classifier
+from nla.training.callbacks import NullCallback
+from nla.training.checkpoint import FolderStore
 from nla.training.job import Job
-from nla.training.loop import Split, train
-from nla.training.observer import Silent
-from nla.training.store import FolderStore
-from nla.training.validate import validate
-from nla.training.workers import Workers
+from nla.training.process_group import ProcessGroup
+from nla.training.trainer import Split, train, validate
 
 
 @functools.cache
@@ -50,40 +49,40 @@ def member(rank: int, size: int, meeting: str, task: Callable[..., Any], argumen
 
 
 @contextlib.contextmanager
-def joined(rank: int, size: int, meeting: str) -> Iterator[Workers]:
+def joined(rank: int, size: int, meeting: str) -> Iterator[ProcessGroup]:
     dist.init_process_group("gloo", store=dist.FileStore(meeting, size), rank=rank, world_size=size)
     try:
-        yield Workers.joined(torch.device("cpu"))
+        yield ProcessGroup.joined(torch.device("cpu"))
     finally:
         dist.destroy_process_group()
 
 
-def train_into(workers: Workers, job: Job, split: Split, folder: Path) -> list[dict[str, float]]:
+def train_into(workers: ProcessGroup, job: Job, split: Split, folder: Path) -> list[dict[str, float]]:
     """Trains; the first worker keeps its checkpoints in `folder`."""
-    return train(job, split, workers, FolderStore(folder), Silent()).history
+    return train(job, split, workers, FolderStore(folder), NullCallback()).history
 
 
-def measure(workers: Workers, job: Job, samples: Samples) -> dict[str, float]:
+def measure(workers: ProcessGroup, job: Job, samples: Samples) -> dict[str, float]:
     """Validates a model of the job's seed."""
     torch.manual_seed(job.train.seed)
     return validate(job.build(), samples, workers, False)
 
 
-def total_of_ranks(workers: Workers) -> tuple[int, int, bool, float]:
+def total_of_ranks(workers: ProcessGroup) -> tuple[int, int, bool, float]:
     """Who this is, and the sum of 10 ** rank over all."""
     return workers.rank, workers.size, workers.first, float(workers.total(torch.tensor(10.0**workers.rank)))
 
 
-def agreed(workers: Workers) -> dict[str, torch.Tensor]:
+def agreed(workers: ProcessGroup) -> dict[str, torch.Tensor]:
     """Buffers of a BatchNorm after each worker has set its own to its rank."""
     norm = torch.nn.BatchNorm2d(2)
     for buffer in norm.buffers():
         buffer.fill_(workers.rank)
-    workers.agree_on_buffers(norm)
+    workers.average_buffers(norm)
     return {name: buffer.numpy() for name, buffer in norm.named_buffers()}
 
 
-def is_replicated(workers: Workers, job: Job) -> str:
+def is_replicated(workers: ProcessGroup, job: Job) -> str:
     """The class that a model is wrapped in."""
     model: Classifier = job.build()
     return type(workers.replicate(model)).__name__

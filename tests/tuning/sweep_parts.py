@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from nla.cluster import Cluster, connected
 from nla.config.base import section
 from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig
 from nla.data.samples import Samples
 from nla.models.classifier import ImageSpec
-from nla.training.loop import Split
-from nla.tuning.clock import Clock
+from nla.ray_cluster import Cluster, connected
+from nla.training.trainer import Split
+from nla.tuning.callbacks import History, Watcher
+from nla.tuning.results import Trial
 from nla.tuning.search import search
 from nla.tuning.space import trial_base
+from nla.tuning.storage import Clock
 from nla.tuning.trial import Template
-from nla.tuning.trials import Trial
-from nla.tuning.watch import History, Watcher
 
 EPOCHS = 3
 SPACE = {"loss": {"lam": {"uniform": [0.3, 0.7]}, "slope": {"uniform": [0.0, 30.0]}}}

@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 from sweep_parts import settings, template
 
-from nla.tuning.algorithms import scheduler, searcher
-from nla.tuning.domains import param_space
-from nla.tuning.population import SeededPBT
+from nla.tuning.results import Trial
+from nla.tuning.searchers import OptunaTurns, SeededPBT, param_space, scheduler, searcher
 from nla.tuning.space import active
 from nla.tuning.trial import FAILED
-from nla.tuning.trials import Trial
-from nla.tuning.turns import OptunaTurns
 
 CONDITIONAL: dict[str, Any] = {
     "loss": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from nla.tuning.clock import Clock
+from nla.tuning.storage import Clock
 
 
 def ran(root: Path, *times: float, minutes: float | None = None) -> Clock:

@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 
 from nla.config.tune import Distribution
-from nla.pictures import write_figure
-from nla.tuning.importance import Share
-from nla.tuning.plots import best_so_far, parallel_coordinates, parameter_importance
-from nla.tuning.scales import Scale, of_numbers, scale
-from nla.tuning.table import trial_table
+from nla.plotting import write_figure
+from nla.tuning.plots import Scale, Share, best_so_far, of_numbers, parallel_coordinates, parameter_importance, scale
+from nla.tuning.reporters import trial_table
 
 
 def test_the_best_is_drawn_and_named(tmp_path: Path) -> None:

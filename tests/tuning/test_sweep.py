@@ -19,12 +19,12 @@ from moto.server import ThreadedMotoServer
 from patience import PATIENCE
 from sweep_parts import EPOCHS, SIDE_BY_SIDE, Counts, run, settings
 
-from nla.cluster import Cluster
 from nla.config.ray import RayConfig
 from nla.data.samples import Samples
 from nla.errors import ConfigError, TrainingError
-from nla.training.loop import Split
-from nla.tuning.trials import Trial
+from nla.ray_cluster import Cluster
+from nla.training.trainer import Split
+from nla.tuning.results import Trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 

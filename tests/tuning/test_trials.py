@@ -12,9 +12,8 @@ from sweep_parts import template
 
 from nla.config.tune import Distribution
 from nla.errors import TrainingError
-from nla.tuning.importance import importance
-from nla.tuning.report import trials_table, write_report
-from nla.tuning.trials import Status, Trial, best_of, pareto_front
+from nla.tuning.plots import importance
+from nla.tuning.results import Status, Trial, best_of, pareto_front, trials_table, write_report
 
 
 def trial(number: int, *points: tuple[float, float], status: Status = "finished", slope: float = 1.0) -> Trial:

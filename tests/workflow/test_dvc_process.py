@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nla.workflow import dvc
+from nla.workflow import dvc_process as dvc
 
 ROOT = Path(__file__).parents[2]
 DVC = """
@@ -23,7 +23,7 @@ subprocess.run(["/bin/sh", "-c", os.environ["STAGE"] + "; exit $?"])  # not its 
 """
 STAGE = """
 import os, signal, sys, time
-from nla.workflow import dvc
+from nla.workflow import dvc_process as dvc
 dvc.GRACE_SECONDS = 0.5
 if "deaf" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

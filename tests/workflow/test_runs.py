@@ -79,7 +79,7 @@ def test_a_result_is_kept_and_what_led_to_it_is_not(tmp_path: Path) -> None:
     last = checkpoint(run.folder / "checkpoint_000003")
     checkpoint(run.folder / "checkpoint_000002")
     (run.folder / "lock").write_text("")
-    run.remember_tracking("sqlite:///a", "123")
+    run.set_mlflow_run_id("sqlite:///a", "123")
     assert not run.finished
     run.keep(last)
     assert run.finished
@@ -107,23 +107,23 @@ def test_a_copy_that_broke_off_is_no_result(tmp_path: Path, monkeypatch: pytest.
 def test_the_mlflow_run_of_a_store_is_remembered(tmp_path: Path) -> None:
     run = Run(tmp_path, "f")
     run.folder.mkdir(parents=True)
-    assert run.recall_tracking("sqlite:///a") is None
-    run.remember_tracking("sqlite:///a", "123")
-    assert run.recall_tracking("sqlite:///a") == "123"
-    assert run.recall_tracking("http://server") == "123"  # that store may get its double
-    run.remember_tracking("http://me:secret@server/?token=hidden", "456")
-    assert run.recall_tracking("sqlite:///a") == "123"
-    assert run.recall_tracking("http://me:changed@server/") == "456"
+    assert run.mlflow_run_id("sqlite:///a") is None
+    run.set_mlflow_run_id("sqlite:///a", "123")
+    assert run.mlflow_run_id("sqlite:///a") == "123"
+    assert run.mlflow_run_id("http://server") == "123"  # that store may get its double
+    run.set_mlflow_run_id("http://me:secret@server/?token=hidden", "456")
+    assert run.mlflow_run_id("sqlite:///a") == "123"
+    assert run.mlflow_run_id("http://me:changed@server/") == "456"
     kept = "".join(path.read_text() for path in run.folder.iterdir())
     assert "secret" not in kept and "hidden" not in kept
     assert [path.name for path in run.folder.iterdir()] == ["mlflow.json"]
     (run.folder / "mlflow.json").write_text('{"sqlite')
-    assert run.recall_tracking("sqlite:///a") is None
+    assert run.mlflow_run_id("sqlite:///a") is None
 
 
 def test_a_record_that_broke_off_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path, "f")
-    run.remember_tracking("sqlite:///a", "123")
+    run.set_mlflow_run_id("sqlite:///a", "123")
 
     def breaks(path: Path, text: str, *_: object) -> None:
         path.write_bytes(text[:5].encode())
@@ -132,5 +132,5 @@ def test_a_record_that_broke_off_leaves_the_one_before(tmp_path: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", breaks)
         with pytest.raises(OSError, match="disk full"):
-            run.remember_tracking("http://server", "456")
-    assert run.recall_tracking("sqlite:///a") == "123"
+            run.set_mlflow_run_id("http://server", "456")
+    assert run.mlflow_run_id("sqlite:///a") == "123"

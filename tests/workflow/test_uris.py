@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nla.workflow.uris import without_credentials
+from nla.workflow.paths import without_credentials
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from nla.config.data import DataConfig
-from nla.data.sources.base import Findings, Problem
-from nla.data.sources.csv_rows import read_rows
-from nla.data.sources.files import LeftOut, Listed, image_names, read_faces
-from nla.data.sources.layout import first_of, require
+from nla.data.sources.base import Findings, Problem, first_of, require
+from nla.data.sources.csv_stream import read_rows
+from nla.data.sources.image_files import LeftOut, Listed, image_names, read_faces
 
 FOLDERS = {"train": "train_set", "test": "val_set"}
 LISTS = {"train": "training.csv", "test": "validation.csv"}

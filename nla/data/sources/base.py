@@ -1,12 +1,18 @@
-"""Interface of data sources: record batches of FACES, and findings about what was read."""
+"""Interface of data sources: record batches of FACES, and findings about what was read.
+
+Checks that a source's folder is complete; the error says where to get the files.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
+
+from nla.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -54,3 +60,21 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Expected number of rows, for the progress bar."""
         ...
+
+
+MOST_CLASSES = 127  # labels are int8
+SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+"""Common names of splits -> their names here."""
+DOCS = "docs/datasets.md shows the layout and says where to get the files."
+
+
+def require(*paths: Path, advice: str) -> None:
+    """Raises DataError naming every one of `paths` that is missing, with `advice` on how to get it."""
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise DataError("\n".join([*(f"{path} is missing" for path in missing), f"{advice} {DOCS}"]))
+
+
+def first_of(*paths: Path) -> Path:
+    """The first of `paths` that exists; the first one if none does."""
+    return next((path for path in paths if path.exists()), paths[0])

@@ -8,10 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from nla.config.data import DataConfig
-from nla.data.sources.base import Findings, Problem
-from nla.data.sources.face_list import FORM, LABEL, NO_CLASS, Row, read_list
-from nla.data.sources.files import Listed, read_faces
-from nla.data.sources.layout import DOCS, MOST_CLASSES, require
+from nla.data.sources.base import DOCS, MOST_CLASSES, Findings, Problem, require
+from nla.data.sources.image_files import FORM, LABEL, NO_CLASS, Listed, Row, read_faces, read_list
 from nla.errors import DataError
 
 LIST = "faces.csv"

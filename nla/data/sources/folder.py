@@ -10,9 +10,8 @@ import pyarrow as pa
 
 from nla.config.data import DataConfig
 from nla.data.schema import SPLITS
-from nla.data.sources.base import Findings, Problem
-from nla.data.sources.files import SUFFIXES, Listed, image_names, read_faces
-from nla.data.sources.layout import DOCS, MOST_CLASSES, SPLIT_NAMES, require
+from nla.data.sources.base import DOCS, MOST_CLASSES, SPLIT_NAMES, Findings, Problem, require
+from nla.data.sources.image_files import SUFFIXES, Listed, image_names, read_faces
 from nla.errors import DataError
 
 

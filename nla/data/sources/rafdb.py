@@ -9,9 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from nla.config.data import DataConfig
-from nla.data.sources.base import Findings, Problem
-from nla.data.sources.files import Listed, image_names, read_faces
-from nla.data.sources.layout import first_of, require
+from nla.data.sources.base import Findings, Problem, first_of, require
+from nla.data.sources.image_files import Listed, image_names, read_faces
 
 LIST = "EmoLabel/list_patition_label.txt"  # the authors' spelling
 ALIGNED = "Image/aligned"

@@ -25,9 +25,8 @@ from nla.config.data import DataConfig
 from nla.data.images import encode_png, pixel_hash
 from nla.data.schema import SPLITS
 from nla.data.sources.base import Findings
-from nla.data.sources.batch import face_batch
-from nla.data.sources.synthetic_faces import draw_faces
-from nla.data.sources.synthetic_look import Look, Muscle
+from nla.data.sources.image_files import face_batch
+from nla.data.sources.synthetic_render import Look, Muscle, draw_faces
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 FERPLUS_TRAIN = (8740, 7287, 3149, 3014, 2100, 119, 532, 119)  # FERPlus' training rows per class, majority rule

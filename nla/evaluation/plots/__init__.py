@@ -1,12 +1,11 @@
-"""Figures of results: each function takes data and returns a matplotlib Figure for `nla.pictures.write_figure`."""
+"""Figures of results: each function takes data and returns a matplotlib Figure for `nla.plotting.write_figure`."""
 
 from __future__ import annotations
 
 from nla.evaluation.plots.attention import attention_sheet
-from nla.evaluation.plots.confusion import confusion_matrix
+from nla.evaluation.plots.confusion import confusion_matrix, recall_bars
 from nla.evaluation.plots.curves import training_curves
 from nla.evaluation.plots.gallery import gallery
-from nla.evaluation.plots.recall import recall_bars
 from nla.evaluation.plots.reliability import reliability_diagram
 from nla.evaluation.plots.triangle import weight_triangle
 

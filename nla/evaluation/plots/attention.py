@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from nla.pictures import HEADLINE, INK, MUTED, VERMILLION, percent, short, styled
+from nla.plotting import HEADLINE, INK, MUTED, VERMILLION, percent, short, styled
 
 PAIRS = 4
 """Pairs per row; a pair is a face, and the same face with its map."""

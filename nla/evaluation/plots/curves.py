@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nla.pictures import BLUE, GREEN, MUTED, VERMILLION, percent, percent_axis, styled
+from nla.plotting import BLUE, GREEN, MUTED, VERMILLION, percent, percent_axis, styled
 
 Epochs = Sequence[Mapping[str, Any]]
 

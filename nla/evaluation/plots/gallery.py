@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nla.pictures import BLUE, INK, MUTED, VERMILLION, percent, short, styled
+from nla.plotting import BLUE, INK, MUTED, VERMILLION, percent, short, styled
 
 COLUMNS = 8
 WIDTH, FACE, GAP = 9.0, 1.0, 0.08  # inches: width of the sheet, of a face, between faces

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nla.evaluation.calibration import Reliability
-from nla.pictures import (
+from nla.plotting import (
     BLUE,
     FAINT,
     INK,

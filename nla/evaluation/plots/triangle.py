@@ -18,7 +18,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Polygon
 from numpy.typing import NDArray
 
-from nla.pictures import BLUE, INK, MUTED, SANDS, VERMILLION, percent, styled
+from nla.plotting import BLUE, INK, MUTED, SANDS, VERMILLION, percent, styled
 
 Weight = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 """(p_gt [...], p_nn [...], progress) -> weight [...]."""

@@ -1,0 +1,118 @@
+"""Finds the images in given files and folders.
+
+Messages about unreadable images: the first of them, and their number.
+
+Predictions for stored images, batch by batch, so that memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from nla.data.images import Pixels, decode, fit
+from nla.data.sources.base import Problem
+from nla.data.sources.image_files import SUFFIXES, image_names, in_order
+from nla.errors import DataError
+from nla.models.classifier import ImageSpec
+from nla.serving.predictor import BATCH, Prediction, Predictor
+
+
+def find_images(paths: Iterable[str]) -> list[str]:
+    """Files as given, and all images below folders, except hidden ones: sorted, each once.
+
+    Raises:
+        DataError: a path does not exist, or there is no image in any.
+    """
+    paths = list(paths)
+    missing = [path for path in paths if not Path(path).exists()]
+    if missing:
+        raise DataError(f"{', '.join(missing)}: no such file or folder; give images, or folders that hold some")
+    found = sorted({name for path in paths for name in _images(path)})
+    if not found:
+        raise DataError(f"{', '.join(paths)}: there is no image in it; give a folder with {' '.join(SUFFIXES)}")
+    return found
+
+
+def _images(path: str) -> Iterator[str]:
+    if not Path(path).is_dir():
+        yield str(Path(path))
+        return
+    for folder, below, _ in os.walk(path):
+        below[:] = [name for name in below if not name.startswith(".")]
+        yield from (str(Path(folder, name)) for name in image_names(Path(folder)))
+
+
+SHOWN = 10
+"""Number of problems that a message lists."""
+
+
+def tell_left_out(problems: Sequence[Problem]) -> None:
+    """Reports the unreadable images on standard error; prints nothing if there are none."""
+    if problems:
+        print(f"left out, as they cannot be read: {len(problems):,}\n{_listed(problems)}", file=sys.stderr)
+
+
+def none_read(problems: Sequence[Problem]) -> DataError:
+    """The error for the case that no image could be read."""
+    return DataError(f"no image can be read: give whole PNG, JPEG, BMP or WebP files\n{_listed(problems)}")
+
+
+def _listed(problems: Sequence[Problem]) -> str:
+    more = [f"  and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
+    return "\n".join([*(f"  {problem}" for problem in problems[:SHOWN]), *more])
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An encoded image, in a file or in memory."""
+
+    path: str
+    """Name shown to the user."""
+    content: Path | bytes
+
+    def read(self) -> bytes:
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+
+
+S = TypeVar("S", bound=Stored)
+
+
+def answers(predictor: Predictor, stored: Iterable[S], problems: list[Problem]) -> Iterator[tuple[list[S], Prediction]]:
+    """Yields up to BATCH images at a time with their predictions, in the order of `stored`.
+
+    A few threads read ahead. Unreadable images are left out and appended to `problems`.
+    """
+    spec = predictor.model.image
+    read: list[tuple[S, Pixels]] = []
+    for image, found in in_order(lambda image: (image, fitted(image, spec)), stored, BATCH):
+        if isinstance(found, Problem):
+            problems.append(found)
+            continue
+        read.append((image, found))
+        if len(read) == BATCH:
+            yield _answer(predictor, read)
+            read = []
+    if read:
+        yield _answer(predictor, read)
+
+
+def _answer(predictor: Predictor, read: list[tuple[S, Pixels]]) -> tuple[list[S], Prediction]:
+    images, pixels = zip(*read, strict=True)
+    return list(images), predictor.predict(np.stack(pixels))
+
+
+def fitted(image: Stored, spec: ImageSpec) -> Pixels | Problem:
+    """The image fitted to the model's size and colour, as the predictor does itself; or why it is unreadable."""
+    try:
+        return fit(decode(image.read()), spec.size, spec.color)
+    except OSError as error:
+        return Problem(image.path, None, f"cannot be read: {error.strerror}")
+    except DataError as error:
+        return Problem(image.path, None, str(error))

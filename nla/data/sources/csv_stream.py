@@ -1,0 +1,103 @@
+"""Reads CSV files in blocks, as strings, with the line number of each row.
+
+Lines are counted as in an editor, with the header as line 1. Positions count only rows, from 0.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from nla.data.sources.base import DOCS, Findings, Problem
+from nla.errors import DataError
+
+BLOCK = 8 << 20  # bytes: about 1,000 rows of 48x48 pixels as text
+
+
+@dataclass(frozen=True)
+class Rows:
+    """N rows of a CSV file, without blank lines."""
+
+    line_N: np.ndarray
+    position_N: np.ndarray
+    columns: pa.RecordBatch
+    """The wanted columns, as strings."""
+
+
+def read_rows(
+    path: Path, wanted: Sequence[str], findings: Findings, unnamed: Sequence[str] | None = None, block: int = BLOCK
+) -> Iterator[Rows]:
+    """Reads the columns `wanted` of the CSV file `path`. Rows with too few or too many values become problems.
+
+    `unnamed` are the column names of a file that can come without a header.
+
+    Raises:
+        DataError: a wanted column is missing, or the file is not CSV.
+    """
+    names, lines_above = _header(path, wanted, unnamed)
+    torn: list[int] = []
+
+    def note(row: pacsv.InvalidRow) -> str:
+        torn.append(row.number)
+        what = f"{row.actual_columns} instead of {row.expected_columns} values"
+        findings.problems.append(Problem(path.name, row.number, what))
+        return "skip"
+
+    try:
+        reader = pacsv.open_csv(
+            path,
+            # One thread, as rows are not numbered otherwise. Blank lines are kept, to count them.
+            read_options=pacsv.ReadOptions(
+                use_threads=False, block_size=block, column_names=names, skip_rows=lines_above
+            ),
+            parse_options=pacsv.ParseOptions(invalid_row_handler=note, ignore_empty_lines=False),
+            convert_options=pacsv.ConvertOptions(
+                include_columns=list(wanted), column_types={name: pa.string() for name in wanted}
+            ),
+        )
+        yield from _numbered(reader, torn, lines_above)
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:  # ArrowKeyError: a duplicate column
+        raise DataError(f"{path} cannot be read as CSV ({error}): get the file again. {DOCS}") from None
+
+
+def _header(path: Path, wanted: Sequence[str], unnamed: Sequence[str] | None) -> tuple[list[str], int]:
+    """Column names, and the number of header lines to skip."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = next(csv.reader(file), [])
+    except (UnicodeDecodeError, csv.Error):
+        raise DataError(f"{path} is no CSV text file: get it again. {DOCS}") from None
+    names = [name.strip() for name in first]
+    if unnamed and len(names) == len(unnamed) and not set(names) & set(unnamed):
+        return list(unnamed), 0
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise DataError(
+            f"{path} has no column {', '.join(map(repr, missing))} (it has {', '.join(map(repr, names)) or 'none'}): "
+            f"it is not the file it should be. {DOCS}"
+        )
+    return names, 1
+
+
+def _numbered(reader: pacsv.CSVStreamingReader, torn: list[int], lines_above: int) -> Iterator[Rows]:
+    """Blocks of `reader` with lines and positions; `torn` are the lines skipped so far."""
+    line, num_blank = lines_above + 1, 0
+    for batch in reader:
+        line_N = np.setdiff1d(np.arange(line, line + len(batch) + len(torn)), torn)[: len(batch)]
+        is_blank_N = np.logical_and.reduce([_is_empty(column) for column in batch.columns])
+        position_N = line_N - lines_above - 1 - num_blank - np.cumsum(is_blank_N)
+        keep_N = ~is_blank_N
+        yield Rows(line_N[keep_N], position_N[keep_N], batch.filter(pa.array(keep_N)))
+        if len(batch):
+            line, num_blank = int(line_N[-1]) + 1, num_blank + int(is_blank_N.sum())
+
+
+def _is_empty(column: pa.Array) -> np.ndarray:
+    return np.asarray(pc.equal(column, "").to_numpy(zero_copy_only=False))

@@ -1,1 +1,0 @@
-"""Files written atomically, with the same bytes on every system, and their hashes."""

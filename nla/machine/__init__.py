@@ -1,1 +1,0 @@
-"""The machine that this process runs on: its resources and its description."""

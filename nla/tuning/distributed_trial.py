@@ -1,0 +1,77 @@
+"""One trial with several workers: Ray Train inside the trial's process, reporting epochs to Ray Tune.
+
+Ray Train keeps the checkpoints in STORAGE/SEARCH/groups/SEARCH-TRIAL/, where a restarted trial finds its own and
+resumes. Each trial starts many processes, which takes about 20 s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pyarrow.fs as pa_fs
+import ray
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from nla.config.ray import RayConfig
+from nla.config.tune import Distribution
+from nla.errors import ClusterError, NLAError
+from nla.ray_cluster import connected
+from nla.training.callbacks import NullCallback
+from nla.training.checkpoint import STATE, read_history
+from nla.training.ray_train import train_on
+from nla.training.trainer import Split
+from nla.tuning.space import active
+from nla.tuning.trial import Template, report_failure
+
+
+def run_group_trial(
+    config: dict[str, Any],
+    template: Template,
+    split: list[ray.ObjectRef[Split]],
+    space: Mapping[str, Distribution],
+    workers: RayConfig,
+    root: str,
+) -> None:
+    """The trainable of Ray Tune.
+
+    Args:
+        config: dotted names -> values; parameters whose conditions do not hold are dropped.
+        split: reference to the data in Ray's object store; in a list, because Ray would fetch a bare one.
+        workers: number of workers and resources of each.
+        root: folder or URL of the search.
+    """
+    job = template.job(active(config, space, template.params))
+    job = replace(job, fingerprint=_name(template, tune.get_context().get_trial_id()))
+    tell = TuneReportCallback()  # type: ignore[no-untyped-call]
+    try:
+        with (
+            connected(workers) as cluster,
+            train_on(cluster, job, split[0], workers, _groups(root), NullCallback(), [tell]),
+        ):
+            pass
+    except ClusterError:  # Ray Tune tries again
+        raise
+    except NLAError as error:
+        report_failure(error)
+    while not tell._training_actor_item_queue.empty():
+        time.sleep(0.1)  # otherwise Ray Tune misses the last epoch, or waits forever while holding it
+
+
+def group_history(root: str, template: Template, trial: str) -> list[dict[str, float]]:
+    """Rows of a trial's epochs from its last complete checkpoint; empty without a checkpoint."""
+    filesystem, path = pa_fs.FileSystem.from_uri(f"{_groups(root)}/{_name(template, trial)}")
+    found = filesystem.get_file_info(pa_fs.FileSelector(path, recursive=True, allow_not_found=True))
+    states = [entry.path for entry in found if entry.base_name == STATE]
+    return max((read_history(filesystem, state.removesuffix(f"/{STATE}")) for state in states), key=len, default=[])
+
+
+def _groups(root: str) -> str:
+    return f"{root}/groups"
+
+
+def _name(template: Template, trial: str) -> str:
+    return f"{template.fingerprint}-{trial}"
