@@ -1,11 +1,4 @@
-"""Writes files atomically: whole or not at all.
-
-SHA-256 of a file, which identifies data and weights.
-
-Small JSON and CSV records, written atomically, with the same bytes on every system.
-
-Writes Parquet tables atomically.
-"""
+"""Files written atomically, with the same bytes on every system: JSON, CSV and Parquet; and their hashes."""
 
 from __future__ import annotations
 
@@ -15,12 +8,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from nla.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @contextlib.contextmanager
@@ -70,5 +63,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Writes `table`, compressed with Zstandard."""
+    import pyarrow.parquet as pq  # half a second, which a reader of JSON need not wait for
+
     with atomic_write(path) as part:
         pq.write_table(table, part, compression="zstd")

@@ -25,8 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 from nla.config.evaluate import EvaluateConfig
 from nla.errors import DataError, WeightsError
 from nla.evaluation.calibration import gaps, reliability
-from nla.evaluation.predict import ambiguity, entropy, label_probability, log
 from nla.evaluation.significance import bootstrap, percentiles, reflected, resampled_means, wilson
+from nla.evaluation.uncertainty import ambiguity, entropy, label_probability, log
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

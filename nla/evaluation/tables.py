@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nla.evaluation.calibration import Reliability
-from nla.evaluation.predict import label_probability, most_doubted
+from nla.evaluation.uncertainty import label_probability, most_doubted
 from nla.io import write_rows
 
 COLUMNS = ["row", "label", "is_flipped", "image.path"]

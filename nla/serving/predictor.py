@@ -11,7 +11,8 @@ import torch
 
 from nla.data.images import decode, fit
 from nla.errors import DataError
-from nla.evaluation.predict import Views, ambiguity, predict
+from nla.evaluation.predict import Views, predict
+from nla.evaluation.uncertainty import ambiguity
 from nla.models.card import load_model
 from nla.models.classifier import Classifier
 

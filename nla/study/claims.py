@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nla.data.samples import Annotations
 from nla.evaluation.metrics import spearman
-from nla.evaluation.predict import entropy
+from nla.evaluation.uncertainty import entropy
 
 Weight = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 """(p_GT [N], p_NN [N], progress) -> weight [N], as nla.evaluation.weight.position_weight returns it."""

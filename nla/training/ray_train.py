@@ -35,13 +35,9 @@ import ray.train
 import torch
 from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
-from ray.train import Checkpoint, CheckpointConfig, Result, RunConfig, UserCallback
+from ray.train import Checkpoint, CheckpointConfig, RunConfig, UserCallback
 from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig, get_device
-from ray.train.v2._internal.callbacks import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
-from ray.train.v2.api.callback import RayTrainCallback
 from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
@@ -52,6 +48,7 @@ from nla.ray_cluster import Cluster
 from nla.training.callbacks import Callback
 from nla.training.checkpoint import fetched
 from nla.training.job import Job
+from nla.training.local_ray_trainer import LocalRayTrainer
 from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Split, train
 from nla.workflow.runs import absolute
@@ -149,36 +146,6 @@ def relay(mailbox: Mailbox, observer: Callback) -> Iterator[None]:
         done.set()
         thread.join()
         deliver()
-
-
-NOT_NEEDED = (
-    DatasetsCallback,  # hands out shards of Ray datasets: there are none
-    PlacementGroupCleanerCallback,  # frees the workers of a training that ended while its Ray lives on
-)
-
-
-class LocalRayTrainer(DataParallelTrainer):
-    """For a Ray that has been started for one driver, ends with it and never grows."""
-
-    def _create_default_callbacks(self) -> list[RayTrainCallback]:
-        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, NOT_NEEDED)]
-
-    def _initialize_and_run_controller(self, **parts: Any) -> Result:
-        policy = _AsItIs(parts["scaling_policy"].scaling_config)
-        return super()._initialize_and_run_controller(**{**parts, "scaling_policy": policy})
-
-
-class _AsItIs(FixedScalingPolicy):
-    """Asks no autoscaler for nodes."""
-
-    def _send_resource_request(self) -> None:
-        pass
-
-    def _maybe_send_resource_request(self) -> None:
-        pass
-
-    def _cancel_resource_request(self) -> None:
-        pass
 
 
 POLL, POLL_EVERY = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2"

@@ -29,7 +29,8 @@ from nla.data.loader import batches, steps_per_epoch
 from nla.data.samples import Samples
 from nla.errors import Diverged, TrainingError
 from nla.evaluation.metrics import accuracy, confusion, mean_accuracy
-from nla.evaluation.predict import ONE_VIEW, label_probability, log, predict
+from nla.evaluation.predict import ONE_VIEW, predict
+from nla.evaluation.uncertainty import label_probability, log
 from nla.hardware import use_bf16
 from nla.losses.functional import given_and_rival
 from nla.methods import Context, Method, Minibatch, Outcome, build_method

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ray.tune import Callback
 
-from nla.tuning.storage import Clock
+from nla.tuning.storage import Clock, Lost
 from nla.tuning.trial import FAILED
 
 History = Sequence[Mapping[str, float]]
@@ -32,10 +32,6 @@ class Watcher(Protocol):
     def ended(self, trial: str) -> None:
         """A trial no longer runs, for whatever reason."""
         ...
-
-
-class Lost(Exception):
-    """The state that Ray saved of a search is unreadable."""
 
 
 class Hooks(Callback):

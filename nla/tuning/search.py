@@ -29,12 +29,12 @@ from nla.errors import ClusterError, ConfigError
 from nla.ray_cluster import LOWER, Cluster
 from nla.training.checkpoint import read_history
 from nla.training.trainer import Split
-from nla.tuning.callbacks import Hooks, Lost, Watcher
+from nla.tuning.callbacks import Hooks, Watcher
 from nla.tuning.distributed_trial import group_history, run_group_trial
 from nla.tuning.results import Status, Trial
 from nla.tuning.searchers import Turns, param_space, scheduler, searcher
 from nla.tuning.space import active, with_values
-from nla.tuning.storage import Clock, forget_newest, part_name, parts, restored, trial_folder
+from nla.tuning.storage import Clock, Lost, forget_newest, part_name, parts, restored, trial_folder
 from nla.tuning.trial import FAILED, Template, run_trial
 from nla.workflow.runs import forget
 

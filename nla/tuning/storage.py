@@ -20,10 +20,13 @@ import pyarrow.fs as pa_fs
 from ray.tune import Tuner
 
 from nla.errors import ConfigError
-from nla.tuning.callbacks import Lost
 
 STATE_FILE = re.compile(r"experiment_state-(.+)\.json")
 """Ray's state file of one call; Ray's other files of that call end in the same suffix."""
+
+
+class Lost(Exception):
+    """The state that Ray saved of a search is unreadable."""
 
 
 def part_name(first: int, last: int) -> str:

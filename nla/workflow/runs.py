@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock, Timeout
-from pyarrow import fs as pa_fs
 
 from nla.config.ray import RayConfig
 from nla.console import say
@@ -57,6 +56,8 @@ def absolute(storage: str) -> str:
 
 def forget(storage: str, name: str) -> None:
     """Removes what the folder `name` of `storage` holds, but its lock; Ray would go on from the checkpoints in it."""
+    from pyarrow import fs as pa_fs  # slow, and most callers forget nothing
+
     filesystem, path = pa_fs.FileSystem.from_uri(absolute(storage))
     folder = f"{path}/{name}"
     if filesystem.get_file_info(folder).type == pa_fs.FileType.Directory:

@@ -24,7 +24,7 @@ from nla.evaluation import metrics as counts
 from nla.evaluation import plots
 from nla.evaluation.calibration import Reliability, reliability
 from nla.evaluation.metrics import measure
-from nla.evaluation.predict import most_ambiguous, most_wrong
+from nla.evaluation.uncertainty import most_ambiguous, most_wrong
 from nla.plotting import write_figure
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")

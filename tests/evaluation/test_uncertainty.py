@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nla.evaluation.predict import ambiguity, entropy, log
+from nla.evaluation.uncertainty import ambiguity, entropy, log
 
 
 @st.composite
