@@ -35,7 +35,7 @@ from nla.workflow.stage import log_file, run_stage
 BEST, MODELS, CURVES, RUN = Path("best.yaml"), Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
 CODE = (Path("nla/training/trainer.py"), Path("nla/training/job.py"))
 """Code that determines a training: these files and all that they import. Display, tracking and distribution do not."""
-OF_DATA = ("image_size", "label_rule", "imbalance_factor", "noise")
+DATA_FIELDS = {"image_size", "label_rule", "imbalance_factor", "noise"}
 """Parameters of `data` that MLflow shows beside those of training, to distinguish runs."""
 
 
@@ -46,7 +46,7 @@ class Plan:
     job: Job
     tables: Tables
     params: Mapping[str, Any]
-    """The validated sections that it depends on, and those of OF_DATA."""
+    """The validated sections that it depends on, and the facts about the data."""
     tags: Mapping[str, str]
 
     @property
@@ -98,13 +98,13 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     )
     job, line = with_first_weights(job, root)
     say(line)
-    return Plan(job, tables, {**checked, "data": shown_data(params, info)}, tags)
+    return Plan(job, tables, {**checked, "data": shown_data(info)}, tags)
 
 
-def shown_data(params: Mapping[str, Any], info: TableInfo) -> dict[str, Any]:
-    """The source, and those of OF_DATA that params.yaml has."""
-    given = params.get("data") or {}
-    return {"source": info.source} | {name: given[name] for name in OF_DATA if name in given}
+def shown_data(info: TableInfo) -> dict[str, Any]:
+    """Facts about the data, from the table: params.yaml may have changed since stage `prepare` wrote it."""
+    made = info.preparation
+    return {"source": info.source} | (made.model_dump(include=DATA_FIELDS) if made else {})
 
 
 def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, uri: str) -> None:

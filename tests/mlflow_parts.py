@@ -24,7 +24,7 @@ from mlflow import MlflowClient
 from patience import PATIENCE
 
 from nla.data.images import encode_png
-from nla.data.schema import SAMPLES, TableInfo, with_info
+from nla.data.schema import SAMPLES, Preparation, TableInfo, with_info
 from nla.models.card import save_model
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.tracking import configure
@@ -84,7 +84,13 @@ def random_model(folder: Path, channels: int = 1, size: int = 16) -> Path:
 
 
 def write_samples(
-    path: Path, labels: Sequence[int], *, classes: Sequence[str] = CLASSES, source: str = "synthetic", size: int = 16
+    path: Path,
+    labels: Sequence[int],
+    *,
+    classes: Sequence[str] = CLASSES,
+    source: str = "synthetic",
+    size: int = 16,
+    preparation: Preparation | None = None,
 ) -> Path:
     """A samples table with those labels and random grey images."""
     rng = np.random.default_rng((0, len(labels)))
@@ -97,7 +103,7 @@ def write_samples(
         **{name: [None] * len(labels) for name in ("target", "votes", "posterior")},
         "image": [{"bytes": encode_png(image), "path": f"{i}.png"} for i, image in enumerate(images)],
     }
-    info = TableInfo(source, tuple(classes), extra={"image_size": size, "channels": 1})
+    info = TableInfo(source, tuple(classes), (), {"image_size": size, "channels": 1}, preparation)
     pq.write_table(pa.table(table, with_info(SAMPLES, info)), path)
     return path
 

@@ -12,7 +12,7 @@ SourceName = Literal["synthetic", "ferplus", "rafdb", "affectnet", "folder", "cs
 NoiseKind = Literal["symmetric", "asymmetric", "pair"]
 LabelRule = Literal["majority", "argmax", "votes"]
 OnBad = Literal["error", "quarantine"]
-OF_SOURCE = {"source", "raw", "on_bad", "synthetic"}
+INGEST_KEYS = {"source", "raw", "on_bad", "synthetic"}
 """Keys that stage `ingest` depends on; all others concern only stage `prepare`."""
 
 

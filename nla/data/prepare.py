@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nla.config.data import DataConfig
+from nla.config.data import INGEST_KEYS, DataConfig
 from nla.data.images import PNG, decode, encode_png, fit
 from nla.data.plan import TRAIN, Plan, make_plan
-from nla.data.schema import SAMPLES, SPLITS, TableInfo, nested, with_info
+from nla.data.schema import SAMPLES, SPLITS, Preparation, TableInfo, nested, with_info
 from nla.hardware import cores
 
 GROUP_ROWS = 4096
@@ -96,7 +96,8 @@ def _schema(plan: Plan, config: DataConfig, split: int) -> pa.Schema:
         "faces_rows": len(plan.split_N),
     }
     votes = plan.classes if plan.info.votes else ()
-    return with_info(SAMPLES, TableInfo(plan.info.source, plan.classes, votes, facts))
+    preparation = Preparation.model_validate(config.model_dump(exclude=INGEST_KEYS))
+    return with_info(SAMPLES, TableInfo(plan.info.source, plan.classes, votes, facts, preparation))
 
 
 def _stream(faces: Path, plan: Plan, config: DataConfig, writers: list[_GroupWriter]) -> Iterator[int]:

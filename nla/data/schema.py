@@ -1,55 +1,26 @@
-"""Converts between Arrow list columns and dense arrays; a null is a row filled with one value.
-
-Arrow schemas of the two tables: `faces` (as ingested) and `samples` (ready to train).
+"""Arrow schemas of the two tables, `faces` (as ingested) and `samples` (ready to train), and the facts stored in them.
 
 The image column is the struct {bytes, path} of Hugging Face `datasets`, with its schema metadata, so that `datasets`,
-DuckDB and pandas open both tables directly.
+DuckDB and pandas open both tables directly. What a stage decided about the rows is in the metadata too, as a
+`TableInfo`: later stages read it there, and never from params.yaml, which may have changed since.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from nla.errors import DataError
 
-
-def dense(column: pa.ChunkedArray, width: int, dtype: Any, null: float) -> np.ndarray:
-    """List column -> [N, width]; null rows are filled with `null`.
-
-    Raises:
-        DataError: a list has another length.
-    """
-    array = column.combine_chunks()
-    given_N = array.is_valid().to_numpy(zero_copy_only=False)
-    lists = array.drop_null()
-    length = lists.value_lengths().to_numpy(zero_copy_only=False)
-    if (length != width).any():
-        raise DataError(
-            f"a list of {length[length != width][0]} values where {width} are due: run `dvc repro -f ingest`"
-        )
-    rows = np.full((len(array), width), null, dtype)
-    rows[given_N] = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), width)
-    return rows
-
-
-def nested(value_NC: np.ndarray, given_N: np.ndarray) -> pa.ListArray:
-    """[N, C] -> list<float> column, null where `given_N` [N] is False."""
-    width = value_NC.shape[1]
-    offsets = np.concatenate(([0], np.cumsum(np.where(given_N, width, 0)))).astype(np.int32)
-    values = pa.array(value_NC[given_N].ravel(), pa.float32())
-    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~given_N))
-
-
 SPLITS = ("train", "valid", "test")
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 FACES = pa.schema(
     [
@@ -59,7 +30,7 @@ FACES = pa.schema(
         ("votes", pa.list_(pa.int16())),  # counts, one per name in TableInfo.votes; null without annotators
         ("posterior", pa.list_(pa.float32())),  # true P(class | image); null for real faces
         ("pixels", pa.binary(16)),  # BLAKE2b-128 of the decoded pixels and their shape: equal = identical image
-        ("image", IMAGE),  # original bytes, and their origin
+        ("image", IMAGE_TYPE),  # original bytes, and their origin
     ]
 )
 
@@ -72,12 +43,43 @@ SAMPLES = pa.schema(
         ("target", pa.list_(pa.float32())),  # distribution [C] to learn instead of the label; null means the label
         ("votes", pa.list_(pa.float32())),  # annotators' distribution [C]; null: none, or withheld from a flipped row
         ("posterior", pa.list_(pa.float32())),  # true P(class | image) [C]; null for real faces
-        ("image", IMAGE),  # at training size, losslessly encoded
+        ("image", IMAGE_TYPE),  # at training size, losslessly encoded
     ]
 )
 
 
-@dataclass(frozen=True)
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Noise(_Facts):
+    """Synthetic label noise of the training split; the fields of `data.noise`."""
+
+    kind: str
+    rate: float
+    exact: bool
+    mapping: dict[str, str]
+
+
+class Preparation(_Facts):
+    """How stage `prepare` made the samples: the parameters of section `data` that were in force, by their names there.
+
+    The types are not narrowed to the valid names, which nla/config/data.py knows: training reads tables through this
+    module, and must not go stale when a data set or a kind of noise is added.
+    """
+
+    image_size: int
+    color: str
+    label_rule: str
+    contempt: bool
+    valid_fraction: float
+    drop_leaks: bool
+    seed: int
+    imbalance_factor: float | None
+    noise: Noise
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class TableInfo:
     """Facts stored in a table's schema metadata."""
 
@@ -85,15 +87,19 @@ class TableInfo:
     classes: tuple[str, ...]
     votes: tuple[str, ...] = ()
     """Names of the vote counts: the classes first, then non-classes (`unknown`, `NF`)."""
-    extra: Mapping[str, Any] | None = None
-    """JSON-able facts that later stages need, such as the image size of `samples`."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """JSON-able facts about this table that a model's card repeats, such as the number of flipped labels."""
+    preparation: Preparation | None = None
+    """Of samples; None for faces."""
+
+
+_TABLE_INFO = TypeAdapter(TableInfo)
 
 
 def with_info(schema: pa.Schema, info: TableInfo) -> pa.Schema:
     """`schema` with `info` and Hugging Face's feature description in its metadata."""
-    features = {"info": {"features": {"image": {"_type": "Image"}}}}
-    facts = {"source": info.source, "classes": info.classes, "votes": info.votes, "extra": dict(info.extra or {})}
-    return schema.with_metadata({"nla": json.dumps(facts), "huggingface": json.dumps(features)})
+    features = b'{"info": {"features": {"image": {"_type": "Image"}}}}'
+    return schema.with_metadata({"nla": _TABLE_INFO.dump_json(info), "huggingface": features})
 
 
 def read_info(path: Path) -> TableInfo:
@@ -101,10 +107,39 @@ def read_info(path: Path) -> TableInfo:
     try:
         metadata = pq.read_schema(path).metadata or {}
     except FileNotFoundError:
-        raise DataError(f"{path} is missing: run `dvc repro`") from None
+        raise DataError(f"{path} is missing. Run `dvc repro`.") from None
     except pa.ArrowInvalid as error:
-        raise DataError(f"{path} is no Parquet file ({error}): remove it and run `dvc repro`") from None
+        raise DataError(f"{path} is not a Parquet file ({error}). Remove it and run `dvc repro`.") from None
     if b"nla" not in metadata:
-        raise DataError(f"{path} was not written by this pipeline: remove it and run `dvc repro`")
-    facts = json.loads(metadata[b"nla"])
-    return TableInfo(facts["source"], tuple(facts["classes"]), tuple(facts["votes"]), facts["extra"])
+        raise DataError(f"{path} was not written by this pipeline. Remove it and run `dvc repro`.")
+    try:
+        return _TABLE_INFO.validate_json(metadata[b"nla"])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, ("metadata", *problem["loc"])))
+        raise DataError(f"{path}: {field}: {problem['msg']}. Remove the file and run `dvc repro`.") from None
+
+
+def dense(column: pa.ChunkedArray, width: int, dtype: Any, null: float) -> np.ndarray:
+    """Converts a list column to an array [N, width], with rows filled with `null` where the list is null.
+
+    Raises:
+        DataError: a list has another length.
+    """
+    array = column.combine_chunks()
+    given_N = array.is_valid().to_numpy(zero_copy_only=False)
+    lists = array.drop_null()
+    length = lists.value_lengths().to_numpy(zero_copy_only=False)
+    if (length != width).any():
+        raise DataError(f"expected {width} values, got {length[length != width][0]}. Run `dvc repro -f ingest`.")
+    rows = np.full((len(array), width), null, dtype)
+    rows[given_N] = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), width)
+    return rows
+
+
+def nested(value_NC: np.ndarray, given_N: np.ndarray) -> pa.ListArray:
+    """Converts an array [N, C] to a list<float> column, null where `given_N` [N] is False: the inverse of `dense`."""
+    width = value_NC.shape[1]
+    offsets = np.concatenate(([0], np.cumsum(np.where(given_N, width, 0)))).astype(np.int32)
+    values = pa.array(value_NC[given_N].ravel(), pa.float32())
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~given_N))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from nla.config.base import Section, merge, nearest, read_yaml, section
-from nla.config.data import OF_SOURCE, DataConfig
+from nla.config.data import INGEST_KEYS, DataConfig
 from nla.config.tune import Objective
 from nla.errors import ConfigError
 from nla.training.job import training_sections
@@ -143,7 +143,7 @@ def make_cell(
         raise ConfigError(
             f"grid.yaml: method {method!r} changes {', '.join(strange)}: valid are {', '.join(OF_A_METHOD)}"
         )
-    if strange := sorted(grid.conditions[condition].keys() & OF_SOURCE):
+    if strange := sorted(grid.conditions[condition].keys() & INGEST_KEYS):
         raise ConfigError(
             f"grid.yaml: condition {condition!r} changes {', '.join(strange)}, which a study has one of: set it in "
             "params.yaml, or make a study for each"

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from nla.config.base import DEFAULTS
-from nla.config.data import OF_SOURCE, DataConfig
+from nla.config.data import INGEST_KEYS, DataConfig
 from nla.data.prepare import prepare
 from nla.data.samples import Annotations, Samples, load_annotations, load_samples
 from nla.training.trainer import Split
@@ -38,7 +38,7 @@ class Variants:
 
     def key(self, config: DataConfig) -> str:
         """Hash of the faces and of the settings that prepare them."""
-        content = {"faces": self._faces, "data": config.stated(exclude=OF_SOURCE), "defaults": DEFAULTS}
+        content = {"faces": self._faces, "data": config.stated(exclude=INGEST_KEYS), "defaults": DEFAULTS}
         return fingerprint(content, [], self.folder)
 
     @cached_property

@@ -19,7 +19,7 @@ def test_a_slice_of_a_column_is_read_as_that_slice() -> None:
 
 
 def test_a_list_of_another_length_is_an_error() -> None:
-    with pytest.raises(DataError, match="3 values where 2"):
+    with pytest.raises(DataError, match="expected 2 values, got 3"):
         dense(pa.chunked_array([[[1, 2], [1, 2, 3]]]), 2, np.int16, 0)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nla.config.data import DataConfig
+from nla.config.data import INGEST_KEYS, DataConfig
 from nla.data import prepare as module
 from nla.data.images import decode, encode_png, fit, pixel_hash
 from nla.data.prepare import prepare
@@ -117,6 +117,35 @@ def test_samples_keep_order_label_and_bytes_and_the_tables_tell_what_they_are(tm
     assert report["samples"]["train"] == {"calm": 10, "glad": 10, "contempt": 10}
     assert "validation and test are clean" in report["clean"]
     assert json.loads(json.dumps(report)) == report
+
+
+def test_the_tables_know_how_they_were_prepared(tmp_path: Path) -> None:
+    noise = {"kind": "asymmetric", "rate": 0.25, "exact": False, "mapping": {"calm": "glad"}}
+    chosen = {"image_size": 24, "color": "rgb", "label_rule": "argmax", "contempt": False, "valid_fraction": 0.2}
+    chosen |= {"drop_leaks": True, "seed": 5, "imbalance_factor": 2.0, "noise": noise}
+    assert chosen.keys() == DataConfig.model_fields.keys() - INGEST_KEYS, "every parameter of the stage"
+    run(tmp_path, labelled(), **chosen)
+    for split in SPLITS:
+        preparation = read_info(tmp_path / "data" / f"{split}.parquet").preparation
+        assert preparation is not None
+        assert preparation.model_dump() == chosen
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"classes": "calm"}, "classes"),
+        ({"preparation": {"image_size": 48}}, "preparation.color"),
+        ({"more": 1}, "more"),
+    ],
+)
+def test_damaged_metadata_are_named(tmp_path: Path, change: dict[str, Any], field: str) -> None:
+    path = tmp_path / "train.parquet"
+    facts = {"source": "tiny", "classes": ["calm"], "votes": [], "extra": {}} | change
+    pq.write_table(SAMPLES.with_metadata({"nla": json.dumps(facts)}).empty_table(), path)
+    with pytest.raises(DataError, match=rf"train\.parquet: metadata\.{field}: .*dvc repro") as raised:
+        read_info(path)
+    assert "\n" not in str(raised.value)
 
 
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:

@@ -244,7 +244,9 @@ CASES = {
         "train", written("best.yaml", "train: {lr"), ("best.yaml is no valid YAML", "`dvc repro")
     ),
     "rate in words": Case("train", params(train={"lr": "fast"}), ("train.lr: ", "got 'fast'")),
-    "train cut off": Case("train", shortened("data/train.parquet"), ("data/train.parquet is no Parquet", "dvc repro")),
+    "train cut off": Case(
+        "train", shortened("data/train.parquet"), ("data/train.parquet is not a Parquet file", "dvc repro")
+    ),
     "first weights missing": Case(
         "train", params(model={"weights": "face.pth"}), ("model.weights: ", "face.pth is missing", "null to start")
     ),

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow_parts import ROOT, new_store, write_samples
 
 from nla.config.ray import RayConfig
+from nla.data.schema import Preparation
 from nla.ray_cluster import Cluster
 from nla.tracking import MlflowTracker
 from nla.training.callbacks import Recorder
@@ -19,11 +20,13 @@ from nla.training.checkpoint import Progress, read_progress, write_checkpoint
 from nla.workflow.runs import Run
 from pipelines import train
 
-DATA = {"label_rule": "votes", "image_size": 16, "imbalance_factor": 10, "noise": {"kind": "pair", "rate": 0.3}}
+NOISE = {"kind": "asymmetric", "rate": 0.3, "exact": True, "mapping": {"fear": "surprise"}}
+DATA = {"label_rule": "votes", "image_size": 16, "imbalance_factor": 10, "noise": NOISE}
+OTHER_DATA = {"color": "grey", "contempt": True, "valid_fraction": 0.1, "drop_leaks": False, "seed": 3}
 PARAMS: dict[str, Any] = {
     "model": {"width": 4},
     "train": {"batch_size": 8},
-    "data": {**DATA, "source": "ferplus", "seed": 3},
+    "data": {"source": "ferplus", "label_rule": "argmax", "image_size": 48, "noise": {"rate": 0.6}},  # edited since
 }
 
 
@@ -40,7 +43,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for code in ("nla", "pipelines"):
         (copy / code).symlink_to(ROOT / code)
     for name in ("train", "valid"):
-        write_samples(copy / f"data/{name}.parquet", [0, 1, 2, 0] * 8)
+        preparation = Preparation.model_validate(DATA | OTHER_DATA)
+        write_samples(copy / f"data/{name}.parquet", [0, 1, 2, 0] * 8, preparation=preparation)
     monkeypatch.chdir(copy)
     monkeypatch.setenv("DVC_ROOT", str(project))
     return copy
@@ -62,8 +66,13 @@ def test_a_plan_names_the_commit_of_the_code_that_runs(workspace: Path) -> None:
 def test_runs_can_be_told_apart_by_their_data(workspace: Path) -> None:
     plan = plan_of(workspace)
     assert plan.name == f"synthetic-nla-{plan.job.fingerprint[:6]}"
-    assert plan.params["data"] == {**DATA, "source": "synthetic"}, "the source is that of the tables"
+    assert plan.params["data"] == {**DATA, "source": "synthetic"}, "of the tables, though params.yaml was edited since"
     assert plan.params["model"]["width"] == 4
+
+
+def test_a_table_of_unknown_preparation_is_described_by_its_source(workspace: Path) -> None:
+    write_samples(Path("data/train.parquet"), [0, 1, 2, 0] * 8, source="folder")
+    assert plan_of(workspace).params["data"] == {"source": "folder"}
 
 
 @pytest.mark.parametrize(("loss", "said"), [("ce", "loss ce\n"), ("nla", "loss nla (paper)\n")])

@@ -8,7 +8,7 @@ import pytest
 
 from nla.config.augment import AugmentConfig
 from nla.config.base import DEFAULTS, Section
-from nla.config.data import OF_SOURCE, DataConfig
+from nla.config.data import INGEST_KEYS, DataConfig
 from nla.config.evaluate import EvaluateConfig
 from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
@@ -55,7 +55,7 @@ OF_THE_LOSS = dict.fromkeys(LossConfig.model_fields) | {"name": "nla", "options"
 @pytest.mark.parametrize(
     ("kind", "others", "defaults"),
     [
-        (DataConfig, OF_SOURCE, OF_DATA),
+        (DataConfig, INGEST_KEYS, OF_DATA),
         (TrainConfig, set(), OF_TRAINING),
         (ModelConfig, set(), OF_THE_NETWORK),
         (AugmentConfig, set(), {"recipe": "affine"}),
@@ -72,5 +72,5 @@ def test_a_changed_default_is_counted(kind: type[Section], others: set[str], def
 
 def test_what_is_stated_is_what_differs() -> None:
     config = DataConfig(seed=3, noise={"rate": 0.3})  # type: ignore[arg-type]
-    assert config.stated(exclude=OF_SOURCE) == {"seed": 3, "noise": {"rate": 0.3}}
+    assert config.stated(exclude=INGEST_KEYS) == {"seed": 3, "noise": {"rate": 0.3}}
     assert DataConfig(seed=0, noise={"rate": 0.0}).stated() == {}  # type: ignore[arg-type]

@@ -22,8 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from nla.data.images import decode, pixel_hash
-from nla.data.schema import FACES
-from nla.data.schema import IMAGE as IMAGE_TYPE
+from nla.data.schema import FACES, IMAGE_TYPE
 from nla.data.sources.base import DOCS, SPLIT_NAMES, Findings, Problem
 from nla.errors import DataError
 from nla.hardware import cores
