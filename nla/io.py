@@ -1,4 +1,8 @@
-"""Files written atomically, with the same bytes on every system: JSON, CSV and Parquet; and their hashes."""
+"""Reading and writing of files: JSON, CSV and Parquet.
+
+Files are written atomically and with the same bytes on every system. JSON is validated when it is read back, so that a
+damaged or outdated file ends in one line that names the file and the field.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,16 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from nla.errors import DataError
+from pydantic import TypeAdapter, ValidationError
+
+from nla.errors import DataError, NLAError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -40,14 +48,58 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
         part.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a record that an earlier stage wrote. Raises DataError if it is missing or damaged."""
+def read_json_as(path: Path, schema: type[T], remedy: str = "Run `dvc repro`.", error: type[NLAError] = DataError) -> T:
+    """Reads a JSON file that an earlier step wrote.
+
+    Args:
+        path: path of the file.
+        schema: what the file must contain: a pydantic model, a dataclass, or a type such as `dict[str, str]`. Values
+            must have its types exactly; fields that it does not name are ignored, unless a model forbids them.
+        remedy: the next action, for the message.
+        error: class of the error.
+
+    Returns:
+        The content, as an instance of `schema`.
+
+    Raises:
+        NLAError: of class `error`; the file is missing, not JSON, or does not match, such as
+            "run.json: fingerprint: field required. Run `dvc repro`."
+    """
     try:
-        return json.loads(path.read_text())
+        content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path} is missing: run `dvc repro`") from None
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}): remove it and run `dvc repro`") from None
+        raise error(f"{path}: file not found. {remedy}") from None
+    return parse_json_as(content, schema, path, remedy, error)
+
+
+def parse_json_as(
+    content: bytes, schema: type[T], source: Path | str, remedy: str, error: type[NLAError] = DataError
+) -> T:
+    """Like `read_json_as`, for content that was read already; `source` names it in the message."""
+    try:
+        return TypeAdapter(schema).validate_json(content, strict=True)
+    except ValidationError as invalid:
+        raise error(f"{source}: {_first_problem(invalid)}. {remedy}") from None
+
+
+def _first_problem(invalid: ValidationError) -> str:
+    """The first problem, as `FIELD: problem (got VALUE)`."""
+    first = invalid.errors(include_url=False)[0]
+    if first["type"] == "json_invalid":
+        return f"not valid JSON ({first['ctx']['error']})"
+    field = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    value = "" if first["type"] == "missing" else f" (got {_shortened(repr(first['input']))})"
+    return f"{field}: ".removeprefix(": ") + f"{message[:1].lower()}{message[1:]}{value}"
+
+
+def _shortened(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object whose fields the caller checks. Raises DataError if it is missing or damaged."""
+    return read_json_as(path, dict[str, Any])
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
