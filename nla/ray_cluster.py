@@ -1,4 +1,8 @@
-"""Connects to a running Ray cluster, or starts Ray on this machine."""
+"""The Ray cluster that runs training and search: connect to a running one, or start Ray on this machine.
+
+`Cluster` answers how many workers or trials fit before anything is submitted: Ray itself would wait silently for
+resources that never come.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +24,20 @@ from ray.exceptions import RayError
 from nla.config.ray import RayConfig
 from nla.errors import ClusterError
 
-KNOCK_SECONDS = 10.0
-API_SERVER = "RAY_API_SERVER_ADDRESS"
-"""Variable with the dashboard address that Ray's processes query; another Ray's would report them as dead."""
-SHARE_OF_GPU = 0.125
+GPU_FRACTION_PER_TRIAL = 0.125
 """Default GPU fraction of one trial; networks for faces of 48 px are too small to fill a GPU."""
-LOWER = "lower ray.cpus_per_trial, ray.gpus_per_trial or ray.workers_per_trial"
-WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
-"""Switch of Ray Train's preemption watcher, an extra process that looks for nodes a cloud is about to reclaim."""
-STARTS = 3
-LATE = "timed out during startup"
+LOWER_TRIAL_RESOURCES = "Lower ray.cpus_per_trial, ray.gpus_per_trial or ray.workers_per_trial."
+"""The next action when a trial does not fit."""
+PING_TIMEOUT_SECONDS = 10.0
+START_ATTEMPTS = 3
+STARTUP_TIMEOUT = "timed out during startup"
 """Part of Ray's error message for a node that did not start in time."""
-PRESTART = "RAY_prestart_worker_first_driver"
-"""Switch for starting processes in advance; Ray Train needs others, with an environment of their own."""
+API_SERVER_ENV = "RAY_API_SERVER_ADDRESS"
+"""Variable with the dashboard address that Ray's processes query; another Ray's would report them as dead."""
+PREEMPTION_WATCHER_ENV = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+"""Switch of Ray Train's preemption watcher, an extra process that looks for nodes a cloud is about to reclaim."""
+PRESTART_ENV = "RAY_prestart_worker_first_driver"
+"""Switch for starting processes in advance; Ray Train needs others, with their own environment."""
 
 
 class Node(NamedTuple):
@@ -42,8 +47,8 @@ class Node(NamedTuple):
     gpus: int
 
 
-class Share(NamedTuple):
-    """Share of a cluster that a training gets."""
+class WorkerGroup(NamedTuple):
+    """The workers of one training run."""
 
     workers: int
     """Number of workers."""
@@ -60,93 +65,100 @@ class Cluster:
     nodes: tuple[Node, ...]
     logs: Path
     """Folder of Ray's full logs on the node of this process."""
-    ours: bool = False
+    is_local: bool = False
     """Whether this process started the cluster, which then ends with it."""
 
-    def share(self, config: RayConfig) -> Share:
+    def worker_group(self, config: RayConfig) -> WorkerGroup:
         """The most workers that fit within `config.workers`, each with the most CPUs that still fit.
 
         Raises:
             ClusterError: there are too few CPUs or GPUs; Ray would wait silently for more.
         """
         fewest, most = config.workers
-        gpu = self.places(1, True) >= fewest if config.use_gpu is None else config.use_gpu
+        gpu = self.slots(1, True) >= fewest if config.use_gpu is None else config.use_gpu
         if gpu and (gpus := sum(node.gpus for node in self.nodes)) < fewest:
             raise ClusterError(
-                f"ray.use_gpu is true, but there are {gpus} GPUs for {fewest} workers: set it to null, or lower "
-                "ray.num_workers"
+                f"ray.use_gpu: true needs one GPU per worker (got {gpus} for {fewest} workers). Set it to null, or "
+                "lower ray.num_workers."
             )
         largest = max((node.cpus for node in self.nodes), default=0)
         sizes = [config.cpus_per_worker] if config.cpus_per_worker else range(largest, 0, -1)
         for workers, cpus in itertools.product(range(most, fewest - 1, -1), sizes):
-            if self.places(cpus, gpu) >= workers:
-                return Share(workers, cpus, gpu)
+            if self.slots(cpus, gpu) >= workers:
+                return WorkerGroup(workers, cpus, gpu)
         have = " + ".join(str(node.cpus) for node in self.nodes)
-        each = f"{config.cpus_per_worker or 1} CPU" + " and a GPU" * gpu
+        each = _amount(config.cpus_per_worker or 1, "CPU") + " and a GPU" * gpu
         raise ClusterError(
-            f"ray.num_workers {fewest} with {each} each is more than the {have} CPUs there are, a "
-            "worker being whole on one node: lower ray.num_workers or ray.cpus_per_worker"
+            f"ray.num_workers: {_amount(fewest, 'worker')} with {each} each, but the nodes have {have} CPUs, and each "
+            "worker must fit on one node. Lower ray.num_workers or ray.cpus_per_worker."
         )
 
-    def told(self, config: RayConfig) -> str:
-        """The share in words, with the number of idle GPUs. Raises what `share` raises."""
-        workers, cpus, gpu = self.share(config)
+    def describe(self, config: RayConfig) -> str:
+        """The worker group in words, with the number of idle GPUs. Raises what `worker_group` raises."""
+        workers, cpus, gpu = self.worker_group(config)
         idle = sum(node.gpus for node in self.nodes) - workers * gpu
-        line = f"{workers} worker{'s' * (workers > 1)} with {cpus} CPU{'s' * (cpus > 1)}{' and a GPU' * gpu} each"
-        return line + (f"; {idle} GPU{'s' * (idle > 1)} idle: see ray.num_workers" if idle > 0 else "")
+        line = f"{_amount(workers, 'worker')} with {_amount(cpus, 'CPU')}{' and a GPU' * gpu} each"
+        return line + (f"; {_amount(idle, 'GPU')} idle: see ray.num_workers" if idle > 0 else "")
 
-    def alone(self, config: RayConfig) -> dict[str, float]:
-        """CPUs and GPU fraction of a single-process training, several of which run at once.
+    def trial_resources(self, config: RayConfig) -> dict[str, float]:
+        """CPUs and GPU fraction of a run in a single process, several of which share the cluster.
 
         Raises:
             ClusterError: no node has them; Ray would wait silently for one.
         """
-        there = any(node.gpus for node in self.nodes)
-        if config.use_gpu and not there:
-            raise ClusterError("ray.use_gpu is true, but the cluster has no GPU: set it to null or false")
-        wanted = SHARE_OF_GPU if config.gpus_per_trial is None and there else config.gpus_per_trial or 0.0
-        cpus, gpus = float(config.cpus_per_trial), 0.0 if config.use_gpu is False else wanted
+        has_gpu = any(node.gpus for node in self.nodes)
+        if config.use_gpu and not has_gpu:
+            raise ClusterError("ray.use_gpu: the cluster has no GPU (got true). Set it to null or false.")
+        fraction = config.gpus_per_trial
+        if fraction is None:
+            fraction = GPU_FRACTION_PER_TRIAL if has_gpu else 0.0
+        cpus, gpus = float(config.cpus_per_trial), 0.0 if config.use_gpu is False else fraction
         if not any(node.cpus >= cpus and node.gpus >= gpus for node in self.nodes):
-            raise ClusterError(f"no node has {cpus:g} CPUs and {gpus:g} GPUs: {LOWER}")
+            raise ClusterError(f"no node has {cpus:g} CPUs and {gpus:g} GPUs for a trial. {LOWER_TRIAL_RESOURCES}")
         return {"CPU": cpus, "GPU": gpus}
 
-    def room(self, resources: Mapping[str, float]) -> int:
-        """Number of trainings with these resources, as returned by `alone`, that fit at once."""
+    def max_concurrent(self, resources: Mapping[str, float]) -> int:
+        """How many runs with these resources, as returned by `trial_resources`, fit at once."""
         cpus, gpus = resources["CPU"], resources["GPU"]
         return sum(int(min(node.cpus / cpus, node.gpus / gpus if gpus else node.cpus)) for node in self.nodes)
 
-    def places(self, cpus: int, gpu: bool) -> int:
-        """Number of workers with `cpus` CPUs, and a GPU each if `gpu`, that fit; a worker cannot span two nodes."""
+    def slots(self, cpus: int, gpu: bool) -> int:
+        """How many workers with `cpus` CPUs, and a GPU each if `gpu`, fit; a worker cannot span two nodes."""
         return sum(min(node.cpus // cpus, node.gpus if gpu else node.cpus) for node in self.nodes)
+
+
+def _amount(count: int, noun: str) -> str:
+    """ "1 CPU", "2 CPUs"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 @contextlib.contextmanager
 def connected(config: RayConfig, *, dashboard: bool = False) -> Iterator[Cluster]:
-    """Connects to the cluster of `ray.address` or RAY_ADDRESS, else to a Ray started here, which ends with the block.
+    """Connects to the cluster of `ray.address` or RAY_ADDRESS, else to a local one, which ends with the block.
 
     An existing connection of this process is reused and left open.
 
     Raises:
-        ClusterError: nobody answers, or the address is one of Ray's client, which hides the nodes from the driver.
+        ClusterError: nothing answers, or the address is one of the Ray client, which hides the nodes from the driver.
     """
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise ClusterError(
-            f"ray.address {address} is one of Ray's client, on which training cannot run: run `dvc repro` on a node of "
-            "the cluster with ray.address auto, or send it there with `ray job submit`"
+            f"ray.address: training cannot run through the Ray client (got {address}). Run `dvc repro` on a node of "
+            "the cluster with ray.address auto, or submit it with `ray job submit`."
         )
     if ray.is_initialized():
         yield _cluster()
         return
-    with started(dashboard=dashboard) if address == "local" else _joined(address):
+    with local_cluster(dashboard=dashboard) if address == "local" else _joined(address):
         yield _cluster()
 
 
 @contextlib.contextmanager
-def started(cpus: int | None = None, *, dashboard: bool = False) -> Iterator[None]:
+def local_cluster(cpus: int | None = None, *, dashboard: bool = False) -> Iterator[None]:
     """Starts Ray on this machine.
 
-    Its processes are told the address of its own dashboard; otherwise they would query that of any Ray on this machine.
+    Its processes get the address of their own dashboard; otherwise they would query that of any Ray on this machine.
 
     Args:
         cpus: number of CPUs; None for those of this machine.
@@ -156,10 +168,10 @@ def started(cpus: int | None = None, *, dashboard: bool = False) -> Iterator[Non
         ClusterError: Ray's processes do not start in time.
     """
     port = _free_port()
-    with _environment({API_SERVER: f"http://127.0.0.1:{port}", WATCHER: "0", PRESTART: "0"}):
+    with _environment({API_SERVER_ENV: f"http://127.0.0.1:{port}", PREEMPTION_WATCHER_ENV: "0", PRESTART_ENV: "0"}):
         try:
-            with _few_processes(dashboard):
-                _begin(
+            with _minimal_processes(dashboard):
+                _init_with_retries(
                     address="local",
                     num_cpus=cpus,
                     include_dashboard=dashboard,
@@ -173,28 +185,30 @@ def started(cpus: int | None = None, *, dashboard: bool = False) -> Iterator[Non
             ray.shutdown()
 
 
-def _begin(**options: Any) -> None:
+def _init_with_retries(**options: Any) -> None:
     """Calls `ray.init`, and retries if its node was not up within Ray's 30 s: a busy machine can need longer."""
     before = psutil.Process().children()
-    for _ in range(STARTS):
+    for _ in range(START_ATTEMPTS):
         try:
             ray.init(**options)
             return
-        except Exception as error:  # Ray raises no narrower one
+        except Exception as error:  # Ray raises nothing narrower
             for process in [child for child in psutil.Process().children() if child not in before]:
                 process.kill()
-            if LATE not in str(error):
+            if STARTUP_TIMEOUT not in str(error):
                 raise
-    raise ClusterError(f"Ray's processes did not start, in {STARTS} tries: wait until the machine is less busy")
+    raise ClusterError(
+        f"Ray did not start in time, in {START_ATTEMPTS} attempts. Try again when the machine is less busy."
+    )
 
 
 @contextlib.contextmanager
-def _few_processes(dashboard: bool) -> Iterator[None]:
+def _minimal_processes(dashboard: bool) -> Iterator[None]:
     """Makes `ray.init` start only the processes needed, which none of its parameters can do.
 
-    Left out are the autoscaler's monitor, the log monitor, which no driver here reads, and the dashboard's server. The
-    node's agent listens on a free port: Ray would use the same port for each Ray on a machine, where the second one's
-    agent tries for 3.5 s to get it while everything else waits for the agent.
+    It leaves out the autoscaler's monitor, the log monitor, whose output no driver of this project reads, and the
+    dashboard's server. The node's agent listens on a free port: by default every Ray on a machine uses the same one,
+    and the agent of the second tries for 3.5 s to get it while everything else waits for the agent.
     """
     node, module = cast(Any, ray._private.node.Node), cast(Any, ray._private.parameter)
     start, parameters = node.start_api_server, module.RayParams
@@ -211,20 +225,20 @@ def _few_processes(dashboard: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[None]:
-    """Connects to a running cluster, and ships this code and the address to its workers, whatever their nodes have."""
+    """Connects to a running cluster, whose workers get this process's version of the code and the address."""
     environment = {"py_modules": [str(Path(__file__).parent)], "env_vars": {"RAY_ADDRESS": address}}
     try:
-        _knock(address)
+        _ping(address)
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except OSError as error:  # includes ConnectionError
         raise ClusterError(
-            f"no Ray cluster at {address} ({error}): start one with `ray start --head`, and set RAY_AUTH_MODE=token "
-            "here if it asks for one"
+            f"ray.address: no Ray cluster answers at {address} ({error}). Start one with `ray start --head`, and set "
+            "RAY_AUTH_MODE=token on this machine too if the cluster uses tokens."
         ) from None
     except (RayError, RuntimeError) as error:
         raise ClusterError(
-            f"the Ray cluster at {address} refuses ({str(error).splitlines()[0]}): it wants RAY_AUTH_MODE=token, its "
-            "token in ~/.ray/auth_token, and the same versions of Ray and Python"
+            f"ray.address: the Ray cluster at {address} refuses the connection ({str(error).splitlines()[0]}). Set "
+            "RAY_AUTH_MODE=token, copy its token to ~/.ray/auth_token, and use its versions of Ray and Python."
         ) from None
     try:
         yield
@@ -232,11 +246,11 @@ def _joined(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Raises OSError if nobody listens at HOST:PORT, where Ray would wait for minutes."""
+def _ping(address: str) -> None:
+    """Raises OSError if nothing listens at HOST:PORT, where Ray would wait for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=PING_TIMEOUT_SECONDS).close()
 
 
 @contextlib.contextmanager
@@ -261,7 +275,8 @@ def _free_port() -> int:
 
 
 def _cluster() -> Cluster:
+    """The cluster that this process is connected to."""
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    nodes = tuple(Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources)
-    here = cast(Any, ray._private.worker._global_node)
-    return Cluster(nodes, Path(here.get_logs_dir_path()), here.is_head())
+    nodes = tuple(Node(int(each.get("CPU", 0)), int(each.get("GPU", 0))) for each in resources)
+    this_node = cast(Any, ray._private.worker._global_node)
+    return Cluster(nodes, Path(this_node.get_logs_dir_path()), this_node.is_head())

@@ -116,7 +116,7 @@ def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, uri: str) 
         for path, context in ((TRAIN, "training"), (VALID, "validation")):
             tracker.log_dataset(path, read_info(path), context)
         line, recorder = f"MLflow run {run_id}; full logs: {log_file()}", Recorder(tracker.log_epoch)
-        if ray.here:
+        if ray.in_process:
             alone(plan, run, ray, line, recorder)
         else:
             on_ray(plan, run, ray, storage, line, recorder)
@@ -137,7 +137,7 @@ def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, record
 
     with connected(ray) as cluster, training_bar(plan.job.train.epochs) as bar:
         say(f"{line}, and Ray's in {cluster.logs}")
-        say(cluster.told(ray))
+        say(cluster.describe(ray))
         with train_on(cluster, plan.job, plan.tables.split, ray, storage, CallbackList(bar, recorder)) as checkpoint:
             run.keep(checkpoint)
     if storage != str(run.folder.parent):  # the result is in the project now

@@ -101,8 +101,8 @@ def tiny_samples() -> Callable[..., Samples]:
 def ray_cluster() -> Iterator[Cluster]:
     """A Ray of two CPUs for the session."""
     from nla.config.ray import RayConfig
-    from nla.ray_cluster import connected, started
+    from nla.ray_cluster import connected, local_cluster
 
     os.environ.pop("RAY_ADDRESS", None)
-    with started(cpus=2, dashboard=True), connected(RayConfig()) as cluster:
+    with local_cluster(cpus=2, dashboard=True), connected(RayConfig()) as cluster:
         yield cluster

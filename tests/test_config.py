@@ -118,11 +118,15 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         (DataConfig, {"noise": {"rate": 1.0}}, r"data\.noise\.rate: Input should be less than 1"),
         (DataConfig, {"noise": {"kind": "asymmetric", "rate": 0.3}}, r"data\.noise: asymmetric noise needs .*mapping"),
         (DataConfig, {"noise": 5}, r"data\.noise: .*NoiseConfig \(got 5\)"),
-        (RayConfig, {"num_workers": [0, 2]}, r"ray\.num_workers: give 0, or one worker at least.* \(got \[0, 2\]\)"),
-        (RayConfig, {"num_workers": -1}, r"ray\.num_workers: give 0, or one worker at least.* \(got -1\)"),
-        (RayConfig, {"num_workers": [4, 2]}, r"ray\.num_workers: .*no fewer at most than at least \(got \[4, 2\]\)"),
+        (
+            RayConfig,
+            {"num_workers": [0, 2]},
+            r"ray\.num_workers: use 0, or \[min, max\] with .* \(got \[0, 2\]\)",
+        ),
+        (RayConfig, {"num_workers": -1}, r"ray\.num_workers: use 0, or \[min, max\] with 1 <= min <= max \(got -1\)"),
+        (RayConfig, {"num_workers": [4, 2]}, r"ray\.num_workers: .* 1 <= min <= max \(got \[4, 2\]\)"),
         *(
-            (RayConfig, {"num_workers": wrong}, r"ray\.num_workers: give a whole number, or \[fewest, most\] \(got ")
+            (RayConfig, {"num_workers": wrong}, r"ray\.num_workers: use a whole number, or \[min, max\] \(got ")
             for wrong in ("2", 2.0, True, [1], [1, 2, 3], [1, 2.5], None)
         ),
         (TrainConfig, 5, r"train: .*TrainConfig \(got 5\)"),
@@ -201,6 +205,6 @@ def test_the_batch_divides_among_every_number_of_workers_there_may_be(tmp_path: 
     with pytest.raises(ConfigError, match=r"train\.batch_size: 64 does not divide among 3 workers: change it or ray\."):
         check_batch(64, range(fewest, most + 1), "ray.num_workers")
     here = RayConfig(num_workers=0)
-    assert here.here and here.workers == (1, 1) and not of.here
+    assert here.in_process and here.workers == (1, 1) and not of.in_process
     check_batch(7, [1], "ray.num_workers")
     assert all(RayConfig(num_workers=one).workers == (3, 3) for one in (3, [3, 3]))

@@ -1,4 +1,4 @@
-"""`ray`: where trainings run. No stage depends on this section, so moving to a cluster makes nothing stale."""
+"""`ray`: where runs execute. No stage depends on this section, so moving to a cluster makes no result stale."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from nla.hardware import memory
 
 
 def _count_or_range(value: Any) -> int | tuple[int, int]:
-    """Validates a number of workers, or [fewest, most]."""
+    """Validates a number of workers, or [min, max]."""
     counts = [value, value] if type(value) is int else value
     if not isinstance(counts, list | tuple) or [type(count) for count in counts] != [int, int]:
-        raise ValueError("give a whole number, or [fewest, most]")
+        raise ValueError("use a whole number, or [min, max]")
     if value == 0:
         return 0
     if not 1 <= counts[0] <= counts[1]:
-        raise ValueError("give 0, or one worker at least, and no fewer at most than at least")
+        raise ValueError("use 0, or [min, max] with 1 <= min <= max")
     return counts[0] if counts[0] == counts[1] else (counts[0], counts[1])
 
 
 class RayConfig(Section):
-    """Where trainings run."""
+    """Where runs execute, and with which resources."""
 
     NAME: ClassVar[str] = "ray"
 
     address: str | None = None
     """Address of a running cluster; null uses RAY_ADDRESS or, if it is not set, starts Ray on this machine."""
     num_workers: Annotated[int | tuple[int, int], PlainValidator(_count_or_range)] = 1
-    """Workers of one training. [fewest, most]: as many as fit; on a running cluster, the number changes as nodes come
-    and go. 0: the stage's own process trains, and uses only use_gpu, cpus_per_worker and images_in_memory of this
-    section; it cannot resume from checkpoints of Ray's workers, nor they from its own."""
+    """Workers of one training run. [min, max]: as many as fit; on a running cluster, the number follows the nodes that
+    join and leave. 0: the stage trains in its own process, and uses only use_gpu, cpus_per_worker and images_in_memory
+    of this section; it cannot resume from checkpoints of Ray's workers, nor they from its checkpoints."""
     use_gpu: bool | None = None
     """null: one GPU per worker if the cluster has enough of them."""
     cpus_per_worker: Annotated[int, Field(ge=1)] | None = None
@@ -44,7 +44,7 @@ class RayConfig(Section):
     """GiB of decoded images of a split that are kept in memory; larger splits are memory-mapped from a file in .runs/.
     null: a quarter of the memory."""
     workers_per_trial: Annotated[int, Field(ge=1)] = 1
-    """Workers of each trial of a search; several train it together, on Ray Train."""
+    """Workers of each trial of a search; with several, Ray Train runs the trial."""
     cpus_per_trial: Annotated[int, Field(ge=1)] = 1
     """CPUs of each worker of a trial; as many trials as fit run in parallel."""
     gpus_per_trial: Annotated[float, Field(ge=0)] | None = None
@@ -53,16 +53,16 @@ class RayConfig(Section):
     max_concurrent_trials: Annotated[int, Field(ge=1)] | None = None
     """null: as many as fit."""
     max_failures: Annotated[int, Field(ge=0)] = 0
-    """How often training continues from its last checkpoint after a worker is lost."""
+    """How often training resumes from its last checkpoint after a worker is lost."""
 
     @property
-    def here(self) -> bool:
-        """Whether the stage's own process trains."""
+    def in_process(self) -> bool:
+        """Whether the stage trains in its own process, without Ray."""
         return self.num_workers == 0
 
     @property
     def workers(self) -> tuple[int, int]:
-        """(fewest, most) workers of one training."""
+        """(fewest, most) workers of one training run."""
         fewest, most = self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers,) * 2
         return max(fewest, 1), max(most, 1)
 

@@ -48,10 +48,10 @@ def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Itera
     Raises:
         TrainingError: a training does not fit the cluster at all.
     """
-    resources = cluster.alone(config)
+    resources = cluster.trial_resources(config)
     options = {"num_cpus": resources["CPU"], "num_gpus": resources["GPU"], "max_retries": RETRIES}
     start: Any = ray.remote(_attempt).options(**options)
-    limit = config.max_concurrent_trials or cluster.room(resources)
+    limit = config.max_concurrent_trials or cluster.max_concurrent(resources)
     waiting, running = iter(tasks), dict[Any, Task]()
     while True:
         while len(running) < limit and (task := next(waiting, None)):

@@ -175,13 +175,13 @@ def train_on(
 
     Raises the NLAError of the first worker that had one, else ClusterError with the place of the logs.
     """
-    workers, cpus, gpu = cluster.share(config)
+    workers, cpus, gpu = cluster.worker_group(config)
     # A Ray of our own never grows, and where it shrinks, this process is gone.
-    count = workers if cluster.ours else config.num_workers
+    count = workers if cluster.is_local else config.num_workers
     mailbox = Mailbox()
     data = split if isinstance(split, ray.ObjectRef) else ray.put(split)
     os.environ.setdefault(POLL, POLL_EVERY)
-    trainer = (LocalRayTrainer if cluster.ours else DataParallelTrainer)(
+    trainer = (LocalRayTrainer if cluster.is_local else DataParallelTrainer)(
         functools.partial(_work, _Spec(job, data, cpus, gpu, mailbox)),  # a configuration the controller would unpack
         backend_config=BackendConfig() if count == 1 else TorchConfig(),
         scaling_config=ScalingConfig(num_workers=count, use_gpu=gpu, resources_per_worker={"CPU": cpus}),

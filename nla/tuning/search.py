@@ -26,7 +26,7 @@ from nla.config.ray import RayConfig
 from nla.config.train import TrainConfig, check_batch
 from nla.config.tune import TuneConfig as Settings
 from nla.errors import ClusterError, ConfigError
-from nla.ray_cluster import LOWER, Cluster
+from nla.ray_cluster import LOWER_TRIAL_RESOURCES, Cluster
 from nla.training.checkpoint import read_history
 from nla.training.trainer import Split
 from nla.tuning.callbacks import Hooks, Watcher
@@ -184,10 +184,13 @@ class _Search:
             return self.ray.max_concurrent_trials
         self._check_group()
         cpus = self.ray.cpus_per_trial
-        gpu = self.ray.use_gpu is not False and self.cluster.places(1, True) >= self.ray.workers_per_trial
-        room = self.cluster.places(cpus, gpu) // self.ray.workers_per_trial
+        gpu = self.ray.use_gpu is not False and self.cluster.slots(1, True) >= self.ray.workers_per_trial
+        room = self.cluster.slots(cpus, gpu) // self.ray.workers_per_trial
         if not room or (self.ray.use_gpu and not gpu):
-            raise ClusterError(f"the cluster has no room for {self.ray.workers_per_trial} workers: {LOWER}")
+            raise ClusterError(
+                f"ray.workers_per_trial: the cluster has no room for {self.ray.workers_per_trial} workers. "
+                f"{LOWER_TRIAL_RESOURCES}"
+            )
         return min(room, self.ray.max_concurrent_trials or room)
 
     def _check_group(self) -> None:
@@ -208,7 +211,7 @@ class _Search:
             given |= {"split": [put(self.split)], "workers": self._workers, "root": self.root}
             group = tune.with_parameters(run_group_trial, **given)
             return tune.with_resources(group, {HEAD_NODE: 0.001})  # a trial must request something
-        resources = self.cluster.alone(self.ray)
+        resources = self.cluster.trial_resources(self.ray)
         given |= {"split": self.split, "cpus": self.ray.cpus_per_trial, "gpu": resources["GPU"] > 0}
         return tune.with_resources(tune.with_parameters(run_trial, **given), resources)
 

@@ -224,7 +224,7 @@ def test_trials_wait_for_their_turn(tmp_path: Path, ray_cluster: Cluster, split:
 
 @pytest.mark.parametrize("ray", [{"cpus_per_trial": 3}, {"gpus_per_trial": 0.5}])
 def test_a_trial_without_room_is_told(ray_cluster: Cluster, split: Split, ray: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"no node has .* lower ray\.cpus_per_trial"):
+    with pytest.raises(TrainingError, match=r"no node has .* Lower ray\.cpus_per_trial"):
         run(ray_cluster, split, tmp_path, settings(1), RayConfig(**ray))
 
 
@@ -280,7 +280,7 @@ def test_several_workers_train_a_trial_together(tmp_path: Path, ray_cluster: Clu
         run(ray_cluster, split, tmp_path, settings(3, scheduler="pbt"), ray)
     with pytest.raises(ConfigError, match=r"batch_size: 16 does not divide among 3 workers: .* ray\.workers_"):
         run(ray_cluster, split, tmp_path, settings(3), RayConfig(use_gpu=False, workers_per_trial=3))
-    with pytest.raises(TrainingError, match=r"no room for 4 workers: lower ray\."):
+    with pytest.raises(TrainingError, match=r"no room for 4 workers\. Lower ray\."):
         run(ray_cluster, split, tmp_path, settings(3), RayConfig(use_gpu=False, workers_per_trial=4))
     with pytest.raises(ConfigError, match=r"workers_per_trial was 1 where it is more"):
         run(ray_cluster, split, tmp_path, settings(2))
