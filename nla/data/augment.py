@@ -26,8 +26,7 @@ def make_augment(recipe: str, *, fill: float | Sequence[float] = MID_GREY) -> Ca
     """augment(image_HWC uint8, seed >= 0) -> uint8 of the same shape, the same in every process and thread.
 
     none: the image itself. flip: mirrored half of the time. affine: flip, zoom, shift and rotation. strong: affine,
-        light
-    and erasing. released: pixel noise, flip and erasing, as in NLA's public code.
+        light and erasing. released: pixel noise, flip and erasing, as in NLA's public code.
 
     Args:
         recipe: name of the recipe.
@@ -41,6 +40,13 @@ def make_augment(recipe: str, *, fill: float | Sequence[float] = MID_GREY) -> Ca
     values = np.clip(np.round(fill), 0, 255).astype(int).tolist()
     steps = _RECIPES[recipe](tuple(values) if isinstance(values, list) else values)
     return _Seeded(steps) if steps else _unchanged
+
+
+class Mirror(A.ImageOnlyTransform):
+    """Left and right exchanged, as A.HorizontalFlip does, without the wrappers that cost more than the flip itself."""
+
+    def apply(self, img: np.ndarray, **_: Any) -> np.ndarray:
+        return np.ascontiguousarray(img[:, ::-1])
 
 
 class Warp(A.ImageOnlyTransform):
@@ -88,18 +94,21 @@ class PixelNoise(A.ImageOnlyTransform):
 
 
 class _Seeded:
-    """A composition that reseeds its generators for every image.
+    """Applies transforms with generators that are reseeded for every image.
 
-    Compose.set_random_seed would give every step a generator with the same seed: their draws would be equal, and no
-    image would be erased that is not mirrored too. Here all steps share one pair of generators, whose state is reset
-    for each image: about 10 us, against 80 for new generators and 240 for set_random_seed.
+    Compose.set_random_seed would give every transform a generator with the same seed: their draws would be equal, and
+    no image would be erased that is not mirrored too. Here all transforms share one pair of generators, whose state is
+    reset for each image: about 10 us, against 80 for new generators and 240 for set_random_seed.
+
+    The result is that of Compose, without its checks and bookkeeping: with Mirror, 31 against 39 us per image at
+    48x48x1 for the recipe affine. The loader's thread takes a core from the training step meanwhile.
     """
 
-    def __init__(self, steps: list[A.BasicTransform]) -> None:
-        # The input checks are off; they cost as much as a step.
-        self._compose = A.Compose(steps, strict=False, is_check_shapes=False)
+    def __init__(self, transforms: list[A.BasicTransform]) -> None:
+        self._transforms = transforms
         self._numpy, self._python = np.random.Generator(np.random.Philox(key=0)), random.Random(0)
-        self._compose.set_random_state(self._numpy, self._python)
+        for transform in transforms:
+            transform.set_random_state(self._numpy, self._python)
         self._start: Any = self._numpy.bit_generator.state
         self._lock = threading.Lock()
 
@@ -108,8 +117,19 @@ class _Seeded:
             self._start["state"]["key"][0] = seed
             self._numpy.bit_generator.state = self._start
             self._python.seed(seed)
-            augmented: np.ndarray = self._compose(image=image_HWC)["image"]
-        return augmented
+            self._python.random()  # Compose draws whether it applies at all
+            for transform in self._transforms:
+                if transform.should_apply():
+                    image_HWC = _applied(transform, image_HWC)
+        return image_HWC
+
+
+def _applied(transform: A.BasicTransform, image_HWC: np.ndarray) -> np.ndarray:
+    """The transformed image, as BasicTransform.__call__ computes it."""
+    data = {"image": image_HWC}
+    params = transform.update_transform_params(transform.get_params(), data)
+    params.update(transform.get_params_dependent_on_data(params, data))
+    return np.ascontiguousarray(transform.apply(image_HWC, **params))
 
 
 def _unchanged(image_HWC: np.ndarray, seed: int) -> np.ndarray:
@@ -124,12 +144,12 @@ def _none(fill: Fill) -> list[A.BasicTransform]:
 
 
 def _flip(fill: Fill) -> list[A.BasicTransform]:
-    return [A.HorizontalFlip(p=0.5)]
+    return [Mirror(p=0.5)]
 
 
 def _affine(fill: Fill) -> list[A.BasicTransform]:
     """Usual ranges for aligned 48x48 faces: a face stays in the frame and keeps its expression."""
-    return [A.HorizontalFlip(p=0.5), Warp(zoom=0.15, degrees=12, shift=0.08)]
+    return [Mirror(p=0.5), Warp(zoom=0.15, degrees=12, shift=0.08)]
 
 
 def _strong(fill: Fill) -> list[A.BasicTransform]:
@@ -149,7 +169,7 @@ def _released(fill: Fill) -> list[A.BasicTransform]:
     """
     return [
         PixelNoise(variance=30, p=0.5),
-        A.HorizontalFlip(p=0.5),
+        Mirror(p=0.5),
         A.Erasing(scale=(0.02, 0.3), ratio=(0.3, 3.3), fill=fill, p=0.5),
     ]
 

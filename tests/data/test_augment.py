@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import random
+
+import albumentations as A
 import cv2
 import numpy as np
 import pytest
 
-from nla.data.augment import Warp, make_augment
+from nla.data.augment import Mirror, PixelNoise, Warp, make_augment
 from nla.errors import ConfigError
 
 RECIPES = ("none", "flip", "affine", "strong", "released")
@@ -98,3 +101,29 @@ def test_an_unknown_recipe_is_an_error_that_names_the_known_ones() -> None:
 
 def test_opencv_keeps_to_one_thread() -> None:
     assert cv2.getNumThreads() == 1
+
+
+STEPS = {
+    "flip": [A.HorizontalFlip(p=0.5)],
+    "affine": [A.HorizontalFlip(p=0.5), Warp(zoom=0.15, degrees=12, shift=0.08)],
+    "released": [
+        PixelNoise(variance=30, p=0.5),
+        A.HorizontalFlip(p=0.5),
+        A.Erasing(scale=(0.02, 0.3), ratio=(0.3, 3.3), fill=7, p=0.5),
+    ],
+}
+
+
+@pytest.mark.parametrize("recipe", STEPS)
+def test_an_image_is_what_compose_makes_with_generators_of_that_seed(recipe: str) -> None:
+    compose, augment = A.Compose(STEPS[recipe]), make_augment(recipe, fill=7)
+    for seed in range(60):
+        key = np.array([seed, 0], np.uint64)
+        compose.set_random_state(np.random.Generator(np.random.Philox(key=key)), random.Random(seed))
+        np.testing.assert_array_equal(augment(picture(), seed), compose(image=picture())["image"])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_mirror_is_the_flip_of_albumentations(channels: int) -> None:
+    image = picture(channels)
+    np.testing.assert_array_equal(Mirror(p=1)(image=image)["image"], A.HorizontalFlip(p=1)(image=image)["image"])
