@@ -1,4 +1,4 @@
-# make setup | repro | test | test-thorough | check-performance | ui | lint | lock | clean
+# make setup | repro | test | test-thorough | check-performance | ui | lint | deps | lock | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: setup repro test test-thorough check-performance lint ui lock clean
+.PHONY: setup repro test test-thorough check-performance lint deps ui lock clean
 .DEFAULT_GOAL := repro
 
 setup: $(VENV)/.ready
@@ -41,6 +41,10 @@ lint: setup
 	ruff check .
 	ruff format --check .
 	mypy
+	python -m nla.workflow.deps --check
+
+deps: setup           ## dvc.yaml's lists of code, from what each stage's script imports
+	python -m nla.workflow.deps --write
 
 ui: setup             ## MLflow over the local store, on this machine alone
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $${PORT:-5000}

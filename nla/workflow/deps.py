@@ -1,10 +1,11 @@
-"""The code that each stage depends on, in dvc.yaml: `python -m nla.workflow.deps --write | --check`.
+"""The code that each stage of dvc.yaml depends on: `python -m nla.workflow.deps --write | --check`.
 
-Each stage runs `python -m pipelines.NAME`; it depends on that script and on every file of the project that the script
-imports. Code that a stage uses without importing it, such as a script that is stored with the model, is named in the
-stage's `meta.code`.
+A stage that runs `python -m pipelines.NAME` depends on that script and on every file of the project that it imports,
+directly or not. A file that the stage uses without importing it, such as a script that is stored with the model, is
+named in the stage's `meta.code`.
 
-Only the lines `- nla/...` and `- pipelines/...` below `deps:` are written; all else in dvc.yaml is kept as it is.
+Of dvc.yaml, only the list items of `deps` that name a Python file in `nla/` or `pipelines/` are generated. Every other
+line is kept, comments included.
 """
 
 from __future__ import annotations
@@ -12,70 +13,148 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nla.config.base import read_yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from nla.errors import ConfigError, NLAError
 from nla.io import atomic_write
 from nla.workflow.provenance import PACKAGES, imported_sources
 
 DVC_FILE = Path("dvc.yaml")
-COMMAND = re.compile(r"python -m (pipelines\.\w+)")
-STAGE, KEY, ITEM = (re.compile(rf" {{{indent}}}{what}") for indent, what in ((2, r"(\w+):"), (4, r"(\w+):"), (6, "- ")))
-CODE = re.compile(rf" {{6}}- (?:{'|'.join(PACKAGES)})/")
+COMMAND = re.compile(r"\bpython3? -m (pipelines\.\w+)")
+
+
+@dataclass(frozen=True)
+class CodeList:
+    """The code in the `deps` of one stage: as dvc.yaml lists it, and as the stage's script imports it."""
+
+    stage: str
+    listed: Sequence[str]
+    imported: Sequence[str]
+    lines: Sequence[int]
+    """Line of each listed file, counted from 0."""
+    end: int
+    """Line behind the last item of `deps`."""
+    prefix: str
+    """Indentation and dash of an item."""
+
+    @property
+    def difference(self) -> str:
+        """How the two differ, for a message; empty if they agree."""
+        parts = {
+            "missing": [file for file in self.imported if file not in self.listed],
+            "not imported": [file for file in dict.fromkeys(self.listed) if file not in self.imported],
+            "duplicate": sorted({file for file in self.listed if self.listed.count(file) > 1}),
+        }
+        words = [f"{what}: {', '.join(files)}" for what, files in parts.items() if files]
+        return "; ".join(words) or ("" if self.listed == self.imported else "not sorted")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes dvc.yaml, or exits with 1 and the stages whose list differs."""
+    """Writes dvc.yaml; or, with --check, exits with 1 and the differences of each stage if there are any."""
     parser = argparse.ArgumentParser("python -m nla.workflow.deps", description="The code that each stage depends on.")
     action = parser.add_mutually_exclusive_group(required=True)
-    action.add_argument("--write", action="store_true", help="write it into dvc.yaml")
-    action.add_argument("--check", action="store_true", help="fail if dvc.yaml differs")
+    action.add_argument("--write", action="store_true", help=f"write the lists of {DVC_FILE}")
+    action.add_argument("--check", action="store_true", help=f"fail if {DVC_FILE} is out of date")
     options = parser.parse_args(argv)
-    root = Path.cwd()
-    old = (root / DVC_FILE).read_text()
-    new = with_code(old, stage_code(read_yaml(root / DVC_FILE, "run from the project's root"), root))
-    if new == old:
-        return
-    if options.check:
-        sys.exit(f"error: {DVC_FILE}: the code listed for some stage is out of date. Run `make deps`.")
-    with atomic_write(root / DVC_FILE) as part:
-        part.write_text(new)
+    try:
+        text, lists = read_code_lists(Path.cwd())
+    except NLAError as error:
+        sys.exit(f"error: {error}")
+    stale = [code for code in lists if code.difference]
+    if options.check and stale:
+        lines = [f"{DVC_FILE}: stages.{code.stage}.deps: {code.difference}" for code in stale]
+        sys.exit("\n".join([*(f"error: {line}" for line in lines), "Run `make deps`."]))
+    if options.write and stale:
+        with atomic_write(DVC_FILE) as part:
+            part.write_text(with_code(text, lists), encoding="utf-8")
+        print(f"{DVC_FILE}: updated {', '.join(code.stage for code in stale)}")
 
 
-def stage_code(pipeline: dict[str, Any], root: Path) -> dict[str, list[str]]:
-    """Stage -> the files that it depends on, sorted; stages that run no script of this project are left out."""
-    found = {}
-    for name, stage in pipeline["stages"].items():
-        if match := COMMAND.match(str(stage.get("cmd"))):
-            script = Path(*match[1].split(".")).with_suffix(".py")
-            entries = [script, *map(Path, (stage.get("meta") or {}).get("code", []))]
-            files = {file for entry in entries for file in imported_sources(entry, root)}
-            found[name] = sorted(file.as_posix() for file in files)
-    return found
+def read_code_lists(root: Path) -> tuple[str, list[CodeList]]:
+    """The text of dvc.yaml in `root`, and the code list of each stage that runs a script of `pipelines`.
+
+    Raises:
+        ConfigError: the file is missing or is not valid YAML, a stage's `deps` are not a list with one item per line,
+            or a file that a stage names does not exist.
+    """
+    try:
+        text = (root / DVC_FILE).read_text(encoding="utf-8")
+        pipeline = YAML(typ="rt").load(text)
+    except FileNotFoundError:
+        raise ConfigError(f"{DVC_FILE}: file not found. Run this from the project's root.") from None
+    except YAMLError as error:
+        raise ConfigError(f"{DVC_FILE}: not valid YAML. Fix it:\n{error}") from None
+    stages = {name: stage for name, stage in ((pipeline or {}).get("stages") or {}).items() if _script(stage)}
+    return text, [_code_list(name, stage, text.splitlines(), root) for name, stage in stages.items()]
 
 
-def with_code(text: str, code: dict[str, list[str]]) -> str:
-    """dvc.yaml with the code of each stage as the last of its `deps`."""
-    return "".join(f"{line}\n" for line in _lines(text.splitlines(), code))
+def with_code(text: str, lists: Sequence[CodeList]) -> str:
+    """dvc.yaml with the imported files of each stage in place of the listed ones."""
+    lines = text.splitlines()
+    for code in sorted(lists, key=lambda code: code.end, reverse=True):  # from the end: line numbers above stay valid
+        if code.difference:
+            lines = list(_replaced(lines, code))
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _lines(lines: Iterable[str], code: dict[str, list[str]]) -> Iterator[str]:
-    stage = key = ""
-    for line in [*lines, None]:
-        ends = line is None or (line.strip() and not line.startswith(" " * 5))
-        if key == "deps" and ends:
-            yield from (f"      - {file}" for file in code.get(stage, ()))
-            key = ""
-        if line is None:
-            return
-        if match := STAGE.match(line):
-            stage = match[1]
-        elif match := KEY.match(line):
-            key = match[1]
-        if not (key == "deps" and stage in code and CODE.match(line)):
-            yield line
+def _replaced(lines: Sequence[str], code: CodeList) -> Iterator[str]:
+    """Lines with the block of `code` where it began, or at the end of `deps`; a listed file keeps its line."""
+    start = min(code.lines, default=code.end)
+    old = {file: lines[line] for file, line in zip(code.listed, code.lines, strict=True)}
+    yield from lines[:start]
+    yield from (old.get(file, f"{code.prefix}{file}") for file in code.imported)
+    yield from (line for number, line in enumerate(lines[start:], start) if number not in code.lines)
+
+
+def _code_list(name: str, stage: Any, lines: Sequence[str], root: Path) -> CodeList:
+    key = f"{DVC_FILE}: stages.{name}.deps"
+    if "deps" not in stage:
+        raise ConfigError(f"{key}: missing. Add `deps:` to the stage.")
+    deps = stage["deps"]
+    line, column = stage.lc.key("deps")
+    if deps is None:
+        return CodeList(name, [], _imported(name, stage, root), [], line + 1, f"{' ' * column}  - ")
+    if not isinstance(deps, list) or deps.fa.flow_style() or not deps:
+        raise ConfigError(
+            f"{key}: not a list with one item per line. Write each dependency on its own line as `- PATH`."
+        )
+    at = {index: deps.lc.item(index) for index in range(len(deps))}
+    code = [index for index, item in enumerate(deps) if isinstance(item, str) and _is_code(item)]
+    last, column = at[len(deps) - 1]
+    prefix = re.match(r"\s*-\s*", lines[last])
+    assert prefix is not None  # a block sequence
+    end = last + 1
+    while end < len(lines) and re.match(rf" {{{column}}}", lines[end]):  # the last item has further lines
+        end += 1
+    return CodeList(
+        name, [deps[i] for i in code], _imported(name, stage, root), [at[i][0] for i in code], end, prefix.group()
+    )
+
+
+def _imported(name: str, stage: Mapping[str, Any], root: Path) -> list[str]:
+    """Files that the stage's script imports, and those of `meta.code`, with what these import; sorted."""
+    entries = [Path(*_script(stage).split(".")).with_suffix(".py")]
+    entries += map(Path, (stage.get("meta") or {}).get("code", ()))
+    for entry in entries:
+        if not (root / entry).is_file():
+            raise ConfigError(f"{DVC_FILE}: stages.{name}: {entry}: file not found. Correct `cmd` or `meta.code`.")
+    return sorted({file.as_posix() for entry in entries for file in imported_sources(entry, root)})
+
+
+def _script(stage: Mapping[str, Any]) -> str:
+    """Module that the stage runs; empty if it is not one of `pipelines`."""
+    match = COMMAND.search(str(stage.get("cmd")))
+    return match[1] if match else ""
+
+
+def _is_code(dep: str) -> bool:
+    return dep.startswith(tuple(f"{package}/" for package in PACKAGES)) and dep.endswith(".py")
 
 
 if __name__ == "__main__":

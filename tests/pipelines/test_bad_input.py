@@ -273,7 +273,9 @@ CASES = {
         ("models/model.safetensors is of another architecture", "conv1.weight is (16, 1, 3, 3), not (8, 1, 3, 3)"),
     ),
     "card missing": Case("register", removed("models/model.json"), ("models/model.json is missing", "`dvc repro`")),
-    "metrics damaged": Case("register", written("reports/metrics.json", "{"), ("reports/metrics.json: not valid JSON", "Run `dvc repro`")),
+    "metrics damaged": Case(
+        "register", written("reports/metrics.json", "{"), ("reports/metrics.json: not valid JSON",)
+    ),
 }
 
 
