@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from nla.errors import ConfigError, NLAError
@@ -120,7 +121,7 @@ def _code_list(name: str, stage: Any, lines: Sequence[str], root: Path) -> CodeL
     line, column = stage.lc.key("deps")
     if deps is None:
         return CodeList(name, [], _imported(name, stage, root), [], line + 1, f"{' ' * column}  - ")
-    if not isinstance(deps, list) or deps.fa.flow_style() or not deps:
+    if not isinstance(deps, CommentedSeq) or deps.fa.flow_style() or not deps:
         raise ConfigError(
             f"{key}: not a list with one item per line. Write each dependency on its own line as `- PATH`."
         )
