@@ -1,12 +1,10 @@
-"""What tests of several folders share: the real FERPlus, a few learnable samples, one Ray for the session."""
+"""Fixtures of several test folders: the real FERPlus, a few learnable samples, one Ray for the session."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +12,6 @@ from typing import TYPE_CHECKING
 import hypothesis
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from nla.data.samples import Samples
 from nla.telemetry import disable_telemetry
@@ -24,14 +21,14 @@ if TYPE_CHECKING:
 
 disable_telemetry()  # before a test imports a library that phones home
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's job in the background; what it starts inherits it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job of a shell; its children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ROOT = Path(__file__).parents[1]
 FERPLUS_FILES = ("fer2013.csv", "fer2013new.csv")
-UNPACK = ROOT.parent / "shared/data/ferplus/unpack"
 
-# A busy machine is no failure, and a failure is the same on every machine.
+pytest_plugins = ["skips"]
+
+# A busy machine does not fail a test, and every machine draws the same examples.
 hypothesis.settings.register_profile("nla", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("nla")
 
@@ -41,44 +38,39 @@ LONGEST = (
     "nodes",
     "searching",
     "experiments",
-    "distributed",
+    "ray_train",
     "stops",
     "study",
     "bad_input",
     "repro",
     "registering",
 )
-"""Files that take minutes, test_NAME.py."""
+"""Files test_NAME.py that take minutes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: short ones fill what is left of the time of other processes."""
-    place = {f"test_{name}.py": i for i, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+    """Puts the longest files first, so that short ones fill the time that is left of the other processes."""
+    rank = {f"test_{name}.py": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """The networks here are so small that a second thread of PyTorch's costs time: tenfold on a busy machine."""
+    """The networks of the tests are so small that a second thread of PyTorch costs time: tenfold on a busy machine."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def ferplus_dir() -> Path:
-    """A folder with the two CSV files of the real FERPlus: NLA_FERPLUS, or unpacked once for all sessions."""
-    if given := os.environ.get("NLA_FERPLUS"):
-        missing = [name for name in FERPLUS_FILES if not Path(given, name).is_file()]
-        if missing:
-            pytest.fail(f"NLA_FERPLUS={given} lacks {', '.join(missing)}")
-        return Path(given)
-    if not UNPACK.is_file():
+    """The folder with the two CSV files of the real FERPlus, from the environment variable NLA_FERPLUS."""
+    given = os.environ.get("NLA_FERPLUS")
+    if not given:
         pytest.skip(f"needs the real FERPlus: set NLA_FERPLUS to a folder with {' and '.join(FERPLUS_FILES)}")
-    folder = Path(tempfile.gettempdir(), "nla-ferplus")
-    with FileLock(f"{folder}.lock"):
-        if not all((folder / name).is_file() for name in FERPLUS_FILES):
-            subprocess.run([sys.executable, UNPACK, folder], check=True)
-    return folder
+    missing = [name for name in FERPLUS_FILES if not Path(given, name).is_file()]
+    if missing:
+        pytest.fail(f"NLA_FERPLUS={given} lacks {', '.join(missing)}")
+    return Path(given)
 
 
 @pytest.fixture(scope="session")
