@@ -34,7 +34,7 @@ test: setup lint
 test-thorough: setup  ## the rest of the tests: nodes that die, second ways to what `test` shows, rare failures
 	$(PYTEST) -m thorough
 
-check-performance: setup  ## the training loop against its limit, as a ratio, in 20 seconds
+check-performance: setup  ## the training loop against its limit, as a ratio, in one to two minutes
 	python benchmarks/check.py
 
 lint: setup

@@ -50,6 +50,7 @@ def compared(turns: Mapping[str, Sequence[Turn]], above: str, below: str) -> dic
         "rounds": len(ratios),
         "calm_rounds": len(calm),
         "ratios": ratios,
+        "calm_ratios": calm,
         "others": [max(a.others, b.others) for a, b in pairs],
         above: [a.value for a, _ in pairs],
         below: [b.value for _, b in pairs],
