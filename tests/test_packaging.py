@@ -1,0 +1,56 @@
+"""What pip installs: the package `nla` alone, complete, from the source distribution."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from shutil import copy2, copytree, ignore_patterns
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("nla", "pipelines", "tests")
+BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
+
+
+def build(kind: str, project: Path, folder: Path) -> Path:
+    """Builds a `wheel` or an `sdist` as pip does, without the network."""
+    command = [sys.executable, "-c", BUILD, f"build_{kind}", str(folder)]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked source distribution."""
+    root = tmp_path_factory.mktemp("packaging")
+    for folder in FOLDERS:
+        copytree(ROOT / folder, root / "project" / folder, ignore=ignore_patterns("__pycache__"))
+    for file in ROOT.iterdir():
+        if file.is_file():
+            copy2(file, root / "project")
+    with tarfile.open(build("sdist", root / "project", root)) as archive:
+        archive.extractall(root / "sdist", filter="data")
+    (unpacked,) = (root / "sdist").iterdir()
+    return unpacked
+
+
+@pytest.mark.slow
+def test_the_wheel_of_the_source_distribution_holds_nla_alone(sdist: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(build("wheel", sdist, tmp_path)) as wheel:
+        names = [name for name in wheel.namelist() if ".dist-info/" not in name]
+    assert {name.split("/")[0] for name in names} == {"nla"}
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nla").rglob("*.py")}
+    assert set(names) == sources | {"nla/py.typed"}
+
+
+@pytest.mark.slow
+def test_the_source_distribution_has_the_pipeline_and_the_tests(sdist: Path) -> None:
+    names = {path.relative_to(sdist).as_posix() for path in sdist.rglob("*") if path.is_file()}
+    for folder in FOLDERS:
+        assert {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")} <= names
+    assert {"dvc.yaml", "params.yaml", "Makefile", "requirements.lock", "LICENSE", "README.md"} <= names
