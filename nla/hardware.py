@@ -1,4 +1,4 @@
-"""The machine that this process runs on: cores and memory that it may use, its processor, and its description."""
+"""The hardware of this process: the cores and memory it may use, the processor, its description, and bfloat16."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
 CGROUP = Path("/sys/fs/cgroup")
 """Linux's control groups, version 2; a container sees its own."""
+CPUINFO = Path("/proc/cpuinfo")
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+"""Instruction sets that the speed of training depends on, as /proc/cpuinfo names them."""
+PACKAGES = ("torch", "ray", "mlflow", "dvc", "albumentations", "pyarrow")
+"""Packages that results depend on."""
 
 
 def cores(cgroup: Path = CGROUP) -> int:
-    """Number of cores that this process can keep busy, at least 1: a container may have a share of their time only."""
+    """Number of cores that this process can keep busy, at least 1: a container may only have a share of their time."""
     bound = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()  # macOS has none
     present = len(bound) or os.cpu_count() or 1
     quota, period = (_limit(cgroup / "cpu.max") or "max 1").split()
@@ -40,9 +45,6 @@ def _limit(path: Path) -> str:
     return path.read_text().strip() if path.is_file() else ""
 
 
-CPUINFO = Path("/proc/cpuinfo")
-
-
 @cache
 def cpu() -> dict[str, str]:
     """The first core's entries in /proc/cpuinfo, such as `vendor_id`, `model name` and `flags`; {} without it."""
@@ -56,16 +58,11 @@ def is_amd() -> bool:
     return cpu().get("vendor_id") == "AuthenticAMD"
 
 
-PACKAGES = ("torch", "ray", "mlflow", "dvc", "albumentations", "pyarrow")
-"""Packages that results depend on."""
-INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-
-
 def machine() -> dict[str, Any]:
-    """Hardware, and Python version."""
+    """The processor with those of INSTRUCTIONS that it has, and the Python version; JSON-able."""
     name, flags = cpu().get("model name", "unknown"), cpu().get("flags", "").split()
-    known = [instruction for instruction in INSTRUCTIONS if instruction in flags]
-    return {"cpu": name, "cores": os.cpu_count(), "instructions": known, "python": platform.python_version()}
+    instructions = [name for name in INSTRUCTIONS if name in flags]
+    return {"cpu": name, "cores": os.cpu_count(), "instructions": instructions, "python": platform.python_version()}
 
 
 def versions() -> dict[str, str]:
@@ -74,7 +71,7 @@ def versions() -> dict[str, str]:
 
 
 def in_words(machine: Mapping[str, Any], versions: Mapping[str, str]) -> str:
-    """Both in one line, for the caption of a table."""
+    """One line of what `machine` and `versions` return, for the caption of a table."""
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     hardware = f"{machine['cores']} cores of {machine['cpu']} ({', '.join(machine['instructions'])})"
     return f"{hardware}; {packages}; Python {machine['python']}"
@@ -88,10 +85,10 @@ def use_bf16(precision: str, device: torch.device) -> bool:
 def _is_faster_in_bf16(device: torch.device) -> bool:
     """True for GPUs with bfloat16, AMX, and AMD's AVX512-BF16.
 
-    On AMD a ResNet-18 trains 1.5 to 1.9 times as fast as in float32; with AVX512-BF16 alone on Intel, at 0.75 of its
-    speed.
+    A ResNet-18 trains 1.5 to 1.9 times as fast as in float32 on AMD, but at 0.75 of its speed on an Intel CPU that has
+    AVX512-BF16 without AMX.
     """
-    import torch  # seconds, which a reader of cores and memory need not wait for
+    import torch  # seconds to import, and not needed for cores and memory
 
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -29,7 +29,7 @@ from nla.training.job import Job, image_spec, training_sections, with_first_weig
 from nla.training.launch import TRAIN, VALID, Tables, export, read_tables, train_local, training_bar
 from nla.workflow.paths import project_root, workspace
 from nla.workflow.provenance import fingerprint, imported_sources
-from nla.workflow.runs import Run, forget, held
+from nla.workflow.runs import RunFolder, delete_run, run_lock
 from nla.workflow.stage import log_file, run_stage
 
 BEST, MODELS, CURVES, RUN = Path("best.yaml"), Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
@@ -62,7 +62,7 @@ def main() -> None:
     root = project_root()
     plan = make_plan(params, root, ray)
     uri = configure(root)  # before a forced run removes anything: it fails where the store cannot be used
-    with held(root, plan.job.fingerprint, ray) as (run, storage):
+    with run_lock(root, plan.job.fingerprint, ray) as (run, storage):
         if run.finished:
             say(
                 f"{run.fingerprint} was trained before: its result is handed over (`dvc repro -sf train` trains afresh)"
@@ -107,7 +107,7 @@ def shown_data(info: TableInfo) -> dict[str, Any]:
     return {"source": info.source} | (made.model_dump(include=DATA_FIELDS) if made else {})
 
 
-def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, uri: str) -> None:
+def train_tracked(plan: Plan, run: RunFolder, ray: RayConfig, storage: str, uri: str) -> None:
     """Trains and logs to MLflow; the run is closed in any case."""
     tracker = MlflowTracker(uri)
     run_id = tracker.start(plan.name, plan.params, plan.tags, run.mlflow_run_id(uri))
@@ -123,14 +123,16 @@ def train_tracked(plan: Plan, run: Run, ray: RayConfig, storage: str, uri: str) 
         tell(tracker, run)
 
 
-def alone(plan: Plan, run: Run, ray: RayConfig, line: str, recorder: Recorder) -> None:
+def alone(plan: Plan, run: RunFolder, ray: RayConfig, line: str, recorder: Recorder) -> None:
     """Trains in this process."""
     say(line)
     with training_bar(plan.job.train.epochs) as bar:
-        run.keep(train_local(plan.job, plan.tables.split, ray, run.under_way, CallbackList(bar, recorder)))
+        run.save_result(
+            train_local(plan.job, plan.tables.split, ray, run.local_checkpoints, CallbackList(bar, recorder))
+        )
 
 
-def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, recorder: Recorder) -> None:
+def on_ray(plan: Plan, run: RunFolder, ray: RayConfig, storage: str, line: str, recorder: Recorder) -> None:
     """Trains on a cluster, or on a Ray started for this stage."""
     from nla.ray_cluster import connected  # Ray's import is slow, and not needed to train here or reuse a result
     from nla.training.ray_train import train_on
@@ -139,12 +141,12 @@ def on_ray(plan: Plan, run: Run, ray: RayConfig, storage: str, line: str, record
         say(f"{line}, and Ray's in {cluster.logs}")
         say(cluster.describe(ray))
         with train_on(cluster, plan.job, plan.tables.split, ray, storage, CallbackList(bar, recorder)) as checkpoint:
-            run.keep(checkpoint)
-    if storage != str(run.folder.parent):  # the result is in the project now
-        forget(storage, run.fingerprint)
+            run.save_result(checkpoint)
+    if storage != str(run.path.parent):  # the result is in the project now
+        delete_run(storage, run.fingerprint)
 
 
-def catch_up(plan: Plan, run: Run, uri: str) -> None:
+def catch_up(plan: Plan, run: RunFolder, uri: str) -> None:
     """Logs to MLflow what it lacks of a finished training: it was unreachable, or the process ended too early."""
     run_id = run.mlflow_run_id(uri)
     if lacks_end(uri, run_id):
@@ -154,7 +156,7 @@ def catch_up(plan: Plan, run: Run, uri: str) -> None:
             tell(tracker, run)
 
 
-def tell(tracker: MlflowTracker, run: Run) -> None:
+def tell(tracker: MlflowTracker, run: RunFolder) -> None:
     """Logs the result's facts and its epochs, some of which a killed process may not have logged."""
     progress = read_progress(run.result)
     tracker.log_params({"facts": without_tags(progress.facts)})  # first: if the store is unreachable, this raises
@@ -168,7 +170,7 @@ def without_tags(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: fact for name, fact in facts.items() if name != "tags"}
 
 
-def hand_over(plan: Plan, run: Run, run_id: str | None) -> None:
+def hand_over(plan: Plan, run: RunFolder, run_id: str | None) -> None:
     """Writes the stage's outs from the result, with the tags of the training that made it."""
     progress = read_progress(run.result)
     export(run.result, MODELS, card(plan), plan.tables.split.train.row_N)

@@ -51,7 +51,7 @@ from nla.training.job import Job
 from nla.training.local_ray_trainer import LocalRayTrainer
 from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Split, train
-from nla.workflow.runs import absolute
+from nla.workflow.runs import absolute_storage
 
 SAY_EVERY = 0.25  # seconds between two messages about steps
 LISTEN_EVERY = 0.25
@@ -187,7 +187,7 @@ def train_on(
         scaling_config=ScalingConfig(num_workers=count, use_gpu=gpu, resources_per_worker={"CPU": cpus}),
         run_config=RunConfig(
             name=job.fingerprint,
-            storage_path=absolute(storage),
+            storage_path=absolute_storage(storage),
             failure_config=FailureConfig(
                 config.max_failures, controller_failure_limit=START_ATTEMPTS - 1 + config.max_failures
             ),

@@ -36,7 +36,7 @@ from nla.tuning.searchers import Turns, param_space, scheduler, searcher
 from nla.tuning.space import active, with_values
 from nla.tuning.storage import Clock, Lost, forget_newest, part_name, parts, restored, trial_folder
 from nla.tuning.trial import FAILED, Template, run_trial
-from nla.workflow.runs import forget
+from nla.workflow.runs import delete_run
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ class _Search:
                 if not forget_newest(path):
                     break
         log.warning("nothing that can be read was kept of the search in %s: it begins anew", path)
-        forget(self.root, name)
+        delete_run(self.root, name)
         return self._new(first, last, before)
 
     def _fitted(self, tuner: Tuner, *, resumes: bool = False) -> list[Result]:

@@ -26,7 +26,7 @@ from nla.tuning.storage import Clock
 from nla.tuning.trial import Template
 from nla.workflow.paths import project_root, workspace
 from nla.workflow.provenance import fingerprint, imported_sources
-from nla.workflow.runs import Run, held
+from nla.workflow.runs import RunFolder, run_lock
 from nla.workflow.stage import log_file
 
 OF_NO_TRIAL = {"num_samples", "max_failed", "time_budget", "source"}
@@ -56,7 +56,7 @@ def sweep(params: Mapping[str, Any], settings: TuneConfig, outs: Outs) -> None:
     )
     uri = configure(root)  # before a forced run removes anything: it fails where the store cannot be used
     with (
-        held(root, template.fingerprint, ray) as (run, storage),
+        run_lock(root, template.fingerprint, ray) as (run, storage),
         recorded(run, uri, template, settings, tables) as (tracker, record),
     ):
         clock = Clock(f"{storage}/{template.fingerprint}", settings.time_budget)
@@ -92,7 +92,7 @@ def make_template(params: Mapping[str, Any], settings: TuneConfig, tables: Table
 
 @contextlib.contextmanager
 def recorded(
-    run: Run, uri: str, template: Template, settings: TuneConfig, tables: Tables
+    run: RunFolder, uri: str, template: Template, settings: TuneConfig, tables: Tables
 ) -> Iterator[tuple[MlflowTracker, MlflowTrials]]:
     """The search's MLflow run, reopened if the search resumes, and the watcher that logs its trials as nested runs."""
     tracker = MlflowTracker(uri)

@@ -1,7 +1,4 @@
-"""The two folders of a stage: the permanent project, and the workspace where DVC runs it.
-
-Removes credentials from the address of a store.
-"""
+"""Locations: the permanent project, the workspace where DVC runs a stage, and addresses that are safe to show."""
 
 from __future__ import annotations
 

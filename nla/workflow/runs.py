@@ -1,14 +1,10 @@
-"""Locks the folder of a training or a search while a stage works on it.
+"""Folders of runs: one for each fingerprint, outside every DVC out, so that DVC does not delete it before a stage.
 
-Where Ray keeps the checkpoints of trainings and searches: a folder a fingerprint, in a folder or at a URL.
-
-Folders of runs under way: `.runs/FINGERPRINT/`, outside every DVC out, so that DVC does not delete them.
-
-.runs/FINGERPRINT/lock         held while it trains: only one training of the same thing at a time
-.runs/FINGERPRINT/mlflow.json  the MLflow run of its curves, by store
-.runs/FINGERPRINT/result/      the last checkpoint of a finished training
-.runs/FINGERPRINT/here/        checkpoints of an unfinished training without Ray
-.runs/FINGERPRINT/...          Ray's storage: checkpoints of an unfinished training
+.runs/FINGERPRINT/lock         held by the stage that works on the run, so that nothing is trained twice at once
+.runs/FINGERPRINT/mlflow.json  id of its MLflow run, by store
+.runs/FINGERPRINT/result/      last checkpoint of a finished run
+.runs/FINGERPRINT/local/       checkpoints of an unfinished run without Ray
+.runs/FINGERPRINT/...          checkpoints of an unfinished run with Ray, unless `ray.storage_path` names another place
 """
 
 from __future__ import annotations
@@ -24,72 +20,34 @@ from filelock import FileLock, Timeout
 from nla.config.ray import RayConfig
 from nla.console import say
 from nla.errors import DataError
-from nla.io import read_json, write_json
+from nla.io import read_json_as, write_json
 from nla.workflow.dvc_process import forced
 from nla.workflow.paths import project_root, without_credentials
 
-
-class Held(NamedTuple):
-    """Resources of a stage while it holds the lock."""
-
-    run: Run
-    storage: str
-    """Folder or URL above the checkpoints that Ray keeps for it."""
-
-
-@contextlib.contextmanager
-def held(root: Path, fingerprint: str, ray: RayConfig) -> Iterator[Held]:
-    """Locks the folder of `fingerprint` in the project `root`; under `dvc repro -f` its contents are deleted."""
-    run = Run(root, fingerprint)
-    storage = absolute(ray.storage_path or str(run.folder.parent))
-    with run.lock(say):
-        if forced():
-            for place in {storage, str(run.folder.parent)}:
-                forget(place, fingerprint)
-        yield Held(run, storage)
-
-
-def absolute(storage: str) -> str:
-    """A folder for any working folder, a relative one being of the project; a URL as it is."""
-    return storage if "://" in storage else str(project_root() / storage)
-
-
-def forget(storage: str, name: str) -> None:
-    """Removes what the folder `name` of `storage` holds, but its lock; Ray would go on from the checkpoints in it."""
-    from pyarrow import fs as pa_fs  # slow, and most callers forget nothing
-
-    filesystem, path = pa_fs.FileSystem.from_uri(absolute(storage))
-    folder = f"{path}/{name}"
-    if filesystem.get_file_info(folder).type == pa_fs.FileType.Directory:
-        for entry in filesystem.get_file_info(pa_fs.FileSelector(folder)):
-            if entry.type == pa_fs.FileType.Directory:
-                filesystem.delete_dir(entry.path)
-            elif entry.base_name != LOCK:
-                filesystem.delete_file(entry.path)
-
-
-RUNS, LOCK = ".runs", "lock"
+RUNS = ".runs"
+LOCK = "lock"
 IMAGES = ".runs/images"
 """Decoded images of data sets larger than memory."""
 
 
-class Run:
-    """The folder of one fingerprint."""
+class RunFolder:
+    """The folder of one fingerprint in the project `root`."""
 
     def __init__(self, root: Path, fingerprint: str) -> None:
         self.fingerprint = fingerprint
-        self.folder = root / RUNS / fingerprint
-        self.result, self.under_way = self.folder / "result", self.folder / "here"
+        self.path = root / RUNS / fingerprint
+        self.result = self.path / "result"
+        self.local_checkpoints = self.path / "local"
 
     @contextlib.contextmanager
-    def lock(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Locks the folder; while another process holds it, says so and waits."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / LOCK)
+    def lock(self, report: Callable[[str], None]) -> Iterator[None]:
+        """Locks the folder; while another process holds the lock, reports that and waits."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(f"another process trains {self.fingerprint} already: waiting for it to end")
+            report(f"{self.fingerprint} is already running in another process: waiting for it to end")
             lock.acquire()
         try:
             yield
@@ -98,34 +56,75 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether a training has finished here."""
+        """Whether the run has a result."""
         return self.result.is_dir()
 
-    def keep(self, checkpoint: Path) -> None:
-        """Makes `checkpoint` the result, atomically, and deletes the checkpoints under way."""
-        part = self.folder / "result.part"
+    def save_result(self, checkpoint: Path) -> None:
+        """Copies `checkpoint` to the result, atomically, and deletes all checkpoints in the folder."""
+        part = self.path / "result.part"
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(checkpoint, part)
         part.rename(self.result)
-        for path in self.folder.iterdir():
+        for path in self.path.iterdir():
             if path.is_dir() and path != self.result:
                 shutil.rmtree(path)
 
     def mlflow_run_id(self, uri: str) -> str | None:
-        """Id of this training's MLflow run in the store `uri`, else in another store: `uri` may get a copy of it."""
-        known = self._tracked()
-        return known.get(without_credentials(uri)) or next(iter(known.values()), None)
+        """Id of the MLflow run in the store `uri`, else in another store, of which `uri` may get a copy."""
+        ids = self._mlflow_run_ids()
+        return ids.get(without_credentials(uri)) or next(iter(ids.values()), None)
 
     def set_mlflow_run_id(self, uri: str, run_id: str) -> None:
-        """Saves the id of the MLflow run in the store `uri`, beside those in other stores."""
-        write_json(self._tracking, {**self._tracked(), without_credentials(uri): run_id})
+        """Saves the id of the MLflow run in the store `uri`; the ids in other stores are kept."""
+        write_json(self._mlflow_file, {**self._mlflow_run_ids(), without_credentials(uri): run_id})
 
-    def _tracked(self) -> dict[str, str]:
+    def _mlflow_run_ids(self) -> dict[str, str]:
+        """Run id by store, without credentials; {} if the file is missing or damaged: MLflow then gets another run."""
         try:
-            return read_json(self._tracking)
-        except DataError:  # not written yet, or damaged: MLflow gets another run
+            return read_json_as(self._mlflow_file, dict[str, str])
+        except DataError:
             return {}
 
     @property
-    def _tracking(self) -> Path:
-        return self.folder / "mlflow.json"
+    def _mlflow_file(self) -> Path:
+        return self.path / "mlflow.json"
+
+
+class LockedRun(NamedTuple):
+    """What a stage works with while it holds the lock of a run."""
+
+    folder: RunFolder
+    storage: str
+    """Folder or URL in which Ray creates the run's folder of checkpoints."""
+
+
+@contextlib.contextmanager
+def run_lock(root: Path, fingerprint: str, ray: RayConfig) -> Iterator[LockedRun]:
+    """Locks the run `fingerprint` of the project `root`. `dvc repro -f` deletes its result and checkpoints first."""
+    folder = RunFolder(root, fingerprint)
+    runs = str(folder.path.parent)
+    storage = absolute_storage(ray.storage_path or runs)
+    with folder.lock(say):
+        if forced():
+            for base in {storage, runs}:
+                delete_run(base, fingerprint)
+        yield LockedRun(folder, storage)
+
+
+def absolute_storage(storage: str) -> str:
+    """`storage` for use in any working directory: relative paths are relative to the project, URLs stay as they are."""
+    return storage if "://" in storage else str(project_root() / storage)
+
+
+def delete_run(storage: str, fingerprint: str) -> None:
+    """Deletes the contents of a run's folder in `storage` except its lock; Ray would resume from its checkpoints."""
+    from pyarrow import fs as pa_fs  # slow to import, and rarely needed
+
+    filesystem, path = pa_fs.FileSystem.from_uri(absolute_storage(storage))
+    folder = f"{path}/{fingerprint}"
+    if filesystem.get_file_info(folder).type == pa_fs.FileType.Directory:
+        for entry in filesystem.get_file_info(pa_fs.FileSelector(folder)):
+            if entry.type == pa_fs.FileType.Directory:
+                filesystem.delete_dir(entry.path)
+            elif entry.base_name != LOCK:
+                filesystem.delete_file(entry.path)

@@ -17,7 +17,7 @@ from nla.ray_cluster import Cluster
 from nla.tracking import MlflowTracker
 from nla.training.callbacks import Recorder
 from nla.training.checkpoint import Progress, read_progress, write_checkpoint
-from nla.workflow.runs import Run
+from nla.workflow.runs import RunFolder
 from pipelines import train
 
 NOISE = {"kind": "asymmetric", "rate": 0.3, "exact": True, "mapping": {"fear": "surprise"}}
@@ -91,7 +91,7 @@ def test_the_card_describes_the_network(workspace: Path) -> None:
 def test_mlflow_is_told_what_it_missed(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server went away after two of three epochs; nobody closed the run."""
     uri, plan = new_store(tmp_path, monkeypatch), plan_of(workspace)
-    client, run = MlflowClient(uri), Run(tmp_path, plan.job.fingerprint)
+    client, run = MlflowClient(uri), RunFolder(tmp_path, plan.job.fingerprint)
     tracker = MlflowTracker(uri, system_metrics=False)
     run_id = tracker.start(plan.name, {}, {})
     run.set_mlflow_run_id(uri, run_id)
@@ -120,8 +120,8 @@ def test_checkpoints_in_a_shared_storage_end_with_their_training(
     workspace: Path, tmp_path: Path, ray_cluster: Cluster
 ) -> None:
     plan = plan_of(workspace, train={"batch_size": 8, "epochs": 1})
-    run, storage = Run(tmp_path, plan.job.fingerprint), tmp_path / "shared"
-    run.folder.mkdir(parents=True)
+    run, storage = RunFolder(tmp_path, plan.job.fingerprint), tmp_path / "shared"
+    run.path.mkdir(parents=True)
     config = RayConfig(use_gpu=False, cpus_per_worker=1)
     train.on_ray(plan, run, config, str(storage), "", Recorder(lambda row, epoch: None))
     assert run.finished and len(read_progress(run.result).history) == 1

@@ -24,7 +24,7 @@ from nla.training.checkpoint import STATE, FolderStore, read_progress
 from nla.training.job import Job
 from nla.training.ray_train import Mailbox, relay, train_on
 from nla.training.trainer import Split, train
-from nla.workflow.runs import forget
+from nla.workflow.runs import delete_run
 
 TWO = RayConfig(num_workers=2, use_gpu=False)
 
@@ -91,7 +91,7 @@ def test_two_workers_die_diverge_and_go_on(tmp_path: Path, ray_cluster: Cluster,
     torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-5)
 
     assert epochs_kept(storage) == done + 2
-    forget(str(storage), "f" * 16)
+    delete_run(str(storage), "f" * 16)
     assert not list(storage.glob(f"{'f' * 16}/*/{STATE}"))
 
 

@@ -1,4 +1,4 @@
-"""The folder of a fingerprint: one training at a time, a result whole or not at all."""
+"""Folders of runs: one process at a time, atomic results, and what `dvc repro -f` deletes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from nla.workflow.runs import Run
+from nla.config.ray import RayConfig
+from nla.workflow import runs
+from nla.workflow.runs import RunFolder, delete_run, run_lock
 
 ROOT = Path(__file__).parents[2]
-HOLD = """
+HOLD_LOCK = """
 import sys
 from pathlib import Path
-from nla.workflow.runs import Run
-with Run(Path(sys.argv[1]), "f").lock(print):
-    print("held", flush=True)
+from nla.workflow.runs import RunFolder
+with RunFolder(Path(sys.argv[1]), "f").lock(print):
+    print("locked", flush=True)
     sys.stdin.read()
 """
 
@@ -29,28 +31,32 @@ def checkpoint(folder: Path, text: str = "weights") -> Path:
     return folder
 
 
-def test_one_process_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
+def test_one_process_holds_the_lock_until_it_is_killed(tmp_path: Path) -> None:
     other = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD_LOCK, str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert other.stdin is not None and other.stdout is not None
     with other.stdin, other.stdout:
-        assert other.stdout.readline() == "held\n"
-        heard: list[str] = []
+        assert other.stdout.readline() == "locked\n"
+        reported: list[str] = []
         waits, entered = threading.Event(), threading.Event()
 
-        def say(line: str) -> None:
-            heard.append(line)
+        def report(line: str) -> None:
+            reported.append(line)
             waits.set()
 
         def work() -> None:
-            with Run(tmp_path, "f").lock(say):
+            with RunFolder(tmp_path, "f").lock(report):
                 entered.set()
 
         thread = threading.Thread(target=work)
         thread.start()
         assert waits.wait(10)
-        assert "another process trains f already: waiting" in heard[0]
+        assert "f is already running in another process: waiting for it to end" in reported[0]
         assert not entered.wait(0.3)
         other.kill()
         assert entered.wait(10)
@@ -59,37 +65,37 @@ def test_one_process_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
 
 
 def test_another_fingerprint_does_not_wait(tmp_path: Path) -> None:
-    heard: list[str] = []
-    with Run(tmp_path, "one").lock(heard.append), Run(tmp_path, "two").lock(heard.append):
+    reported: list[str] = []
+    with RunFolder(tmp_path, "one").lock(reported.append), RunFolder(tmp_path, "two").lock(reported.append):
         pass
-    with Run(tmp_path, "one").lock(heard.append):
+    with RunFolder(tmp_path, "one").lock(reported.append):
         pass
-    assert heard == []
+    assert reported == []
 
 
-def test_the_lock_is_let_go_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), Run(tmp_path, "f").lock(print):
+def test_the_lock_is_released_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), RunFolder(tmp_path, "f").lock(print):
         raise KeyError
-    with Run(tmp_path, "f").lock(pytest.fail):
+    with RunFolder(tmp_path, "f").lock(pytest.fail):
         pass
 
 
-def test_a_result_is_kept_and_what_led_to_it_is_not(tmp_path: Path) -> None:
-    run = Run(tmp_path, "f")
-    last = checkpoint(run.folder / "checkpoint_000003")
-    checkpoint(run.folder / "checkpoint_000002")
-    (run.folder / "lock").write_text("")
+def test_the_result_replaces_the_checkpoints(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, "f")
+    last = checkpoint(run.path / "checkpoint_000003")
+    checkpoint(run.path / "checkpoint_000002")
+    (run.path / "lock").write_text("")
     run.set_mlflow_run_id("sqlite:///a", "123")
     assert not run.finished
-    run.keep(last)
+    run.save_result(last)
     assert run.finished
     assert (run.result / "model.safetensors").read_text() == "weights"
-    assert sorted(path.name for path in run.folder.iterdir()) == ["lock", "mlflow.json", "result"]
+    assert sorted(path.name for path in run.path.iterdir()) == ["lock", "mlflow.json", "result"]
 
 
-def test_a_copy_that_broke_off_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run(tmp_path, "f")
-    last = checkpoint(run.folder / "checkpoint_000003")
+def test_an_interrupted_copy_is_not_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(tmp_path, "f")
+    last = checkpoint(run.path / "checkpoint_000003")
 
     def breaks(source: Path, target: Path) -> None:
         target.mkdir()
@@ -98,31 +104,31 @@ def test_a_copy_that_broke_off_is_no_result(tmp_path: Path, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copytree", breaks)
         with pytest.raises(OSError, match="disk full"):
-            run.keep(last)
+            run.save_result(last)
     assert not run.finished and last.is_dir()
-    run.keep(last)
+    run.save_result(last)
     assert run.finished
 
 
-def test_the_mlflow_run_of_a_store_is_remembered(tmp_path: Path) -> None:
-    run = Run(tmp_path, "f")
-    run.folder.mkdir(parents=True)
+def test_the_mlflow_run_of_each_store_is_saved_without_credentials(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, "f")
+    run.path.mkdir(parents=True)
     assert run.mlflow_run_id("sqlite:///a") is None
     run.set_mlflow_run_id("sqlite:///a", "123")
     assert run.mlflow_run_id("sqlite:///a") == "123"
-    assert run.mlflow_run_id("http://server") == "123"  # that store may get its double
+    assert run.mlflow_run_id("http://server") == "123"  # that store may get a copy
     run.set_mlflow_run_id("http://me:secret@server/?token=hidden", "456")
     assert run.mlflow_run_id("sqlite:///a") == "123"
     assert run.mlflow_run_id("http://me:changed@server/") == "456"
-    kept = "".join(path.read_text() for path in run.folder.iterdir())
-    assert "secret" not in kept and "hidden" not in kept
-    assert [path.name for path in run.folder.iterdir()] == ["mlflow.json"]
-    (run.folder / "mlflow.json").write_text('{"sqlite')
+    saved = "".join(path.read_text() for path in run.path.iterdir())
+    assert "secret" not in saved and "hidden" not in saved
+    assert [path.name for path in run.path.iterdir()] == ["mlflow.json"]
+    (run.path / "mlflow.json").write_text('{"sqlite')
     assert run.mlflow_run_id("sqlite:///a") is None
 
 
-def test_a_record_that_broke_off_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run(tmp_path, "f")
+def test_an_interrupted_write_keeps_the_old_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(tmp_path, "f")
     run.set_mlflow_run_id("sqlite:///a", "123")
 
     def breaks(path: Path, text: str, *_: object) -> None:
@@ -134,3 +140,54 @@ def test_a_record_that_broke_off_leaves_the_one_before(tmp_path: Path, monkeypat
         with pytest.raises(OSError, match="disk full"):
             run.set_mlflow_run_id("http://server", "456")
     assert run.mlflow_run_id("sqlite:///a") == "123"
+
+
+@pytest.mark.parametrize("content", ["[1]", '{"sqlite:///a": 1}', "null"])
+def test_damaged_ids_are_ignored(tmp_path: Path, content: str) -> None:
+    run = RunFolder(tmp_path, "f")
+    run.path.mkdir(parents=True)
+    (run.path / "mlflow.json").write_text(content)
+    assert run.mlflow_run_id("sqlite:///a") is None
+    run.set_mlflow_run_id("sqlite:///a", "123")
+    assert run.mlflow_run_id("sqlite:///a") == "123"
+
+
+@pytest.mark.parametrize("is_forced", [False, True])
+def test_a_forced_run_starts_without_result_and_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_forced: bool
+) -> None:
+    monkeypatch.setattr(runs, "forced", lambda: is_forced)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    kept = [checkpoint(tmp_path / ".runs/f/result"), checkpoint(tmp_path / "shared/f/checkpoint_000001")]
+    other = checkpoint(tmp_path / ".runs/other/result")
+    with run_lock(tmp_path, "f", RayConfig(storage_path="shared")) as (run, storage):
+        assert (run.path, storage) == (tmp_path / ".runs/f", str(tmp_path / "shared"))
+        assert [path.exists() for path in (*kept, other)] == [not is_forced, not is_forced, True]
+        assert (run.path / "lock").exists()
+    with run_lock(tmp_path, "f", RayConfig()) as (run, storage):
+        assert storage == str(tmp_path / ".runs")
+
+
+def test_relative_storage_is_relative_to_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "project/shared/run/checkpoint_1").mkdir(parents=True)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    monkeypatch.chdir(tmp_path)
+    delete_run("shared", "run")
+    assert not list((tmp_path / "project/shared/run").iterdir())
+
+
+def test_deleting_a_run_keeps_its_lock_and_other_runs(tmp_path: Path) -> None:
+    for name in ("one/checkpoint_1", "two/checkpoint_1"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("lock", "state.json"):
+        (tmp_path / "one" / name).write_text("")
+    delete_run(str(tmp_path), "one")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "one",
+        "one/lock",
+        "two",
+        "two/checkpoint_1",
+    ]
+    delete_run(f"file://{tmp_path}", "two")
+    assert not list((tmp_path / "two").iterdir())
+    delete_run(str(tmp_path), "never trained")
