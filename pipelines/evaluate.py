@@ -21,7 +21,7 @@ from nla.data.samples import Annotations, Samples, load_annotations, load_sample
 from nla.errors import DataError
 from nla.evaluation import figures
 from nla.evaluation.calibration import reliability
-from nla.evaluation.metrics import confusion, headlines, in_words, measure
+from nla.evaluation.metrics import confusion, main_metrics, measure, summary
 from nla.evaluation.predict import ONE_VIEW, Views, predict
 from nla.evaluation.tables import predictions, suspects, write_confusion, write_reliability
 from nla.hardware import use_bf16
@@ -54,7 +54,7 @@ def main() -> None:
     metrics: dict[str, Any] = {"protocol": PROTOCOL, "views": vars(views), "epoch": card["epoch"]}
     metrics |= figures_of(best, measured, known, config)
     metrics["last"] = figures_of(last, measured, known, config)
-    metrics["one_view"] = {name: headlines(counts(plain[name], of), config) for name, of in measured.items()}
+    metrics["one_view"] = {name: main_metrics(counts(plain[name], of), config) for name, of in measured.items()}
     write_confusion(REPORTS / "plots/confusion.csv", test.label_N, best["test"].argmax(1), test.classes)
     write_reliability(REPORTS / "plots/reliability.csv", reliability(best["test"], test.label_N, config.bins))
     for name, of in measured.items():
@@ -143,7 +143,7 @@ def compared(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def told(metrics: Mapping[str, Any]) -> Iterator[str]:
     """The result in a few lines, with the Bayes accuracy if it is known."""
     test, views = metrics["test"], Views(**metrics["views"])
-    yield f"test {in_words(test)}; epoch {metrics['epoch']} by validation"
+    yield f"test {summary(test)}; epoch {metrics['epoch']} by validation"
     if views.count > 1:
         yield f"over {views.count} views an image; {metrics['one_view']['test']['accuracy']:.2%} with one"
     recalls = [f"{name} {of['recall']:.1%}" for name, of in test["classes"].items()]

@@ -193,7 +193,7 @@ def main(argv: Sequence[str]) -> None:
 
 def told(report: Mapping[str, Any]) -> Iterator[str]:
     """The main metrics, and one line per class."""
-    yield f"{metrics.in_words(report)}; n {report['rows']:,}"
+    yield f"{metrics.summary(report)}; n {report['rows']:,}"
     width = max(map(len, report["classes"]))
     for name, of in report["classes"].items():
         yield f"  {name:{width}}  recall {of['recall']:6.1%}  n {of['support']:,}"

@@ -1,17 +1,15 @@
-"""Accuracy and related metrics from a confusion matrix.
+"""Metrics of a classifier, and the report of a split.
 
-All functions but `confusion` accept leading dimensions, so that a thousand bootstrap resamples are one call, and the
-matrices of several workers can be added before anything is divided.
+- From a confusion matrix: accuracy, recall, precision, F1, and their means over classes. They accept leading
+  dimensions, so that a thousand bootstrap resamples are one call, which scikit-learn's functions of labels do not
+  offer; and the matrices of several workers can be added before anything is divided.
+- From probabilities: NLL and expected calibration error; the agreement with the annotators' votes; the Bayes accuracy.
+- `measure`: all of them for one split, as a JSON-able dict.
 
-Legend: N samples, C classes; counts_CC[actual, predicted].
+Proportions are in [0, 1], entropies in nats.
 
-Agreement of predictions with the annotators' votes: is the model uncertain where people are?
-
-Legend: N samples, C classes; p_NC probabilities, votes_NC distributions, with a row of NaN for a sample without votes.
-
-All metrics of a set of predictions, as one JSON-able dict.
-
-Legend: N samples, C classes; p_NC probabilities. Proportions are in [0, 1], entropies in nats.
+Legend: N samples, C classes; counts_CC[actual, predicted] a confusion matrix; p_NC probabilities; votes_NC
+distributions of the annotators' votes, with a row of NaN for a sample without votes.
 """
 
 from __future__ import annotations
@@ -31,15 +29,29 @@ from nla.evaluation.uncertainty import ambiguity, entropy, label_probability, lo
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+TOLERANCE = 1e-3
+"""On the sum of a row of probabilities; averaging two views in float32 errs by 1e-7, half precision by 5e-4."""
+
 
 def confusion(label_N: ArrayLike, predicted_N: ArrayLike, classes: int) -> Ints:
-    """Counts [C, C] by (actual, predicted). Raises DataError for a label or prediction outside of 0..C-1."""
+    """Counts [C, C] by (actual, predicted).
+
+    Like scikit-learn's `confusion_matrix`, whose import takes 2.3 s of processor time, also in each training process.
+
+    Raises:
+        DataError: a label or prediction is outside of 0..C-1.
+    """
     label, predicted = np.asarray(label_N, np.int64), np.asarray(predicted_N, np.int64)
     if label.shape != predicted.shape or label.ndim != 1:
-        raise ValueError(f"labels {label.shape} and predictions {predicted.shape} must be two equally long rows")
+        raise ValueError(
+            f"labels {label.shape} and predictions {predicted.shape} must be two vectors of the same length"
+        )
     both = np.concatenate([label, predicted])
     if both.size and not 0 <= both.min() <= both.max() < classes:
-        raise DataError(f"labels run from {both.min()} to {both.max()}, {classes} classes allow 0 to {classes - 1}")
+        raise DataError(
+            f"labels run from {both.min()} to {both.max()}, but {classes} classes allow 0 to {classes - 1}. "
+            "Run `dvc repro prepare`."
+        )
     return np.bincount(label * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
@@ -78,6 +90,9 @@ def macro_f1(counts_CC: np.ndarray) -> Floats:
     return _mean_of_present(f1(counts_CC), counts_CC)
 
 
+MAIN_METRICS = {"accuracy": accuracy, "mean_accuracy": mean_accuracy, "macro_f1": macro_f1}
+
+
 def _right(counts_CC: np.ndarray) -> np.ndarray:
     return np.diagonal(counts_CC, axis1=-2, axis2=-1)
 
@@ -93,90 +108,18 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> Floats:
     return ratio
 
 
-def agreement(p_NC: np.ndarray, votes_NC: np.ndarray) -> dict[str, float | int | None]:
-    """Agreement over the rows that have votes, in nats and proportions; {} if none has any.
-
-    `vote_share` is the mean share of votes for the predicted class, `vote_share_possible` the same for the best
-    possible prediction. The correlations are Spearman's, of the predictions' entropy and of their ambiguity with the
-    entropy of the votes; None if one side is constant.
-    """
-    voted_N = ~np.isnan(votes_NC).any(axis=1)
-    if not voted_N.any():
-        return {}
-    p, votes = np.asarray(p_NC[voted_N], np.float64), np.asarray(votes_NC[voted_N], np.float64)
-    doubt_N = entropy(votes)
-    cross_entropy = float(-(votes * log(p)).sum(axis=1).mean())
-    return {
-        "rows": len(p),
-        "cross_entropy": cross_entropy,
-        "kl_divergence": cross_entropy - float(doubt_N.mean()),
-        "vote_share": float(votes[np.arange(len(p)), p.argmax(axis=1)].mean()),
-        "vote_share_possible": float(votes.max(axis=1).mean()),
-        "entropy_correlation": spearman(entropy(p), doubt_N),
-        "ambiguity_correlation": spearman(ambiguity(p), doubt_N),
-    }
-
-
-def spearman(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
-    """Spearman's rank correlation, in [-1, 1], with mean ranks for ties; None if one side is constant."""
-    a, b = (rank - rank.mean() for rank in (_ranks(a_N), _ranks(b_N)))
-    spread = float(np.sqrt((a @ a) * (b @ b)))
-    return float(np.clip(a @ b / spread, -1, 1)) if spread > 0 else None
-
-
-def _ranks(value_N: np.ndarray) -> NDArray[np.float64]:
-    _, which_N, count = np.unique(value_N, return_inverse=True, return_counts=True)
-    mean_rank: NDArray[np.float64] = (np.cumsum(count) - (count - 1) / 2)[which_N]
-    return mean_rank
-
-
-HEADLINES = {"accuracy": accuracy, "mean_accuracy": mean_accuracy, "macro_f1": macro_f1}
-TOLERANCE = 1e-3  # on a row's sum; averaging two views in float32 errs by 1e-7, half precision by 5e-4
-
-
-def measure(
-    p_NC: np.ndarray,
-    label_N: np.ndarray,
-    classes: Sequence[str],
-    config: EvaluateConfig,
-    votes_NC: np.ndarray | None = None,
-    posterior_NC: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """Metrics of one split; NAME_low and NAME_high are the 95 % bootstrap interval of NAME.
-
-    Means over classes skip classes without samples, which are listed under `absent`. `votes` is included if `votes_NC`
-    (annotators' distributions; rows can be NaN) has any row; `bayes_accuracy` and `bayes_ratio` if `posterior_NC`, the
-    true P(class | image), has any.
-
-    Raises:
-        DataError: the split is empty, or a label is not a class.
-        WeightsError: p_NC are not probabilities.
-    """
-    _check(p_NC, label_N, classes)
-    counts_CC = confusion(label_N, p_NC.argmax(axis=1), len(classes))
-    report: dict[str, Any] = {"rows": len(label_N), **headlines(counts_CC, config)}
-    report |= probabilistic(p_NC, label_N, config)
-    if posterior_NC is not None:
-        report |= _against_bayes(p_NC, label_N, posterior_NC)
-    if votes_NC is not None and (votes := agreement(p_NC, votes_NC)):
-        report["votes"] = votes
-    report["classes"] = per_class(counts_CC, classes)
-    report["absent"] = [name for name in classes if name not in report["classes"]]
-    return report
-
-
-def headlines(counts_CC: np.ndarray, config: EvaluateConfig) -> dict[str, float]:
+def main_metrics(counts_CC: np.ndarray, config: EvaluateConfig) -> dict[str, float]:
     """Accuracy, mean accuracy and macro-F1, each with its interval."""
-    intervals = bootstrap(counts_CC, HEADLINES, config.bootstrap, config.seed)
+    intervals = bootstrap(counts_CC, MAIN_METRICS, config.bootstrap, config.seed)
     report: dict[str, float] = {}
-    for name, statistic in HEADLINES.items():
+    for name, statistic in MAIN_METRICS.items():
         report[name] = float(statistic(counts_CC))
         report[f"{name}_low"], report[f"{name}_high"] = intervals[name]
     return report
 
 
-def in_words(report: Mapping[str, Any]) -> str:
-    """The headline metrics, in one line for the console."""
+def summary(report: Mapping[str, Any]) -> str:
+    """The main metrics of a report of `measure`, in one line for the console."""
     interval = f"95 % interval {report['accuracy_low']:.2%} to {report['accuracy_high']:.2%}"
     means = f"mean {report['mean_accuracy']:.2%}, macro-F1 {report['macro_f1']:.4f}"
     return f"accuracy {report['accuracy']:.2%} ({interval}), {means}"
@@ -212,12 +155,45 @@ def probabilistic(p_NC: np.ndarray, label_N: np.ndarray, config: EvaluateConfig)
     return {"nll": nll, "nll_low": nll_low, "nll_high": nll_high, "ece": ece, "ece_low": ece_low, "ece_high": ece_high}
 
 
+def agreement(p_NC: np.ndarray, votes_NC: np.ndarray) -> dict[str, float | int | None]:
+    """Agreement over the rows that have votes, in nats and proportions; {} if none has any.
+
+    `vote_share` is the mean share of votes for the predicted class, `vote_share_possible` the same for the best
+    possible prediction. The correlations are Spearman's, of the predictions' entropy and of their ambiguity with the
+    entropy of the votes; None if one side is constant.
+    """
+    voted_N = ~np.isnan(votes_NC).any(axis=1)
+    if not voted_N.any():
+        return {}
+    p, votes = np.asarray(p_NC[voted_N], np.float64), np.asarray(votes_NC[voted_N], np.float64)
+    vote_entropy_N = entropy(votes)
+    cross_entropy = float(-(votes * log(p)).sum(axis=1).mean())
+    return {
+        "rows": len(p),
+        "cross_entropy": cross_entropy,
+        "kl_divergence": cross_entropy - float(vote_entropy_N.mean()),
+        "vote_share": float(votes[np.arange(len(p)), p.argmax(axis=1)].mean()),
+        "vote_share_possible": float(votes.max(axis=1).mean()),
+        "entropy_correlation": spearman(entropy(p), vote_entropy_N),
+        "ambiguity_correlation": spearman(ambiguity(p), vote_entropy_N),
+    }
+
+
+def spearman(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
+    """Spearman's rank correlation, in [-1, 1], with mean ranks for ties; None if one side is constant."""
+    from scipy.stats import spearmanr  # takes a second to import, which only sets with votes need
+
+    if np.ptp(a_N) == 0 or np.ptp(b_N) == 0:
+        return None
+    return float(spearmanr(a_N, b_N).statistic)
+
+
 def bayes_accuracy(posterior_NC: np.ndarray, label_N: np.ndarray) -> float:
     """Accuracy of predicting from the true P(class | image): the highest that a model can be expected to reach."""
     return float((posterior_NC.argmax(axis=1) == label_N).mean())
 
 
-def _against_bayes(p_NC: np.ndarray, label_N: np.ndarray, posterior_NC: np.ndarray) -> dict[str, float]:
+def _bayes_reference(p_NC: np.ndarray, label_N: np.ndarray, posterior_NC: np.ndarray) -> dict[str, float]:
     known_N = ~np.isnan(posterior_NC).any(axis=1)
     if not known_N.any():
         return {}
@@ -226,12 +202,45 @@ def _against_bayes(p_NC: np.ndarray, label_N: np.ndarray, posterior_NC: np.ndarr
     return {"bayes_accuracy": best, "bayes_ratio": accuracy / best} if best else {"bayes_accuracy": best}
 
 
+def measure(
+    p_NC: np.ndarray,
+    label_N: np.ndarray,
+    classes: Sequence[str],
+    config: EvaluateConfig,
+    votes_NC: np.ndarray | None = None,
+    posterior_NC: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Metrics of one split; NAME_low and NAME_high are the 95 % bootstrap interval of NAME.
+
+    Means over classes skip classes without samples, which are listed under `absent`. `votes` is included if `votes_NC`
+    (annotators' distributions; rows can be NaN) has any row; `bayes_accuracy` and `bayes_ratio` if `posterior_NC`, the
+    true P(class | image), has any.
+
+    Raises:
+        DataError: the split is empty, or a label is not a class.
+        WeightsError: p_NC are not probabilities.
+    """
+    _check(p_NC, label_N, classes)
+    counts_CC = confusion(label_N, p_NC.argmax(axis=1), len(classes))
+    report: dict[str, Any] = {"rows": len(label_N), **main_metrics(counts_CC, config)}
+    report |= probabilistic(p_NC, label_N, config)
+    if posterior_NC is not None:
+        report |= _bayes_reference(p_NC, label_N, posterior_NC)
+    if votes_NC is not None and (votes := agreement(p_NC, votes_NC)):
+        report["votes"] = votes
+    report["classes"] = per_class(counts_CC, classes)
+    report["absent"] = [name for name in classes if name not in report["classes"]]
+    return report
+
+
 def _check(p_NC: np.ndarray, label_N: np.ndarray, classes: Sequence[str]) -> None:
     if len(label_N) == 0:
         raise DataError(
-            "there is nothing to measure: the split has no rows; run `dvc repro prepare` and see its report"
+            "there is nothing to measure: the split has no rows. Run `dvc repro prepare` and see its report."
         )
     if p_NC.shape != (len(label_N), len(classes)):
-        raise ValueError(f"{len(label_N)} labels of {len(classes)} classes do not fit probabilities {p_NC.shape}")
+        raise ValueError(f"probabilities {p_NC.shape} do not match {len(label_N)} labels of {len(classes)} classes")
     if not np.isfinite(p_NC).all() or p_NC.min() < 0 or np.abs(p_NC.sum(axis=1) - 1).max() > TOLERANCE:
-        raise WeightsError("the model's outputs are no probabilities (not finite, or not summing to 1): train it again")
+        raise WeightsError(
+            "the model's outputs are not probabilities (not finite, or not summing to 1). Train it again."
+        )

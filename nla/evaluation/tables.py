@@ -1,8 +1,6 @@
-"""The model's predictions for each image, as tables for inspection.
+"""Tables that `evaluate` writes: the predictions for each image as Parquet, and the data of DVC's plots as CSV.
 
 Legend: N samples, C classes; p_NC probabilities.
-
-Writes the numbers behind the DVC plots as CSV; the same bytes on every system.
 """
 
 from __future__ import annotations
@@ -19,40 +17,42 @@ from nla.evaluation.calibration import Reliability
 from nla.evaluation.uncertainty import label_probability, most_doubted
 from nla.io import write_rows
 
-COLUMNS = ["row", "label", "is_flipped", "image.path"]
+SPLIT_COLUMNS = ["row", "label", "is_flipped", "image.path"]
+"""What is read of the table of a split."""
 
 
 def predictions(split: Path, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
     """row, path, label, predicted and p_CLASS of each class, in the order of the table `split`."""
-    return with_predictions(_known(split, classes)[0].select(["row", "path", "label"]), p_NC, classes)
+    return with_predictions(_read_split(split, classes)[0].select(["row", "path", "label"]), p_NC, classes)
 
 
-def with_predictions(known: pa.Table, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
-    """`known`, a table of N images, with the columns predicted and p_CLASS added."""
-    table = known.append_column("predicted", _names(p_NC.argmax(1), classes))
+def with_predictions(images: pa.Table, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
+    """`images`, a table of N rows, with the columns predicted and p_CLASS added."""
+    table = images.append_column("predicted", _names(p_NC.argmax(1), classes))
     for name, p_N in zip(classes, p_NC.T, strict=True):
         table = table.append_column(f"p_{name}", pa.array(p_N, pa.float32()))
     return table
 
 
 def suspects(split: Path, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
-    """row, path, label, likely, p_label and p_likely, the least probable label first; ties in the order of `split`.
+    """Possible label issues: row, path, label, likely, p_label and p_likely, the least probable label first.
 
-    `likely` is the most probable class, which can be the label. `is_flipped` is included if any label was flipped on
-    purpose. The label's probability identifies wrong labels better than NAW's weight does (docs/results.md).
+    Ties keep the order of `split`. `likely` is the most probable class, which can be the label. `is_flipped` is
+    included if the split has synthetic label noise. The label's probability identifies wrong labels better than NAW's
+    weight does (docs/results.md).
     """
-    table, label_N = _known(split, classes)
+    table, label_N = _read_split(split, classes)
     table = table.append_column("likely", _names(p_NC.argmax(1), classes))
     table = table.append_column("p_label", pa.array(label_probability(p_NC, label_N)))
     table = table.append_column("p_likely", pa.array(p_NC.max(axis=1)))
-    shown = ["row", "path", "label", "likely", "p_label", "p_likely"]
+    columns = ["row", "path", "label", "likely", "p_label", "p_likely"]
     flipped = ["is_flipped"] if pc.any(table["is_flipped"]).as_py() else []
-    return table.select([*shown, *flipped]).take(pa.array(most_doubted(p_NC, label_N)))
+    return table.select([*columns, *flipped]).take(pa.array(most_doubted(p_NC, label_N)))
 
 
-def _known(split: Path, classes: Sequence[str]) -> tuple[pa.Table, np.ndarray]:
-    """row, label by name, is_flipped and path; and label_N."""
-    table = pq.read_table(split, columns=COLUMNS).flatten()
+def _read_split(split: Path, classes: Sequence[str]) -> tuple[pa.Table, np.ndarray]:
+    """The columns row, label (by name), is_flipped and path; and label_N."""
+    table = pq.read_table(split, columns=SPLIT_COLUMNS).flatten()
     table = table.rename_columns([name.removeprefix("image.") for name in table.column_names])
     label_N = table["label"].to_numpy()
     return table.set_column(table.column_names.index("label"), "label", _names(label_N, classes)), label_N

@@ -14,7 +14,7 @@ import numpy as np
 from nla.config.base import flatten
 from nla.config.train import METRICS
 from nla.errors import DataError
-from nla.evaluation.metrics import HEADLINES, confusion
+from nla.evaluation.metrics import MAIN_METRICS, confusion
 from nla.hardware import in_words
 from nla.study.record import Record
 from nla.study.statistics import RESAMPLES, comparisons
@@ -100,7 +100,7 @@ def check(records: Iterable[Record], label_N: np.ndarray, classes: int) -> None:
 def measured(predicted_N: np.ndarray, label_N: np.ndarray, classes: int) -> dict[str, float]:
     """Accuracy, mean accuracy and macro-F1."""
     counts_CC = confusion(label_N, predicted_N, classes)
-    return {name: float(statistic(counts_CC)) for name, statistic in HEADLINES.items()}
+    return {name: float(statistic(counts_CC)) for name, statistic in MAIN_METRICS.items()}
 
 
 def spread(values: Sequence[float]) -> dict[str, float | int | None]:

@@ -74,5 +74,5 @@ def test_a_label_that_is_no_class_is_an_error(label: list[int], predicted: list[
 
 
 def test_unequal_lengths_are_an_error() -> None:
-    with pytest.raises(ValueError, match="equally long"):
+    with pytest.raises(ValueError, match="same length"):
         counts.confusion([0, 1], [0], 2)

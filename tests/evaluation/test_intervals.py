@@ -108,8 +108,10 @@ def test_a_calibration_error_is_covered_where_percentiles_lie_above_it() -> None
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (0, 16), (3, 16), (16, 16), (893, 1090), (396, 396)])
-def test_wilson_as_in_scipy(successes: int, trials: int) -> None:
-    expected = stats.binomtest(successes, trials).proportion_ci(method="wilson")
+def test_wilson_ends_are_where_the_score_test_rejects(successes: int, trials: int) -> None:
+    share, z = successes / trials, stats.norm.ppf(0.975)
     low, high = wilson(successes, trials)
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-6)
-    assert 0 <= low <= successes / trials <= high <= 1
+    assert 0 <= low <= share <= high <= 1
+    for end in (low, high):  # |share - p| = z * standard error under p, except where 0 or 1 ends the range
+        if 0 < end < 1:
+            assert abs(share - end) == pytest.approx(z * np.sqrt(end * (1 - end) / trials), abs=1e-9)

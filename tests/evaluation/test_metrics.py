@@ -167,7 +167,7 @@ def test_an_empty_split_is_an_error() -> None:
 def test_what_are_no_probabilities_is_an_error(value: float) -> None:
     p_NC, label_N = random_split(5, 7)
     p_NC[2, 1] = value
-    with pytest.raises(WeightsError, match="no probabilities"):
+    with pytest.raises(WeightsError, match="not probabilities"):
         measure(p_NC, label_N, CLASSES, CONFIG)
 
 
@@ -178,7 +178,7 @@ def test_a_label_that_is_no_class_is_an_error() -> None:
 
 
 def test_other_classes_than_probabilities_are_an_error() -> None:
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="do not match"):
         measure(*random_split(3, 9), CLASSES[:3], CONFIG)
 
 

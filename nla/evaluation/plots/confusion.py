@@ -1,7 +1,4 @@
-"""Figure of the confusion matrix.
-
-Figure of the recall of each class.
-"""
+"""Figures of the errors by class: the confusion matrix, and the recall of each class."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nla.evaluation import metrics as counts
+from nla.evaluation.metrics import accuracy, support
 from nla.plotting import BLUE, BLUES, INK, MUTED, headline, on_split, percent, percent_axis, short, styled
 
 LARGEST_WITH_TEXT = 16  # classes; with more, a cell is too small to read
@@ -22,7 +19,7 @@ LARGEST_WITH_TEXT = 16  # classes; with more, a cell is too small to read
 def confusion_matrix(counts_CC: np.ndarray, classes: Sequence[str], split: str = "test") -> Figure:
     """Confusion matrix counts_CC[actual, predicted]: proportion of the row, and the count, in each cell."""
     size = len(classes)
-    share_CC = counts_CC / np.maximum(counts.support(counts_CC)[:, None], 1)
+    share_CC = counts_CC / np.maximum(support(counts_CC)[:, None], 1)
     figure = Figure(
         figsize=(np.clip(2.2 + 0.7 * size, 7.8, 14), np.clip(2.2 + 0.6 * size, 4.2, 12.5)), layout="constrained"
     )
@@ -70,7 +67,7 @@ def _name_axes(axes: Axes, classes: Sequence[str]) -> None:
 
 
 def _finding(counts_CC: np.ndarray, share_CC: np.ndarray, classes: Sequence[str]) -> str:
-    right = f"{percent(float(counts.accuracy(counts_CC)))} right"
+    right = f"{percent(float(accuracy(counts_CC)))} right"
     wrong_CC = share_CC * ~np.eye(len(classes), dtype=bool)
     if not wrong_CC.any():
         return f"{right}, nothing is confused"
@@ -85,7 +82,7 @@ def recall_bars(per_class: Mapping[str, Mapping[str, float]], split: str = "test
     `per_class` is the part `classes` of nla.evaluation.metrics.measure.
     """
     names = sorted(per_class, key=lambda name: per_class[name]["recall"], reverse=True)
-    recall, low, high, support = (
+    recall, low, high, rows_C = (
         np.array([per_class[name][key] for name in names]) for key in ("recall", "recall_low", "recall_high", "support")
     )
     mean = float(recall.mean())
@@ -101,9 +98,9 @@ def recall_bars(per_class: Mapping[str, Mapping[str, float]], split: str = "test
     percent_axis(axes.xaxis)
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
-    for row, faces in enumerate(support):
+    for row, faces in enumerate(rows_C):
         axes.annotate(f"{percent(recall[row], 0)} of {int(faces):,}", (1.02, row), va="center", annotation_clip=False)
-    headline(axes, _recall_finding(names, recall, mean), on_split(int(support.sum()), split))
+    headline(axes, _recall_finding(names, recall, mean), on_split(int(rows_C.sum()), split))
     return figure
 
 
