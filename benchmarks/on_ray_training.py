@@ -22,23 +22,23 @@ from nla.config.base import read_params  # noqa: E402
 from nla.config.ray import RayConfig  # noqa: E402
 from nla.data.samples import Samples  # noqa: E402
 from nla.ray_cluster import connected  # noqa: E402
-from nla.training.callbacks import NullCallback  # noqa: E402
+from nla.training.callbacks import Callback  # noqa: E402
 from nla.training.checkpoint import FolderStore  # noqa: E402
 from nla.training.job import (  # noqa: E402
     Job,
     image_spec,
-    training_sections,
+    training_config,
 )
 from nla.training.process_group import ProcessGroup  # noqa: E402
 from nla.training.ray_train import train_on  # noqa: E402
-from nla.training.trainer import Split, train  # noqa: E402
+from nla.training.trainer import Split, Trainer  # noqa: E402
 
 CLASSES = tuple("abcdefgh")
 VALID = 256
 PARAMS = Path("params.yaml")
 
 
-class Clock(NullCallback):
+class Clock(Callback):
     """Records when steps and epochs ended."""
 
     def __init__(self) -> None:
@@ -46,10 +46,10 @@ class Clock(NullCallback):
         self.epoch_ends: list[float] = []
         self.rows: list[dict[str, float]] = []
 
-    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
+    def on_step_end(self, epoch: int, step: int, steps: int, images: int) -> None:
         self.first_step = self.first_step or time.time()
 
-    def epoch(self, row: dict[str, float]) -> None:
+    def on_epoch_end(self, row: dict[str, float]) -> None:
         self.epoch_ends.append(time.time())
         self.rows.append(row)
 
@@ -65,18 +65,23 @@ def main(given: dict[str, Any]) -> None:
     """Trains, and prints the times."""
     marks = [given["began"], time.time()]
     split = Split(noise(given["images"]), noise(VALID))
-    sections = training_sections(read_params(PARAMS))
-    sections = sections._replace(train=sections.train.model_copy(update={"epochs": given["epochs"]}))
-    job = Job(*sections, num_classes=len(CLASSES), image=image_spec(split.train.images_NHWC), fingerprint="f" * 16)
+    params = read_params(PARAMS)
+    params["train"] |= {"epochs": given["epochs"]}
+    job = Job(
+        training_config(params),
+        num_classes=len(CLASSES),
+        image=image_spec(split.train.images_NHWC),
+        fingerprint="f" * 16,
+    )
     clock = Clock()
     if given["where"] == "bare":
         torch.set_num_threads(given["threads"])
-        train(job, split, ProcessGroup(torch.device("cpu")), FolderStore(Path(given["storage"])), clock)
+        Trainer(job, split, ProcessGroup(torch.device("cpu")), FolderStore(Path(given["storage"])), [clock]).fit()
     else:
         config = RayConfig(num_workers=given["workers"], cpus_per_worker=given["threads"], use_gpu=False)
         with connected(config) as cluster:
             marks.append(time.time())
-            with train_on(cluster, job, split, config, given["storage"], clock):
+            with train_on(cluster, job, split, config, given["storage"], [clock]):
                 marks += [clock.first_step, clock.epoch_ends[-1], time.time()]
         marks.append(time.time())
     names = ("imports", "Ray starts", "up to the first step", "training", "up to the result", "Ray ends")

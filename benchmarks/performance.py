@@ -329,9 +329,9 @@ calm rounds, in which other processes used less than {calm} of a core, or over a
 because of other work; the column *rounds, calm* has both numbers. Seconds and rates vary with the machine; compare the
 ratios. Networks compute in the precision given below the table. A commit is the last one that changed `nla/`."""
 STEP_TEXT = """*Limit*: forward, loss, backward and update of the network on two views that are already in memory and
-normalised, in the same precision, with plain PyTorch. *End to end*: `nla.training.trainer.train` in the middle of an
+normalised, in the same precision, with plain PyTorch. *End to end*: `nla.training.trainer.Trainer` in the middle of an
 epoch, with the loader's thread, recipe `affine`, both views, the loss `paper`, the update, the samples' positions, the
-check of each loss and the observer, and with deterministic kernels. *Ratio* is the end-to-end speed as a fraction of
+check of each loss and the callback, and with deterministic kernels. *Ratio* is the end-to-end speed as a fraction of
 the limit's. `make check-performance` repeats this at 48 px, in one to two minutes, and fails below 0.90; if other
 processes disturb it, it gives no verdict."""
 USUAL_TEXT = """The usual loop opens one image file per sample, and decodes, resizes, flips, erases and normalises it on

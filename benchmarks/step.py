@@ -6,8 +6,8 @@
     python benchmarks/step.py around   what comes before, between and after the steps
 
 The limit is forward, loss, backward and optimiser, on both views normalised in advance, in the same precision, with
-plain PyTorch. End to end is nla.training.trainer.train: loader, augmentation, views, loss, optimiser, positions,
-checks and observer, in the middle of an epoch. Blocks of the two take turns in one process; a ratio is that of two
+plain PyTorch. End to end is nla.training.trainer.Trainer: loader, augmentation, views, loss, optimiser, positions,
+checks and callbacks, in the middle of an epoch. Blocks of the two take turns in one process; a ratio is that of two
 neighbours, as a fraction of the limit's speed.
 """
 
@@ -30,12 +30,12 @@ from nla.data.loader import PREFETCH
 from nla.data.samples import Samples
 from nla.hardware import use_bf16
 from nla.losses import NLALoss
-from nla.training.callbacks import NullCallback
+from nla.training.callbacks import Callback
 from nla.training.checkpoint import FolderStore
-from nla.training.job import Job, image_spec, training_sections
+from nla.training.job import Job, image_spec, training_config
 from nla.training.optim import make_optimizer
 from nla.training.process_group import ProcessGroup
-from nla.training.trainer import Split, train
+from nla.training.trainer import Split, Trainer
 
 CLASSES = tuple("abcdefgh")
 ALONE = ProcessGroup(torch.device("cpu"))
@@ -67,13 +67,13 @@ class Enough(Exception):
     """Raised after the desired number of steps."""
 
 
-class Stopwatch(NullCallback):
+class Stopwatch(Callback):
     """Times the steps after the first WARM ones, and then ends the training."""
 
     def __init__(self, steps: int) -> None:
         self.steps, self.started, self.seconds = steps, 0.0, 0.0
 
-    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
+    def on_step_end(self, epoch: int, step: int, steps: int, images: int) -> None:
         if step == WARM:
             self.started = time.perf_counter()
         elif step == WARM + self.steps:
@@ -81,17 +81,17 @@ class Stopwatch(NullCallback):
             raise Enough
 
 
-class Whole(NullCallback):
+class Whole(Callback):
     """Records the time of every step, and the row of the epoch."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
         self.row: dict[str, float] = {}
 
-    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
+    def on_step_end(self, epoch: int, step: int, steps: int, images: int) -> None:
         self.times.append(time.perf_counter())
 
-    def epoch(self, row: dict[str, float]) -> None:
+    def on_epoch_end(self, row: dict[str, float]) -> None:
         self.row = row
 
 
@@ -99,17 +99,17 @@ class Limit:
     """The parts of a step that cannot be left out."""
 
     def __init__(self, job: Job, samples: Samples) -> None:
-        torch.manual_seed(job.train.seed)
-        model = job.build().lay_out(torch.channels_last if job.train.channels_last else torch.contiguous_format)
+        torch.manual_seed(job.config.train.seed)
+        model = job.build().lay_out(torch.channels_last if job.config.train.channels_last else torch.contiguous_format)
         self.backbone = model.backbone.train()
-        if job.train.compile:
+        if job.config.train.compile:
             self.backbone.compile()
-        self.loss = NLALoss(job.loss.variant)
-        self.optimizer = make_optimizer(model, job.train)
-        self.bf16 = use_bf16(job.train.precision, ALONE.device)
-        x = model.normalise(torch.from_numpy(samples.images_NHWC[: job.train.batch_size]))
+        self.loss = NLALoss(job.config.loss.variant)
+        self.optimizer = make_optimizer(model, job.config.train)
+        self.bf16 = use_bf16(job.config.train.precision, ALONE.device)
+        x = model.normalise(torch.from_numpy(samples.images_NHWC[: job.config.train.batch_size]))
         self.views = torch.cat([x, x.flip(-1)]) if self.loss.two_views else x
-        self.target = torch.from_numpy(samples.label_N[: job.train.batch_size])
+        self.target = torch.from_numpy(samples.label_N[: job.config.train.batch_size])
 
     def step(self) -> None:
         """One update."""
@@ -123,7 +123,6 @@ class Limit:
 
     def seconds(self, steps: int) -> float:
         """Seconds per step; the first of a block does not count."""
-        torch.use_deterministic_algorithms(False)
         self.step()
         started = time.perf_counter()
         for _ in range(steps):
@@ -145,9 +144,9 @@ def main(name: str) -> None:
     print(f"{name}: {told(result)} of the limit")
     record = {
         "command": f"python benchmarks/step.py {name}",
-        "model": job.model.model_dump(),
+        "model": job.config.model.model_dump(),
         "image": [setting.size, setting.size, setting.channels],
-        "recipe": job.augment.recipe,
+        "recipe": job.config.augment.recipe,
         "precision": precision(),
         "batch_size": setting.batch_size,
         "steps": setting.steps,
@@ -168,7 +167,7 @@ def around(setting: Setting) -> dict[str, float]:
     job, samples, valid = job_of(setting, epochs=1), samples_of(setting, rows), samples_of(setting, rows // 3)
     watch, started = Whole(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        train(job, Split(samples, valid), ALONE, FolderStore(Path(folder)), watch)
+        Trainer(job, Split(samples, valid), ALONE, FolderStore(Path(folder)), [watch]).fit()
     ended, (first, *_, last) = time.perf_counter(), watch.times
     a_step = (last - first) / (len(watch.times) - 1)
     training = a_step * len(watch.times)
@@ -186,7 +185,7 @@ def job_of(setting: Setting, **train: Any) -> Job:
     params["model"] |= setting.model
     params["train"] |= {"batch_size": setting.batch_size, **train}
     image = image_spec(samples_of(setting, 64).images_NHWC)
-    return Job(*training_sections(params), num_classes=len(CLASSES), image=image)
+    return Job(training_config(params), num_classes=len(CLASSES), image=image)
 
 
 def samples_of(setting: Setting, rows: int | None = None) -> Samples:
@@ -202,7 +201,7 @@ def end_to_end(job: Job, samples: Samples, steps: int) -> float:
     watch = Stopwatch(steps)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            train(job, Split(samples, samples), ALONE, FolderStore(Path(folder)), watch)
+            Trainer(job, Split(samples, samples), ALONE, FolderStore(Path(folder)), [watch]).fit()
         except Enough:
             return watch.seconds
     raise AssertionError("the epoch ended before the stopwatch")

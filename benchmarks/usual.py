@@ -71,15 +71,14 @@ class Usual:
 
     def __init__(self, job: Job, faces: Faces, processes: int) -> None:
         self.model = job.build().backbone.train()
-        self.loss = NLALoss(job.loss.variant)
+        self.loss = NLALoss(job.config.loss.variant)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4, weight_decay=1e-4)
         sampler = RandomSampler(faces, replacement=True, num_samples=10**6)  # no epoch ends during the measurement
-        self.loader = DataLoader(faces, job.train.batch_size, sampler=sampler, num_workers=processes)
+        self.loader = DataLoader(faces, job.config.train.batch_size, sampler=sampler, num_workers=processes)
         self.batches: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(self.loader)
 
     def seconds(self, steps: int) -> float:
         """Seconds per step; the first batches, which were loaded in advance, do not count."""
-        torch.use_deterministic_algorithms(False)
         for step in range(WARM + steps):
             if step == WARM:
                 started = time.perf_counter()
@@ -107,7 +106,7 @@ def main() -> None:
     record = {
         "command": "python benchmarks/usual.py",
         "image": [SETTING.size, SETTING.size, SETTING.channels],
-        "model": job.model.model_dump(),
+        "model": job.config.model.model_dump(),
         "batch_size": SETTING.batch_size,
         "precision": precision(),
         "best": best,

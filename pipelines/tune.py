@@ -39,11 +39,11 @@ def earlier(source: str, params: Mapping[str, Any]) -> dict[str, Any]:
     path = project_root() / source
     if path == project_root() / BEST:
         raise ConfigError(f"tune.from {source} is what this stage writes: copy it to another place first")
-    from nla.training.job import training_sections  # PyTorch: seconds that the other cases do not need
+    from nla.training.job import training_config  # PyTorch: seconds that the other cases do not need
 
     best = read_best(path, "set tune.from to the best.yaml of an earlier search")
-    training_sections(params)  # what is wrong there is not the fault of the file
-    training_sections(with_best(params, best), source)
+    training_config(params)  # what is wrong there is not the fault of the file
+    training_config(with_best(params, best), source)
     return best
 
 

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from nla.config.best import read_best, with_best, write_best
 from nla.errors import ConfigError
-from nla.training.job import training_sections
+from nla.training.job import training_config
 
 
 def test_best_keys_are_nested_as_in_params(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_method_that_was_found_takes_over_from_nla_with_parameters() -> None
     params = {"loss": {"name": "nla", "lam": 0.4, "variant": "released"}, "train": {"lr": 0.1}}
     found = {"loss": {"name": "elr", "options": {"beta": 0.8}}}
     laid = with_best(params, found)
-    assert training_sections(laid).loss.name == "elr"
+    assert training_config(laid).loss.name == "elr"
     assert laid == {"loss": {"variant": "released", **found["loss"]}, "train": {"lr": 0.1}}
     assert with_best(params, {"loss": {"slope": 3.0}})["loss"] == {**params["loss"], "slope": 3.0}
     assert with_best(params, {}) == params

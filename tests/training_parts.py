@@ -1,4 +1,4 @@
-"""Small jobs and watchers for the tests of training."""
+"""Small jobs and callbacks for the tests of training."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -16,13 +17,14 @@ from nla.config.model import ModelConfig
 from nla.config.train import TrainConfig
 from nla.data.samples import Samples
 from nla.models.classifier import ImageSpec
-from nla.training.callbacks import NullCallback
-from nla.training.checkpoint import STATE
-from nla.training.job import Job
+from nla.training.callbacks import Callback
+from nla.training.checkpoint import STATE, FolderStore
+from nla.training.job import Job, TrainingConfig
 from nla.training.process_group import ProcessGroup
+from nla.training.trainer import Split, Trainer
 
 CPU = torch.device("cpu")
-ALONE = ProcessGroup(CPU)
+SINGLE = ProcessGroup(CPU)
 CLASSES = 3
 MakeSamples = Callable[..., Samples]
 """The fixture `tiny_samples`."""
@@ -37,48 +39,54 @@ def make_job(
     model: dict[str, Any] | None = None,
     **train: Any,
 ) -> Job:
-    """A job on `tiny_samples`: ResNet-18 of width 4 in float32, cross-entropy, SGD, but for what is given."""
+    """A job on `tiny_samples`: ResNet-18 of width 4 in float32, cross-entropy and SGD, unless stated otherwise."""
     plain = {"epochs": 3, "batch_size": 16, "optimizer": "sgd", "lr": 0.05, "weight_decay": 0.0, "precision": "fp32"}
-    return Job(
+    config = TrainingConfig(
         model=ModelConfig(**{"width": 4} | (model or {})),
         augment=AugmentConfig(recipe=recipe),
         loss=LossConfig(**{"name": "ce"} | (loss or {})),
         train=TrainConfig(**plain | {"schedule": "constant"} | train),
-        num_classes=CLASSES,
-        image=ImageSpec(size, 1, (0.4,), (0.25,)),
-        fingerprint=fingerprint,
     )
+    image = ImageSpec(size, 1, (0.4,), (0.25,))
+    return Job(config, num_classes=CLASSES, image=image, fingerprint=fingerprint)
 
 
-class Watch(NullCallback):
-    """Remembers what it is told."""
+def make_trainer(job: Job, samples: int = 32) -> Trainer:
+    """A trainer of dark images, for tests of single steps; its store is never used."""
+    images_NHWC = np.zeros((samples, job.image.size, job.image.size, 1), np.uint8)
+    dark = Samples(images_NHWC, np.arange(samples) % CLASSES, None, np.arange(samples), ("a", "b", "c"), "dark")
+    return Trainer(job, Split(dark, dark), SINGLE, FolderStore(Path("unused")))
+
+
+class CallRecorder(Callback):
+    """Records all calls."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[int, int, int, int]] = []
         self.rows: list[dict[str, float]] = []
 
-    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
+    def on_step_end(self, epoch: int, step: int, steps: int, images: int) -> None:
         self.steps.append((epoch, step, steps, images))
 
-    def epoch(self, row: dict[str, float]) -> None:
+    def on_epoch_end(self, row: dict[str, float]) -> None:
         self.rows.append(row)
 
 
 class Stop(Exception):
-    """Somebody pulled the plug."""
+    """The run is interrupted."""
 
 
-class StopAt(NullCallback):
-    """Stops the training after an epoch, or at a step of an epoch counted from 0."""
+class StopAt(Callback):
+    """Interrupts a run after an epoch, or at a step of an epoch counted from 0."""
 
     def __init__(self, epoch: int, step: int | None = None) -> None:
         self.at = (epoch, step)
 
-    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
+    def on_step_end(self, epoch: int, step: int, steps: int, images: int) -> None:
         if (epoch, step) == self.at:
             raise Stop
 
-    def epoch(self, row: dict[str, float]) -> None:
+    def on_epoch_end(self, row: dict[str, float]) -> None:
         if (row["epoch"], None) == self.at:
             raise Stop
 
@@ -90,7 +98,7 @@ def checkpoint_of(folder: Path) -> Path:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """All that a checkpoint holds but for the time that it took, to be compared bit for bit."""
+    """Everything in a checkpoint except times, to be compared bit for bit."""
     state = json.loads((folder / STATE).read_text())
     for row in state["history"]:
         del row["seconds"], row["images_per_second"]

@@ -13,7 +13,7 @@ from nla.config.base import Section, merge, nearest, read_yaml, section
 from nla.config.data import INGEST_KEYS, DataConfig
 from nla.config.tune import Objective
 from nla.errors import ConfigError
-from nla.training.job import training_sections
+from nla.training.job import training_config
 from nla.tuning.space import Values, trial_base, with_values
 
 OF_A_METHOD = ("augment", "loss", "model", "train")
@@ -154,7 +154,7 @@ def make_cell(
         if values:  # can be elements of a list that is null in params.yaml
             laid = with_values(laid | trial_base(laid), values)
         cell = Cell(method, condition, seed, laid, values, setting)
-        training_sections(cell.params)
+        training_config(cell.params)
         _ = cell.data
     except ConfigError as error:
         raise ConfigError(f"grid.yaml: {method}, {condition}: {error}") from None

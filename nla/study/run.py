@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from nla.training.callbacks import Callback
 from nla.training.checkpoint import FolderStore, Progress, read_group
 from nla.training.job import Job
 from nla.training.process_group import ProcessGroup
-from nla.training.trainer import train
+from nla.training.trainer import Trainer
 
 SEEN = "test.json"
 
@@ -47,9 +47,15 @@ class Result:
 
 
 def run(
-    job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, views: Views | None, observer: Callback
+    job: Job,
+    variant: Variant,
+    folder: Path,
+    cpus: int,
+    gpu: bool,
+    views: Views | None,
+    callbacks: Iterable[Callback] = (),
 ) -> Result:
-    """Trains, resuming from the checkpoint in `folder` if there is one. Raises what `train` raises.
+    """Trains, resuming from the checkpoint in `folder` if there is one. Raises what `Trainer.fit` raises.
 
     Args:
         cpus: threads of PyTorch.
@@ -59,7 +65,7 @@ def run(
     torch.set_num_threads(cpus)
     device = torch.device("cuda" if gpu else "cpu")
     store = FolderStore(folder) if views is None else TestEvaluator(folder, job, variant.test, device, views)
-    progress = train(job, variant.split, ProcessGroup(device), store, observer)
+    progress = Trainer(job, variant.split, ProcessGroup(device), store, callbacks).fit()
     place = {"machine": machine(), "versions": versions()}
     with store.latest() as checkpoint:
         assert checkpoint is not None  # the last epoch's
@@ -73,7 +79,7 @@ def run(
 def _claims(job: Job, progress: Progress, variant: Variant, positions: Mapping[str, Tensor]) -> dict[str, Any]:
     moments = {time: epoch / progress.epochs for time, epoch in progress.moments.items()}
     early_N2, late_N2 = (positions[moment].numpy() for moment in moments)
-    return weight_claims(early_N2, late_N2, position_weight(job.loss.model_dump()), moments, variant.train_known)
+    return weight_claims(early_N2, late_N2, position_weight(job.config.loss.model_dump()), moments, variant.train_known)
 
 
 class TestEvaluator(FolderStore):

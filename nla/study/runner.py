@@ -22,7 +22,6 @@ from nla.study.run import Result, run
 from nla.study.variants import Variant
 from nla.tracking import MlflowTracker
 from nla.tracking.store import PARENT, commit_tags, runs_by_tag
-from nla.training.callbacks import NullCallback
 from nla.training.job import Job
 
 RETRIES = 3
@@ -66,7 +65,7 @@ def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Itera
 def _attempt(job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, views: Views | None) -> Result | NLAError:
     """Runs a training; an NLAError is returned, because a retry would only meet it again."""
     try:
-        return run(job, variant, folder, cpus, gpu, views, NullCallback())
+        return run(job, variant, folder, cpus, gpu, views)
     except NLAError as error:
         return error
 

@@ -26,7 +26,7 @@ from nla.study.record import Record, write_record
 from nla.study.run import Result
 from nla.study.runner import Task, run_all
 from nla.study.variants import Variants
-from nla.training.job import Job, image_spec, training_sections, with_first_weights
+from nla.training.job import Job, image_spec, training_config, with_first_weights
 from nla.workflow.paths import workspace
 from nla.workflow.provenance import CODE, DIGITS, fingerprint, git_commit, imported_sources
 from nla.workflow.runs import RUNS
@@ -105,7 +105,7 @@ class Trainer:
             for run in group:
                 name = f"{workspace().name}-{run.fingerprint}-{code}"  # two studies may train the same at once
                 folder = self.root / RUNS / name
-                job = Job(*training_sections(run.cell.params), num_classes=classes, image=image, fingerprint=name)
+                job = Job(training_config(run.cell.params), num_classes=classes, image=image, fingerprint=name)
                 started = with_first_weights(job, self.root)[0]
                 yield Task(run.fingerprint, started, shared, folder, views_of(run.cell))
 
@@ -128,7 +128,7 @@ def views_of(cell: Cell) -> Views | None:
 
 def name_of(cell: Cell, variants: Variants, root: Path) -> str:
     """Hash of the parameters, first weights and data of a training, and of how it is measured."""
-    sections = {name: config.stated() for name, config in training_sections(cell.params)._asdict().items()}
+    sections = {name: config.stated() for name, config in training_config(cell.params).sections.items()}
     if start := sections["model"].get("weights"):
         sections["model"]["weights"] = sha256(existing(root / start))
     views = section(EvaluateConfig, cell.params).stated(include={"mirror", "shift"})
@@ -151,7 +151,7 @@ def record_of(run: Training, result: Result) -> Record:
         epochs=progress.epochs_done,
         best_epoch=progress.best_epoch,
         seconds=sum(row["seconds"] for row in progress.history),
-        params={**training_sections(run.cell.params).dump(), "data": data.model_dump(mode="json")},
+        params={**training_config(run.cell.params).dump(), "data": data.model_dump(mode="json")},
         facts={**progress.facts, "commit": git_commit(workspace()), **result.place},
         claims=result.claims,
         valid_accuracy=[row["valid_accuracy"] for row in progress.history],

@@ -16,7 +16,7 @@ import numpy as np
 from nla.config.tune import Distribution, distributions
 from nla.errors import ConfigError, TrainingError
 from nla.study.grid import Cell, Grid, Tuning, make_cell
-from nla.training.job import training_sections
+from nla.training.job import training_config
 from nla.tuning.searchers import param_space
 from nla.tuning.space import Values, active, problems_of, trial_base
 
@@ -111,9 +111,9 @@ def _settings(grid: Grid, tuning: Tuning, params: Mapping[str, Any], method: str
 
     found: list[Values] = [{}]
     base = laid({})
-    seen = [training_sections(base)]
+    seen = [training_config(base)]
     for values in itertools.islice(_draws(_space(tuning, method, base), base, tuning.seed), DRAWS * tuning.settings):
-        if (sections := training_sections(laid(values))) not in seen:
+        if (sections := training_config(laid(values))) not in seen:
             found.append(values)
             seen.append(sections)
         if len(found) == tuning.settings:

@@ -1,56 +1,58 @@
-"""Who watches a training: the loop tells what happens and cannot tell a bar from a tracker from nothing."""
+"""Callbacks: how progress bars and trackers follow a training run, without the loop knowing of either."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
 
-class Callback(Protocol):
-    """Told by the first worker alone."""
+class Callback:
+    """Base of all callbacks, which does nothing. Only the main process of a run calls it."""
 
-    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
-        """A step is done: `step` of `steps` of an epoch counted from 0, with `images` images over all workers."""
-        ...
+    def on_step_end(self, epoch: int, step: int, steps: int, images: int) -> None:
+        """Called after each step.
 
-    def epoch(self, row: dict[str, float]) -> None:
-        """An epoch is done; `row` holds its number from 1, losses, validation metrics, rate and seconds."""
-        ...
+        Args:
+            epoch: counted from 0.
+            step: counted from 1, so that the last one equals `steps`.
+            steps: number of steps of an epoch.
+            images: global batch size.
+        """
 
+    def on_epoch_end(self, row: dict[str, float]) -> None:
+        """Called after each epoch, once its checkpoint is saved.
 
-class NullCallback:
-    """Watches nothing."""
-
-    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
-        """Does nothing."""
-
-    def epoch(self, row: dict[str, float]) -> None:
-        """Does nothing."""
-
-
-class CallbackList:
-    """Tells two observers."""
-
-    def __init__(self, first: Callback, second: Callback) -> None:
-        self.first, self.second = first, second
-
-    def step(self, epoch: int, step: int, steps: int, images: int) -> None:
-        """Tells both of a step."""
-        self.first.step(epoch, step, steps, images)
-        self.second.step(epoch, step, steps, images)
-
-    def epoch(self, row: dict[str, float]) -> None:
-        """Tells both of an epoch."""
-        self.first.epoch(row)
-        self.second.epoch(row)
+        Args:
+            row: `epoch` counted from 1, validation metrics, `train_loss`, `lr`, `images_per_second`, `seconds`.
+        """
 
 
-class Recorder(NullCallback):
-    """Passes the numbers of each epoch on to whoever records them."""
+class CallbackList(Callback):
+    """Calls several callbacks, in their order."""
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        self.callbacks = tuple(callbacks)
+
+    def on_step_end(self, epoch: int, step: int, steps: int, images: int) -> None:
+        """Passes the step on."""
+        for callback in self.callbacks:
+            callback.on_step_end(epoch, step, steps, images)
+
+    def on_epoch_end(self, row: dict[str, float]) -> None:
+        """Passes the epoch on."""
+        for callback in self.callbacks:
+            callback.on_epoch_end(row)
+
+
+class MetricRecorder(Callback):
+    """Records the metrics of each epoch, for example in MLflow.
+
+    Args:
+        record: called with the metrics and the epoch, counted from 1.
+    """
 
     def __init__(self, record: Callable[[dict[str, float], int], None]) -> None:
         self.record = record
 
-    def epoch(self, row: dict[str, float]) -> None:
+    def on_epoch_end(self, row: dict[str, float]) -> None:
         """Records the row under its epoch."""
         self.record({name: value for name, value in row.items() if name != "epoch"}, int(row["epoch"]))

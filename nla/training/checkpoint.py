@@ -1,14 +1,17 @@
-"""The state of a training after an epoch, as a folder of safetensors and one JSON file: all that a resume needs.
+"""Checkpoints: the complete state of a run after an epoch, and where it is kept while training runs.
 
-state.json               epochs done, history, best epoch, fingerprint
-trained.safetensors      weights being trained, and what the method learns or remembers
-optimizer.safetensors    moments, named PARAMETER/KEY
-average.safetensors      EMA of the weights, where there is one
-last.safetensors         weights to keep from this epoch (the average where there is one)
-best.safetensors         weights of the best epoch on validation
-positions.safetensors    (p_GT, p_NN) of every training sample, early and late
+A checkpoint is a folder:
 
-Where checkpoints go while training runs. The loop cannot tell a folder from Ray's storage.
+    state.json               epochs done, history, best epoch, fingerprint
+    trained.safetensors      weights being trained, and the method's parameters and buffers
+    optimizer.safetensors    moments, named PARAMETER/KEY
+    average.safetensors      moving average of the weights, with `train.ema`
+    last.safetensors         weights of this epoch for evaluation (the average if there is one)
+    best.safetensors         weights of the epoch with the best validation metric
+    positions.safetensors    (p_GT, p_NN) of every training sample, early and late
+
+state.json is written last, so a folder without it is incomplete, and never read. Which checkpoint a run resumes from,
+and what it restores, is documented and done in nla.training.trainer.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,30 +38,37 @@ STATE = "state.json"
 
 @dataclass
 class Progress:
-    """What is counted while training goes on; JSON-able."""
+    """The counters and the history of a run; JSON-able."""
 
     fingerprint: str
     epochs: int
     """Planned."""
     epochs_done: int = 0
     best_epoch: int = 0
-    """Counted from 1, as all epochs that are shown."""
+    """Counted from 1; 0 before the first."""
     best_metric: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
-    """One row an epoch: losses, validation metrics, rate, seconds."""
+    """One row per epoch: validation metrics, training loss, learning rate, seconds."""
     early_epoch: int = 0
-    """Whole epochs before that of the early positions."""
+    """Number of complete epochs before that of the early positions."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """First weights, precision, workers, device; `before` where a part of the epochs ran on others."""
+    """First weights, precision, workers, device; under `before`, those of epochs that ran elsewhere."""
 
     @property
     def moments(self) -> dict[str, int]:
-        """Whole epochs before those of the early and of the late positions."""
+        """Number of complete epochs before those of the early and of the late positions."""
         return {"early": self.early_epoch, "late": self.epochs_done - 1}
 
+    def change_facts(self, current: Mapping[str, Any]) -> None:
+        """Sets the `current` facts when a run resumes, perhaps elsewhere; those that differ move to `before`."""
+        changed = {name: self.facts.get(name) for name in current if self.facts.get(name) != current[name]}
+        if changed:
+            before = [*self.facts.get("before", []), {"epochs_done": self.epochs_done, **changed}]
+            self.facts = {**self.facts, **current, "before": before}
 
-def write_checkpoint(folder: Path, progress: Progress, tensors: dict[str, dict[str, Tensor]]) -> None:
-    """Writes `tensors` (file name -> name -> tensor), and state.json last: a folder without it is no checkpoint."""
+
+def write_checkpoint(folder: Path, progress: Progress, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Writes `tensors` (file name -> name -> tensor), then state.json."""
     for name, group in tensors.items():
         save_file(
             {key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}, folder / f"{name}.safetensors"
@@ -66,29 +76,42 @@ def write_checkpoint(folder: Path, progress: Progress, tensors: dict[str, dict[s
     (folder / STATE).write_text(json.dumps(asdict(progress)))
 
 
+def read_checkpoint(folder: Path, fingerprint: str) -> tuple[Progress, dict[str, dict[str, Tensor]]]:
+    """Reads what `write_checkpoint` wrote.
+
+    Raises:
+        TrainingError: the checkpoint is damaged, or has another fingerprint.
+    """
+    progress = read_progress(folder)
+    if progress.fingerprint != fingerprint:
+        raise TrainingError(
+            f"{folder} is a checkpoint of another run ({progress.fingerprint}, not {fingerprint}): remove it and run "
+            "again"
+        )
+    return progress, {path.stem: read_tensors(path) for path in sorted(folder.glob("*.safetensors"))}
+
+
 def read_progress(folder: Path) -> Progress:
-    """The counts of a checkpoint. Raises TrainingError where it is none."""
+    """Reads state.json of a checkpoint. Raises TrainingError if it is missing or damaged."""
     try:
         return Progress(**json.loads((folder / STATE).read_text()))
     except (FileNotFoundError, ValueError, TypeError) as error:
-        raise TrainingError(
-            f"{folder} holds no usable checkpoint ({error}): `dvc repro -sf train` trains afresh"
-        ) from None
+        raise TrainingError(f"{folder} holds no usable checkpoint ({error}): `dvc repro -sf train` retrains") from None
 
 
 def read_history(filesystem: pa_fs.FileSystem, folder: str) -> list[dict[str, float]]:
-    """The rows of a checkpoint's epochs, wherever it lies; nothing else of it is fetched."""
+    """Reads the history of a checkpoint in any file system, without fetching its tensors."""
     with filesystem.open_input_stream(f"{folder}/{STATE}") as file:
         return json.loads(file.readall())["history"]
 
 
 def read_group(folder: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of one file of a checkpoint."""
+    """Reads the tensors of one file of a checkpoint, such as `best`."""
     return read_tensors(folder / f"{name}.safetensors")
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state by parameter name."""
+    """Returns the optimizer's state, named PARAMETER/KEY."""
     return {
         f"{name}/{key}": value if isinstance(value, Tensor) else torch.tensor(value)
         for name, parameter in model.named_parameters()
@@ -97,13 +120,13 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     }
 
 
-def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`."""
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Restores the result of `optimizer_tensors`."""
     parameters = dict(model.named_parameters())
     for name, tensor in tensors.items():
         parameter_name, key = name.rsplit("/", 1)
         parameter = parameters[parameter_name]
-        # A step counter stays in float32 on its own; moments live where, and as, their parameter does.
+        # A step counter keeps its float32; a moment has the dtype and device of its parameter.
         value = tensor.to(parameter.device) if tensor.ndim == 0 else tensor.to(parameter)
         optimizer.state[parameter][key] = _strides_like(value, parameter)
 
@@ -113,20 +136,49 @@ def _strides_like(value: Tensor, parameter: Tensor) -> Tensor:
     return value if value.ndim == 0 else torch.empty_like(parameter).copy_(value)
 
 
-class Store(Protocol):
-    """Keeps the latest checkpoint."""
+class CheckpointStore(Protocol):
+    """Keeps the latest checkpoint of a run: in a folder, or in the storage of Ray Train or Ray Tune."""
 
     def latest(self) -> AbstractContextManager[Path | None]:
-        """The last whole checkpoint as a local folder, or None."""
+        """The last complete checkpoint as a local folder, or None."""
         ...
 
     def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
-        """Keeps what `write` puts into an empty folder; every worker calls it, the first alone has a `write`."""
+        """Keeps what `write` writes into an empty folder, in place of the previous checkpoint.
+
+        Every process calls it; only the main one has a `write`. `row` is the history's row of the epoch.
+        """
         ...
 
 
-class Fetchable(Protocol):
-    """A checkpoint of Ray's, wherever it lies."""
+class FolderStore:
+    """Keeps the checkpoint as FOLDER/epoch-NNNNN, for a single process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextlib.contextmanager
+    def latest(self) -> Iterator[Path | None]:
+        """The last complete checkpoint, or None."""
+        complete = [path for path in sorted(self.folder.glob("epoch-*")) if (path / STATE).is_file()]
+        yield complete[-1] if complete else None
+
+    def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
+        """Replaces the previous checkpoint atomically: one that cannot be written leaves it as it is."""
+        if write is None:
+            return
+        part = self.folder / "part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        write(part)
+        previous = list(self.folder.glob("epoch-*"))
+        part.rename(self.folder / f"epoch-{int(row['epoch']):05d}")
+        for path in previous:
+            shutil.rmtree(path)
+
+
+class RayCheckpoint(Protocol):
+    """The part of Ray's Checkpoint that `local_folder` uses; the loop itself does not import Ray."""
 
     def as_directory(self) -> AbstractContextManager[str]:
         """A local folder, which may be a copy."""
@@ -134,34 +186,10 @@ class Fetchable(Protocol):
 
 
 @contextlib.contextmanager
-def fetched(checkpoint: Fetchable | None) -> Iterator[Path | None]:
-    """`checkpoint` as a local folder, or None."""
+def local_folder(checkpoint: RayCheckpoint | None) -> Iterator[Path | None]:
+    """A checkpoint of Ray as a local folder, or None."""
     if checkpoint is None:
         yield None
         return
     with checkpoint.as_directory() as folder:
         yield Path(folder)
-
-
-class FolderStore:
-    """A folder of this machine, for one process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @contextlib.contextmanager
-    def latest(self) -> Iterator[Path | None]:
-        whole = [path for path in sorted(self.folder.glob("epoch-*")) if (path / STATE).is_file()]
-        yield whole[-1] if whole else None
-
-    def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
-        if write is None:
-            return
-        part = self.folder / "part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        write(part)
-        before = list(self.folder.glob("epoch-*"))
-        part.rename(self.folder / f"epoch-{int(row['epoch']):05d}")
-        for path in before:
-            shutil.rmtree(path)

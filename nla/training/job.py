@@ -1,22 +1,17 @@
-"""The sections of params.yaml that a training depends on, checked each and together.
-
-What is to be trained: all that a worker needs to know beside the images.
-
-What a training starts from: weights of a local file, or none.
-"""
+"""What to train: the validated configuration of a run, its input and its initial weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from nla.config.augment import AugmentConfig
-from nla.config.base import section
+from nla.config.base import Section, section
 from nla.config.loss import LossConfig
 from nla.config.model import RESNETS, ModelConfig
 from nla.config.train import TrainConfig
@@ -27,83 +22,96 @@ from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.models.weights import start_from
 
 
-class Sections(NamedTuple):
-    """In the order in which Job takes them."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The sections of params.yaml that determine a training run."""
 
     model: ModelConfig
     augment: AugmentConfig
     loss: LossConfig
     train: TrainConfig
 
+    @property
+    def sections(self) -> dict[str, Section]:
+        """The sections by name, in the order of params.yaml."""
+        return {"model": self.model, "augment": self.augment, "loss": self.loss, "train": self.train}
+
     def dump(self) -> dict[str, dict[str, Any]]:
-        """JSON-able, by name; with defaults."""
-        return {name: config.model_dump(mode="json") for name, config in self._asdict().items()}
+        """Every value, defaults included, by section; JSON-able."""
+        return {name: config.model_dump(mode="json") for name, config in self.sections.items()}
 
 
-def training_sections(params: Mapping[str, Any], file: str = "params.yaml") -> Sections:
-    """Those of `params`. Raises ConfigError, which names `file` for a wrong key."""
-    sections = Sections(
-        section(ModelConfig, params, file),
-        section(AugmentConfig, params, file),
-        section(LossConfig, params, file),
-        section(TrainConfig, params, file),
+def training_config(params: Mapping[str, Any], file: str = "params.yaml") -> TrainingConfig:
+    """Validates the sections of `params`, each by itself and all together.
+
+    Raises:
+        ConfigError: a key or value is wrong, or two sections exclude each other; the message names `file`.
+    """
+    config = TrainingConfig(
+        model=section(ModelConfig, params, file),
+        augment=section(AugmentConfig, params, file),
+        loss=section(LossConfig, params, file),
+        train=section(TrainConfig, params, file),
     )
-    check_method(sections.loss)
-    _check_together(sections)
-    return sections
+    check_method(config.loss)
+    _check_method_fits_network(config)
+    return config
 
 
-def _check_together(sections: Sections) -> None:
-    """Raises ConfigError for what each section allows, and all of them do not."""
-    model, loss, method = sections.model, sections.loss, method_class(sections.loss)
+def _check_method_fits_network(config: TrainingConfig) -> None:
+    """Raises ConfigError if the method needs a part of the network that this one does not offer."""
+    model, loss, method = config.model, config.loss, method_class(config.loss)
     if method.needs_feature_maps and model.name not in RESNETS:
         raise ConfigError(
-            f"model.name: {loss.name} uses parts of the network, which are known of {', '.join(RESNETS)} alone, not of "
-            f"{model.name}"
+            f"model.name: loss {loss.name} reads the network's feature maps, which {model.name} does not offer. "
+            f"Use {', '.join(RESNETS)}."
         )
-    if sections.train.compile and method.needs_feature_maps:
+    if config.train.compile and method.needs_feature_maps:
         raise ConfigError(
-            f"train.compile: {loss.name} uses parts of the network, and the whole is compiled: set it to false"
+            f"train.compile: loss {loss.name} reads the network's feature maps, which a compiled network hides. "
+            "Set it to false."
         )
     if method.needs_linear_head and model.head != "linear":
-        raise ConfigError(f"model.head: {loss.name} uses the weights of a linear head: set it to linear")
+        raise ConfigError(
+            f"model.head: loss {loss.name} reads the weights of a linear head (got {model.head}). Set it to linear."
+        )
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training."""
+    """All that a training process needs besides the images."""
 
-    model: ModelConfig
-    augment: AugmentConfig
-    loss: LossConfig
-    train: TrainConfig
+    config: TrainingConfig
     num_classes: int
     image: ImageSpec
     fingerprint: str = ""
-    """Hash of parameters, data and code; a checkpoint of another one is not gone on with."""
+    """Hash of parameters, data and code; a run never resumes from a checkpoint with another one."""
     first_weights: Mapping[str, Tensor] | None = None
-    """Tensors of the backbone to start from; what is not among them, and None, starts as the seed says."""
+    """Initial tensors of the backbone; those that it lacks, or all if None, are initialised from the seed."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Recorded with the result."""
 
     def build(self) -> Classifier:
-        """The network with PyTorch's random state as it is: seed before."""
-        return Classifier(Architecture.of(self.model, self.num_classes), self.image)
+        """Builds the network; its random weights come from PyTorch's global generator, so seed that first."""
+        return Classifier(Architecture.of(self.config.model, self.num_classes), self.image)
 
 
 def image_spec(images_NHWC: np.ndarray) -> ImageSpec:
-    """What a network takes that is to be trained on these images."""
+    """Returns the input that a network trained on these images takes; uint8 [N, H, W, C] with H = W."""
     _, size, _, channels = images_NHWC.shape
     return ImageSpec(size, channels, *pixel_statistics(images_NHWC))
 
 
 def with_first_weights(job: Job, root: Path) -> tuple[Job, str]:
-    """The job with the weights of model.weights, a path from `root` on, and a line that says what it starts from."""
-    if job.model.weights is None:
+    """Loads `model.weights`, a path relative to `root`, into the job.
+
+    Returns the job, and a line for the console that states what training starts from.
+    """
+    weights = job.config.model.weights
+    if weights is None:
         line = "NO PRETRAINED WEIGHTS: training starts FROM SCRATCH (model.weights is null)"
         return replace(job, facts={**job.facts, "first_weights": None}), line
-    start = start_from(job.build(), root / job.model.weights)
+    start = start_from(job.build(), root / weights)
     line = f"first weights: {start.path}, sha256 {start.sha256}, not used: {', '.join(start.skipped) or 'nothing'}"
     first = {"sha256": start.sha256, "skipped": list(start.skipped)}
-    started = replace(job, first_weights=start.tensors, facts={**job.facts, "first_weights": first})
-    return started, line
+    return replace(job, first_weights=start.tensors, facts={**job.facts, "first_weights": first}), line

@@ -1,8 +1,13 @@
-"""Optimiser and learning rate. The rate is a pure function of the step, so that a resume needs no scheduler state."""
+"""Optimizer and learning-rate schedule.
+
+The rate is a pure function of the step, so a resumed run needs no scheduler state. The trainer asks `LRSchedule` once
+a step, writes the rate into the optimizer, and reads it from there for the log.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -24,18 +29,25 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     return kind(groups, lr=config.lr, fused=True)
 
 
-def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """The rate of a step, counted from 0 over the whole training."""
-    total = config.epochs * steps_per_epoch
-    match config.schedule:
-        case "constant":
-            return config.lr
-        case "exponential":
-            return config.lr * config.gamma ** (step // steps_per_epoch)
-        case "cosine":
-            return _cosine(config.lr, 0.0, step / total)
-        case "one_cycle":
-            return _one_cycle(config.lr, step, total)
+@dataclass(frozen=True)
+class LRSchedule:
+    """The learning rate of each step of a run: `train.lr` shaped by `train.schedule`."""
+
+    config: TrainConfig
+    steps_per_epoch: int
+
+    def __call__(self, step: int) -> float:
+        """Returns the rate of `step`, counted from 0 over all epochs."""
+        config, total = self.config, self.config.epochs * self.steps_per_epoch
+        match config.schedule:
+            case "constant":
+                return config.lr
+            case "exponential":
+                return config.lr * config.gamma ** (step // self.steps_per_epoch)
+            case "cosine":
+                return _cosine(config.lr, 0.0, step / total)
+            case "one_cycle":
+                return _one_cycle(config.lr, step, total)
 
 
 def _one_cycle(peak: float, step: int, total: int) -> float:
@@ -47,3 +59,14 @@ def _one_cycle(peak: float, step: int, total: int) -> float:
 
 def _cosine(first: float, last: float, part: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * part)) / 2
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Sets the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def get_lr(optimizer: torch.optim.Optimizer) -> float:
+    """Returns the learning rate, which is the same for all parameters."""
+    return float(optimizer.param_groups[0]["lr"])

@@ -1,20 +1,23 @@
-"""Validation while training: every sample counted once, on any number of workers.
+"""The training loop of one process. It knows nothing of Ray, MLflow and DVC.
 
-One training step: the method's loss, backward, update, average.
+    progress = Trainer(job, Split(train, valid), ProcessGroup(device), FolderStore(folder)).fit()
 
-The training loop of one worker. It knows nothing of Ray, MLflow and DVC.
+What a run starts from, in order of precedence:
 
-    train(job, Split(train, valid), ProcessGroup(device), FolderStore(folder), NullCallback())
+1. The latest checkpoint of the store, if it has the job's fingerprint: weights, the method's state, optimizer, average,
+   best weights, positions and history all come from it. One with another fingerprint is refused, never overwritten.
+2. Without a checkpoint, `job.first_weights` for the backbone, except a new head.
+3. Everything else is initialised from `train.seed`.
 
-Going on after a stop: the state after each epoch is kept, and every random choice depends on (seed, epoch, sample)
-alone, so that an interrupted training ends with the same weights, bit for bit, as an uninterrupted one.
+A checkpoint is saved after each epoch, and every random choice depends only on (seed, epoch, sample or rank), so an
+interrupted run ends with the same weights, bit for bit, as an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -27,7 +30,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from nla.data.augment import make_augment
 from nla.data.loader import batches, steps_per_epoch
 from nla.data.samples import Samples
-from nla.errors import Diverged, TrainingError
+from nla.errors import Diverged
 from nla.evaluation.metrics import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import ONE_VIEW, predict
 from nla.evaluation.uncertainty import label_probability, log
@@ -35,139 +38,20 @@ from nla.hardware import use_bf16
 from nla.losses.functional import given_and_rival
 from nla.methods import Context, Method, Minibatch, Outcome, build_method
 from nla.models.classifier import Classifier
-from nla.training.callbacks import Callback
+from nla.training.callbacks import Callback, CallbackList
 from nla.training.checkpoint import (
+    CheckpointStore,
     Progress,
-    Store,
     optimizer_tensors,
-    read_group,
-    read_progress,
+    read_checkpoint,
     restore_optimizer,
     write_checkpoint,
 )
 from nla.training.job import Job
-from nla.training.optim import learning_rate, make_optimizer
+from nla.training.optim import LRSchedule, get_lr, make_optimizer, set_lr
 from nla.training.positions import Positions, early_epoch
 from nla.training.process_group import ProcessGroup
-
-
-def validate(model: Classifier, samples: Samples, workers: ProcessGroup, bf16: bool) -> dict[str, float]:
-    """Accuracy, mean (class-balanced) accuracy and NLL over `samples`, the same on every worker."""
-    label_N = samples.label_N[workers.rank :: workers.size]
-    p_NC = predict(model, samples.images_NHWC[workers.rank :: workers.size], ONE_VIEW, bf16=bf16)
-    classes = p_NC.shape[1]
-    nll = -log(label_probability(p_NC, label_N)).sum()
-    ours = np.append(confusion(label_N, p_NC.argmax(1), classes).ravel(), nll)
-    total = workers.total(torch.from_numpy(ours).to(workers.device)).cpu().numpy()
-    counts_CC = total[:-1].reshape(classes, classes)
-    return {
-        "valid_accuracy": float(accuracy(counts_CC)),
-        "valid_mean_accuracy": float(mean_accuracy(counts_CC)),
-        "valid_nll": float(total[-1] / counts_CC.sum()),
-    }
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step shows, on the device: nothing here waits for it."""
-
-    loss: Tensor
-    """Scalar."""
-    positions_N2: Tensor
-    """(p_GT, p_NN) of each sample before the update."""
-
-
-class Trained(nn.Module):
-    """All that is trained, as one module: the network, and the method with what it learns."""
-
-    def __init__(self, network: Classifier, method: Method) -> None:
-        super().__init__()
-        self.network, self.method = network, method
-
-    def forward(self, batch: Minibatch) -> Outcome:
-        return self.method(self.network, batch)
-
-
-class Learner:
-    """The network and all that changes with it in training."""
-
-    def __init__(self, job: Job, workers: ProcessGroup, label_N: Tensor) -> None:
-        """`label_N`: given labels of all training samples."""
-        self.config, self.workers, self.job = job.train, workers, job
-        torch.manual_seed(job.train.seed)
-        self.model = self._network()
-        context = Context(label_N.to(workers.device), job.num_classes, workers, self._network)
-        self.trained = Trained(self.model, build_method(job.loss, context)).to(workers.device)
-        self.optimizer = make_optimizer(self.trained, job.train)
-        self.average = _average(self.model, job.train.ema)
-        self.bf16 = use_bf16(job.train.precision, workers.device)
-        self.replica = workers.replicate(self.trained)
-
-    def _network(self) -> Classifier:
-        job = self.job
-        network = job.build()
-        if job.first_weights is not None:
-            network.backbone.load_state_dict(job.first_weights, strict=False)  # a new head stays as the seed made it
-        layout = torch.channels_last if job.train.channels_last else torch.contiguous_format
-        network = network.to(self.workers.device).lay_out(layout)
-        if job.train.compile:
-            network.compile()
-        return network
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Where and how it computes; JSON-able."""
-        device = self.workers.device
-        cuda = device.type == "cuda"
-        return {
-            "precision": "bf16" if self.bf16 else "fp32",
-            "workers": self.workers.size,
-            "device": device.type,
-            "device_name": torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability(),
-            "tf32": cuda and torch.backends.cudnn.allow_tf32,  # of convolutions that are to be float32
-        }
-
-    def start_epoch(self, epoch: int) -> None:
-        """Training mode, and a random state that depends on seed, epoch and worker alone: dropout survives a resume."""
-        torch.manual_seed(hash((self.config.seed, epoch, self.workers.rank)))
-        self.trained.train()
-        if self.config.freeze_batchnorm:
-            for module in self.trained.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-
-    def step(self, batch: Minibatch, lr: float) -> StepResult:
-        """One update at the learning rate `lr`."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        with torch.autocast(self.workers.device.type, torch.bfloat16, enabled=self.bf16):
-            outcome: Outcome = self.replica(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        outcome.loss.backward()  # type: ignore[no-untyped-call]
-        if self.config.grad_clip > 0:
-            nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.grad_clip)
-        self.optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        positions = given_and_rival(outcome.logits_NC.detach(), batch.target)
-        return StepResult(outcome.loss.detach(), torch.stack(positions, dim=1))
-
-    def average_statistics(self) -> None:
-        """BatchNorm's running statistics of every network become the mean over the workers."""
-        networks = [module for module in self.trained.modules() if isinstance(module, Classifier)]
-        for network in dict.fromkeys([*networks, self.kept]):
-            self.workers.average_buffers(network.backbone)
-
-    @property
-    def kept(self) -> Classifier:
-        """The network that is validated and kept: the average where there is one."""
-        return self.model if self.average is None else cast(Classifier, self.average.module)
-
-
-def _average(model: Classifier, decay: float) -> AveragedModel | None:
-    if decay == 0:
-        return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+from nla.training.reproducibility import epoch_seed, reproducible
 
 
 class Split(NamedTuple):
@@ -177,138 +61,267 @@ class Split(NamedTuple):
     valid: Samples
 
 
-class State(NamedTuple):
-    """All that a checkpoint holds."""
+class TrainingModule(nn.Module):
+    """The network, and the method with its own parameters and buffers, as one module for optimizer and DDP."""
 
-    progress: Progress
-    learner: Learner
-    positions: Positions
-    best: dict[str, Tensor]
-    """Weights of the best epoch."""
+    def __init__(self, network: Classifier, method: Method) -> None:
+        super().__init__()
+        self.network, self.method = network, method
+
+    def forward(self, batch: Minibatch) -> Outcome:
+        return self.method(self.network, batch)
 
 
-def train(job: Job, split: Split, workers: ProcessGroup, store: Store, observer: Callback) -> Progress:
-    """Trains to the last epoch, going on from the store's checkpoint where there is one.
+@dataclass(frozen=True)
+class StepResult:
+    """Result of a step, on the device: reading it on the host waits for the device."""
+
+    loss: Tensor
+    """Scalar."""
+    positions_N2: Tensor
+    """(p_GT, p_NN) of each sample before the update."""
+
+
+class Trainer:
+    """Trains a job on one process of a group.
+
+    Args:
+        split: training and validation samples.
+        group: the processes that train together; each has its own Trainer.
+        store: keeps the latest checkpoint.
+        callbacks: called by the main process.
 
     Raises:
-        Diverged: the loss, or that on validation, is no longer finite; the checkpoint of the epoch before stays.
-        ConfigError: the batch does not divide among the workers, or is larger than the data.
-        TrainingError: the checkpoint is another training's.
+        ConfigError: a value of `loss` is out of its range.
     """
-    if workers.device.type == "cpu":
-        torch.use_deterministic_algorithms(True)
-        # Filling each new tensor takes a twelfth of a step, and nothing here reads what it has not written.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    state = _start(job, split, workers)
-    with store.latest() as folder:
-        state = state if folder is None else _restore(state, folder)
-    while not _is_over(job, state.progress):
-        row = _run_epoch(job, state, split, workers, observer)
-        state = _count(job, state, row)
-        if _is_over(job, state.progress):
-            _settle_early(state)
-        store.save(_writer(state) if workers.first else None, row)
-        if workers.first:
-            observer.epoch(row)
-    return state.progress
+
+    def __init__(
+        self, job: Job, split: Split, group: ProcessGroup, store: CheckpointStore, callbacks: Iterable[Callback] = ()
+    ) -> None:
+        self.job, self.split, self.group, self.store = job, split, group, store
+        self.callbacks = CallbackList(callbacks)
+        self.config = config = job.config.train
+        self.bf16 = use_bf16(config.precision, group.device)
+        with reproducible(group.device):
+            torch.manual_seed(config.seed)
+            self.network = self._build_network()
+            label_M = torch.from_numpy(split.train.label_N).to(group.device)
+            method = build_method(job.config.loss, Context(label_M, job.num_classes, group, self._build_network))
+        self.module = TrainingModule(self.network, method).to(group.device)
+        self.optimizer = make_optimizer(self.module, config)
+        self.average = _weight_average(self.network, config.ema)
+        self.replica = group.replicate(self.module)
+        self.steps = steps_per_epoch(len(split.train), config.batch_size)
+        self.schedule = LRSchedule(config, self.steps)
+        self.augment = make_augment(job.config.augment.recipe, fill=[255 * value for value in job.image.mean])
+        self.positions = Positions(len(split.train), group.device)
+        self.best: dict[str, Tensor] = {}
+        facts = {**job.facts, **self.facts}
+        self.progress = Progress(job.fingerprint, config.epochs, early_epoch=early_epoch(config.epochs), facts=facts)
+
+    def fit(self) -> Progress:
+        """Trains to the last epoch, resuming from the store's checkpoint if it has one.
+
+        Raises:
+            Diverged: the training or validation loss is not finite; the checkpoint of the previous epoch stays.
+            ConfigError: the batch is not divisible by the number of processes, or larger than the training set.
+            TrainingError: the checkpoint belongs to another job, or is damaged.
+        """
+        with reproducible(self.group.device):
+            with self.store.latest() as folder:
+                if folder is not None:
+                    self.restore(folder)
+            while not self.is_over:
+                self._end_epoch(self._run_epoch(self.progress.epochs_done))
+        return self.progress
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or `train.patience` is exhausted."""
+        return self.config.is_over(self.progress.epochs_done, self.progress.best_epoch)
+
+    def _run_epoch(self, epoch: int) -> dict[str, float]:
+        """Trains and validates an epoch, counted from 0; returns its row of the history."""
+        started = time.perf_counter()
+        loss = self.train_epoch(epoch)
+        trained = time.perf_counter()
+        self.average_batchnorm()
+        return {
+            "epoch": epoch + 1,
+            **self.validate(),  # first, because MLflow compares runs by the first metric unless told otherwise
+            "train_loss": loss,
+            "lr": get_lr(self.optimizer),
+            "images_per_second": self.steps * self.config.batch_size / (trained - started),
+            "seconds": time.perf_counter() - started,
+        }
+
+    def train_epoch(self, epoch: int) -> float:
+        """Trains an epoch, counted from 0; returns its mean loss over all processes."""
+        self.start_epoch(epoch)
+        losses: list[Tensor] = []
+        for step, batch in enumerate(self._batches(epoch)):
+            set_lr(self.optimizer, self.schedule(epoch * self.steps + step))
+            result = self.train_step(batch)
+            losses.append(result.loss)
+            self.positions.record(batch.index_N, result.positions_N2)
+            # Reading a loss waits for the device: free on a CPU, but only once an epoch on a GPU.
+            if self.group.device.type == "cpu":
+                _check_finite(losses[-1:], epoch, step)
+            if self.group.is_main:
+                self.callbacks.on_step_end(epoch, step + 1, self.steps, self.config.batch_size)
+        _check_finite(losses, epoch, 0)
+        self.positions.end_epoch(self.group)
+        if epoch == self.progress.early_epoch:
+            self.positions.copy_late_to_early()
+        return float(self.group.sum(torch.stack(losses).mean()) / self.group.size)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Sets training mode and reseeds PyTorch's generator, from which dropout and some methods draw."""
+        torch.manual_seed(epoch_seed(self.config.seed, epoch, self.group.rank))
+        self.module.train()
+        if self.config.freeze_batchnorm:
+            for module in self.module.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+
+    def train_step(self, batch: Minibatch) -> StepResult:
+        """Updates the weights once, at the optimizer's learning rate."""
+        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bf16):
+            outcome: Outcome = self.replica(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        outcome.loss.backward()  # type: ignore[no-untyped-call]
+        if self.config.grad_clip > 0:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.config.grad_clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        positions = given_and_rival(outcome.logits_NC.detach(), batch.target)
+        return StepResult(outcome.loss.detach(), torch.stack(positions, dim=1))
+
+    def validate(self) -> dict[str, float]:
+        """Measures the evaluation network on the validation samples. Raises Diverged if its loss is not finite."""
+        metrics = validation_metrics(self.eval_network, self.split.valid, self.group, self.bf16)
+        if not math.isfinite(metrics["valid_nll"]):  # the last step of the epoch broke the weights; no loss has seen it
+            raise _diverged("validation loss", f"after epoch {self.progress.epochs_done + 1}")
+        return metrics
+
+    @property
+    def eval_network(self) -> Classifier:
+        """The network that is validated and saved: the weight average if there is one (`train.ema`)."""
+        return self.network if self.average is None else cast(Classifier, self.average.module)
+
+    def average_batchnorm(self) -> None:
+        """Averages BatchNorm's running statistics over the processes, in every network of the run."""
+        networks = [module for module in self.module.modules() if isinstance(module, Classifier)]
+        for network in dict.fromkeys([*networks, self.eval_network]):
+            self.group.average_buffers(network.backbone)
+
+    def _end_epoch(self, row: dict[str, float]) -> None:
+        """Updates progress and best weights, saves the checkpoint, and calls the callbacks."""
+        progress, metric = self.progress, row[f"valid_{self.config.select}"]
+        progress.epochs_done = int(row["epoch"])
+        progress.history.append(row)
+        if metric > progress.best_metric:
+            progress.best_epoch, progress.best_metric = progress.epochs_done, metric
+            weights = self.eval_network.backbone.state_dict()
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+        if self.is_over and progress.epochs_done <= progress.early_epoch:  # stopped before the early epoch
+            progress.early_epoch = progress.epochs_done - 1
+            self.positions.copy_late_to_early()
+        self.store.save(self.save if self.group.is_main else None, row)
+        if self.group.is_main:
+            self.callbacks.on_epoch_end(row)
+
+    def save(self, folder: Path) -> None:
+        """Writes a checkpoint of the whole state into an empty folder."""
+        tensors = {
+            "trained": self.module.state_dict(),
+            "optimizer": optimizer_tensors(self.module, self.optimizer),
+            "last": self.eval_network.backbone.state_dict(),
+            "best": self.best,
+            "positions": self.positions.state_dict(),
+        }
+        if self.average is not None:
+            tensors["average"] = self.average.state_dict()
+        write_checkpoint(folder, self.progress, tensors)
+
+    def restore(self, folder: Path) -> None:
+        """Restores the state that `save` wrote. Raises TrainingError if it belongs to another job, or is damaged."""
+        self.progress, tensors = read_checkpoint(folder, self.job.fingerprint)
+        self.progress.change_facts(self.facts)
+        self.module.load_state_dict(tensors["trained"])
+        restore_optimizer(self.module, self.optimizer, tensors["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(tensors["average"])
+        self.positions.load_state_dict(tensors["positions"])
+        self.best = tensors["best"]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Hardware and arithmetic of this process; JSON-able. They may change when a run resumes elsewhere."""
+        device = self.group.device
+        cuda = device.type == "cuda"
+        return {
+            "precision": "bf16" if self.bf16 else "fp32",
+            "workers": self.group.size,
+            "device": device.type,
+            "device_name": torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability(),
+            "tf32": cuda and torch.backends.cudnn.allow_tf32,  # of float32 convolutions
+        }
+
+    def _build_network(self) -> Classifier:
+        network = self.job.build()
+        if self.job.first_weights is not None:
+            network.backbone.load_state_dict(self.job.first_weights, strict=False)  # without the head if it is new
+        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        network = network.to(self.group.device).lay_out(layout)
+        if self.config.compile:
+            network.compile()
+        return network
+
+    def _batches(self, epoch: int) -> Iterator[Minibatch]:
+        """This process's part of each global batch of an epoch, on the device."""
+        host_batches = batches(
+            self.split.train,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            epoch=epoch,
+            rank=self.group.rank,
+            world_size=self.group.size,
+            augment=self.augment,
+            balanced=self.config.sampler == "balanced",
+        )
+        for batch in host_batches:
+            target = batch.label_B if batch.target_BC is None else batch.target_BC
+            arrays = (batch.images_BHWC, target, batch.index_B)
+            images, targets, index = (_to_device(torch.from_numpy(array), self.group.device) for array in arrays)
+            yield Minibatch(images, targets, index, epoch / self.config.epochs)
 
 
-def _start(job: Job, split: Split, workers: ProcessGroup) -> State:
-    learner = Learner(job, workers, torch.from_numpy(split.train.label_N))
-    facts = {**job.facts, **learner.facts}
-    progress = Progress(job.fingerprint, job.train.epochs, early_epoch=early_epoch(job.train.epochs), facts=facts)
-    return State(progress, learner, Positions(len(split.train), workers.device), {})
-
-
-def _restore(state: State, folder: Path) -> State:
-    progress = read_progress(folder)
-    if progress.fingerprint != state.progress.fingerprint:
-        raise TrainingError(f"{folder} is of another training ({progress.fingerprint}): remove it and run again")
-    learner = state.learner
-    _note_place(progress, learner.facts)
-    learner.trained.load_state_dict(read_group(folder, "trained"))
-    restore_optimizer(learner.trained, learner.optimizer, read_group(folder, "optimizer"))
-    if learner.average is not None:
-        learner.average.load_state_dict(read_group(folder, "average"))
-    state.positions.restore(read_group(folder, "positions"))
-    return state._replace(progress=progress, best=read_group(folder, "best"))
-
-
-def _note_place(progress: Progress, here: dict[str, Any]) -> None:
-    """Makes `here` facts: a resume may be on other workers. What was otherwise up to now stays, under `before`."""
-    other = {name: progress.facts.get(name) for name in here if progress.facts.get(name) != here[name]}
-    if other:
-        before = [*progress.facts.get("before", []), {"epochs_done": progress.epochs_done, **other}]
-        progress.facts = {**progress.facts, **here, "before": before}
-
-
-def _run_epoch(job: Job, state: State, split: Split, workers: ProcessGroup, observer: Callback) -> dict[str, float]:
-    """Trains and validates one epoch; its row of the history."""
-    epoch, learner = state.progress.epochs_done, state.learner
-    steps = steps_per_epoch(len(split.train), job.train.batch_size)
-    started = time.perf_counter()
-    loss = _train_epoch(job, state, split.train, workers, observer, epoch)
-    trained = time.perf_counter()
-    learner.average_statistics()
-    metrics = validate(learner.kept, split.valid, workers, learner.bf16)
-    if not math.isfinite(metrics["valid_nll"]):  # the last step of the epoch broke the weights: no loss has seen it
-        raise _diverged("loss on validation", f"after epoch {epoch + 1}")
+def validation_metrics(network: Classifier, samples: Samples, group: ProcessGroup, bf16: bool) -> dict[str, float]:
+    """Accuracy, mean (class-balanced) accuracy and NLL; each sample counts once, on any number of processes."""
+    label_N = samples.label_N[group.rank :: group.size]
+    p_NC = predict(network, samples.images_NHWC[group.rank :: group.size], ONE_VIEW, bf16=bf16)
+    classes = p_NC.shape[1]
+    nll = -log(label_probability(p_NC, label_N)).sum()
+    local = np.append(confusion(label_N, p_NC.argmax(1), classes).ravel(), nll)
+    total = group.sum(torch.from_numpy(local).to(group.device)).cpu().numpy()
+    counts_CC = total[:-1].reshape(classes, classes)
     return {
-        "epoch": epoch + 1,
-        **metrics,  # first: MLflow compares runs by the first of all, unless it is told otherwise
-        "train_loss": loss,
-        "lr": learning_rate(job.train, (epoch + 1) * steps - 1, steps),
-        "images_per_second": steps * job.train.batch_size / (trained - started),
-        "seconds": time.perf_counter() - started,
+        "valid_accuracy": float(accuracy(counts_CC)),
+        "valid_mean_accuracy": float(mean_accuracy(counts_CC)),
+        "valid_nll": float(total[-1] / counts_CC.sum()),
     }
 
 
-def _train_epoch(
-    job: Job, state: State, samples: Samples, workers: ProcessGroup, observer: Callback, epoch: int
-) -> float:
-    """Trains one epoch; its mean loss over all workers."""
-    learner, config = state.learner, job.train
-    learner.start_epoch(epoch)
-    steps = steps_per_epoch(len(samples), config.batch_size)
-    losses: list[Tensor] = []
-    for step, batch in enumerate(_device_batches(job, samples, workers, epoch)):
-        result = learner.step(batch, learning_rate(config, epoch * steps + step, steps))
-        losses.append(result.loss)
-        state.positions.record(batch.index_N, result.positions_N2)
-        # Looking at a loss waits for the device: free on a CPU, once an epoch on a GPU.
-        if workers.device.type == "cpu":
-            _check_finite(losses[-1:], epoch, step)
-        if workers.first:
-            observer.step(epoch, step + 1, steps, config.batch_size)
-    _check_finite(losses, epoch, 0)
-    state.positions.end_epoch(workers)
-    if epoch == state.progress.early_epoch:
-        state.positions.keep_as_early()
-    return float(workers.total(torch.stack(losses).mean()) / workers.size)
+def _weight_average(network: Classifier, decay: float) -> AveragedModel | None:
+    if decay == 0:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
 
-def _device_batches(job: Job, samples: Samples, workers: ProcessGroup, epoch: int) -> Iterator[Minibatch]:
-    augment = make_augment(job.augment.recipe, fill=[255 * value for value in job.image.mean])
-    config = job.train
-    host = batches(
-        samples,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        epoch=epoch,
-        rank=workers.rank,
-        world_size=workers.size,
-        augment=augment,
-        balanced=config.sampler == "balanced",
-    )
-    for batch in host:
-        target = batch.label_B if batch.target_BC is None else batch.target_BC
-        arrays = (batch.images_BHWC, target, batch.index_B)
-        images, given, index = (_moved(torch.from_numpy(array), workers.device) for array in arrays)
-        yield Minibatch(images, given, index, epoch / config.epochs)
-
-
-def _moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor` on the device; from pinned memory alone does a copy to a GPU go on beside the computation."""
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copies to the device; only from pinned memory does a copy to a GPU overlap with computation."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
@@ -316,50 +329,11 @@ def _check_finite(losses: list[Tensor], epoch: int, first_step: int) -> None:
     finite = torch.stack(losses).isfinite().tolist()
     if not all(finite):
         step = first_step + finite.index(False)
-        raise _diverged("loss", f"at epoch {epoch + 1}, step {step + 1}")
+        raise _diverged("training loss", f"at epoch {epoch + 1}, step {step + 1}")
 
 
-def _diverged(what: str, when: str) -> Diverged:
+def _diverged(loss: str, when: str) -> Diverged:
     return Diverged(
-        f"the {what} is not finite {when}: lower train.lr, set train.grad_clip, or take train.precision fp32; "
-        "the checkpoint of the epoch before is kept"
+        f"the {loss} is not finite {when}: lower train.lr, set train.grad_clip, or take train.precision fp32. "
+        "The checkpoint of the previous epoch is kept."
     )
-
-
-def _count(job: Job, state: State, row: dict[str, float]) -> State:
-    """The state after the epoch of `row`, its weights taken as the best where they are."""
-    progress = state.progress
-    progress.epochs_done = int(row["epoch"])
-    progress.history.append(row)
-    metric = row[f"valid_{job.train.select}"]
-    if metric <= progress.best_metric:
-        return state
-    progress.best_epoch, progress.best_metric = int(row["epoch"]), metric
-    best = {name: tensor.detach().cpu().clone() for name, tensor in state.learner.kept.backbone.state_dict().items()}
-    return state._replace(best=best)
-
-
-def _is_over(job: Job, progress: Progress) -> bool:
-    return job.train.is_over(progress.epochs_done, progress.best_epoch)
-
-
-def _settle_early(state: State) -> None:
-    """Where training stops before the early epoch, the early positions are those of the last one."""
-    progress = state.progress
-    if progress.epochs_done <= progress.early_epoch:
-        progress.early_epoch = progress.epochs_done - 1
-        state.positions.keep_as_early()
-
-
-def _writer(state: State) -> Callable[[Path], None]:
-    learner = state.learner
-    tensors = {
-        "trained": learner.trained.state_dict(),
-        "optimizer": optimizer_tensors(learner.trained, learner.optimizer),
-        "last": learner.kept.backbone.state_dict(),
-        "best": state.best,
-        "positions": state.positions.tensors(),
-    }
-    if learner.average is not None:
-        tensors["average"] = learner.average.state_dict()
-    return lambda folder: write_checkpoint(folder, state.progress, tensors)

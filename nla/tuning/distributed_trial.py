@@ -20,7 +20,6 @@ from nla.config.ray import RayConfig
 from nla.config.tune import Distribution
 from nla.errors import ClusterError, NLAError
 from nla.ray_cluster import connected
-from nla.training.callbacks import NullCallback
 from nla.training.checkpoint import STATE, read_history
 from nla.training.ray_train import train_on
 from nla.training.trainer import Split
@@ -50,7 +49,7 @@ def run_group_trial(
     try:
         with (
             connected(workers) as cluster,
-            train_on(cluster, job, split[0], workers, _groups(root), NullCallback(), [tell]),
+            train_on(cluster, job, split[0], workers, _groups(root), ray_callbacks=[tell]),
         ):
             pass
     except ClusterError:  # Ray Tune tries again

@@ -20,7 +20,7 @@ from nla.console import console, say
 from nla.errors import RegistryError
 from nla.tracking.store import PARENT, runs_by_tag
 from nla.tracking.tracker import MlflowTracker, Status
-from nla.training.callbacks import Recorder
+from nla.training.callbacks import MetricRecorder
 from nla.tuning.callbacks import History
 from nla.tuning.results import Trial, row_score
 from nla.tuning.space import active, with_values
@@ -124,7 +124,7 @@ class MlflowTrials:
     ) -> None:
         self.uri, self.parent, self.template, self.space, self.fixed = uri, parent, template, space, fixed
         self._runs = {name: run.run_id for name, run in runs_by_tag(uri, SWEEP, template.fingerprint, TRIAL).items()}
-        self._recorders: dict[str, Recorder] = {}
+        self._recorders: dict[str, MetricRecorder] = {}
         self._trackers: dict[str, MlflowTracker] = {}
 
     def known(self, trial: str, history: History) -> None:
@@ -138,7 +138,7 @@ class MlflowTrials:
     def epoch(self, trial: str, row: Mapping[str, float]) -> None:
         """Logs an epoch."""
         if trial in self._recorders:
-            self._recorders[trial].epoch(dict(row))
+            self._recorders[trial].on_epoch_end(dict(row))
 
     def ended(self, trial: str) -> None:
         """Closes the trial's run; `settle` logs how it ended."""
@@ -153,7 +153,7 @@ class MlflowTrials:
             self.ended(trial.id)  # Ray does not report an end when the time budget is used up
             self._open(trial.id, trial.values, {ENDED: trial.status, REASON: trial.reason}, f"trial-{trial.number:03d}")
             for row in trial.history:
-                self._recorders[trial.id].epoch(dict(row))
+                self._recorders[trial.id].on_epoch_end(dict(row))
             if best := trial.best_row(objective):
                 found = {name: best[f"valid_{name}"] for name in ("accuracy", "mean_accuracy")}
                 self._trackers[trial.id].log_metrics({"best": found}, int(best["epoch"]))
@@ -172,7 +172,7 @@ class MlflowTrials:
         if not self.fixed and name is None:
             shown = {key: value for key, value in shown.items() if not self._is_searched(key)}
         self._runs[trial] = tracker.start(name or f"trial-{trial}", shown, named, self._runs.get(trial))
-        self._trackers[trial], self._recorders[trial] = tracker, Recorder(tracker.log_epoch)
+        self._trackers[trial], self._recorders[trial] = tracker, MetricRecorder(tracker.log_epoch)
 
     def _is_searched(self, key: str) -> bool:
         """Whether a parameter, or an element of it, is searched."""

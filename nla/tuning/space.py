@@ -17,7 +17,7 @@ from nla.errors import ConfigError, NLAError
 from nla.losses.nla import NLALoss
 from nla.methods import Context, build_method, options_of
 from nla.models.classifier import Architecture, Classifier, ImageSpec
-from nla.training.job import training_sections
+from nla.training.job import training_config
 from nla.training.process_group import ProcessGroup
 
 REFUSALS = (NLAError, KeyError, IndexError, TypeError, ValueError, AttributeError)
@@ -48,7 +48,7 @@ def with_values(params: Mapping[str, Any], values: Values) -> dict[str, Any]:
 
 def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
     """`params` after validation, with defaults for NLA's null parameters and other methods' missing options."""
-    checked = training_sections(params)
+    checked = training_config(params)
     sections = checked.dump()
     if checked.loss.name == "nla":
         sections["loss"] |= _published(checked.loss)
@@ -62,7 +62,7 @@ def trial_base(params: Mapping[str, Any]) -> dict[str, Any]:
 
     Other nulls stay: the published consistency weight is 1 - lam, which depends on the trial.
     """
-    sections = training_sections(params).dump()
+    sections = training_config(params).dump()
     published = resolved(params)["loss"]
     sections["loss"] |= {name: value for name, value in published.items() if isinstance(value, list)}
     return sections
@@ -176,7 +176,7 @@ def _problem(
     where |= _conditions(name, space)
     for value in space[name].ends():
         try:
-            _build(training_sections(with_values(base, {**where, name: value})).loss)
+            _build(training_config(with_values(base, {**where, name: value})).loss)
         except REFUSALS as error:
             return f"{value!r} is refused: {str(error).splitlines()[-1].strip()}"
     return None

@@ -15,8 +15,8 @@ from nla.console import say
 from nla.errors import TrainingError
 from nla.ray_cluster import connected
 from nla.tracking import MlflowTracker, configure, run_tags
-from nla.training.job import Job, image_spec, training_sections, with_first_weights
-from nla.training.launch import Tables, read_tables
+from nla.training.artifacts import Tables, read_tables
+from nla.training.job import Job, image_spec, training_config, with_first_weights
 from nla.tuning.plots import pictures
 from nla.tuning.reporters import MlflowTrials, trial_table
 from nla.tuning.results import Trial, best_of, trials_table, write_report
@@ -77,7 +77,7 @@ def make_template(params: Mapping[str, Any], settings: TuneConfig, tables: Table
     """The template of all trials, named by a fingerprint of the search."""
     base = trial_base(params)
     classes, image = len(tables.info.classes), image_spec(tables.split.train.images_NHWC)
-    started, line = with_first_weights(Job(*training_sections(base), num_classes=classes, image=image), root)
+    started, line = with_first_weights(Job(training_config(base), num_classes=classes, image=image), root)
     say(line)
     content = {
         **base,

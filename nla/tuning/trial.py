@@ -16,11 +16,10 @@ from torch import Tensor
 from nla.config.tune import Distribution
 from nla.errors import NLAError
 from nla.models.classifier import ImageSpec
-from nla.training.callbacks import NullCallback
-from nla.training.checkpoint import fetched
-from nla.training.job import Job, training_sections
+from nla.training.checkpoint import local_folder
+from nla.training.job import Job, training_config
 from nla.training.process_group import ProcessGroup
-from nla.training.trainer import Split, train
+from nla.training.trainer import Split, Trainer
 from nla.tuning.space import Values, active, with_values
 
 FAILED = "failed"
@@ -42,9 +41,8 @@ class Template:
 
     def job(self, values: Values) -> Job:
         """The training job of a trial with these values."""
-        sections = training_sections(with_values(self.params, values))
         return Job(
-            *sections,
+            training_config(with_values(self.params, values)),
             num_classes=self.num_classes,
             image=self.image,
             fingerprint=self.fingerprint,
@@ -67,13 +65,8 @@ def run_trial(
     torch.set_num_threads(cpus)
     device = torch.device("cuda" if gpu else "cpu")  # a trial without a GPU would still see all of them
     try:
-        train(
-            template.job(active(config, space, template.params)),
-            split,
-            ProcessGroup(device),
-            _TuneStore(),
-            NullCallback(),
-        )
+        job = template.job(active(config, space, template.params))
+        Trainer(job, split, ProcessGroup(device), _TuneStore()).fit()
     except NLAError as error:
         report_failure(error)
 
@@ -87,10 +80,10 @@ class _TuneStore:
     """Checkpoint store backed by Ray Tune's storage."""
 
     def latest(self) -> AbstractContextManager[Path | None]:
-        return fetched(tune.get_checkpoint())
+        return local_folder(tune.get_checkpoint())
 
     def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
-        assert write is not None  # a trial is its own first worker
+        assert write is not None  # a trial is a single process
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder))
             tune.report(row, checkpoint=tune.Checkpoint.from_directory(folder))

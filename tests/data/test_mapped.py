@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_parts import ALONE, MakeSamples, checkpoint_of, content, make_job
+from training_parts import SINGLE, MakeSamples, checkpoint_of, content, make_job
 
 from nla.data.samples import MappedImages, Samples, mapped, open_images
 from nla.errors import DataError
 from nla.ray_cluster import Cluster
-from nla.training.callbacks import NullCallback
 from nla.training.checkpoint import FolderStore
-from nla.training.trainer import Split, train
+from nla.training.trainer import Split, Trainer
 
 SHAPE = (40, 8, 8, 1)
 CONTENT = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
@@ -100,8 +99,8 @@ def test_training_ends_with_the_same_bits(tmp_path: Path, tiny_samples: MakeSamp
     split = Split(tiny_samples(56), tiny_samples(30, seed=1))
     in_files = Split(in_a_file("train.u8", split.train), in_a_file("valid.u8", split.valid))
     job = make_job(recipe="affine", epochs=2)
-    train(job, split, ALONE, FolderStore(tmp_path / "memory"), NullCallback())
-    train(job, in_files, ALONE, FolderStore(tmp_path / "mapped"), NullCallback())
+    Trainer(job, split, SINGLE, FolderStore(tmp_path / "memory")).fit()
+    Trainer(job, in_files, SINGLE, FolderStore(tmp_path / "mapped")).fit()
     assert content(checkpoint_of(tmp_path / "memory")) == content(checkpoint_of(tmp_path / "mapped"))
 
 

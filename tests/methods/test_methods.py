@@ -13,7 +13,7 @@ from method_parts import context, minibatch, small_network
 from nla.config.loss import LossConfig
 from nla.errors import ConfigError
 from nla.methods import METHODS, build_method, check_method, method_class, options_of
-from nla.training.job import training_sections
+from nla.training.job import training_config
 
 NAMES = sorted(METHODS)
 
@@ -100,7 +100,7 @@ def test_a_value_out_of_range_is_refused() -> None:
 )
 def test_sections_that_do_not_go_together(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        training_sections(params)
+        training_config(params)
 
 
 def test_whoever_looks_inside_says_so() -> None:

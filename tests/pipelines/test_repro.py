@@ -259,7 +259,7 @@ def test_what_was_trained_is_handed_over(finished: Finished, tmp_path: Path) -> 
     for out in ("run.json", "reports/plots/curves.csv"):
         (project / out).unlink()
     printed = project.dvc("repro")
-    assert "was trained before: its result is handed over" in printed and "epoch  " not in printed
+    assert "was trained before: reusing the result" in printed and "epoch  " not in printed
     assert project.sha256(*outs) == before
     assert len(project.runs()) == runs
 

@@ -25,7 +25,7 @@ from nla.config.base import flatten
 
 pytestmark = pytest.mark.slow
 EPOCHS = 4  # one more than the checkpoints of a trial that are kept
-ALONE = {"max_concurrent_trials": 1, "num_workers": 0}  # each process of Ray's takes seconds to import
+SINGLE = {"max_concurrent_trials": 1, "num_workers": 0}  # each process of Ray's takes seconds to import
 SEARCH = {"num_samples": 3, "epochs": EPOCHS, "scheduler": "none"}
 
 
@@ -33,7 +33,7 @@ SEARCH = {"num_samples": 3, "epochs": EPOCHS, "scheduler": "none"}
 def searched(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A search that was interrupted, then killed with its whole process group, and gone on with."""
     project = prepared.copy(tmp_path_factory.mktemp("searched") / "project")
-    project.set({"tune": SEARCH, "train": {"epochs": 1}, "ray": ALONE})
+    project.set({"tune": SEARCH, "train": {"epochs": 1}, "ray": SINGLE})
     interrupted = project.start_dvc("repro", "tune")
     interrupted.wait_for(r"trial +1/3")
     os.killpg(interrupted.process.pid, signal.SIGINT)  # as Ctrl-C does
@@ -124,7 +124,7 @@ def failing(prepared: Project, folder: Path, *rates: float, **tune: Any) -> Proj
     """Of a learning rate with which no loss stays finite, and others."""
     project = prepared.copy(folder / "project")
     search = {"num_samples": 1, "epochs": 1, "scheduler": "none", "space": None, **tune}
-    project.set({"tune": search, "train": {"lr": rates[0], "schedule": "constant"}, "ray": ALONE})
+    project.set({"tune": search, "train": {"lr": rates[0], "schedule": "constant"}, "ray": SINGLE})
     project.set({"tune": {"space": {"train": {"lr": {"grid": list(rates)}}}}})
     return project
 

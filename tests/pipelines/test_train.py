@@ -15,7 +15,7 @@ from nla.config.ray import RayConfig
 from nla.data.schema import Preparation
 from nla.ray_cluster import Cluster
 from nla.tracking import MlflowTracker
-from nla.training.callbacks import Recorder
+from nla.training.callbacks import MetricRecorder
 from nla.training.checkpoint import Progress, read_progress, write_checkpoint
 from nla.workflow.runs import RunFolder
 from pipelines import train
@@ -103,7 +103,7 @@ def test_mlflow_is_told_what_it_missed(workspace: Path, tmp_path: Path, monkeypa
     run.result.mkdir()
     write_checkpoint(run.result, progress, {})
 
-    train.catch_up(plan, run, uri)
+    train.complete_tracking(plan, run, uri)
     history = client.get_metric_history(run_id, "train_loss")
     assert sorted((metric.step, metric.value) for metric in history) == [(1, 8), (2, 7), (3, 6)]
     told = client.get_run(run_id)
@@ -112,7 +112,7 @@ def test_mlflow_is_told_what_it_missed(workspace: Path, tmp_path: Path, monkeypa
     assert known == {"facts.precision": "fp32", "facts.workers": "2", "facts.first_weights": "null"}
     assert told.data.params["data.noise.rate"] == "0.3"
 
-    train.catch_up(plan, run, uri)
+    train.complete_tracking(plan, run, uri)
     assert client.get_run(run_id).info.end_time == told.info.end_time, "a finished run is left as it is"
 
 
@@ -123,6 +123,6 @@ def test_checkpoints_in_a_shared_storage_end_with_their_training(
     run, storage = RunFolder(tmp_path, plan.job.fingerprint), tmp_path / "shared"
     run.path.mkdir(parents=True)
     config = RayConfig(use_gpu=False, cpus_per_worker=1)
-    train.on_ray(plan, run, config, str(storage), "", Recorder(lambda row, epoch: None))
+    train.train_on_ray(plan, run, config, str(storage), "", MetricRecorder(lambda row, epoch: None))
     assert run.finished and len(read_progress(run.result).history) == 1
     assert (storage / run.fingerprint).is_dir() and not [path for path in storage.rglob("*") if path.is_file()]

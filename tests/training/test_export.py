@@ -8,19 +8,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_parts import ALONE, MakeSamples, checkpoint_of, make_job
+from training_parts import SINGLE, MakeSamples, checkpoint_of, make_job
 
 from nla.models.card import load_model
-from nla.training.callbacks import NullCallback
+from nla.training.artifacts import export
 from nla.training.checkpoint import FolderStore
-from nla.training.launch import export
-from nla.training.trainer import Split, train
+from nla.training.trainer import Split, Trainer
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_both_models_and_the_positions_outlive_training(tmp_path: Path, tiny_samples: MakeSamples, name: str) -> None:
     job, split = make_job(model={"name": name}, epochs=4, lr=0.1), Split(tiny_samples(40), tiny_samples(30, seed=1))
-    progress = train(job, split, ALONE, FolderStore(tmp_path / "run"), NullCallback())
+    progress = Trainer(job, split, SINGLE, FolderStore(tmp_path / "run")).fit()
     result, models, row_N = checkpoint_of(tmp_path / "run"), tmp_path / "models", np.arange(40) * 3
     card = {**job.build().describe(), "classes": ["a", "b", "c"], "fingerprint": "tiny"}
     models.mkdir()

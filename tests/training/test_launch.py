@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_parts import MakeSamples, Watch, make_job
+from training_parts import CallRecorder, MakeSamples, make_job
 
 from nla.config.ray import RayConfig
 from nla.errors import TrainingError
@@ -22,9 +22,9 @@ def job_of(epochs: int) -> Job:
 
 def test_it_goes_on_from_its_last_epoch(tmp_path: Path, tiny_samples: MakeSamples) -> None:
     split, config = Split(tiny_samples(24), tiny_samples(12, seed=1)), RayConfig(num_workers=0, use_gpu=False)
-    train_local(job_of(1), split, config, tmp_path, Watch())
-    watch = Watch()
-    progress = read_progress(train_local(job_of(3), split, config, tmp_path, watch))
+    train_local(job_of(1), split, config, tmp_path)
+    watch = CallRecorder()
+    progress = read_progress(train_local(job_of(3), split, config, tmp_path, [watch]))
     assert [row["epoch"] for row in watch.rows] == [2, 3]
     assert [row["epoch"] for row in progress.history] == [1, 2, 3]
     assert progress.facts["workers"] == 1 and progress.facts["device"] == "cpu"
@@ -34,4 +34,4 @@ def test_it_goes_on_from_its_last_epoch(tmp_path: Path, tiny_samples: MakeSample
 def test_a_gpu_that_is_not_there_is_told(tmp_path: Path, tiny_samples: MakeSamples) -> None:
     split, config = Split(tiny_samples(24), tiny_samples(12)), RayConfig(num_workers=0, use_gpu=True)
     with pytest.raises(TrainingError, match=r"ray\.use_gpu is true, but PyTorch finds no GPU"):
-        train_local(job_of(1), split, config, tmp_path, Watch())
+        train_local(job_of(1), split, config, tmp_path)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from nla.config.train import TrainConfig
-from nla.training.optim import learning_rate, make_optimizer
+from nla.training.optim import LRSchedule, make_optimizer
 
 EPOCHS, STEPS, LR = 7, 11, 0.3
 TOTAL = EPOCHS * STEPS
@@ -39,7 +39,7 @@ def rates_of_pytorch(make: Callable[[torch.optim.Optimizer], Any], every: int) -
 )
 def test_rates_are_pytorchs(schedule: str, make: Callable[[torch.optim.Optimizer], Any], every: int) -> None:
     config = TrainConfig(schedule=schedule, lr=LR, epochs=EPOCHS, gamma=0.8)
-    ours = [learning_rate(config, step, STEPS) for step in range(TOTAL)]
+    ours = [LRSchedule(config, STEPS)(step) for step in range(TOTAL)]
     assert ours == pytest.approx(rates_of_pytorch(make, every), rel=1e-6, abs=1e-12)
 
 
@@ -52,7 +52,7 @@ def test_rates_are_pytorchs(schedule: str, make: Callable[[torch.optim.Optimizer
 def test_any_step_has_a_rate_up_to_the_peak(schedule: str, epochs: int, steps: int, data: st.DataObject) -> None:
     config = TrainConfig(schedule=schedule, lr=LR, epochs=epochs)
     step = data.draw(st.integers(0, epochs * steps - 1))
-    assert 0 < learning_rate(config, step, steps) <= LR * (1 + 1e-12)
+    assert 0 < LRSchedule(config, steps)(step) <= LR * (1 + 1e-12)
 
 
 @pytest.mark.parametrize(

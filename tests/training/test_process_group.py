@@ -11,7 +11,7 @@ import pytest
 import torch
 import worker_group
 from safetensors.torch import load_file
-from training_parts import ALONE, CPU, MakeSamples, checkpoint_of, content, make_job
+from training_parts import CPU, SINGLE, MakeSamples, checkpoint_of, content, make_job
 from worker_group import together
 
 from nla.data.loader import epoch_order
@@ -55,8 +55,8 @@ def softened(split: Split) -> Split:
     return split._replace(train=type(split.train)(**vars(split.train) | {"target_NC": target_NC}))
 
 
-def alone(job: Any, split: Split, folder: Path) -> list[dict[str, float]]:
-    return worker_group.train_into(ALONE, job, split, folder)
+def single(job: Any, split: Split, folder: Path) -> list[dict[str, float]]:
+    return worker_group.train_into(SINGLE, job, split, folder)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -65,7 +65,7 @@ def test_two_workers_are_one(tmp_path: Path, split: Split, name: str) -> None:
     recipe = dict(RECIPES[name])
     data = softened(split) if recipe.pop("soft", False) else split
     job = make_job(batch_size=24, epochs=2, freeze_batchnorm=True, **recipe)
-    one = alone(job, data, tmp_path / "one")
+    one = single(job, data, tmp_path / "one")
     two, _ = together(2, worker_group.train_into, job, data, tmp_path / "two")
     for row, expected in zip(two, one, strict=True):
         same = {key: value for key, value in expected.items() if key not in ("seconds", "images_per_second")}
@@ -83,7 +83,7 @@ def test_places_of_a_balanced_epoch_are_those_that_were_seen(tmp_path: Path, spl
     label_N = np.array([0] * 76 + [1])
     rare = split._replace(train=type(split.train)(**vars(split.train) | {"label_N": label_N}))
     job = make_job(batch_size=24, epochs=1, lr=1e-30, freeze_batchnorm=True, sampler="balanced", recipe="none")
-    alone(job, rare, tmp_path / "one")
+    single(job, rare, tmp_path / "one")
     together(2, worker_group.train_into, job, rare, tmp_path / "two")
     one, two = (
         load_file(checkpoint_of(tmp_path / place) / "positions.safetensors")["late"] for place in ("one", "two")
@@ -97,7 +97,7 @@ def test_every_sample_is_measured_once(split: Split, rows: int) -> None:
     few = type(split.valid)(
         **vars(split.valid) | {"images_NHWC": split.valid.images_NHWC[:rows], "label_N": split.valid.label_N[:rows]}
     )
-    expected = worker_group.measure(ALONE, make_job(), few)
+    expected = worker_group.measure(SINGLE, make_job(), few)
     for size in (2, 3):
         for metrics in together(size, worker_group.measure, make_job(), few):
             assert metrics == pytest.approx(expected, rel=1e-5)
@@ -162,9 +162,9 @@ def test_a_batch_that_the_workers_do_not_divide(tmp_path: Path, split: Split) ->
 
 
 def test_places_and_sums() -> None:
-    assert together(3, worker_group.total_of_ranks) == [(0, 3, True, 111), (1, 3, False, 111), (2, 3, False, 111)]
-    assert worker_group.total_of_ranks(ALONE) == (0, 1, True, 1)
-    assert ProcessGroup.joined(CPU) == ALONE
+    assert together(3, worker_group.sum_of_ranks) == [(0, 3, True, 111), (1, 3, False, 111), (2, 3, False, 111)]
+    assert worker_group.sum_of_ranks(SINGLE) == (0, 1, True, 1)
+    assert ProcessGroup.current(CPU) == SINGLE
 
 
 def test_counters_are_no_statistics_to_agree_on() -> None:
@@ -174,5 +174,5 @@ def test_counters_are_no_statistics_to_agree_on() -> None:
 
 
 def test_one_worker_has_no_wrapper() -> None:
-    assert worker_group.is_replicated(ALONE, make_job()) == "Classifier"
+    assert worker_group.is_replicated(SINGLE, make_job()) == "Classifier"
     assert together(2, worker_group.is_replicated, make_job()) == ["DistributedDataParallel"] * 2

@@ -14,30 +14,31 @@ import ray
 import torch
 from ray.util.placement_group import placement_group, remove_placement_group
 from safetensors.torch import load_file
-from training_parts import ALONE, MakeSamples, Watch, checkpoint_of, make_job
+from training_parts import SINGLE, CallRecorder, MakeSamples, checkpoint_of, make_job
 
 from nla.config.ray import RayConfig
 from nla.errors import Diverged, TrainingError
 from nla.ray_cluster import Cluster
-from nla.training.callbacks import Callback, NullCallback
+from nla.training.callbacks import Callback
 from nla.training.checkpoint import STATE, FolderStore, read_progress
 from nla.training.job import Job
-from nla.training.ray_train import Mailbox, relay, train_on
-from nla.training.trainer import Split, train
+from nla.training.message_queue import MessageQueue, forwarded
+from nla.training.ray_train import train_on
+from nla.training.trainer import Split, Trainer
 from nla.workflow.runs import delete_run
 
 TWO = RayConfig(num_workers=2, use_gpu=False)
 
 
-class KillsAWorker(Watch):
+class KillsAWorker(CallRecorder):
     """SIGKILLs a worker when it hears of the fourth epoch: Ray, two behind at most, has noted a checkpoint then."""
 
     def __init__(self) -> None:
         super().__init__()
         self.killed: psutil.Process | None = None
 
-    def epoch(self, row: dict[str, float]) -> None:
-        super().epoch(row)
+    def on_epoch_end(self, row: dict[str, float]) -> None:
+        super().on_epoch_end(row)
         if self.killed is None and row["epoch"] == 4:
             self.killed = next(
                 p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())
@@ -60,8 +61,8 @@ def epochs_kept(storage: Path) -> int:
 def test_two_workers_die_diverge_and_go_on(tmp_path: Path, ray_cluster: Cluster, tiny_samples: MakeSamples) -> None:
     split, storage = Split(tiny_samples(56), tiny_samples(31, seed=1)), tmp_path / "runs"
 
-    def fit(job: Job, observer: Callback) -> None:
-        with train_on(ray_cluster, job, split, TWO, str(storage), observer):
+    def fit(job: Job, *callbacks: Callback) -> None:
+        with train_on(ray_cluster, job, split, TWO, str(storage), callbacks):
             pass
 
     killer = KillsAWorker()
@@ -71,14 +72,14 @@ def test_two_workers_die_diverge_and_go_on(tmp_path: Path, ray_cluster: Cluster,
     assert killer.steps and killer.rows[0]["epoch"] == 1
 
     with pytest.raises(Diverged, match=r"at epoch \d+, step \d: lower train\.lr") as diverged:
-        fit(job_of(10_000, lr=1e38), NullCallback())
+        fit(job_of(10_000, lr=1e38))
     done = int(re.findall(r"at epoch (\d+)", str(diverged.value))[0]) - 1
     assert done >= 1
     # Two may be written whole and not noted by Ray before it kills: one in its queue, one that waits to be in it.
     assert done <= epochs_kept(storage) <= done + 2
 
-    watch = Watch()
-    with train_on(ray_cluster, job_of(done + 2), split, TWO, str(storage), watch) as folder:
+    watch = CallRecorder()
+    with train_on(ray_cluster, job_of(done + 2), split, TWO, str(storage), [watch]) as folder:
         progress = read_progress(folder)
         weights = load_file(folder / "last.safetensors")
     assert [row["epoch"] for row in watch.rows] == [done + 1, done + 2]
@@ -86,7 +87,7 @@ def test_two_workers_die_diverge_and_go_on(tmp_path: Path, ray_cluster: Cluster,
     assert [row["epoch"] for row in progress.history] == list(range(1, done + 3))
     assert progress.facts["workers"] == 2
 
-    train(job_of(done + 2), split, ALONE, FolderStore(tmp_path / "alone"), NullCallback())
+    Trainer(job_of(done + 2), split, SINGLE, FolderStore(tmp_path / "alone")).fit()
     expected = load_file(checkpoint_of(tmp_path / "alone") / "last.safetensors")
     torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-5)
 
@@ -100,11 +101,11 @@ def test_two_workers_die_diverge_and_go_on(tmp_path: Path, ray_cluster: Cluster,
 @pytest.mark.ray
 def test_an_error_of_ours_is_not_tried_again(tmp_path: Path, ray_cluster: Cluster, tiny_samples: MakeSamples) -> None:
     """Lost workers may come back, and a loss that diverges would diverge again: its steps are told of once."""
-    split, watch = Split(tiny_samples(56), tiny_samples(31, seed=1)), Watch()
+    split, watch = Split(tiny_samples(56), tiny_samples(31, seed=1)), CallRecorder()
     config = RayConfig(num_workers=1, use_gpu=False, max_failures=5)
     with (
         pytest.raises(Diverged, match="at epoch 1"),
-        train_on(ray_cluster, job_of(3, lr=1e38), split, config, str(tmp_path), watch),
+        train_on(ray_cluster, job_of(3, lr=1e38), split, config, str(tmp_path), [watch]),
     ):
         pass
     assert len(watch.steps) == len(set(watch.steps)) > 0
@@ -122,17 +123,17 @@ def test_a_cluster_without_room_is_told(
         ray.get(others.ready())
         with (
             pytest.raises(TrainingError, match=r"(?s)training failed: .*timed out"),
-            train_on(ray_cluster, job_of(1), split, TWO, str(tmp_path), NullCallback()),
+            train_on(ray_cluster, job_of(1), split, TWO, str(tmp_path)),
         ):
             pass
     finally:
         remove_placement_group(others)
 
 
-class Breaks(NullCallback):
+class Breaks(Callback):
     """Cannot show what it hears."""
 
-    def epoch(self, row: dict[str, float]) -> None:
+    def on_epoch_end(self, row: dict[str, float]) -> None:
         raise OSError("no screen")
 
 
@@ -141,9 +142,9 @@ class Breaks(NullCallback):
 def test_who_watches_cannot_stop_a_training_nor_hide_its_error(
     ray_cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mailbox = Mailbox()
-    mailbox.put("epoch", {})
-    with pytest.raises(TrainingError, match="the reason"), relay(mailbox, Breaks()):
+    queue = MessageQueue()
+    queue.put("on_epoch_end", {})
+    with pytest.raises(TrainingError, match="the reason"), forwarded(queue, Breaks()):
         while "no screen" not in caplog.text:
             time.sleep(0.05)
         raise TrainingError("the reason")
@@ -151,23 +152,23 @@ def test_who_watches_cannot_stop_a_training_nor_hide_its_error(
 
 @pytest.mark.ray
 def test_letters_arrive_in_their_order_once_and_nothing_stays(ray_cluster: Cluster) -> None:
-    mailbox, other = Mailbox(), Mailbox()
+    queue, other = MessageQueue(), MessageQueue()
     rows = [{"epoch": i, "train_loss": math.inf} for i in range(12)]
 
     @ray.remote
     def send() -> None:
         for row in rows:
-            mailbox.put("epoch", row)
+            queue.put("on_epoch_end", row)
 
     ray.get(send.remote())
-    other.put("step", 1, 2, 3, 4)
-    assert mailbox.fetch() == [("epoch", [row]) for row in rows]
-    assert mailbox.fetch() == [] and mailbox.failure() is None
-    mailbox.fail(Diverged("first"))
-    mailbox.fail(TrainingError("second"))
-    failure = mailbox.failure()
+    other.put("on_step_end", 1, 2, 3, 4)
+    assert queue.drain() == [("on_epoch_end", [row]) for row in rows]
+    assert queue.drain() == [] and queue.error() is None
+    queue.put_error(Diverged("first"))
+    queue.put_error(TrainingError("second"))
+    failure = queue.error()
     assert isinstance(failure, Diverged) and str(failure) == "first"
-    mailbox.put("epoch", {})
-    mailbox.close()
-    assert mailbox.fetch() == [] and mailbox.failure() is None
-    assert other.fetch() == [("step", [1, 2, 3, 4])]
+    queue.put("on_epoch_end", {})
+    queue.close()
+    assert queue.drain() == [] and queue.error() is None
+    assert other.drain() == [("on_step_end", [1, 2, 3, 4])]

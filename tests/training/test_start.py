@@ -7,16 +7,15 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from training_parts import ALONE, make_job
+from training_parts import make_job, make_trainer
 
 from nla.training.job import with_first_weights
-from nla.training.trainer import Learner
 
 
 def started(seed: int, root: Path) -> dict[str, torch.Tensor]:
     job = make_job(model={"weights": "face.safetensors"}, seed=seed)
     torch.manual_seed(99)  # whatever was drawn before
-    return Learner(with_first_weights(job, root)[0], ALONE, torch.arange(3)).model.backbone.state_dict()
+    return make_trainer(with_first_weights(job, root)[0]).network.backbone.state_dict()
 
 
 def test_a_new_head_is_drawn_from_the_seed(tmp_path: Path) -> None:

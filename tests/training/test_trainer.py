@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_parts import ALONE, CLASSES, MakeSamples, Stop, StopAt, Watch, checkpoint_of, content, make_job
+from training_parts import CLASSES, SINGLE, CallRecorder, MakeSamples, Stop, StopAt, checkpoint_of, content, make_job
 
 from nla.data.loader import epoch_order
 from nla.data.samples import Samples
 from nla.errors import ConfigError, Diverged, TrainingError
 from nla.evaluation.predict import ONE_VIEW, predict
-from nla.training.callbacks import Callback, NullCallback
+from nla.training.callbacks import Callback
 from nla.training.checkpoint import FolderStore, Progress, read_progress
 from nla.training.job import Job
-from nla.training.optim import learning_rate
-from nla.training.trainer import Split, train
+from nla.training.optim import LRSchedule
+from nla.training.trainer import Split, Trainer
 
 RECIPES: dict[str, dict[str, Any]] = {
     "elr, a memory of each sample": {"loss": {"name": "elr"}, "recipe": "flip"},
@@ -76,8 +76,8 @@ def split_of(tiny_samples: MakeSamples, recipe: dict[str, Any]) -> Split:
     return Split(tiny_samples(56, size=size), tiny_samples(30, seed=1, size=size))
 
 
-def run(job: Job, split: Split, folder: Path, observer: Callback | None = None) -> Progress:
-    return train(job, split, ALONE, FolderStore(folder), observer or NullCallback())
+def run(job: Job, split: Split, folder: Path, *callbacks: Callback) -> Progress:
+    return Trainer(job, split, SINGLE, FolderStore(folder), callbacks).fit()
 
 
 def stopped(job: Job, split: Split, folder: Path, stop: StopAt) -> None:
@@ -134,7 +134,7 @@ def test_learns(tmp_path: Path, tiny_samples: MakeSamples) -> None:
 
 def test_a_finished_training_is_handed_over(tmp_path: Path, split: Split) -> None:
     before = run(make_job(), split, tmp_path)
-    kept, watch = content(checkpoint_of(tmp_path)), Watch()
+    kept, watch = content(checkpoint_of(tmp_path)), CallRecorder()
     assert run(make_job(), split, tmp_path, watch) == before
     assert content(checkpoint_of(tmp_path)) == kept
     assert watch.steps == watch.rows == []
@@ -154,14 +154,14 @@ def test_stopping_before_the_early_epoch_makes_the_last_one_early(tmp_path: Path
     torch.testing.assert_close(positions["early"], positions["late"], rtol=0, atol=0, equal_nan=True)
 
 
-class KeepsAll(NullCallback):
+class KeepsAll(Callback):
     """The `last` weights of every epoch."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.weights: list[dict[str, torch.Tensor]] = []
 
-    def epoch(self, row: dict[str, float]) -> None:
+    def on_epoch_end(self, row: dict[str, float]) -> None:
         self.weights.append(load_file(checkpoint_of(self.folder) / "last.safetensors"))
 
 
@@ -178,7 +178,7 @@ def test_the_best_epoch_is_the_first_highest_on_validation(tmp_path: Path, split
 
 
 def test_observers_hear_of_every_step_and_epoch(tmp_path: Path, split: Split) -> None:
-    watch = Watch()
+    watch = CallRecorder()
     job = make_job(epochs=2, schedule="cosine")
     progress = run(job, split, tmp_path, watch)
     assert watch.steps == [
@@ -186,7 +186,7 @@ def test_observers_hear_of_every_step_and_epoch(tmp_path: Path, split: Split) ->
     ]  # 56 samples: 3 batches of 16
     assert watch.rows == progress.history
     assert [row["epoch"] for row in watch.rows] == [1, 2]
-    assert [row["lr"] for row in watch.rows] == [learning_rate(job.train, step, 3) for step in (2, 5)]
+    assert [row["lr"] for row in watch.rows] == [LRSchedule(job.config.train, 3)(step) for step in (2, 5)]
     assert all(row["images_per_second"] > 0 and row["seconds"] > 0 for row in watch.rows)
 
 
@@ -238,7 +238,7 @@ def test_a_loss_that_is_not_finite_names_its_place_and_keeps_the_epoch_before(tm
     good = make_job()
     run(good, split, tmp_path / "whole")
     stopped(good, split, tmp_path / "parts", StopAt(1))
-    kept, watch = content(checkpoint_of(tmp_path / "parts")), Watch()
+    kept, watch = content(checkpoint_of(tmp_path / "parts")), CallRecorder()
     with pytest.raises(Diverged) as error:
         run(make_job(lr=1e38), split, tmp_path / "parts", watch)
     epoch, step, steps, _ = watch.steps[-1]  # the last one that went well
@@ -255,14 +255,14 @@ def test_weights_that_the_last_step_breaks_are_not_kept(tmp_path: Path, split: S
     """One step an epoch: its loss is that of the weights before it."""
     if epochs == 2:
         stopped(make_job(batch_size=56, epochs=2), split, tmp_path, StopAt(1))
-    with pytest.raises(Diverged, match=rf"the loss on validation is not finite after epoch {epochs}: lower train\.lr"):
+    with pytest.raises(Diverged, match=rf"the validation loss is not finite after epoch {epochs}: lower train\.lr"):
         run(make_job(batch_size=56, epochs=epochs, lr=1e38), split, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001"] * (epochs - 1)
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path, split: Split) -> None:
     run(make_job(fingerprint="one", epochs=1), split, tmp_path)
-    with pytest.raises(TrainingError, match=r"epoch-00001 is of another training \(one\): remove it and run again"):
+    with pytest.raises(TrainingError, match=r"epoch-00001 is a checkpoint of another run \(one, not two\): remove it"):
         run(make_job(fingerprint="two", epochs=1), split, tmp_path)
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_parts import ALONE, MakeSamples, make_job
+from training_parts import SINGLE, MakeSamples, make_job
 
 from nla.models.classifier import Classifier
-from nla.training.trainer import validate
+from nla.training.trainer import validation_metrics
 
 
 def model(seed: int = 0) -> Classifier:
@@ -28,13 +28,13 @@ def test_metrics_sample_by_sample(tiny_samples: MakeSamples, bf16: bool) -> None
         "valid_mean_accuracy": np.mean(recalls),
         "valid_nll": -np.mean([np.log(p[label]) for p, label in zip(p_NC, samples.label_N, strict=True)]),
     }
-    assert validate(net, samples, ALONE, bf16) == pytest.approx(expected, rel=1e-4)
+    assert validation_metrics(net, samples, SINGLE, bf16) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_class_without_rows_is_no_part_of_the_mean(tiny_samples: MakeSamples) -> None:
     samples = tiny_samples(40)
     few = replace(samples, label_N=samples.label_N.clip(max=1))
-    metrics, net = validate(model(), few, ALONE, False), model()
+    metrics, net = validation_metrics(model(), few, SINGLE, False), model()
     with torch.inference_mode():
         hit_N = net.eval()(torch.from_numpy(few.images_NHWC)).argmax(1).numpy() == few.label_N
     assert metrics["valid_mean_accuracy"] == pytest.approx(np.mean([hit_N[few.label_N == c].mean() for c in (0, 1)]))
@@ -46,10 +46,11 @@ def test_an_impossible_label_costs_a_finite_amount(tiny_samples: MakeSamples) ->
     with torch.no_grad():
         net.get_parameter("backbone.fc.bias").copy_(torch.tensor([1e4, 0.0, 0.0]))
     wrong = replace(samples, label_N=np.ones(8, np.int64))
-    assert validate(net, wrong, ALONE, False)["valid_nll"] == pytest.approx(-np.log(np.finfo(np.float32).tiny))
+    nll = validation_metrics(net, wrong, SINGLE, False)["valid_nll"]
+    assert nll == pytest.approx(-np.log(np.finfo(np.float32).tiny))
 
 
 def test_the_mode_of_the_model_stays(tiny_samples: MakeSamples) -> None:
     net = model().train()
-    validate(net, tiny_samples(8), ALONE, False)
+    validation_metrics(net, tiny_samples(8), SINGLE, False)
     assert net.training

@@ -20,11 +20,10 @@ from patience import PATIENCE
 
 from nla.data.samples import Samples
 from nla.models.classifier import Classifier
-from nla.training.callbacks import NullCallback
 from nla.training.checkpoint import FolderStore
 from nla.training.job import Job
 from nla.training.process_group import ProcessGroup
-from nla.training.trainer import Split, train, validate
+from nla.training.trainer import Split, Trainer, validation_metrics
 
 
 @functools.cache
@@ -52,25 +51,25 @@ def member(rank: int, size: int, meeting: str, task: Callable[..., Any], argumen
 def joined(rank: int, size: int, meeting: str) -> Iterator[ProcessGroup]:
     dist.init_process_group("gloo", store=dist.FileStore(meeting, size), rank=rank, world_size=size)
     try:
-        yield ProcessGroup.joined(torch.device("cpu"))
+        yield ProcessGroup.current(torch.device("cpu"))
     finally:
         dist.destroy_process_group()
 
 
 def train_into(workers: ProcessGroup, job: Job, split: Split, folder: Path) -> list[dict[str, float]]:
     """Trains; the first worker keeps its checkpoints in `folder`."""
-    return train(job, split, workers, FolderStore(folder), NullCallback()).history
+    return Trainer(job, split, workers, FolderStore(folder)).fit().history
 
 
 def measure(workers: ProcessGroup, job: Job, samples: Samples) -> dict[str, float]:
     """Validates a model of the job's seed."""
-    torch.manual_seed(job.train.seed)
-    return validate(job.build(), samples, workers, False)
+    torch.manual_seed(job.config.train.seed)
+    return validation_metrics(job.build(), samples, workers, False)
 
 
-def total_of_ranks(workers: ProcessGroup) -> tuple[int, int, bool, float]:
+def sum_of_ranks(workers: ProcessGroup) -> tuple[int, int, bool, float]:
     """Who this is, and the sum of 10 ** rank over all."""
-    return workers.rank, workers.size, workers.first, float(workers.total(torch.tensor(10.0**workers.rank)))
+    return workers.rank, workers.size, workers.is_main, float(workers.sum(torch.tensor(10.0**workers.rank)))
 
 
 def agreed(workers: ProcessGroup) -> dict[str, torch.Tensor]:

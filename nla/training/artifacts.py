@@ -1,0 +1,68 @@
+"""The files around a run: the two tables that it reads, and the models and positions that outlive its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nla.config.ray import RayConfig
+from nla.data.positions_table import PositionsTable, write_positions
+from nla.data.samples import load_samples
+from nla.data.schema import TableInfo, read_info
+from nla.io import sha256
+from nla.models.card import save_model
+from nla.training.checkpoint import read_group, read_progress
+from nla.training.trainer import Split
+from nla.workflow.runs import IMAGES
+
+TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of `prepare` that training reads."""
+
+    split: Split
+    info: TableInfo
+    """Of the training table."""
+    hashes: tuple[str, str]
+    """SHA-256 of the files of train and valid."""
+
+    @property
+    def data_hash(self) -> str:
+        """Both hashes, shortened for a tag."""
+        return "-".join(sha[:16] for sha in self.hashes)
+
+
+def read_tables(config: RayConfig, root: Path) -> Tables:
+    """Reads both tables of the working directory.
+
+    Images of more than `config.image_bytes` are memory-mapped from a file in the project `root`.
+    """
+    train, valid = (load_samples(path, config.image_bytes, root / IMAGES) for path in (TRAIN, VALID))
+    return Tables(Split(train, valid), read_info(TRAIN), (sha256(TRAIN), sha256(VALID)))
+
+
+def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarray) -> None:
+    """Writes two models and the positions of the training samples into the folder `models`.
+
+    model.safetensors + .json    the epoch with the best validation metric
+    last.safetensors + .json     the last epoch
+    positions.parquet            (p_GT, p_NN) of every training row, early and late
+
+    Args:
+        result: folder of the last checkpoint.
+        card: contents of both cards besides epoch and metrics.
+        row_N: row in `faces` of each training sample.
+    """
+    progress = read_progress(result)
+    for stem, group, epoch in (("model", "best", progress.best_epoch), ("last", "last", progress.epochs_done)):
+        chosen = {"selected": group, "epoch": epoch, "metrics": progress.history[epoch - 1], "facts": progress.facts}
+        save_model(models / f"{stem}.safetensors", read_group(result, group), {**card, **chosen})
+    positions = {moment: tensor.numpy() for moment, tensor in read_group(result, "positions").items()}
+    table = PositionsTable(row_N, positions, progress.moments, progress.epochs)
+    write_positions(models / "positions.parquet", table)
