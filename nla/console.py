@@ -1,4 +1,4 @@
-"""Console output: lines, and a progress bar with rate and time left."""
+"""Console output: lines, and progress bars with rate and time left."""
 
 from __future__ import annotations
 

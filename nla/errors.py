@@ -2,9 +2,9 @@
 
 NLAError
 ├── ConfigError       params.yaml holds an unknown key or an ill-typed value
-├── DataError         a raw file, or a Parquet table, is not what it should be
+├── DataError         a raw file, a table or a record is not what it should be
 ├── WeightsError      a checkpoint or model file does not fit
-├── TrainingError     training could not start or go on
+├── TrainingError     training could not start or continue
 │   ├── Diverged      the loss is no longer finite
 │   └── ClusterError  Ray has no room, or lost what it ran: another attempt may succeed
 ├── RegistryError     MLflow's store or registry refuses
@@ -12,6 +12,11 @@ NLAError
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 class NLAError(Exception):
@@ -23,7 +28,7 @@ class ConfigError(NLAError):
 
 
 class DataError(NLAError):
-    """A raw file, or a Parquet table, is not what it should be."""
+    """A raw file, a Parquet table or a JSON record is not what it should be."""
 
 
 class WeightsError(NLAError):
@@ -31,7 +36,7 @@ class WeightsError(NLAError):
 
 
 class TrainingError(NLAError):
-    """Training could not start or go on."""
+    """Training could not start or continue."""
 
 
 class Diverged(TrainingError):
@@ -50,9 +55,22 @@ class CommandError(NLAError):
     """A command of `nla` is unknown, or lacks what it needs."""
 
 
-def told(error: NLAError | OSError) -> str:
+def user_message(error: NLAError | OSError) -> str:
     """The message shown to the user, with the file name for errors of the operating system."""
     if not isinstance(error, OSError):
         return str(error)
     reason = error.strerror or str(error)
     return reason if error.filename is None else f"{error.filename}: {reason}"
+
+
+def validation_message(problem: ErrorDetails) -> str:
+    """One problem that pydantic found, as `problem (got VALUE)`; the caller puts the key in front."""
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
+    message = message[:1].lower() + message[1:]
+    missing_field = problem["type"] == "missing" and isinstance(problem["input"], dict)  # got: all other fields
+    return message if missing_field else f"{message} (got {shortened(repr(problem['input']))})"
+
+
+def shortened(text: str, limit: int = 60) -> str:
+    """`text`, cut to `limit` characters, for a message."""
+    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from nla.errors import DataError, NLAError
+from nla.errors import DataError, NLAError, validation_message
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,13 +88,7 @@ def _first_problem(invalid: ValidationError) -> str:
     if first["type"] == "json_invalid":
         return f"not valid JSON ({first['ctx']['error']})"
     field = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
-    value = "" if first["type"] == "missing" else f" (got {_shortened(repr(first['input']))})"
-    return f"{field}: ".removeprefix(": ") + f"{message[:1].lower()}{message[1:]}{value}"
-
-
-def _shortened(text: str, limit: int = 60) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}..."
+    return f"{field}: {validation_message(first)}" if field else validation_message(first)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -115,7 +109,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Writes `table`, compressed with Zstandard."""
-    import pyarrow.parquet as pq  # half a second, which a reader of JSON need not wait for
+    import pyarrow.parquet as pq  # half a second to import, and not needed for JSON
 
     with atomic_write(path) as part:
         pq.write_table(table, part, compression="zstd")

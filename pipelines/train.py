@@ -63,7 +63,7 @@ class Plan:
 
 def main() -> None:
     """Trains, or reuses the result of an earlier run."""
-    params = with_best(read_params(), read_best(BEST, "run `dvc repro`"))
+    params = with_best(read_params(), read_best(BEST, "Run `dvc repro`."))
     ray = section(RayConfig, params)
     root = project_root()
     plan = make_plan(params, root, ray)

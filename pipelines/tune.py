@@ -41,7 +41,7 @@ def earlier(source: str, params: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"tune.from {source} is what this stage writes: copy it to another place first")
     from nla.training.job import training_config  # PyTorch: seconds that the other cases do not need
 
-    best = read_best(path, "set tune.from to the best.yaml of an earlier search")
+    best = read_best(path, "Set tune.from to the best.yaml of an earlier search.")
     training_config(params)  # what is wrong there is not the fault of the file
     training_config(with_best(params, best), source)
     return best

@@ -21,19 +21,19 @@ def test_best_keys_are_nested_as_in_params(tmp_path: Path) -> None:
     assert read_best(path, "") == {} and path.read_text() == "{}\n"
 
 
-def test_a_file_that_holds_no_result_says_what_to_do(tmp_path: Path) -> None:
+def test_errors_name_the_problem_and_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "best.yaml"
-    with pytest.raises(ConfigError, match=r"best\.yaml is missing: run `dvc repro`"):
-        read_best(path, "run `dvc repro`")
+    with pytest.raises(ConfigError, match=r"best\.yaml: file not found\. Run `dvc repro`\."):
+        read_best(path, "Run `dvc repro`.")
     for text, message in {
-        "train: {lr": "no valid YAML: run `dvc repro`",
-        "- lr": "must hold a mapping of loss and train: run `dvc repro`",
-        "trian: {lr: 0.1}": "a search finds no 'trian': did you mean 'train'",
-        "lam: 0.3": "a search finds no 'lam'",
+        "train: {lr": r"not valid YAML at line 1\. Run `dvc repro`\.",
+        "- lr": r"must be a mapping of loss and train \(got \['lr'\]\)\. Run `dvc repro`\.",
+        "trian: {lr: 0.1}": "'trian' cannot be searched: did you mean 'train'",
+        "lam: 0.3": "'lam' cannot be searched",
     }.items():
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):
-            read_best(path, "run `dvc repro`")
+            read_best(path, "Run `dvc repro`.")
 
 
 def test_the_method_that_was_found_takes_over_from_nla_with_parameters() -> None:

@@ -51,7 +51,7 @@ def outcome(tmp_path: Path) -> Outcome:
 
 def place(folder: Path) -> str:
     """The line that says where the log is."""
-    return f"the full log: {folder.resolve()}/.logs/stage.log\n"
+    return f"full log: {folder.resolve()}/.logs/stage.log\n"
 
 
 @pytest.mark.parametrize("kind", ["DataError", "Diverged"])
@@ -126,7 +126,7 @@ def test_a_stage_that_goes_well_is_quiet_and_hushed(outcome: Outcome) -> None:
 
 
 def test_an_interrupt_says_how_to_go_on(outcome: Outcome) -> None:
-    assert outcome("raise KeyboardInterrupt") == (130, "", "interrupted: `dvc repro` goes on from here\n")
+    assert outcome("raise KeyboardInterrupt") == (130, "", "interrupted: `dvc repro` resumes from here\n")
 
 
 def test_a_stage_that_is_terminated_puts_things_in_order(tmp_path: Path) -> None:

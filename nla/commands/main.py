@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from nla.errors import CommandError, NLAError, told
+from nla.errors import CommandError, NLAError, user_message
 from nla.telemetry import disable_telemetry
 
 COMMANDS = {
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards what is left to flush
         sys.exit(128 + signal.SIGPIPE)
     except (NLAError, OSError) as error:
-        _fail(told(error))
+        _fail(user_message(error))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 

@@ -1,8 +1,6 @@
-"""Reads YAML files that users edit.
+"""Reading of YAML files that users edit: params.yaml as frozen sections, with errors that name the nearest valid key.
 
-Reads params.yaml into frozen sections, with errors that name the nearest valid key.
-
-Each section is a class in its own file, so that a DVC stage depends only on the sections that it reads.
+Each section is a class in a module of its own, so that a change of its code makes only those stages stale that read it.
 """
 
 from __future__ import annotations
@@ -13,34 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from nla.errors import ConfigError
-
-
-def read_yaml(path: Path, missing: str, damaged: str = "mend it there") -> Any:
-    """Returns the content of a YAML file as plain dicts and lists.
-
-    Args:
-        path: path of the file.
-        missing: what to do if the file is missing, for the message.
-        damaged: what to do if it is not valid YAML, for the message.
-
-    Raises:
-        ConfigError: the file is missing, or is not valid YAML.
-    """
-    try:
-        return YAML(typ="safe", pure=True).load(path)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is missing: {missing}") from None
-    except YAMLError as error:
-        raise ConfigError(f"{path} is no valid YAML: {damaged}\n{error}") from None
-
+from nla.errors import ConfigError, shortened, validation_message
 
 SECTIONS = ("data", "model", "augment", "loss", "train", "evaluate", "tune", "register", "ray")
-
-
 DEFAULTS = 1
 """Increase by one when a default changes. Results are named by this number and by the values that differ from their
 defaults, so that a new key makes none of them stale."""
@@ -60,11 +37,34 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
+def read_yaml(path: Path, missing: str = "Run this from the project's root.", invalid: str = "Fix it.") -> Any:
+    """Returns the content of a YAML file as plain dicts and lists.
+
+    Args:
+        path: path of the file.
+        missing: what to do if the file is missing, for the message.
+        invalid: what to do if it is not valid YAML, for the message.
+
+    Raises:
+        ConfigError: the file is missing, or is not valid YAML.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: file not found. {missing}") from None
+    except YAMLError as error:
+        mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}: not valid YAML{line}. {invalid}\n{error}") from None
+
+
 def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
     """Reads params.yaml as nested dicts. Raises ConfigError for a missing file, bad YAML or an unknown section."""
-    params = read_yaml(path, "run from the project's root")
+    params = read_yaml(path)
     if not isinstance(params, dict):
-        raise ConfigError(f"{path} must hold a mapping of sections: {', '.join(SECTIONS)}")
+        raise ConfigError(
+            f"{path}: must be a mapping of sections (got {shortened(repr(params))}). Use {', '.join(SECTIONS)}."
+        )
     for name in params:
         if name not in SECTIONS:
             raise ConfigError(f"{path}: unknown section '{name}'{nearest(str(name), SECTIONS)}")
@@ -74,10 +74,10 @@ def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
 def section(cls: type[S], params: Mapping[str, Any], file: str = "params.yaml") -> S:
     """Returns the validated section `cls` of `params`. Raises ConfigError naming `file` and every invalid key."""
     try:
-        found = params.get(cls.NAME)
-        return cls.model_validate({} if found is None else found)
+        values = params.get(cls.NAME)
+        return cls.model_validate({} if values is None else values)
     except ValidationError as error:
-        lines = [_explain(cls, problem) for problem in error.errors()]
+        lines = [_message(cls, problem) for problem in error.errors()]
         raise ConfigError(f"{file}:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 
@@ -85,8 +85,8 @@ def merge(params: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     """Returns `params` updated with the nested `changes`; neither argument is modified."""
     merged = dict(params)
     for key, value in changes.items():
-        below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
 
 
@@ -104,18 +104,18 @@ def nearest(key: str, valid: Sequence[str]) -> str:
     return f": did you mean '{near[0]}'?" if near else f": valid are {', '.join(valid) or 'none'}"
 
 
-def _explain(cls: type[Section], problem: Any) -> str:
-    *above, key = problem["loc"] or ("",)
-    name = ".".join(str(part) for part in (cls.NAME, *problem["loc"]) if part != "")
+def _message(cls: type[Section], problem: ErrorDetails) -> str:
+    *parents, key = problem["loc"] or ("",)
+    name = ".".join(str(part) for part in (cls.NAME, *problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        valid = list(_fields(cls, above))
-        return f"unknown key '{name}'{nearest(str(key), valid)}"
-    return f"{name}: {problem['msg'].removeprefix('Value error, ')} (got {problem['input']!r})"
+        return f"unknown key '{name}'{nearest(str(key), list(_fields(cls, parents)))}"
+    return f"{name}: {validation_message(problem)}"
 
 
-def _fields(cls: type[BaseModel], above: list[Any]) -> Iterator[str]:
-    for part in above:
-        kinds = [cls.model_fields[part].annotation] if part in cls.model_fields else []
+def _fields(cls: type[BaseModel], parents: Sequence[int | str]) -> Iterator[str]:
+    """Names of the fields of the section inside `cls` that `parents` lead to."""
+    for parent in parents:
+        kinds = [field.annotation for name, field in cls.model_fields.items() if name == parent]
         kinds += [inner for kind in kinds for inner in get_args(kind)]
         cls = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), cls)
     yield from (field.alias or name for name, field in cls.model_fields.items())

@@ -10,29 +10,31 @@ from ruamel.yaml import YAML
 
 from nla.config.base import merge, nearest, read_yaml
 from nla.config.loss import without_nla
-from nla.errors import ConfigError
+from nla.errors import ConfigError, shortened
 from nla.io import atomic_write
 
 SECTIONS = ("loss", "train")
 """Sections that can be searched."""
 
 
-def read_best(path: Path, mend: str) -> dict[str, Any]:
+def read_best(path: Path, remedy: str) -> dict[str, Any]:
     """Reads the searched keys, nested as in params.yaml.
 
     Args:
         path: path of best.yaml.
-        mend: what to do if the file cannot be used, for the message.
+        remedy: what to do if the file cannot be used, for the message.
 
     Raises:
         ConfigError: the file is missing, damaged, or has keys that cannot be searched.
     """
-    best = read_yaml(path, mend, mend) or {}
+    best = read_yaml(path, remedy, remedy) or {}
     if not isinstance(best, dict):
-        raise ConfigError(f"{path} must hold a mapping of {' and '.join(SECTIONS)}: {mend}")
+        raise ConfigError(
+            f"{path}: must be a mapping of {' and '.join(SECTIONS)} (got {shortened(repr(best))}). {remedy}"
+        )
     for name in best:
         if name not in SECTIONS:
-            raise ConfigError(f"{path}: a search finds no '{name}'{nearest(str(name), SECTIONS)}")
+            raise ConfigError(f"{path}: '{name}' cannot be searched{nearest(str(name), SECTIONS)}")
     return best
 
 

@@ -85,7 +85,7 @@ class Cell:
 
 def read_grid(path: Path) -> Grid:
     """Reads the grid of a study. Raises ConfigError for bad YAML, an unknown key or name, or a duplicate."""
-    grid = section(Grid, {"grid": read_yaml(path, "run from the study's folder")}, path.name)
+    grid = section(Grid, {"grid": read_yaml(path, "Run this from the study's folder.")}, path.name)
     if grid.reference not in grid.methods:
         raise ConfigError(
             f"{path}: reference {grid.reference!r} is no method{nearest(grid.reference, [*grid.methods])}"

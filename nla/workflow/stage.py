@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from nla.console import console
-from nla.errors import NLAError, told
+from nla.errors import NLAError, user_message
 from nla.telemetry import disable_telemetry
 from nla.workflow.dvc_process import end_with_dvc
 from nla.workflow.paths import project_root, workspace
@@ -29,9 +29,10 @@ CONSOLE_LEVELS = {
 
 
 def log_file() -> Path:
-    """Path of this stage's full log. It is in the project, because DVC deletes the copies that experiments run in.
+    """Path of this stage's full log.
 
-    Each copy has its own log folder, named after the experiment, since the project and other copies can run at once.
+    It is in the project, because DVC deletes the copies in which experiments run. Each copy has a log folder named
+    after its experiment, since copies and the project can run at the same time.
     """
     logs = project_root() / LOGS
     if workspace() != project_root():
@@ -40,25 +41,25 @@ def log_file() -> Path:
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Runs a DVC stage: ends with DVC, and turns an NLAError or OSError into one message and exit code 1."""
+    """Runs the `main` of a stage, which ends when DVC does. NLAError and OSError become one message and exit code 1."""
     disable_telemetry()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     end_with_dvc()
     try:
-        _keep_logs(log_file())
+        _log_to_file(log_file())
         main()
     except (NLAError, OSError) as error:
-        _fail(told(error))
+        _fail(user_message(error))
     except KeyboardInterrupt:
-        print("interrupted: `dvc repro` goes on from here", file=sys.stderr)
+        print("interrupted: `dvc repro` resumes from here", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except Exception:
-        print(f"internal error; the full log: {log_file()}", file=sys.stderr)
+        print(f"internal error (a bug); full log: {log_file()}", file=sys.stderr)
         raise
 
 
-def _keep_logs(path: Path) -> None:
-    """Writes everything that the libraries log to a new file `path`; their console output stays the same."""
+def _log_to_file(path: Path) -> None:
+    """Logs all messages of the libraries to a new file `path` too; what they print on the console stays the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, "w", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -73,10 +74,10 @@ def _keep_logs(path: Path) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    """Ends the stage with `message` and the path of its log, which gets the traceback."""
+    """Exits with `message` and the path of the log, to which the traceback goes."""
     logging.getLogger(__name__).debug("the stage failed", exc_info=True)
     console.file.flush()
     print(f"error: {message}", file=sys.stderr)
     if log_file().is_file():
-        print(f"the full log: {log_file()}", file=sys.stderr)
+        print(f"full log: {log_file()}", file=sys.stderr)
     sys.exit(1)

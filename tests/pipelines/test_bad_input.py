@@ -160,7 +160,7 @@ def wider_model(project: Project) -> None:
 
 CASES = {
     "params missing": Case("ingest", removed("params.yaml"), ("params.yaml is missing", "project's root")),
-    "params no YAML": Case("ingest", written("params.yaml", "data: [\n"), ("params.yaml is no valid YAML",)),
+    "params no YAML": Case("ingest", written("params.yaml", "data: [\n"), ("params.yaml: not valid YAML at line",)),
     "unknown section": Case("ingest", params(trian={"lr": 1.0}), ("unknown section 'trian'", "did you mean 'train'?")),
     "unknown key": Case(
         "ingest", params(data={"synthetic": {"trian": 5}}), ("unknown key 'data.synthetic.trian'", "mean 'train'?")
@@ -229,19 +229,19 @@ CASES = {
     "search of a lost one": Case(
         "tune",
         params(tune={"from": "lost.yaml"}),
-        ("lost.yaml is missing: set tune.from", "of an earlier search"),
+        ("lost.yaml: file not found. Set tune.from", "of an earlier search"),
     ),
     "search for another section": Case(
         "tune",
         in_turn(written("found.yaml", "modle: {width: 64}"), params(tune={"from": "found.yaml"})),
-        ("found.yaml: a search finds no 'modle'", "valid are loss, train"),
+        ("found.yaml: 'modle' cannot be searched", "valid are loss, train"),
     ),
     "search of its own result": Case(
         "tune", params(tune={"from": "best.yaml"}), ("tune.from best.yaml is what this stage writes", "copy it")
     ),
     "best.yaml missing": Case("train", removed("best.yaml"), ("best.yaml is missing", "`dvc repro`")),
     "best.yaml damaged": Case(
-        "train", written("best.yaml", "train: {lr"), ("best.yaml is no valid YAML", "`dvc repro")
+        "train", written("best.yaml", "train: {lr"), ("best.yaml: not valid YAML at line 1", "`dvc repro")
     ),
     "rate in words": Case("train", params(train={"lr": "fast"}), ("train.lr: ", "got 'fast'")),
     "train cut off": Case(

@@ -66,7 +66,7 @@ def test_methods_share_the_data_of_a_condition_and_seed(tmp_path: Path) -> None:
         ("seeds: [3, 4]", "seeds: [3, 3]", "a seed stands twice"),
         ("seeds: [3, 4]", "seeds: []", "grid.seeds: "),
         ("seeds", "sedes", "unknown key 'grid.sedes': did you mean 'seeds'?"),
-        ("methods:", "methods: [", "is no valid YAML"),
+        ("methods:", "methods: [", "not valid YAML at line"),
         ("[clean, noisy]", "[clean, nosy]", "tuning.conditions: 'nosy' is no condition: did you mean 'noisy'?"),
         ("[clean, noisy]", "[clean, clean]", "a condition stands twice in tuning.conditions"),
         ("[clean, noisy]", "[]", "tuning.conditions: "),
@@ -109,7 +109,7 @@ def test_a_wrong_cell_is_refused(tmp_path: Path, old: str, new: str, message: st
 
 
 def test_a_grid_that_is_missing_says_where_to_go(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="run from the study's folder"):
+    with pytest.raises(ConfigError, match="Run this from the study's folder"):
         read_grid(tmp_path / "grid.yaml")
 
 
