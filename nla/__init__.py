@@ -9,13 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nla.losses import NLALoss, naw_weight
+    from nla.losses.naw import naw_weight
+    from nla.losses.nla import NLALoss
     from nla.serving.predictor import Predictor
 
 __version__ = "0.1.0"
 __all__ = ["NLALoss", "Predictor", "naw_weight"]
 
-_HOME = {"NLALoss": "nla.losses", "naw_weight": "nla.losses", "Predictor": "nla.serving.predictor"}
+_HOME = {"NLALoss": "nla.losses.nla", "naw_weight": "nla.losses.naw", "Predictor": "nla.serving.predictor"}
 
 
 def __getattr__(name: str) -> Any:

@@ -84,7 +84,7 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     check_batch(config.train.batch_size, range(fewest, most + 1), "ray.num_workers")
     tables = read_tables(ray, root)
     weights = sha256(existing(root / config.model.weights)) if config.model.weights else None
-    content = {**config.dump(), "data": tables.data_hash, "weights": weights}
+    content = {**config.resolved(), "data": tables.data_hash, "weights": weights}
     code = workspace()
     name = fingerprint(content, {file for entry in CODE for file in imported_sources(entry, code)}, code)
     tags = run_tags(code, name, tables.data_hash)
@@ -98,7 +98,7 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     say(summary(config, tables))
     job, line = with_first_weights(job, root)
     say(line)
-    return Plan(job, tables, {**config.dump(), "data": data_params(tables.info)}, tags)
+    return Plan(job, tables, {**config.resolved(), "data": data_params(tables.info)}, tags)
 
 
 def summary(config: TrainingConfig, tables: Tables) -> str:
@@ -106,11 +106,10 @@ def summary(config: TrainingConfig, tables: Tables) -> str:
     model, loss, train = config.model, config.loss, config.train
     info, faces = tables.info, len(tables.split.train)
     network = f"{model.name} of width {model.width}" if model.name in RESNETS else model.name  # timm's have no width
-    variant = f" ({loss.variant})" if loss.name == "nla" else ""
     return (
         f"train: {faces:,} {info.source} faces of {len(info.classes)} classes, {train.epochs} epochs of "
         f"{steps_per_epoch(faces, train.batch_size)} steps of {train.batch_size} images; "
-        f"{network}, loss {loss.name}{variant}"
+        f"{network}, loss {loss.label}"
     )
 
 

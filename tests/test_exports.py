@@ -105,6 +105,20 @@ def test_a_heavy_library_has_its_place(package: str, places: tuple[str, ...]) ->
     assert {file for file in users_of(package) if not file.startswith(places)} == set()
 
 
+def test_losses_are_imported_from_their_modules() -> None:
+    """The package imports lazily, so that what a stage depends on would not be seen in `from nla.losses import ...`."""
+    for file in (ROOT / "nla").rglob("*.py"):
+        assert "nla.losses" not in imports(file), file
+
+
+def test_every_public_loss_is_found() -> None:
+    import nla.losses
+
+    assert {getattr(nla.losses, name).__name__ for name in nla.losses.__all__} == set(nla.losses.__all__)
+    with pytest.raises(AttributeError, match=r"module 'nla\.losses' has no attribute 'NLALos'"):
+        nla.losses.NLALos  # noqa: B018
+
+
 def test_losses_import_nothing_but_torch() -> None:
     for file in (ROOT / "nla/losses").glob("*.py"):
         for name in imports(file):

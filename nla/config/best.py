@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from nla.config.base import merge, nearest, read_yaml
-from nla.config.loss import without_nla
+from nla.config.loss import without_unused
 from nla.errors import ConfigError, shortened
 from nla.io import atomic_write
 
@@ -40,9 +40,9 @@ def read_best(path: Path, remedy: str) -> dict[str, Any]:
 
 def with_best(params: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str, Any]:
     """Returns `params` updated with the searched keys, as in the best trial."""
-    laid = merge(params, best)
-    name = (best.get("loss") or {}).get("name")
-    return laid if name in (None, "nla") else laid | {"loss": without_nla(laid["loss"])}
+    merged = merge(params, best)
+    searched_method = "name" in (best.get("loss") or {})
+    return merged | {"loss": without_unused(merged["loss"])} if searched_method else merged
 
 
 def write_best(path: Path, best: Mapping[str, Any]) -> None:

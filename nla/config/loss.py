@@ -1,4 +1,9 @@
-"""`loss`: the training method. A null means the variant's published value."""
+"""Section `loss`: the training method and its options.
+
+Options of `nla` are fields of the section, in which null means the published value of `variant`; options of all other
+methods are in `options`. This file is the only one that knows the difference: code elsewhere reads `given_options`, and
+writes sections with `with_options`. The values in force are those of nla.methods.method_options.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +14,21 @@ from pydantic import Field
 
 from nla.config.base import Section
 
+NLA = "nla"
+"""The method whose options are fields of the section."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
 class LossConfig(Section):
-    """The training method; the fields in OF_NLA are arguments of NLALoss, and null means the variant's value."""
+    """The training method and its options."""
 
     NAME: ClassVar[str] = "loss"
 
     name: str = "nla"
-    """A key of nla.methods.METHODS, where it is checked: this section is also read without importing the networks."""
+    """A key of nla.methods.METHODS, where it is checked: this section is also read without importing torch."""
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """Options of any method except nla, by name; those left out have their published values."""
+    """Options of any other method than nla, by name; those left out have their published values."""
     variant: Literal["released", "paper"] = "paper"
     lam: Probability | None = None
     """Share of the classification term; the consistency term gets 1 - lam unless consistency_weight is given."""
@@ -45,11 +52,42 @@ class LossConfig(Section):
     consistency_reduction: Literal["mean", "sum"] | None = None
     consistency_weight: Annotated[float, Field(ge=0)] | None = None
 
+    @property
+    def given_options(self) -> dict[str, Any]:
+        """The options that params.yaml sets for the method; for nla these are its variant and the fields not null."""
+        return self.model_dump(include=set(NLA_FIELDS), exclude_none=True) if self.name == NLA else dict(self.options)
 
-OF_NLA = LossConfig.model_fields.keys() - {"name", "options"}
-"""Arguments of NLALoss, which other methods do not use."""
+    @property
+    def unused_fields(self) -> list[str]:
+        """Fields that are not null although the method does not take them."""
+        fields = NLA_FIELDS - {"variant"} if self.name != NLA else frozenset()
+        return [name for name in type(self).model_fields if name in fields and getattr(self, name) is not None]
+
+    @property
+    def label(self) -> str:
+        """The method for messages: its name, for nla with the variant."""
+        return f"{self.name} ({self.variant})" if self.name == NLA else self.name
+
+    @property
+    def options_key(self) -> str:
+        """Where params.yaml has the options of the method, as a dotted name."""
+        return "loss" if self.name == NLA else "loss.options"
+
+    def with_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The section with these options of the method, JSON-able, without fields that the method does not take.
+
+        `variant` always stays: figures draw its weight for every method.
+        """
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+        section = {"name": self.name, "variant": self.variant, "options": {}}
+        return section | (values if self.name == NLA else {"options": values})
 
 
-def without_nla(loss: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the section `loss` without NLA's arguments, for other methods, which would reject them."""
-    return {key: value for key, value in loss.items() if key not in OF_NLA - {"variant"}}
+NLA_FIELDS = frozenset(LossConfig.model_fields) - {"name", "options"}
+"""Options of nla, which other methods do not take."""
+
+
+def without_unused(loss: Mapping[str, Any]) -> dict[str, Any]:
+    """A raw section `loss` without the fields of nla if its method is another one, which would refuse them."""
+    unused = NLA_FIELDS - {"variant"} if loss.get("name", NLA) != NLA else frozenset()
+    return {key: value for key, value in loss.items() if key not in unused}

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nla.config.evaluate import EvaluateConfig
+from nla.config.loss import NLA
 from nla.data.positions_table import PositionsTable
 from nla.data.samples import Samples
 from nla.evaluation import plots
@@ -56,7 +57,7 @@ def of_training(
         is_flipped_N if is_flipped_N.any() else None,
         progress_early=positions.progress("early"),
         progress_late=positions.progress("late"),
-        title="" if loss["name"] == "nla" else f"weight of `{loss['variant']}`, not used by {loss['name']}",
+        title="" if loss["name"] == NLA else f"weight of `{loss['variant']}`, not used by {loss['name']}",
         seed=seed,
     )
     return {"curves": plots.training_curves(run["history"], epoch), "triangle": triangle}

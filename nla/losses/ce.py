@@ -1,4 +1,9 @@
-"""Cross-entropy, the baseline."""
+"""Cross-entropy (CE), the baseline.
+
+    L = mean -sum_c q_c log p_c
+
+Legend: N samples, C classes.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nla.losses.functional import at_target, occupied
+from nla.losses.functional import at_target, positive_counts, require
 
 
 def class_weights(class_counts: Tensor, beta: float) -> Tensor:
@@ -20,9 +20,8 @@ def class_weights(class_counts: Tensor, beta: float) -> Tensor:
     Raises:
         ValueError: beta is not in [0, 1), or no class has a sample.
     """
-    if not 0 <= beta < 1:
-        raise ValueError(f"class-balanced weights need beta in [0, 1), not {beta}")
-    n_C = occupied(class_counts).double()  # 1 - beta^n loses most digits in float32
+    require(0 <= beta < 1, "beta", beta, "in [0, 1)")
+    n_C = positive_counts(class_counts).double()  # 1 - beta^n loses most digits in float32
     w_C = (1 - beta) / (1 - beta**n_C)
     return (w_C / w_C.mean()).float()
 

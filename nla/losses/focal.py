@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nla.losses.functional import at_target
+from nla.losses.functional import at_target, require
 
 TINY = 1e-7  # about float32's step below 1; at 1 - p = 0 the gradient is not finite for gamma < 1
 
@@ -27,8 +27,7 @@ class FocalLoss(nn.Module):
 
     def __init__(self, *, gamma: float = 2.0) -> None:
         super().__init__()
-        if not gamma >= 0:
-            raise ValueError(f"focal needs gamma >= 0, not {gamma}")
+        require(gamma >= 0, "gamma", gamma, "at least 0")
         self.gamma = gamma
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

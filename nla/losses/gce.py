@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nla.losses.functional import at_target
+from nla.losses.functional import at_target, require
 
 
 class GeneralisedCrossEntropyLoss(nn.Module):
@@ -25,8 +25,7 @@ class GeneralisedCrossEntropyLoss(nn.Module):
 
     def __init__(self, *, q: float = 0.7) -> None:
         super().__init__()
-        if not 0 < q <= 1:
-            raise ValueError(f"gce needs q in (0, 1], not {q}")
+        require(0 < q <= 1, "q", q, "in (0, 1]")
         self.q = q
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

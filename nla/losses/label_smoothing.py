@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nla.losses.functional import at_target
+from nla.losses.functional import at_target, require
 
 
 class LabelSmoothingLoss(nn.Module):
@@ -23,8 +23,7 @@ class LabelSmoothingLoss(nn.Module):
 
     def __init__(self, *, eps: float = 0.1) -> None:
         super().__init__()
-        if not 0 <= eps <= 1:
-            raise ValueError(f"label_smoothing needs eps in [0, 1], not {eps}")
+        require(0 <= eps <= 1, "eps", eps, "in [0, 1]")
         self.eps = eps
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nla.losses.functional import cross_entropy, log_prior
+from nla.losses.functional import cross_entropy, log_prior, require
 
 
 class LogitAdjustedLoss(nn.Module):
@@ -28,8 +28,7 @@ class LogitAdjustedLoss(nn.Module):
 
     def __init__(self, class_counts: Tensor, *, tau: float = 1.0) -> None:
         super().__init__()
-        if not tau >= 0:
-            raise ValueError(f"logit_adjustment needs tau >= 0, not {tau}")
+        require(tau >= 0, "tau", tau, "at least 0")
         self.register_buffer("shift_C", tau * log_prior(class_counts), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

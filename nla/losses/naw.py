@@ -18,14 +18,13 @@ Legend: N samples, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from nla.losses.functional import given_and_rival, rise
+from nla.losses.functional import p_gt_and_p_nn, ramp_up, require
 
 Variant = Literal["released", "paper"]
 
@@ -54,18 +53,16 @@ class NawParameters:
 
     def __post_init__(self) -> None:
         for name in ("true_deviation", "false_deviation", "true_ratio", "false_ratio"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0 (got {getattr(self, name)!r})")
-        if not self.slope >= 0:
-            raise ValueError(f"slope must be at least 0 (got {self.slope!r})")
-        if self.true_sign not in (-1, 1):
-            raise ValueError(f"true_sign must be -1 or 1 (got {self.true_sign!r})")
+            require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        require(self.slope >= 0, "slope", self.slope, "at least 0")
+        require(self.true_sign in (-1, 1), "true_sign", self.true_sign, "-1 or 1")
 
 
 PUBLISHED: dict[str, NawParameters] = {
     "released": NawParameters(),
     "paper": NawParameters(true_sign=+1, normalized=True, detach=True),
 }
+"""Values of each variant: those of the authors' code, and those of their text where it differs."""
 
 
 def naw_parameters(variant: Variant, **changes: Any) -> NawParameters:
@@ -73,11 +70,6 @@ def naw_parameters(variant: Variant, **changes: Any) -> NawParameters:
     if variant not in PUBLISHED:
         raise ValueError(f"unknown variant {variant!r}: valid are {', '.join(PUBLISHED)}")
     return replace(PUBLISHED[variant], **{name: value for name, value in changes.items() if value is not None})
-
-
-def of_the_weight(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The items of `given` that are fields of NawParameters."""
-    return {field.name: given[field.name] for field in fields(NawParameters) if field.name in given}
 
 
 def naw_weight(
@@ -120,18 +112,30 @@ def naw_weight(
     Raises:
         ValueError: an unknown variant, or a value out of its range.
     """
-    parameters = naw_parameters(variant, **of_the_weight(locals()))
-    return weight_at(*given_and_rival(logits, target), progress, parameters)
+    parameters = naw_parameters(
+        variant,
+        true_mean=true_mean,
+        true_deviation=true_deviation,
+        true_ratio=true_ratio,
+        true_sign=true_sign,
+        false_mean=false_mean,
+        false_deviation=false_deviation,
+        false_ratio=false_ratio,
+        slope=slope,
+        normalized=normalized,
+        detach=detach,
+    )
+    return weight_at(*p_gt_and_p_nn(logits, target), progress, parameters)
 
 
 def weight_at(p_GT: Tensor, p_NN: Tensor, progress: float, parameters: NawParameters) -> Tensor:
     """The weight at given positions; p_GT, p_NN and the result have the same shape."""
-    of = parameters
-    epsilon = rise(progress, of.slope)
-    true = _gaussian(p_GT, p_NN, of.true_mean, of.true_deviation, of.true_ratio, of.true_sign * epsilon, of.normalized)
-    false = _gaussian(p_GT, p_NN, of.false_mean, of.false_deviation, of.false_ratio, 1.0, of.normalized)
+    p = parameters
+    epsilon = ramp_up(progress, p.slope)
+    true = _gaussian(p_GT, p_NN, p.true_mean, p.true_deviation, p.true_ratio, p.true_sign * epsilon, p.normalized)
+    false = _gaussian(p_GT, p_NN, p.false_mean, p.false_deviation, p.false_ratio, 1.0, p.normalized)
     weight = torch.where(p_GT >= p_NN, true, false)
-    return weight.detach() if of.detach else weight
+    return weight.detach() if p.detach else weight
 
 
 def _gaussian(

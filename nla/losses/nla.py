@@ -1,6 +1,9 @@
-"""The NLA loss: NAW-weighted cross-entropy, and consistency between an image and its mirror image.
+"""Navigating Label Ambiguity (NLA): NAW-weighted cross-entropy, and consistency of an image and its mirror image.
 
-    L = lam * mean((1 + w) CE) + (1 - lam) * consistency                          arXiv 2502.09993
+    L = lam * mean((1 + w) CE) + (1 - lam) * R         w: weight of nla.losses.naw, R: consistency of the predictions
+
+Lee et al., "Navigating Label Ambiguity for Facial Expression Recognition in the Wild", AAAI 2025, arXiv 2502.09993. The
+authors' code differs from their text: see the two variants in docs/loss.md.
 
 Legend: N samples, C classes.
 """
@@ -8,20 +11,42 @@ Legend: N samples, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import asdict, fields
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from nla.losses.functional import bhattacharyya, cross_entropy, given_and_rival, jensen_shannon
-from nla.losses.naw import Variant, naw_parameters, of_the_weight, weight_at
+from nla.losses.functional import bhattacharyya, cross_entropy, jensen_shannon, p_gt_and_p_nn, require
+from nla.losses.naw import NawParameters, Variant, naw_parameters, weight_at
 
 Consistency = Literal["jensen_shannon", "bhattacharyya", "none"]
+Reduction = Literal["mean", "sum"]
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "jensen_shannon": jensen_shannon,
     "bhattacharyya": bhattacharyya,
 }
-PUBLISHED_CONSISTENCY = {"released": ("bhattacharyya", "sum"), "paper": ("jensen_shannon", "mean")}
-PUBLISHED_LAM = 0.5
+PUBLISHED_TERMS: dict[str, dict[str, Any]] = {
+    "released": {"lam": 0.5, "consistency": "bhattacharyya", "consistency_reduction": "sum"},
+    "paper": {"lam": 0.5, "consistency": "jensen_shannon", "consistency_reduction": "mean"},
+}
+"""Values of each variant, besides those of the weight."""
+
+
+def nla_options(variant: Variant = "paper", **given: Any) -> dict[str, Any]:
+    """All arguments of NLALoss with the values in force.
+
+    Args:
+        variant: "released" or "paper".
+        **given: arguments of NLALoss; None stands for the variant's published value, and for a consistency_weight of
+            1 - lam.
+
+    Raises:
+        ValueError: an unknown variant.
+    """
+    published = asdict(naw_parameters(variant)) | PUBLISHED_TERMS[variant]
+    options = published | {name: value for name, value in given.items() if value is not None}
+    options.setdefault("consistency_weight", 1 - options["lam"])
+    return {"variant": variant, **options}
 
 
 class NLALoss(nn.Module):
@@ -52,7 +77,7 @@ class NLALoss(nn.Module):
         *,
         lam: float | None = None,
         consistency: Consistency | None = None,
-        consistency_reduction: Literal["mean", "sum"] | None = None,
+        consistency_reduction: Reduction | None = None,
         consistency_weight: float | None = None,
         true_mean: tuple[float, float] | None = None,
         true_deviation: float | None = None,
@@ -66,20 +91,34 @@ class NLALoss(nn.Module):
         detach: bool | None = None,
     ) -> None:
         super().__init__()
-        self.naw = naw_parameters(variant, **of_the_weight(locals()))
-        published, reduction = PUBLISHED_CONSISTENCY[variant]
-        self.lam = PUBLISHED_LAM if lam is None else lam
-        self.consistency = consistency or published
-        self.reduction = consistency_reduction or reduction
-        self.consistency_weight = 1 - self.lam if consistency_weight is None else consistency_weight
+        options = nla_options(
+            variant,
+            lam=lam,
+            consistency=consistency,
+            consistency_reduction=consistency_reduction,
+            consistency_weight=consistency_weight,
+            true_mean=true_mean,
+            true_deviation=true_deviation,
+            true_ratio=true_ratio,
+            true_sign=true_sign,
+            false_mean=false_mean,
+            false_deviation=false_deviation,
+            false_ratio=false_ratio,
+            slope=slope,
+            normalized=normalized,
+            detach=detach,
+        )
+        self.naw = NawParameters(**{field.name: options[field.name] for field in fields(NawParameters)})
+        self.lam: float = options["lam"]
+        self.consistency: str = options["consistency"]
+        self.reduction: str = options["consistency_reduction"]
+        self.consistency_weight: float = options["consistency_weight"]
         if self.consistency not in (*DISTANCES, "none"):
             raise ValueError(f"unknown consistency {self.consistency!r}: valid are {', '.join(DISTANCES)}, none")
         if self.reduction not in ("mean", "sum"):
             raise ValueError(f"unknown consistency_reduction {self.reduction!r}: valid are mean, sum")
-        if not 0 <= self.lam <= 1:
-            raise ValueError(f"lam must lie between 0 and 1 (got {self.lam!r})")
-        if not self.consistency_weight >= 0:
-            raise ValueError(f"consistency_weight must be at least 0 (got {self.consistency_weight!r})")
+        require(0 <= self.lam <= 1, "lam", self.lam, "in [0, 1]")
+        require(self.consistency_weight >= 0, "consistency_weight", self.consistency_weight, "at least 0")
         self.two_views = self.consistency != "none"
 
     def forward(
@@ -95,7 +134,7 @@ class NLALoss(nn.Module):
             replicas: workers that share the batch. DDP averages their gradients, so a term summed over the global batch
                 is multiplied by it.
         """
-        w_N = weight_at(*given_and_rival(logits, target), progress, self.naw)
+        w_N = weight_at(*p_gt_and_p_nn(logits, target), progress, self.naw)
         classification = ((1 + w_N) * cross_entropy(logits, target)).mean()
         loss = self.lam * classification
         if not self.two_views:

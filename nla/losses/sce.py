@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nla.losses.functional import cross_entropy
+from nla.losses.functional import cross_entropy, require
 
 
 class SymmetricCrossEntropyLoss(nn.Module):
@@ -29,8 +29,9 @@ class SymmetricCrossEntropyLoss(nn.Module):
 
     def __init__(self, *, alpha: float = 0.1, beta: float = 1.0, log_zero: float = -4.0) -> None:
         super().__init__()
-        if not (alpha >= 0 and beta >= 0 and log_zero < 0):
-            raise ValueError(f"sce needs alpha >= 0, beta >= 0 and log_zero < 0, not {alpha}, {beta} and {log_zero}")
+        require(alpha >= 0, "alpha", alpha, "at least 0")
+        require(beta >= 0, "beta", beta, "at least 0")
+        require(log_zero < 0, "log_zero", log_zero, "below 0")
         self.alpha, self.beta, self.log_zero = alpha, beta, log_zero
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

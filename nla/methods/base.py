@@ -1,9 +1,9 @@
-"""Interface of training methods: a method turns a batch into a loss, and can keep state or parameters of its own.
+"""Interface of training methods: a method turns a batch into a loss.
 
 A method is a module: its parameters are trained together with the network, and its buffers are in every checkpoint.
-Random choices use PyTorch's global generator, which is reseeded at each epoch, so that a resumed training repeats them.
+Random choices use PyTorch's global generator, which is reseeded at each epoch, so that a resumed run repeats them.
 
-State that a method keeps for each training sample, from epoch to epoch.
+Legend: N samples of one worker, G of the global batch, M of the training set, C classes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
     loss: Tensor
     """Scalar."""
     logits_NC: Tensor
-    """Logits of the images, from which their places (p_GT, p_NN) are recorded."""
+    """Logits of the images, from which their positions (p_GT, p_NN) are recorded."""
 
 
 class Group(Protocol):
@@ -53,7 +53,7 @@ class Group(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """What a method can know about the training that it is used in."""
+    """What a method can know about the run that it is part of."""
 
     label_N: Tensor
     """int64 given labels of all training samples."""
@@ -72,8 +72,10 @@ class Method(nn.Module):
     """Base of all methods."""
 
     needs_feature_maps: ClassVar[bool] = False
-    """Whether it calls parts of the network, which torch.compile does not cover: it compiles only the whole."""
+    """Whether it calls parts of the network, `network.maps` and `network.resnet`, which timm's networks lack and
+    torch.compile does not cover."""
     needs_linear_head: ClassVar[bool] = False
+    """Whether it uses the weights of the last layer, which must be linear."""
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         """Computes the loss of a batch; runs under autocast if training does."""
@@ -93,9 +95,10 @@ class OneView(Method):
 
 
 class SampleMemory(nn.Module):
-    """A row for each of the M training samples, identical on all workers, and part of every checkpoint.
+    """A row for each of the M training samples, kept from epoch to epoch, and part of every checkpoint.
 
-    The rows that a worker writes are written on all workers, because each epoch distributes the samples anew.
+    It is identical on all workers: a row that one of them writes is written on all, because each epoch distributes the
+    samples differently.
 
     Args:
         first_M: initial rows, [M, ...].

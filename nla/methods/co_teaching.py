@@ -1,14 +1,12 @@
-"""Co-teaching: two networks, each learning from the samples with a small loss in the other.
+"""Co-teaching: two networks, each learning from the samples that have a small loss in the other.
 
-    R = 1 - tau min(T / T_k, 1)            share of the batch that is kept in epoch T
+    R = 1 - tau min(T / T_k, 1)            share of the batch that is selected in epoch T
     L = mean of l_f where l_g is among the R smallest + mean of l_g where l_f is
 
 Han et al., "Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy Labels", NeurIPS 2018,
 arXiv 1804.06872, Algorithm 1.
 
-Legend: N samples of this worker.
-
-Co-teaching: two networks that select samples for each other.
+Legend: N samples of one worker, G of the global batch, C classes.
 """
 
 from __future__ import annotations
@@ -19,75 +17,77 @@ import torch
 from torch import Tensor, nn
 
 from nla.errors import ConfigError
-from nla.losses.functional import cross_entropy, places
+from nla.losses.functional import cross_entropy, rank_in_batch, require
 from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 
 ROUNDING = 1e-9  # (1 - .7) * 10 is slightly more than 3
 
 
-def kept_samples(size: int, progress: float, forget_rate: float, ramp: float) -> int:
-    """R * size, rounded up; `progress` and `ramp` are fractions of the training."""
+def selected_count(size: int, progress: float, forget_rate: float, ramp: float) -> int:
+    """R * size, rounded up; `progress` and `ramp` are fractions of the run."""
     share = 1 - forget_rate * min(progress / ramp, 1)
     return math.ceil(size * share - ROUNDING)
 
 
-def surprise(loss_N: Tensor, target: Tensor) -> Tensor:
-    """Ranking criterion of samples, [N]: cross-entropy minus the entropy of the target.
+def label_divergence(loss_N: Tensor, target: Tensor) -> Tensor:
+    """Selection criterion, [N]: KL(q | p) = CE(q, p) - H(q), which is the cross-entropy itself for labels.
 
-    KL(q | p) = CE(q, p) - H(q), with H = 0 for labels. By CE alone, samples that annotators doubt would look wrong.
+    By CE alone, samples on which annotators disagree would look mislabelled.
     """
     return loss_N if target.ndim == 1 else loss_N - torch.special.entr(target.float()).sum(dim=1)
 
 
-def mean_of_kept(loss_N: Tensor, place_N: Tensor, kept: int, replicas: int = 1) -> Tensor:
-    """Mean loss of the samples of the global batch with a rank below `kept`; the workers' scalars average to it."""
-    return torch.where(place_N < kept, loss_N, 0.0).sum() * replicas / kept
+def mean_of_selected(loss_N: Tensor, rank_N: Tensor, count: int, replicas: int = 1) -> Tensor:
+    """Mean loss of the samples of the global batch with a rank below `count`; the workers' scalars average to it."""
+    return torch.where(rank_N < count, loss_N, 0.0).sum() * replicas / count
 
 
 class CoTeaching(Method):
-    """Co-teaching, arXiv 1804.06872: trains two networks, in twice the time, and keeps the first.
+    """Co-teaching, arXiv 1804.06872: trains two networks, in twice the time; the first one is evaluated and saved.
 
     The paper has an optimiser for each network; here one optimiser minimises the sum of their losses, which is
     equivalent except for gradient clipping. Small losses are selected in the global batch, whatever the number of
     workers.
 
     Args:
-        context: the training that the method is used in.
+        context: the run that the method is part of.
         forget_rate: tau, the final share of a batch that is left out, in [0, 1). The paper sets it to the rate of wrong
             labels, which is seldom known; .2 is the lowest rate in its experiments.
-        ramp: T_k / T_max, the share of the training over which the left-out share grows from 0; in (0, 1].
+        ramp: T_k / T_max, the share of the run over which the left-out share grows from 0; in (0, 1].
+
+    Raises:
+        ValueError: an option is out of its range.
+        ConfigError: the network has no linear layer to start from other weights.
     """
 
     def __init__(self, context: Context, *, forget_rate: float = 0.2, ramp: float = 0.05) -> None:
         super().__init__()
-        if not (0 <= forget_rate < 1 and 0 < ramp <= 1):
-            raise ValueError(
-                f"co_teaching needs forget_rate in [0, 1) and ramp in (0, 1], not {forget_rate} and {ramp}"
-            )
+        require(0 <= forget_rate < 1, "forget_rate", forget_rate, "in [0, 1)")
+        require(0 < ramp <= 1, "ramp", ramp, "in (0, 1]")
         self.forget_rate, self.ramp = forget_rate, ramp
         self.group = context.group
         self.peer = context.build()
-        _restart_classifier(self.peer)
+        _reset_classifier(self.peer)
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         logits_NC = network(batch.images_NHWC)
         own_N = cross_entropy(logits_NC, batch.target)
         peer_N = cross_entropy(self.peer(batch.images_NHWC), batch.target)
-        loss = self._taught(own_N, peer_N, batch) + self._taught(peer_N, own_N, batch)
+        loss = self._selected_by(peer_N, own_N, batch) + self._selected_by(own_N, peer_N, batch)
         return Outcome(loss, logits_NC)
 
-    def _taught(self, pupil_N: Tensor, teacher_N: Tensor, batch: Minibatch) -> Tensor:
+    def _selected_by(self, teacher_N: Tensor, pupil_N: Tensor, batch: Minibatch) -> Tensor:
         """Returns the pupil's mean loss over the samples that have the smallest losses for the teacher."""
-        teacher_N, index_G = surprise(teacher_N.detach(), batch.target), self.group.gather(batch.index_N)
-        place_N = places(teacher_N, batch.index_N, self.group.gather(teacher_N), index_G)
-        kept = kept_samples(len(index_G), batch.progress, self.forget_rate, self.ramp)
-        return mean_of_kept(pupil_N, place_N, kept, self.group.size)
+        criterion_N, index_G = label_divergence(teacher_N.detach(), batch.target), self.group.gather(batch.index_N)
+        rank_N = rank_in_batch(criterion_N, batch.index_N, self.group.gather(criterion_N), index_G)
+        count = selected_count(len(index_G), batch.progress, self.forget_rate, self.ramp)
+        return mean_of_selected(pupil_N, rank_N, count, self.group.size)
 
 
-def _restart_classifier(network: Classifier) -> None:
+def _reset_classifier(network: Classifier) -> None:
     """Reinitialises the last layer: with the same pretrained weights, the two networks would never differ."""
     layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not layers:
-        raise ConfigError("model.name: co_teaching starts a last linear layer anew, which this network has not")
+        raise ConfigError("model.name: co_teaching needs a network with a linear layer. Use resnet18, for example.")
     layers[-1].reset_parameters()

@@ -1,12 +1,11 @@
 """Early-Learning Regularisation (ELR): keeps predictions close to those made before wrong labels were memorised.
 
-    L = mean CE + lam * mean log(1 - <p, t>)        t: running mean of the predictions on the sample
+    t <- beta t + (1 - beta) p                      running mean of the predictions on the sample, over the epochs
+    L  = mean CE + lam * mean log(1 - <p, t>)
 
 Liu et al., "Early-Learning Regularization Prevents Memorization of Noisy Labels", NeurIPS 2020, arXiv 2007.00151.
 
 Legend: N samples, C classes.
-
-ELR: cross-entropy, regularised by a memory of the predictions for each sample.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nla.losses.functional import cross_entropy
+from nla.losses.functional import cross_entropy, require
 from nla.methods.base import Context, Method, Minibatch, Outcome, SampleMemory
 from nla.models.classifier import Classifier
 
@@ -41,15 +40,18 @@ class EarlyLearning(Method):
     """Early-Learning Regularisation, arXiv 2007.00151; the defaults are the authors' for ten classes (CIFAR-10).
 
     Args:
-        context: the training that the method is used in.
-        lam: weight of the regulariser.
+        context: the run that the method is part of.
+        lam: weight of the regulariser, at least 0.
         beta: momentum of the memory, in [0, 1).
+
+    Raises:
+        ValueError: an option is out of its range.
     """
 
     def __init__(self, context: Context, *, lam: float = 3.0, beta: float = 0.7) -> None:
         super().__init__()
-        if not (lam >= 0 and 0 <= beta < 1):
-            raise ValueError(f"elr needs lam >= 0 and beta in [0, 1), not {lam} and {beta}")
+        require(lam >= 0, "lam", lam, "at least 0")
+        require(0 <= beta < 1, "beta", beta, "in [0, 1)")
         self.lam, self.beta = lam, beta
         self.mean = SampleMemory(torch.zeros(len(context.label_N), context.num_classes), context.group)
 

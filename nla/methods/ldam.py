@@ -1,13 +1,12 @@
-"""Label-distribution-aware margins (LDAM): the rarer the class, the larger its margin.
+"""Label-distribution-aware margins with deferred re-weighting (LDAM-DRW): the rarer the class, the larger its margin.
 
     L_y = CE(softmax(z - m_y e_y), y)                    m_c ~ n_c^(-1/4), n_c: training samples of the class
+    L   = mean w_y L_y                                   w = 1, and late in the run class-balanced weights
 
 Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019, arXiv 1906.07413,
-equations 12 and 13.
+equations 12 and 13, Algorithm 1.
 
 Legend: N samples, C classes.
-
-LDAM with deferred re-weighting: a margin for each class and, late in training, a weight for each class.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nla.losses.class_balanced import class_weights
-from nla.losses.functional import at_target, occupied
+from nla.losses.functional import at_target, positive_counts, require
 from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 from nla.models.resnet import COSINE_SCALE
@@ -28,7 +27,7 @@ def margins(class_counts: Tensor, largest: float) -> Tensor:
     Raises:
         ValueError: no class has a sample.
     """
-    m_C = occupied(class_counts) ** -0.25
+    m_C = positive_counts(class_counts) ** -0.25
     return largest * m_C / m_C.max()
 
 
@@ -45,13 +44,16 @@ class LabelDistributionAwareMargin(Method):
     other logits get the same margins, COSINE_SCALE * m_c. For a distribution, the loss is its mean over the labels.
 
     The weighted loss is averaged over the samples, as in the paper's Algorithm 1; the weights are those of the authors'
-    code, which divides by their sum instead. Trainings of fewer than five epochs never reach a progress of .8.
+    code, which divides by their sum instead. Runs of fewer than five epochs never reach a progress of .8.
 
     Args:
-        context: the training that the method is used in.
+        context: the run that the method is part of.
         margin: m_c of the rarest class, at least 0.
         beta: beta of the class-balanced weights, in [0, 1).
         defer: progress from which the weights are used, in [0, 1]; .8 is epoch 160 of 200, 1 is never.
+
+    Raises:
+        ValueError: an option is out of its range, or no class has a sample.
     """
 
     margin_C: Tensor
@@ -59,8 +61,8 @@ class LabelDistributionAwareMargin(Method):
 
     def __init__(self, context: Context, *, margin: float = 0.5, beta: float = 0.9999, defer: float = 0.8) -> None:
         super().__init__()
-        if not (margin >= 0 and 0 <= defer <= 1):
-            raise ValueError(f"ldam needs margin >= 0 and defer in [0, 1], not {margin} and {defer}")
+        require(margin >= 0, "margin", margin, "at least 0")
+        require(0 <= defer <= 1, "defer", defer, "in [0, 1]")
         self.defer, counts_C = defer, context.class_counts
         self.register_buffer("margin_C", COSINE_SCALE * margins(counts_C, margin), persistent=False)
         self.register_buffer("weight_C", class_weights(counts_C, beta), persistent=False)

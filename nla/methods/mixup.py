@@ -5,8 +5,6 @@
 Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, arXiv 1710.09412.
 
 Legend: N samples, C classes.
-
-mixup: every image is mixed with another one.
 """
 
 from __future__ import annotations
@@ -15,9 +13,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta
 
-from nla.losses.functional import cross_entropy
+from nla.losses.functional import cross_entropy, require
 from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
+
+LOWEST = 0.01  # below this, draws from Beta(alpha, alpha) underflow, and become .5 instead of 0 or 1
 
 
 def mix(images: Tensor, partner_N: Tensor, lam: float) -> Tensor:
@@ -31,9 +31,6 @@ def mixed_cross_entropy(logits_NC: Tensor, target: Tensor, partner_N: Tensor, la
     return lam * own + (1 - lam) * other
 
 
-LOWEST = 0.01  # below this, draws from Beta(alpha, alpha) underflow, and become .5 instead of 0 or 1
-
-
 class Mixup(Method):
     """mixup, arXiv 1710.09412: one lam ~ Beta(alpha, alpha) per batch, and partners from the same worker's batch.
 
@@ -41,18 +38,20 @@ class Mixup(Method):
     to 1.
 
     lam and 1 - lam give the same mixes, with the inverse permutation, so the larger of the two is used: each sample is
-    then the larger part of the mix in its place. The recorded places (p_GT, p_NN) are those of the mix, by the label of
-    that sample: even with a perfect fit p_GT is only lam, so they say less about the label than with other methods.
+    then the larger part of the mix at its index. The recorded positions (p_GT, p_NN) are those of the mix, by the label
+    of that sample: even with a perfect fit p_GT is only lam, so they say less about the label than with other methods.
 
     Args:
-        context: the training that the method is used in.
+        context: the run that the method is part of.
         alpha: at least .01; 1 as for CIFAR-10, while the paper uses .2 for ImageNet.
+
+    Raises:
+        ValueError: alpha is out of its range.
     """
 
     def __init__(self, context: Context, *, alpha: float = 1.0) -> None:
         super().__init__()
-        if not alpha >= LOWEST:
-            raise ValueError(f"mixup needs alpha >= {LOWEST}, not {alpha}")
+        require(alpha >= LOWEST, "alpha", alpha, f"at least {LOWEST}")
         self.alpha = alpha
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:

@@ -1,4 +1,7 @@
-"""NLA: the NAW-weighted loss of an image and its mirror image."""
+"""NLA: the NAW-weighted loss of an image and its mirror image; formula and source are in nla.losses.nla.
+
+Legend: N samples, C classes.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,19 @@ from nla.models.classifier import Classifier
 
 
 class NLA(Method):
-    """Both views go through the network as one batch; without a consistency term, only the first view does."""
+    """Both views go through the network as one batch; without a consistency term, only the first view does.
 
-    def __init__(self, context: Context, **parameters: Any) -> None:
+    Args:
+        context: the run that the method is part of.
+        **options: arguments of NLALoss.
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    def __init__(self, context: Context, **options: Any) -> None:
         super().__init__()
-        self.loss, self.group = NLALoss(**parameters), context.group
+        self.loss, self.group = NLALoss(**options), context.group
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         logits = network(batch.images_NHWC, mirrored=self.loss.two_views)

@@ -1,4 +1,4 @@
-"""NLA plus: ambiguity and noise are judged by a running mean of the predictions, without a discontinuity.
+"""NLA plus: targets and weights from a running mean of each sample's predictions, without a discontinuity.
 
     p = softmax(z + tau log pi)                      of an image, p' of its mirror; pi_c: share of the class in training
     s = softmax z                                    prediction for equally frequent classes
@@ -18,8 +18,6 @@ frequencies are part of the fit (logit adjustment, arXiv 2007.07314), but not of
 being rare.
 
 Legend: N samples, C classes.
-
-NLA plus: classifies both views, with targets and weights from a running mean of each sample's predictions.
 """
 
 from __future__ import annotations
@@ -28,7 +26,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nla.losses.functional import cross_entropy, jensen_shannon, label_and_rival, log_prior, rise
+from nla.losses.functional import (
+    cross_entropy,
+    jensen_shannon,
+    label_and_nearest,
+    log_prior,
+    ramp_up,
+    require,
+)
 from nla.methods.base import Context, Method, Minibatch, Outcome, SampleMemory
 from nla.models.classifier import Classifier
 
@@ -40,7 +45,7 @@ def running_mean(memory_NC: Tensor, p_NC: Tensor, beta: float) -> Tensor:
 
 def margin(mean_NC: Tensor, target: Tensor) -> Tensor:
     """Margin a, [N] in [-1, 1]; rows of `mean_NC` sum to 1, and the label of a distribution is its argmax."""
-    m_GT, m_NN = label_and_rival(mean_NC, target)
+    m_GT, m_NN = label_and_nearest(mean_NC, target)
     return m_GT - m_NN
 
 
@@ -66,17 +71,20 @@ def mixed_target(target: Tensor, mean_NC: Tensor, share_N: Tensor) -> Tensor:
 
 
 class Plus(Method):
-    """The project's own method; its formula is in `nla.methods.plus`.
+    """NLA plus, the project's own method.
 
     Args:
-        context: the training that the method is used in.
+        context: the run that the method is part of.
         boost: extra weight of a sample of the highest ambiguity, at least 0.
         deviation: width of the ambiguity A, above 0.
         doubt_deviation: width of the doubt D, above 0.
         beta: momentum of the running mean, in [0, 1).
-        slope: slope of the trust T in the running mean over the training, at least 0.
+        slope: slope of the trust T in the running mean over the run, at least 0.
         tau: strength of the logit adjustment, at least 0.
         lam: weight of the consistency of both views, at least 0.
+
+    Raises:
+        ValueError: an option is out of its range, or no class has a sample.
     """
 
     shift_C: Tensor
@@ -94,12 +102,11 @@ class Plus(Method):
         lam: float = 0.5,
     ) -> None:
         super().__init__()
-        if not min(boost, slope, tau, lam) >= 0:
-            raise ValueError(f"plus needs boost, slope, tau and lam >= 0, not {boost}, {slope}, {tau} and {lam}")
-        if not (min(deviation, doubt_deviation) > 0 and 0 <= beta < 1):
-            raise ValueError(
-                f"plus needs deviations above 0 and beta in [0, 1), not {deviation}, {doubt_deviation} and {beta}"
-            )
+        for name, value in (("boost", boost), ("slope", slope), ("tau", tau), ("lam", lam)):
+            require(value >= 0, name, value, "at least 0")
+        for name, value in (("deviation", deviation), ("doubt_deviation", doubt_deviation)):
+            require(value > 0, name, value, "above 0")
+        require(0 <= beta < 1, "beta", beta, "in [0, 1)")
         self.boost, self.deviation, self.doubt_deviation = boost, deviation, doubt_deviation
         self.beta, self.slope, self.lam = beta, slope, lam
         self.register_buffer("shift_C", tau * log_prior(context.class_counts), persistent=False)
@@ -109,7 +116,7 @@ class Plus(Method):
         first_NC, second_NC = network(batch.images_NHWC, mirrored=True).float().chunk(2)
         views = (first_NC + self.shift_C, second_NC + self.shift_C)
         mean_NC = self._remember(batch.index_N, torch.stack((first_NC, second_NC)).softmax(dim=2).mean(dim=0))
-        margin_N, trusted = margin(mean_NC, batch.target), rise(batch.progress, self.slope)
+        margin_N, trusted = margin(mean_NC, batch.target), ramp_up(batch.progress, self.slope)
         seen_NC = with_frequencies(mean_NC, self.shift_C)
         q_NC = mixed_target(batch.target, seen_NC, trusted * doubt(margin_N, self.doubt_deviation))
         weight_N = 1 + self.boost * trusted * ambiguity(margin_N, self.deviation)

@@ -3,13 +3,11 @@
     mu = (sigma_i mu_i + sigma_j mu_j) / (sigma_i + sigma_j)       mixed feature of the samples i and j
     L  = mean of (CE(z(mu), y_i) + CE(z(mu), y_j)) / 2             add-up loss
 
-The mixture shows both classes only if the sample that is harder to recognise has more weight, so sigma is learnt.
+The mixture shows both classes only if the sample that is harder to recognise has more weight: sigma is learnt by that.
 
 Zhang et al., "Relative Uncertainty Learning for Facial Expression Recognition", NeurIPS 2021.
 
-Legend: N samples, D features.
-
-RUL: learns each sample's uncertainty from mixed features, which must show the classes of both samples.
+Legend: N samples, D features, C classes.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nla.errors import TrainingError
-from nla.losses.functional import cross_entropy
+from nla.losses.functional import cross_entropy, require
 from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 
@@ -48,16 +46,18 @@ class RelativeUncertainty(Method):
     batch, which must have at least two samples.
 
     Args:
-        context: the training that the method is used in.
+        context: the run that the method is part of.
         dimensions: size of the uncertainty before its mean is taken, at least 1.
+
+    Raises:
+        ValueError: dimensions is out of its range.
     """
 
     needs_feature_maps = True
 
     def __init__(self, context: Context, *, dimensions: int = 64) -> None:
         super().__init__()
-        if dimensions < 1:
-            raise ValueError(f"rul needs dimensions of at least 1, not {dimensions}")
+        require(dimensions >= 1, "dimensions", dimensions, "at least 1")
         features = context.build().resnet.fc.in_features
         # No running statistics: the uncertainty is not used after training. The bias is in BatchNorm.
         norm = nn.BatchNorm1d(dimensions, track_running_stats=False)
@@ -65,7 +65,10 @@ class RelativeUncertainty(Method):
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         if len(batch.index_N) < 2:
-            raise TrainingError("rul mixes two samples: raise train.batch_size to two per worker at least")
+            raise TrainingError(
+                f"train.batch_size: rul mixes two samples of each worker's batch (got {len(batch.index_N)}). "
+                "Use at least 2 per worker."
+            )
         features_ND = network.maps(batch.images_NHWC).mean(dim=(2, 3))
         partner_N = torch.randperm(len(features_ND), device=features_ND.device)
         mixed_ND = mixed(features_ND, self._log_sigma(features_ND), partner_N)

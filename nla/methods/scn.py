@@ -8,9 +8,7 @@
 Wang et al., "Suppressing Uncertainties for Large-Scale Facial Expression Recognition", CVPR 2020, arXiv 2002.10392,
 section 3.
 
-Legend: N samples of this worker, C classes.
-
-SCN: weights samples by a learnt importance, and relabels unimportant ones.
+Legend: N samples of one worker, G of the global batch, C classes.
 """
 
 from __future__ import annotations
@@ -22,12 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nla.errors import TrainingError
-from nla.losses.functional import cross_entropy, given_label, places
+from nla.losses.functional import cross_entropy, given_label, rank_in_batch, require
 from nla.methods.base import Context, Method, Minibatch, Outcome, SampleMemory
 from nla.models.classifier import Classifier
 
 AS_GIVEN = -1
-"""Value in place of a new label for samples that keep theirs."""
+"""Stands for the new label of a sample that keeps its given one."""
 
 
 def weighted_cross_entropy(logits_NC: Tensor, alpha_N: Tensor, target: Tensor) -> Tensor:
@@ -60,8 +58,8 @@ def rank_regularisation(
     """
     high, low = counts
     part = torch.where(high_N, -alpha_N / high, alpha_N / low).sum()  # of mean low - mean high
-    wanted = margin + gather(part.detach()[None]).sum() > 0
-    return torch.where(wanted, margin + replicas * part, 0.0)
+    violated = margin + gather(part.detach()[None]).sum() > 0
+    return torch.where(violated, margin + replicas * part, 0.0)
 
 
 def relabel(logits_NC: Tensor, alpha_N: Tensor, given_N: Tensor, margin: float) -> Tensor:
@@ -84,19 +82,22 @@ def corrected(target: Tensor, label_N: Tensor) -> Tensor:
 class SelfCure(Method):
     """Self-Cure Network, arXiv 2002.10392; its groups are formed in the global batch, whatever the number of workers.
 
-    The importance alpha is used in training only: softmax(alpha z) of the paper and softmax(z), which is kept, predict
-    the same class, but the latter is more confident. The authors' public code differs from the paper: it adds the two
-    terms without gamma, and also relabels important samples. The paper's equations were not accessible when this was
-    written; the sources are its abstract and introduction, which name the groups, and the code.
+    The importance alpha is used in training only: softmax(alpha z) of the paper and softmax(z), which is evaluated,
+    predict the same class, but the latter is more confident. The authors' public code differs from the paper: it adds
+    the two terms without gamma, and also relabels important samples. The paper's equations were not accessible when
+    this was written; the sources are its abstract and introduction, which name the groups, and the code.
 
     Args:
-        context: the training that the method is used in.
+        context: the run that the method is part of.
         beta: share of a batch that is in the group of high importance, in (0, 1).
         rank_margin: delta_1, minimum difference between the groups' mean importance, in [0, 1). The paper's .15 is for
             batches of 1024; the authors' code advises .07 for 64.
         gamma: share of the rank regularisation in the loss, in [0, 1].
         relabel_margin: delta_2, in [0, 1].
-        relabel_from: share of the training before the first relabelling: epoch 10 of 40 (of 70 in the code). 1: never.
+        relabel_from: share of the run before the first relabelling: epoch 10 of 40 (of 70 in the code); 1 is never.
+
+    Raises:
+        ValueError: an option is out of its range.
     """
 
     needs_feature_maps = True
@@ -112,11 +113,10 @@ class SelfCure(Method):
         relabel_from: float = 0.25,
     ) -> None:
         super().__init__()
-        if not (0 < beta < 1 and 0 <= rank_margin < 1):
-            raise ValueError(f"scn needs beta in (0, 1) and rank_margin in [0, 1), not {beta} and {rank_margin}")
+        require(0 < beta < 1, "beta", beta, "in (0, 1)")
+        require(0 <= rank_margin < 1, "rank_margin", rank_margin, "in [0, 1)")
         for name, value in (("gamma", gamma), ("relabel_margin", relabel_margin), ("relabel_from", relabel_from)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"scn needs {name} in [0, 1], not {value}")
+            require(0 <= value <= 1, name, value, "in [0, 1]")
         self.beta, self.rank_margin, self.gamma = beta, rank_margin, gamma
         self.relabel_margin, self.relabel_from = relabel_margin, relabel_from
         self.group = context.group
@@ -125,7 +125,7 @@ class SelfCure(Method):
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         if len(batch.index_N) * self.group.size < 2:
-            raise TrainingError("scn compares two groups of a batch: raise train.batch_size to two at least")
+            raise TrainingError("train.batch_size: scn compares two groups of each batch (got 1). Use at least 2.")
         features_ND = network.maps(batch.images_NHWC).mean(dim=(2, 3))
         logits_NC = network.resnet.classify(features_ND)
         alpha_N = self.importance(features_ND).squeeze(1).float().sigmoid()
@@ -143,7 +143,7 @@ class SelfCure(Method):
         index_G = self.group.gather(index_N)
         high = high_samples(len(index_G), self.beta)
         low = len(index_G) - high
-        return places(alpha_N, index_N, self.group.gather(alpha_N), index_G) >= low, (high, low)
+        return rank_in_batch(alpha_N, index_N, self.group.gather(alpha_N), index_G) >= low, (high, low)
 
     def _remember(self, label_N: Tensor, index_N: Tensor) -> None:
         """Stores the new labels for the following epochs; a sample without a new label keeps its current one."""

@@ -17,7 +17,7 @@ from nla.config.model import RESNETS, ModelConfig
 from nla.config.train import TrainConfig
 from nla.data.images import pixel_statistics
 from nla.errors import ConfigError
-from nla.methods import check_method, method_class
+from nla.methods import check_method, method_class, resolved_loss
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.models.weights import start_from
 
@@ -39,6 +39,10 @@ class TrainingConfig:
     def dump(self) -> dict[str, dict[str, Any]]:
         """Every value, defaults included, by section; JSON-able."""
         return {name: config.model_dump(mode="json") for name, config in self.sections.items()}
+
+    def resolved(self) -> dict[str, dict[str, Any]]:
+        """The same with the values in force of the method's options: what names, logs and records a run."""
+        return self.dump() | {"loss": resolved_loss(self.loss)}
 
 
 def training_config(params: Mapping[str, Any], file: str = "params.yaml") -> TrainingConfig:

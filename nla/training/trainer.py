@@ -35,7 +35,7 @@ from nla.evaluation.metrics import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import ONE_VIEW, predict
 from nla.evaluation.uncertainty import label_probability, log
 from nla.hardware import use_bf16
-from nla.losses.functional import given_and_rival
+from nla.losses.functional import p_gt_and_p_nn
 from nla.methods import Context, Method, Minibatch, Outcome, build_method
 from nla.models.classifier import Classifier
 from nla.training.callbacks import Callback, CallbackList
@@ -195,7 +195,7 @@ class Trainer:
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
-        positions = given_and_rival(outcome.logits_NC.detach(), batch.target)
+        positions = p_gt_and_p_nn(outcome.logits_NC.detach(), batch.target)
         return StepResult(outcome.loss.detach(), torch.stack(positions, dim=1))
 
     def validate(self) -> dict[str, float]:

@@ -23,7 +23,7 @@ from nla.tracking.tracker import MlflowTracker, Status
 from nla.training.callbacks import MetricRecorder
 from nla.tuning.callbacks import History
 from nla.tuning.results import Trial, row_score
-from nla.tuning.space import active, with_values
+from nla.tuning.space import active, resolved, with_values
 from nla.tuning.trial import Template
 
 
@@ -168,9 +168,11 @@ class MlflowTrials:
         tracker = MlflowTracker(self.uri, system_metrics=False)
         known = {PARENT: self.parent, SWEEP: self.template.fingerprint, TRIAL: trial, **(tags or {})}
         named = known if name is None else {**known, "mlflow.runName": name}
-        shown = flatten(with_values(self.template.params, values))
-        if not self.fixed and name is None:
-            shown = {key: value for key, value in shown.items() if not self._is_searched(key)}
+        params = with_values(self.template.params, values)
+        shown = flatten(resolved(params))
+        if not self.fixed and name is None:  # PBT may change them, and with them a null that follows one of them
+            given = flatten(params)
+            shown = {key: shown[key] for key in shown if not self._is_searched(key) and given.get(key) is not None}
         self._runs[trial] = tracker.start(name or f"trial-{trial}", shown, named, self._runs.get(trial))
         self._trackers[trial], self._recorders[trial] = tracker, MetricRecorder(tracker.log_epoch)
 

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 
 from nla.config.base import flatten, nearest
-from nla.config.loss import OF_NLA, LossConfig, without_nla
+from nla.config.loss import NLA, NLA_FIELDS, LossConfig, without_unused
 from nla.config.model import ModelConfig
 from nla.config.tune import Distribution
 from nla.errors import ConfigError, NLAError
-from nla.losses.nla import NLALoss
-from nla.methods import Context, build_method, options_of
+from nla.methods import Context, build_method
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.training.job import training_config
 from nla.training.process_group import ProcessGroup
@@ -29,32 +28,26 @@ Values = Mapping[str, Any]
 def with_values(params: Mapping[str, Any], values: Values) -> dict[str, Any]:
     """A copy of `params` with `values` set; NAME.0 is an element of a list.
 
-    If they choose a method other than NLA, NLA's parameters are dropped, because that method would refuse them.
+    If they choose the method, fields of the section that it does not take are dropped, because it would refuse them.
     """
-    laid = copy.deepcopy(dict(params))
+    merged = copy.deepcopy(dict(params))
     for name, value in values.items():
         *above, key = name.split(".")
-        place: Any = laid
+        parent: Any = merged
         for part in above:
-            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
-        if isinstance(place, list):
-            place[int(key)] = value
+            parent = parent[int(part)] if isinstance(parent, list) else parent.setdefault(part, {})
+        if isinstance(parent, list):
+            parent[int(key)] = value
         else:
-            place[key] = value
-    if values.get("loss.name", "nla") != "nla":
-        laid["loss"] = without_nla(laid["loss"])
-    return laid
+            parent[key] = value
+    if "loss.name" in values:
+        merged["loss"] = without_unused(merged["loss"])
+    return merged
 
 
 def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` after validation, with defaults for NLA's null parameters and other methods' missing options."""
-    checked = training_config(params)
-    sections = checked.dump()
-    if checked.loss.name == "nla":
-        sections["loss"] |= _published(checked.loss)
-    else:
-        sections["loss"]["options"] = options_of(checked.loss)
-    return sections
+    """`params` after validation, with the values in force of the method's options."""
+    return training_config(params).resolved()
 
 
 def trial_base(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,56 +55,56 @@ def trial_base(params: Mapping[str, Any]) -> dict[str, Any]:
 
     Other nulls stay: the published consistency weight is 1 - lam, which depends on the trial.
     """
-    sections = training_config(params).dump()
-    published = resolved(params)["loss"]
-    sections["loss"] |= {name: value for name, value in published.items() if isinstance(value, list)}
-    return sections
+    sections = training_config(params)
+    in_force = sections.resolved()["loss"]
+    lists = {name: value for name, value in in_force.items() if isinstance(value, list)}
+    return sections.dump() | {"loss": sections.dump()["loss"] | lists}
 
 
 def active(values: Values, space: Mapping[str, Distribution], base: Mapping[str, Any]) -> dict[str, Any]:
     """The subset of `values` whose conditions hold in the trial itself.
 
-    A parameter is decided after those its condition names: until then, it may be an option that the method of the
-    parameters laid so far does not have.
+    A parameter is decided after those its condition names: until then, it may be an option that the method chosen so
+    far does not have.
     """
-    kept: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     waiting = list(values)
     while waiting:
         ready = [name for name in waiting if not space[name].when.keys() & set(waiting)] or waiting
-        here = flatten(resolved(with_values(base, kept)))
-        kept |= {name: values[name] for name in ready if _counts(space[name], here)}
+        trial = flatten(resolved(with_values(base, chosen)))
+        chosen |= {name: values[name] for name in ready if _counts(space[name], trial)}
         waiting = [name for name in waiting if name not in ready]
-    return {name: value for name, value in values.items() if name in kept}
+    return {name: value for name, value in values.items() if name in chosen}
 
 
 def first_values(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of the searched parameters without a search, which make the first trial.
+    """Current values of the searched parameters, which make the first trial.
 
-    A parameter that does not count there, and whose value is outside its distribution, is left out.
+    A parameter whose conditions do not hold, and whose value is outside its distribution, is left out.
 
     Raises:
-        ConfigError: a parameter that counts has a value outside the space.
+        ConfigError: a parameter whose conditions hold has a value outside the space.
     """
     base = resolved(params)
-    here = flatten(base)
+    current = flatten(base)
     values = {name: _look_up(base, name) for name in space}
     inside = {name: value for name, value in values.items() if space[name].holds(value)}
-    outside = [name for name in space if name not in inside and _counts(space[name], here)]
+    outside = [name for name in space if name not in inside and _counts(space[name], current)]
     if outside:
-        lines = [f"  tune.space.{name} {_why_outside(values[name])}" for name in outside]
-        raise ConfigError("params.yaml:\n" + "\n".join(lines) + "\nIt is the first trial: widen the space")
+        lines = [f"  tune.space.{name}: {_why_outside(values[name])}" for name in outside]
+        raise ConfigError("params.yaml:\n" + "\n".join(lines) + "\nThe first trial has the current values.")
     return inside
 
 
 def _why_outside(value: Any) -> str:
-    return (
-        "has no value now: say with `when` where it counts" if value is None else f"leaves out {value!r}, as it is now"
-    )
+    if value is None:
+        return "has no current value. Add `when` with the choice that it belongs to."
+    return f"does not contain the current value {value!r}. Widen the distribution."
 
 
-def _counts(distribution: Distribution, here: Mapping[str, Any]) -> bool:
-    """Whether the conditions hold for the parameters `here`, by dotted name."""
-    return all(other in here and here[other] == wanted for other, wanted in distribution.when.items())
+def _counts(distribution: Distribution, params: Mapping[str, Any]) -> bool:
+    """Whether the conditions hold for these parameters, by dotted name."""
+    return all(other in params and params[other] == wanted for other, wanted in distribution.when.items())
 
 
 def check_space(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> None:
@@ -121,7 +114,7 @@ def check_space(space: Mapping[str, Distribution], params: Mapping[str, Any]) ->
         ConfigError: the space is empty, a parameter does not exist, or a value or condition is impossible.
     """
     if not space:
-        raise ConfigError("tune.num_samples is above 0, but tune.space is empty: name what is to be searched")
+        raise ConfigError("tune.space: empty, but tune.num_samples is above 0. Add the parameters to search.")
     if problems := problems_of(space, params):
         lines = [f"  tune.space.{name}: {why}" for name, why in problems.items()]
         raise ConfigError("params.yaml:\n" + "\n".join(lines))
@@ -160,25 +153,32 @@ def _problem(
 ) -> str | None:
     section, key = name.split(".")[:2]
     if section not in ("loss", "train"):
-        return "only parameters of loss and train can be searched"
+        return f"{section} cannot be searched (only loss and train can)"
     if name in ("train.seed", "train.epochs"):
-        return f"set tune.{key} instead"
+        return f"cannot be searched. Set tune.{key} instead."
     methods = possible.get("loss.name", [])
-    if section == "loss" and key in OF_NLA and "nla" not in methods:
-        return f"is of loss.name nla alone, which is {methods[0]} here: search {methods[0]}'s own, in loss.options"
-    for other, wanted in space[name].when.items():
-        if other not in possible and other not in space:
-            return f"when names no parameter {other!r}{nearest(other, list(possible))}"
-        searched = other in space and space[other].holds(wanted)
-        if not searched and wanted not in possible.get(other, []):
-            return f"when asks for {other} {wanted!r}, which no trial has: search it too, or set it"
-    where = {"loss.name": "nla"} if section == "loss" and key in OF_NLA else {}
-    where |= _conditions(name, space)
+    is_of_nla = section == "loss" and key in NLA_FIELDS
+    if is_of_nla and NLA not in methods:
+        return f"is an option of {NLA} (loss.name is {methods[0]}). Search options of {methods[0]}, in loss.options."
+    if problem := _condition_problem(name, space, possible):
+        return problem
+    where = ({"loss.name": NLA} if is_of_nla else {}) | _conditions(name, space)
     for value in space[name].ends():
         try:
             _build(training_config(with_values(base, {**where, name: value})).loss)
         except REFUSALS as error:
             return f"{value!r} is refused: {str(error).splitlines()[-1].strip()}"
+    return None
+
+
+def _condition_problem(name: str, space: Mapping[str, Distribution], possible: Mapping[str, list[Any]]) -> str | None:
+    """Why the conditions of a parameter can never hold."""
+    for other, wanted in space[name].when.items():
+        if other not in possible and other not in space:
+            return f"when: unknown parameter {other!r}{nearest(other, list(possible))}"
+        searched = other in space and space[other].holds(wanted)
+        if not searched and wanted not in possible.get(other, []):
+            return f"when: no trial has {other} = {wanted!r}. Search {other} too, or set it."
     return None
 
 
@@ -191,19 +191,7 @@ def _build(loss: LossConfig) -> None:
 
 def _look_up(params: Mapping[str, Any], name: str) -> Any:
     """The value at a dotted name; None if there is none."""
-    place: Any = params
+    found: Any = params
     for part in name.split("."):
-        place = place[int(part)] if isinstance(place, list) else (place or {}).get(part)
-    return place
-
-
-def _published(loss: LossConfig) -> dict[str, Any]:
-    """NLA's parameters as the built loss has them, with defaults resolved."""
-    built = NLALoss(**loss.model_dump(include=OF_NLA))
-    naw = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(built.naw).items()}
-    return naw | {
-        "lam": built.lam,
-        "consistency": built.consistency,
-        "consistency_reduction": built.reduction,
-        "consistency_weight": built.consistency_weight,
-    }
+        found = found[int(part)] if isinstance(found, list) else (found or {}).get(part)
+    return found

@@ -21,7 +21,7 @@ from nla.tuning.plots import pictures
 from nla.tuning.reporters import MlflowTrials, trial_table
 from nla.tuning.results import Trial, best_of, trials_table, write_report
 from nla.tuning.search import search
-from nla.tuning.space import check_space, first_values, trial_base, with_values
+from nla.tuning.space import check_space, first_values, resolved, trial_base, with_values
 from nla.tuning.storage import Clock
 from nla.tuning.trial import Template
 from nla.workflow.paths import project_root, workspace
@@ -97,7 +97,10 @@ def recorded(
     """The search's MLflow run, reopened if the search resumes, and the watcher that logs its trials as nested runs."""
     tracker = MlflowTracker(uri)
     tags = run_tags(workspace(), template.fingerprint, tables.data_hash)
-    shown = {**template.params, "tune": settings.model_dump(mode="json", exclude={"num_samples", "time_budget"})}
+    shown = {
+        **resolved(template.params),
+        "tune": settings.model_dump(mode="json", exclude={"num_samples", "time_budget"}),
+    }
     name = f"{tables.info.source}-sweep-{template.fingerprint[:6]}"
     run_id = tracker.start(name, shown, tags, run.mlflow_run_id(uri))
     run.set_mlflow_run_id(uri, run_id)

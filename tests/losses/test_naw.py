@@ -22,7 +22,7 @@ CLASSES = 8
 
 
 def logits_at(p_GT: float, p_NN: float) -> torch.Tensor:
-    """[1, 8] logits with the given label 0 at p_GT and its nearest rival 1 at p_NN; the others share the rest."""
+    """[1, 8] logits with the given label 0 at p_GT and the nearest negative 1 at p_NN; the others share the rest."""
     rest = max(1 - p_GT - p_NN, 0) / (CLASSES - 2)
     return torch.tensor([[p_GT, p_NN, *[rest] * (CLASSES - 2)]]).clamp(min=1e-30).log()
 

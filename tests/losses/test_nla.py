@@ -97,7 +97,7 @@ def test_a_hard_target_is_its_one_hot_distribution(seed: int, variant: str) -> N
     torch.testing.assert_close(loss(z, flipped, soft, PROGRESS), loss(z, flipped, target, PROGRESS))
 
 
-def test_a_batch_twice_changes_the_released_loss_alone() -> None:
+def test_duplicating_the_batch_changes_only_the_released_loss() -> None:
     z, flipped, target = batch(1)
     twice = [torch.cat([tensor, tensor]) for tensor in (z, flipped, target)]
     paper, released = NLALoss("paper"), NLALoss("released")
@@ -145,8 +145,8 @@ def test_cross_entropy_is_pytorchs() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"lam": 1.1}, r"lam must lie between 0 and 1 \(got 1\.1\)"),
-        ({"lam": -0.1}, "lam must lie"),
+        ({"lam": 1.1}, r"lam must be in \[0, 1\] \(got 1\.1\)"),
+        ({"lam": -0.1}, "lam must be in"),
         ({"consistency_weight": -1.0}, r"consistency_weight must be at least 0 \(got -1\.0\)"),
         ({"slope": -1.0}, r"slope must be at least 0 \(got -1\.0\)"),
     ],

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from nla.losses.functional import rise
+from nla.losses.functional import ramp_up
 from nla.methods.plus import ambiguity, doubt, margin, mixed_target, running_mean
 
 margins = st.floats(-1, 1, width=32)
@@ -65,6 +65,6 @@ def test_the_mean_forgets_by_beta_and_has_no_gradient() -> None:
 
 
 def test_trust_grows_from_nothing() -> None:
-    found = [rise(progress / 10, 3.0) for progress in range(10)]
+    found = [ramp_up(progress / 10, 3.0) for progress in range(10)]
     assert found[0] == 0 and found == sorted(found) and found[-1] < 1
-    assert rise(0.9, 0.0) == 0
+    assert ramp_up(0.9, 0.0) == 0

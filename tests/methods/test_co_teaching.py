@@ -16,20 +16,20 @@ from hypothesis import strategies as st
 from method_parts import context, minibatch, small_network
 from method_reference import cross_entropies, double
 
-from nla.methods.co_teaching import CoTeaching, kept_samples, mean_of_kept, surprise
+from nla.methods.co_teaching import CoTeaching, label_divergence, mean_of_selected, selected_count
 
 
 @given(st.integers(1, 4096), st.integers(0, 9), st.integers(0, 99))
 def test_the_kept_are_the_fewest_that_are_the_share(size: int, tenths: int, hundredths: int) -> None:
     """R by exact fractions, with a ramp of a fifth of the training."""
     share = 1 - Fraction(tenths, 10) * min(Fraction(hundredths, 20), 1)
-    assert kept_samples(size, hundredths / 100, tenths / 10, 0.2) == math.ceil(size * share)
+    assert selected_count(size, hundredths / 100, tenths / 10, 0.2) == math.ceil(size * share)
 
 
 @pytest.mark.parametrize(("epoch", "kept"), [(0, 100), (1, 98), (5, 90), (9, 82), (10, 80), (199, 80)])
 def test_the_published_ramp(epoch: int, kept: int) -> None:
     """10 of 200 epochs."""
-    assert kept_samples(100, epoch / 200, 0.2, 0.05) == kept
+    assert selected_count(100, epoch / 200, 0.2, 0.05) == kept
 
 
 def chosen_by(losses: np.ndarray, kept: int) -> list[int]:
@@ -63,16 +63,16 @@ def test_each_learns_from_what_the_other_finds_easy(progress: float, kept: int, 
 
 
 def test_what_annotators_doubt_is_not_taken_for_wrong() -> None:
-    """A divided vote that is predicted as it is costs more than a label with .55, and surprises less."""
+    """A divided vote that is predicted as it is costs more than a label with .55, and label_divergences less."""
     loss_N = torch.tensor([math.log(2), -math.log(0.55)])
     target_NC = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
-    torch.testing.assert_close(surprise(loss_N, target_NC), torch.tensor([0.0, -math.log(0.55)]))
-    assert surprise(loss_N, torch.tensor([0, 0])) is loss_N
+    torch.testing.assert_close(label_divergence(loss_N, target_NC), torch.tensor([0.0, -math.log(0.55)]))
+    assert label_divergence(loss_N, torch.tensor([0, 0])) is loss_N
 
 
 def test_what_is_left_out_does_not_count_however_large() -> None:
     loss_N = torch.tensor([1.0, math.inf, 2.0], requires_grad=True)
-    mean = mean_of_kept(loss_N, torch.tensor([1, 2, 0]), 2)
+    mean = mean_of_selected(loss_N, torch.tensor([1, 2, 0]), 2)
     mean.backward()
     assert mean.item() == 1.5
     assert loss_N.grad is not None and loss_N.grad.tolist() == [0.5, 0, 0.5]
@@ -89,5 +89,6 @@ def test_both_start_apart_even_from_the_same_weights() -> None:
 
 @pytest.mark.parametrize("options", [{"forget_rate": 1.0}, {"forget_rate": -0.1}, {"ramp": 0.0}, {"ramp": 1.1}])
 def test_values_out_of_range(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"co_teaching needs forget_rate in \[0, 1\) and ramp in \(0, 1\], not"):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=rf"{name} must be in [\[(]0, 1[\])] \(got {value}\)"):
         CoTeaching(context(), **options)

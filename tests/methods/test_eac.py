@@ -118,11 +118,11 @@ def test_as_many_holes_as_asked_for_everywhere() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lam": -1.0}, "eac needs lam >= 0 and erasing in [0, 1], not -1.0 and 0.5"),
-        ({"erasing": 1.5}, "eac needs lam >= 0 and erasing in [0, 1], not 5.0 and 1.5"),
-        ({"smallest": 0.0}, "eac needs 0 < smallest <= largest <= 1, not 0.0 and 0.25"),
-        ({"smallest": 0.3}, "eac needs 0 < smallest <= largest <= 1, not 0.3 and 0.25"),
-        ({"largest": 1.1}, "eac needs 0 < smallest <= largest <= 1, not 0.02 and 1.1"),
+        ({"lam": -1.0}, "lam must be at least 0 (got -1.0)"),
+        ({"erasing": 1.5}, "erasing must be in [0, 1] (got 1.5)"),
+        ({"smallest": 0.0}, "smallest must be in (0, 1] (got 0.0)"),
+        ({"smallest": 0.3}, "largest must be between smallest, 0.3, and 1 (got 0.25)"),
+        ({"largest": 1.1}, "largest must be between smallest, 0.02, and 1 (got 1.1)"),
     ],
 )
 def test_values_out_of_range(options: dict[str, float], message: str) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from method_parts import context, minibatch, small_network
+from torch import Tensor, nn
 
 from nla.config.loss import LossConfig
 from nla.errors import ConfigError
-from nla.methods import METHODS, build_method, check_method, method_class, options_of
+from nla.losses.nla import NLALoss
+from nla.methods import METHODS, build_method, check_method, method_class, method_options, resolved_loss
+from nla.methods.base import OneView
 from nla.training.job import training_config
 
 NAMES = sorted(METHODS)
@@ -51,14 +57,61 @@ def test_every_parameter_has_a_gradient(name: str, resnet: str) -> None:
     assert not lacking
 
 
+def keyword_only(function: Any) -> set[str]:
+    return {key for key, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_options_have_published_values_of_plain_types(name: str) -> None:
-    options = options_of(LossConfig(name=name))
-    assert all(type(value) in (bool, int, float, str) for value in options.values())
-    check_method(LossConfig(name=name, options=options))
-    assert set(options) == {
-        key for key, p in inspect.signature(METHODS[name].takes).parameters.items() if p.kind is p.KEYWORD_ONLY
-    } - ({"lam"} if name == "nla" else set())
+def test_options_are_the_keyword_arguments_with_values_of_plain_types(name: str) -> None:
+    method, options = build_method(LossConfig(name=name), context()), method_options(LossConfig(name=name))
+    takes = {"nla": NLALoss}.get(name, type(method.loss) if isinstance(method, OneView) else type(method))
+    assert options.keys() - {"variant"} == keyword_only(takes)
+    assert all(type(value) in (bool, int, float, str) for value in options.values() if not isinstance(value, tuple))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_section_with_the_values_in_force_is_the_same_method(name: str) -> None:
+    resolved = resolved_loss(LossConfig(name=name))
+    again = LossConfig.model_validate(resolved)
+    check_method(again)
+    assert resolved_loss(again) == resolved
+    assert method_options(again) == method_options(LossConfig(name=name))
+
+
+@pytest.mark.parametrize("variant", ["released", "paper"])
+def test_options_of_nla_are_those_of_the_built_loss(variant: Any) -> None:
+    options, built = method_options(LossConfig(variant=variant)), NLALoss(variant)
+    assert options == {
+        "variant": variant,
+        **vars(built.naw),
+        "lam": built.lam,
+        "consistency": built.consistency,
+        "consistency_reduction": built.reduction,
+        "consistency_weight": built.consistency_weight,
+    }
+
+
+@given(st.floats(0, 1), st.sampled_from(["released", "paper"]))
+def test_given_options_replace_the_published_ones(lam: float, variant: Any) -> None:
+    nla = method_options(LossConfig(variant=variant, lam=lam, slope=3))
+    published = method_options(LossConfig(variant=variant))
+    assert nla == published | {"lam": lam, "slope": 3.0, "consistency_weight": 1 - lam}
+    elr = resolved_loss(LossConfig(name="elr", options={"beta": lam}))
+    assert elr == {"name": "elr", "variant": "paper", "options": {"lam": 3.0, "beta": lam}}
+
+
+@pytest.mark.parametrize(
+    ("loss", "same"),
+    [
+        ({}, {"lam": 0.5, "consistency": "jensen_shannon"}),
+        ({"variant": "released"}, {"variant": "released", "true_sign": -1, "false_mean": [0.3, 0.15]}),
+        ({"name": "elr"}, {"name": "elr", "options": {"lam": 3, "beta": 0.7}}),
+    ],
+)
+def test_published_values_name_the_same_run_given_or_not(loss: dict[str, Any], same: dict[str, Any]) -> None:
+    """The fingerprint is that of the JSON, in which 3 and 3.0 differ."""
+    resolved, given = (json.dumps(resolved_loss(LossConfig(**config))) for config in (loss, same))
+    assert resolved == given
 
 
 @pytest.mark.parametrize(
@@ -66,13 +119,19 @@ def test_options_have_published_values_of_plain_types(name: str) -> None:
     [
         ({"name": "elrr"}, "loss.name: unknown method 'elrr': did you mean 'elr'?"),
         ({"name": "xyzzy"}, "unknown method 'xyzzy': valid are nla, plus, ce,"),
-        ({"name": "elr", "options": {"betta": 0.5}}, "elr has no option 'betta': did you mean 'beta'?"),
-        ({"name": "ce", "options": {"q": 1}}, "ce has no option 'q': valid are none"),
-        ({"name": "nla", "options": {"lam": 0.3}}, "nla has no option 'lam'"),
-        ({"name": "plus", "lam": 0.3}, "of nla, which plus does not look at: set loss.options.lam"),
-        ({"name": "ce", "true_sign": 1}, "loss.true_sign is a parameter of nla, which ce does not look at"),
-        ({"name": "elr", "options": {"beta": "high"}}, "loss.options.beta: 'high' is no float, such as 0.7"),
-        ({"name": "elr", "options": {"beta": True}}, "loss.options.beta: True is no float"),
+        ({"name": "elr", "options": {"betta": 0.5}}, "loss.options.betta: unknown option of elr: did you mean 'beta'?"),
+        ({"name": "ce", "options": {"q": 1}}, "loss.options.q: unknown option of ce: valid are none"),
+        (
+            {"name": "nla", "options": {"lam": 0.3}},
+            "nla reads this option elsewhere (got 0.3). Set loss.lam.",
+        ),
+        ({"name": "plus", "lam": 0.3}, "loss.lam: option of nla, not of plus (got 0.3). Set loss.options.lam."),
+        ({"name": "ce", "true_sign": 1}, "loss.true_sign: option of nla, not of ce (got 1). Set it to null."),
+        (
+            {"name": "elr", "options": {"beta": "high"}},
+            "loss.options.beta: must be of type float (got 'high').",
+        ),
+        ({"name": "elr", "options": {"beta": True}}, "loss.options.beta: must be of type float (got True)"),
     ],
 )
 def test_a_wrong_name_or_option_is_refused(config: dict[str, Any], message: str) -> None:
@@ -83,7 +142,7 @@ def test_a_wrong_name_or_option_is_refused(config: dict[str, Any], message: str)
 def test_a_value_out_of_range_is_refused() -> None:
     config = LossConfig(name="elr", options={"beta": 1})
     check_method(config)  # a whole number for a decimal one
-    with pytest.raises(ConfigError, match=r"elr needs lam >= 0 and beta in \[0, 1\), not 3.0 and 1"):
+    with pytest.raises(ConfigError, match=r"loss\.options: beta must be in \[0, 1\) \(got 1\.0\)"):
         build_method(config, context())
 
 
@@ -103,7 +162,22 @@ def test_sections_that_do_not_go_together(params: dict[str, Any], message: str) 
         training_config(params)
 
 
-def test_whoever_looks_inside_says_so() -> None:
-    """A network of another kind gives only the whole."""
-    inside = {name for name in METHODS if method_class(LossConfig(name=name)).needs_feature_maps}
-    assert inside == {"eac", "rul", "scn"}
+class LogitsOnly(nn.Module):
+    """A network of another kind than ours: it has no feature maps, only logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small_network()
+
+    def forward(self, images_NHWC: Tensor, mirrored: bool = False) -> Tensor:
+        return self.network(images_NHWC, mirrored=mirrored)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_method_that_needs_feature_maps_says_so(name: str) -> None:
+    method, network, batch = build_method(LossConfig(name=name), context()), LogitsOnly(), minibatch(range(4))
+    if method_class(LossConfig(name=name)).needs_feature_maps:
+        with pytest.raises(AttributeError):
+            method(network, batch)  # type: ignore[arg-type]
+    else:
+        method(network, batch)  # type: ignore[arg-type]

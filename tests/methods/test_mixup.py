@@ -137,5 +137,5 @@ def test_hard_targets_are_their_one_hot_distributions(seed: int, lam: float) -> 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.001, -1.0])
 def test_a_value_out_of_range_is_refused(alpha: float) -> None:
-    with pytest.raises(ValueError, match=rf"mixup needs alpha >= 0.01, not {alpha}"):
+    with pytest.raises(ValueError, match=rf"alpha must be at least 0.01 \(got {alpha}\)"):
         Mixup(context(), alpha=alpha)

@@ -112,7 +112,15 @@ def test_finite_where_predictions_are_sure() -> None:
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("options", [{"boost": -1.0}, {"beta": 1.0}, {"deviation": 0.0}, {"doubt_deviation": 0.0}])
-def test_values_out_of_range_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="plus needs"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"boost": -1.0}, r"boost must be at least 0 \(got -1\.0\)"),
+        ({"beta": 1.0}, r"beta must be in \[0, 1\) \(got 1\.0\)"),
+        ({"deviation": 0.0}, r"^deviation must be above 0 \(got 0\.0\)"),
+        ({"doubt_deviation": 0.0}, r"doubt_deviation must be above 0 \(got 0\.0\)"),
+    ],
+)
+def test_values_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Plus(context(), **options)

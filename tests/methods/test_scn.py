@@ -149,12 +149,12 @@ def test_corrected_targets() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beta": 0.0}, "scn needs beta in (0, 1) and rank_margin in [0, 1), not 0.0 and 0.15"),
-        ({"beta": 1.0}, "scn needs beta"),
-        ({"rank_margin": 1.0}, "scn needs beta in (0, 1) and rank_margin in [0, 1), not 0.7 and 1.0"),
-        ({"gamma": 1.5}, "scn needs gamma in [0, 1], not 1.5"),
-        ({"relabel_margin": -0.1}, "scn needs relabel_margin in [0, 1], not -0.1"),
-        ({"relabel_from": 2.0}, "scn needs relabel_from in [0, 1], not 2.0"),
+        ({"beta": 0.0}, "beta must be in (0, 1) (got 0.0)"),
+        ({"beta": 1.0}, "beta must be in (0, 1) (got 1.0)"),
+        ({"rank_margin": 1.0}, "rank_margin must be in [0, 1) (got 1.0)"),
+        ({"gamma": 1.5}, "gamma must be in [0, 1] (got 1.5)"),
+        ({"relabel_margin": -0.1}, "relabel_margin must be in [0, 1] (got -0.1)"),
+        ({"relabel_from": 2.0}, "relabel_from must be in [0, 1] (got 2.0)"),
     ],
 )
 def test_values_out_of_range(options: dict[str, Any], message: str) -> None:
@@ -163,5 +163,5 @@ def test_values_out_of_range(options: dict[str, Any], message: str) -> None:
 
 
 def test_a_batch_of_one_is_refused() -> None:
-    with pytest.raises(TrainingError, match="two at least"):
+    with pytest.raises(TrainingError, match=r"train.batch_size: scn compares two groups .* \(got 1\)"):
         SelfCure(context())(small_network(), minibatch([3]))

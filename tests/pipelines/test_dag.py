@@ -13,6 +13,8 @@ from tiny_project import PIPELINE, ROOT, Project, leaves, stage_outs
 
 from nla.config.base import SECTIONS, read_params
 from nla.workflow.deps import read_code_lists
+from nla.workflow.provenance import imported_sources
+from pipelines.train import CODE
 
 STAGES: dict[str, dict[str, Any]] = PIPELINE["stages"]
 README = ROOT / "README.md"
@@ -49,6 +51,14 @@ def test_every_stage_lists_the_code_that_its_script_imports() -> None:
 
 def test_the_script_stored_with_the_model_makes_register_stale() -> None:
     assert "nla/serving/pyfunc.py" in STAGES["register"]["deps"]
+
+
+def test_the_fingerprint_of_training_covers_every_loss_and_method() -> None:
+    """It follows import statements, and would lose a loss that is only imported lazily from the package."""
+    covered = {file for entry in CODE for file in imported_sources(entry, ROOT)}
+    files = [file.relative_to(ROOT) for name in ("losses", "methods") for file in (ROOT / "nla" / name).glob("*.py")]
+    assert len(files) > 20
+    assert not set(files) - covered
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,0 +1,160 @@
+"""Training methods by name. Each method has one file, and one line in METHODS.
+
+The options of a method are the keyword-only arguments of its loss or class, and their defaults the published values.
+`method_options` gives the values in force: everything that builds, searches, logs or names a run reads them there.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from nla.config.base import nearest
+from nla.config.loss import LossConfig
+from nla.errors import ConfigError
+from nla.losses.ce import CrossEntropyLoss
+from nla.losses.class_balanced import ClassBalancedLoss
+from nla.losses.focal import FocalLoss
+from nla.losses.gce import GeneralisedCrossEntropyLoss
+from nla.losses.label_smoothing import LabelSmoothingLoss
+from nla.losses.logit_adjustment import LogitAdjustedLoss
+from nla.losses.nla import nla_options
+from nla.losses.sce import SymmetricCrossEntropyLoss
+from nla.methods.base import Context, Method, OneView
+from nla.methods.co_teaching import CoTeaching
+from nla.methods.eac import ErasingAttention
+from nla.methods.elr import EarlyLearning
+from nla.methods.ldam import LabelDistributionAwareMargin
+from nla.methods.mixup import Mixup
+from nla.methods.nla import NLA
+from nla.methods.plus import Plus
+from nla.methods.rul import RelativeUncertainty
+from nla.methods.scn import SelfCure
+
+
+class Entry(NamedTuple):
+    """A method of the registry."""
+
+    build: Callable[..., Method]
+    """build(context, **options)."""
+    options: Callable[..., dict[str, Any]]
+    """options(**given): all options with the values in force, if those given are set."""
+    kind: type[Method] = OneView
+
+
+def plain(loss: Callable[..., nn.Module]) -> Entry:
+    """Returns the entry of a loss of logits and targets."""
+    return Entry(lambda context, **options: OneView(loss(**options)), keyword_options(loss))
+
+
+def counted(loss: Callable[..., nn.Module]) -> Entry:
+    """Returns the entry of a loss of logits and targets that takes the class counts as its first argument."""
+    return Entry(lambda context, **options: OneView(loss(context.class_counts, **options)), keyword_options(loss))
+
+
+def strategy(method: type[Method]) -> Entry:
+    """Returns the entry of a method that is more than a loss."""
+    return Entry(method, keyword_options(method), method)
+
+
+def keyword_options(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """Returns a function that completes given options by the defaults of the keyword-only arguments of `function`.
+
+    A whole number for a float becomes a float, so that both name the same run.
+    """
+    published = {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+    def complete(**given: Any) -> dict[str, Any]:
+        floats = {name for name, value in published.items() if isinstance(value, float)}
+        return published | {name: float(value) if name in floats else value for name, value in given.items()}
+
+    return complete
+
+
+METHODS: dict[str, Entry] = {
+    "nla": Entry(NLA, nla_options, NLA),
+    "plus": strategy(Plus),
+    "ce": plain(CrossEntropyLoss),
+    "label_smoothing": plain(LabelSmoothingLoss),
+    "focal": plain(FocalLoss),
+    "class_balanced": counted(ClassBalancedLoss),
+    "logit_adjustment": counted(LogitAdjustedLoss),
+    "ldam": strategy(LabelDistributionAwareMargin),
+    "gce": plain(GeneralisedCrossEntropyLoss),
+    "sce": plain(SymmetricCrossEntropyLoss),
+    "mixup": strategy(Mixup),
+    "elr": strategy(EarlyLearning),
+    "co_teaching": strategy(CoTeaching),
+    "scn": strategy(SelfCure),
+    "rul": strategy(RelativeUncertainty),
+    "eac": strategy(ErasingAttention),
+}
+
+
+def method_options(loss: LossConfig) -> dict[str, Any]:
+    """Returns all options of the method with the values in force: the published ones, updated by params.yaml.
+
+    The section must have passed `check_method`.
+    """
+    return METHODS[loss.name].options(**loss.given_options)
+
+
+def resolved_loss(loss: LossConfig) -> dict[str, Any]:
+    """Returns the section `loss` with the values in force instead of nulls and omissions, JSON-able.
+
+    A run is named, logged and recorded by it, so that `lam: null` and `lam: 0.5` are one run.
+    """
+    return loss.with_options(method_options(loss))
+
+
+def build_method(loss: LossConfig, context: Context) -> Method:
+    """Builds the method that the section `loss` selects. Raises ConfigError for a value out of its range."""
+    try:
+        return METHODS[loss.name].build(context, **method_options(loss))
+    except ValueError as error:
+        raise ConfigError(f"{loss.options_key}: {error}") from None
+
+
+def method_class(loss: LossConfig) -> type[Method]:
+    """Returns the class of the method, whose attributes state what it needs from the network."""
+    return METHODS[loss.name].kind
+
+
+def check_method(loss: LossConfig) -> None:
+    """Raises ConfigError for an unknown method, or for options that the method does not take."""
+    if loss.name not in METHODS:
+        raise ConfigError(f"loss.name: unknown method {loss.name!r}{nearest(loss.name, list(METHODS))}")
+    published = method_options(LossConfig(name=loss.name))
+    for name in loss.unused_fields:
+        instead = f"Set loss.options.{name}" if name in published else "Set it to null"
+        value = getattr(loss, name)
+        raise ConfigError(f"loss.{name}: option of nla, not of {loss.name} (got {value!r}). {instead}.")
+    for name, value in loss.options.items():
+        _check_option(loss, name, value, published)
+
+
+def _check_option(loss: LossConfig, name: str, value: Any, published: dict[str, Any]) -> None:
+    """Raises ConfigError if the method has no such option, or takes it elsewhere or of another type."""
+    key = f"loss.options.{name}"
+    if name not in published:
+        raise ConfigError(f"{key}: unknown option of {loss.name}{nearest(name, list(published))}")
+    if loss.options_key != "loss.options":
+        instead = f"{loss.options_key}.{name}"
+        raise ConfigError(f"{key}: {loss.name} reads this option elsewhere (got {value!r}). Set {instead}.")
+    if not _same_type(value, published[name]):
+        kind = type(published[name]).__name__
+        raise ConfigError(f"{key}: must be of type {kind} (got {value!r}). The published value is {published[name]!r}.")
+
+
+def _same_type(value: Any, published: Any) -> bool:
+    """Whether a value has the type of the published one; an int is accepted for a float."""
+    if isinstance(published, bool) or isinstance(value, bool):
+        return type(value) is type(published)
+    return isinstance(value, int | float if isinstance(published, float) else type(published))
