@@ -1,4 +1,4 @@
-# make setup | repro | test | test-thorough | check-performance | ui | lint | deps | lock | clean
+# make setup | repro | test | test-thorough | check-performance | ui | lint | deps | docs | build | lock | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: setup repro test test-thorough check-performance lint deps ui lock clean
+.PHONY: setup repro test test-thorough check-performance lint deps docs build ui lock clean
 .DEFAULT_GOAL := repro
 
 setup: $(VENV)/.ready
@@ -45,6 +45,11 @@ lint: setup
 
 deps: setup           ## dvc.yaml's lists of code, from what each stage's script imports
 	python -m nla.workflow.deps --write
+
+build: setup          ## dist/: source distribution and wheel, checked as a package index would
+	rm -rf dist build
+	python -m build --no-isolation --outdir dist .
+	twine check --strict dist/*
 
 ui: setup             ## MLflow over the local store, on this machine alone
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $${PORT:-5000}
