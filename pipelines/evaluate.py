@@ -25,10 +25,11 @@ from nla.evaluation.metrics import confusion, main_metrics, measure, summary
 from nla.evaluation.predict import ONE_VIEW, Views, predict
 from nla.evaluation.tables import predictions, suspects, write_confusion, write_reliability
 from nla.hardware import use_bf16
-from nla.io import read_json, write_json, write_table
+from nla.io import read_json_as, write_json, write_table
 from nla.models.card import load_model, require_same
 from nla.plotting import write_figure
 from nla.tracking import MlflowTracker, configure
+from nla.tracking.run_record import RunRecord
 from nla.workflow.paths import project_root
 from nla.workflow.runs import IMAGES
 from nla.workflow.stage import run_stage
@@ -41,7 +42,7 @@ PROTOCOL = "validation and test labels are clean; the checkpoint is chosen on va
 def main() -> None:
     """Measures both models on both splits, draws the figures, and logs to MLflow."""
     params = read_params()
-    config, run = section(EvaluateConfig, params), read_json(Path("run.json"))
+    config, run = section(EvaluateConfig, params), read_json_as(Path("run.json"), RunRecord)
     limit, folder = section(RayConfig, params).image_bytes, project_root() / IMAGES
     train = load_samples(TRAIN, limit, folder)
     measured = {name: load_samples(split_path(name), limit, folder) for name in ("valid", "test")}
@@ -63,7 +64,7 @@ def main() -> None:
     write_table(REPORTS / "suspects.parquet", doubted)
     positions, is_flipped_N = read_positions(MODELS / "positions.parquet"), load_annotations(TRAIN).is_flipped_N
     drawn = figures.of_test(test, best["test"], metrics["test"], config)
-    drawn |= figures.of_training(run, card["epoch"], positions, is_flipped_N, config.seed)
+    drawn |= figures.of_training(run.params["loss"], run.history, card["epoch"], positions, is_flipped_N, config.seed)
     drawn |= figures.of_suspects(train, plain["train"])
     for name, figure in drawn.items():
         write_figure(figure, REPORTS / f"figures/{name}.png")
@@ -121,7 +122,7 @@ def counts(p_NC: np.ndarray, samples: Samples) -> np.ndarray:
     return confusion(samples.label_N, p_NC.argmax(1), len(samples.classes))
 
 
-def track(metrics: Mapping[str, Any], run: Mapping[str, Any], epoch: int) -> None:
+def track(metrics: Mapping[str, Any], run: RunRecord, epoch: int) -> None:
     """Logs metrics and figures to the run that trained the model."""
     tracker = MlflowTracker(configure(project_root()), system_metrics=False)
     tracker.reopen(run)

@@ -1,31 +1,152 @@
-"""Stage `register`: models/, reports/metrics.json and run.json -> MLflow's registry; a record for this store."""
+"""Stage `register`: models/, reports/metrics.json and run.json -> MLflow's registry; reports/registered.json.
+
+The record belongs to one MLflow store. Running the stage again registers nothing twice, but decides again whether the
+model is champion.
+"""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from nla.config.base import read_params, section
+from pydantic import BaseModel, ConfigDict
+
+from nla.config.base import flatten, read_params, section
 from nla.config.register import RegisterConfig
 from nla.console import say
-from nla.io import read_json, write_json
-from nla.serving.registry import register
-from nla.tracking import configure
+from nla.data.schema import read_info
+from nla.evaluation.predict import Views
+from nla.io import read_json_as, sha256, write_json
+from nla.models.card import read_card, require_same
+from nla.serving.logged import log_served_model, shipped_code
+from nla.serving.predictor import WEIGHTS, Predictor
+from nla.serving.promotion import judge
+from nla.serving.registry import CHAMPION, CODE, FINGERPRINT, SHA256, VIEWS, Registry
+from nla.tracking import MlflowTracker, configure
+from nla.tracking.run_record import RunRecord
+from nla.tracking.store import ORIGINAL_RUN, find_run, store_errors, store_id, store_lock
 from nla.workflow.paths import project_root
 from nla.workflow.stage import run_stage
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+MODELS, VALID = Path("models"), Path("data/valid.parquet")
+METRICS, RUN, RECORD = Path("reports/metrics.json"), Path("run.json"), Path("reports/registered.json")
+HEADLINES = [f"{split}.{metric}" for split in ("test", "valid") for metric in ("accuracy", "mean_accuracy")]
+"""Metrics shown as tags of a version; all metrics are in its run and its logged model."""
+
+
+class Metrics(BaseModel):
+    """reports/metrics.json, as far as this stage reads it; further fields are logged as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    views: Views = Views()
+    """The views that the metrics were measured with, and that the model is served with."""
+    test: dict[str, Any]
+    valid: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """reports/registered.json."""
+
+    name: str
+    version: int
+    run_id: str
+    champion_before: int | None
+    store: str
+    """Id of the MLflow store."""
+    decision: str
+    reason: str
+    difference: float | None
+    low: float | None
+    high: float | None
 
 
 def main() -> None:
     """Registers the model, and prints whether it is champion, and why."""
-    record = register(
-        Path("models"),
-        read_json(Path("reports/metrics.json")),
-        read_json(Path("run.json")),
-        Path("data/valid.parquet"),
-        section(RegisterConfig, read_params()),
-        configure(project_root()),
-    )
-    write_json(Path("reports/registered.json"), record)
-    say(record["reason"])
+    config = section(RegisterConfig, read_params())
+    metrics, run = read_json_as(METRICS, Metrics), read_json_as(RUN, RunRecord)
+    record = register(MODELS, metrics, run, VALID, config, configure(project_root()))
+    write_json(RECORD, asdict(record))
+    say(record.reason)
+
+
+def register(
+    models: Path, metrics: Metrics, run: RunRecord, valid: Path, config: RegisterConfig, uri: str
+) -> Registration:
+    """Registers the model of `models` in the store `uri`, and decides whether it becomes champion.
+
+    The same weights of the same fingerprint are registered once for each state of the code that serves them; the
+    decision is made again each time. If the store lacks the run, as after a fresh clone, it is created again from
+    run.json.
+
+    Raises:
+        RegistryError: the store cannot be used.
+        DataError: the model does not belong to `valid`.
+    """
+    candidate, info = Predictor.load(models, metrics.views), read_info(valid)
+    require_same((candidate.source, candidate.classes), (info.source, info.classes), valid)
+    with store_errors(uri), store_lock(uri):
+        registry = Registry(uri, f"{config.prefix}-{candidate.source}")
+        version = ensure_version(registry, models, metrics, run, uri)
+        champion = registry.champion()
+        verdict = judge(candidate, version, champion, valid, config)
+        if verdict.decision == CHAMPION:
+            registry.promote(version)
+        reason = verdict.reason + copied_run_note(registry, version, run)
+        registry.describe(version, reason)
+        return Registration(
+            name=registry.name,
+            version=int(version.version),
+            run_id=str(version.run_id),
+            champion_before=None if champion is None else int(champion.version),
+            store=store_id(registry.client),
+            decision=verdict.decision,
+            reason=reason,
+            difference=verdict.difference,
+            low=verdict.low,
+            high=verdict.high,
+        )
+
+
+def ensure_version(registry: Registry, models: Path, metrics: Metrics, run: RunRecord, uri: str) -> ModelVersion:
+    """The model's version in this store, created if missing."""
+    identity = {
+        FINGERPRINT: run.fingerprint,
+        SHA256: sha256(models / WEIGHTS),
+        VIEWS: json.dumps(asdict(metrics.views)),
+        CODE: shipped_code(),
+    }
+    if version := registry.find(identity):
+        return version
+    run_id = ensure_run(models, metrics, run, uri)
+    model = log_served_model(run_id, models, metrics.views)
+    numbers = flatten(metrics.model_dump())
+    tags = {key: f"{numbers[key]:.4f}" for key in HEADLINES if key in numbers}
+    commit = registry.client.get_run(run_id).data.tags.get("mlflow.source.git.commit", "unknown")
+    return registry.add(model, run_id, {**tags, **identity, "nla.git_commit": commit})
+
+
+def ensure_run(models: Path, metrics: Metrics, run: RunRecord, uri: str) -> str:
+    """Id of the model's run in this store, created if missing, with all final metrics."""
+    tracker = MlflowTracker(uri, system_metrics=False)
+    run_id = tracker.reopen(run)
+    with tracker.closing():
+        tracker.log_metrics(metrics.model_dump(exclude_unset=True), read_card(models / WEIGHTS)["epoch"])
+    return run_id
+
+
+def copied_run_note(registry: Registry, version: ModelVersion, run: RunRecord) -> str:
+    """A note for the user if the version's run is a copy of one in another store."""
+    found = find_run(registry.client, version.run_id)
+    if found is None or found.data.tags.get(ORIGINAL_RUN) != run.mlflow_run_id:
+        return ""
+    return f". This store lacks the run {run.mlflow_run_id}: {version.run_id} repeats its params and final metrics"
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from nla.io import sha256, write_json, write_rows
 from nla.models.classifier import Architecture, describe
 from nla.models.weights import existing
 from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
+from nla.tracking.run_record import RunRecord
 from nla.training.artifacts import TRAIN, VALID, Tables, export, read_tables
 from nla.training.callbacks import Callback, MetricRecorder
 from nla.training.checkpoint import read_progress
@@ -185,16 +186,16 @@ def write_outputs(plan: Plan, run: RunFolder, run_id: str | None) -> None:
     progress = read_progress(run.result)
     export(run.result, MODELS, card(plan), plan.tables.split.train.row_N)
     write_rows(CURVES, progress.history)
-    record = {
-        "mlflow_run_id": run_id,
-        "fingerprint": run.fingerprint,
-        "name": plan.name,
-        "params": plan.params,
-        "tags": progress.facts["tags"],
-        "facts": without_tags(progress.facts),
-        "history": progress.history,
-    }
-    write_json(RUN, record)
+    record = RunRecord(
+        mlflow_run_id=run_id,
+        fingerprint=run.fingerprint,
+        name=plan.name,
+        params=dict(plan.params),
+        tags=progress.facts["tags"],
+        facts=without_tags(progress.facts),
+        history=progress.history,
+    )
+    write_json(RUN, record.model_dump())
     best = progress.history[progress.best_epoch - 1]
     say(
         f"selected epoch {progress.best_epoch}: {best['valid_accuracy']:.2%} accuracy on validation, with one view "

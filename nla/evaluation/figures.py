@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,17 +39,22 @@ def of_test(test: Samples, p_NC: np.ndarray, metrics: Mapping[str, Any], config:
 
 
 def of_training(
-    run: Mapping[str, Any], epoch: int, positions: PositionsTable, is_flipped_N: np.ndarray, seed: int
+    loss: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    epoch: int,
+    positions: PositionsTable,
+    is_flipped_N: np.ndarray,
+    seed: int,
 ) -> dict[str, Figure]:
     """How the training went, and the weight over (p_GT, p_NN) with the training samples on it.
 
     Args:
-        run: content of run.json.
+        loss: section `loss` of the run's parameters.
+        history: one row per epoch.
         epoch: the one that validation chose.
         is_flipped_N: mask of the training labels that are wrong on purpose.
         seed: of the samples that are shown.
     """
-    loss = run["params"]["loss"]
     triangle = plots.weight_triangle(
         position_weight(loss),
         positions.positions["early"],
@@ -60,7 +65,7 @@ def of_training(
         title="" if loss["name"] == NLA else f"weight of `{loss['variant']}`, not used by {loss['name']}",
         seed=seed,
     )
-    return {"curves": plots.training_curves(run["history"], epoch), "triangle": triangle}
+    return {"curves": plots.training_curves(history, epoch), "triangle": triangle}
 
 
 def of_suspects(train: Samples, p_NC: np.ndarray) -> dict[str, Figure]:

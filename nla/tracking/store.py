@@ -26,11 +26,11 @@ STORE = "nla.store"
 """Tag of the experiment: an id of the store, the same from every machine."""
 PARENT = "mlflow.parentRunId"
 """MLflow's tag of a nested run: the id of its parent run."""
-STANDS_FOR = "nla.stands_for"
-"""Tag of a run: the id, in another store, of the run that it duplicates."""
+ORIGINAL_RUN = "nla.stands_for"
+"""Tag of a run that is a copy: the id of the original in another store."""
 HTTP_RETRIES = "3"
-"""Gives up on an unreachable server after about 15 s instead of MLflow's 4 minutes; what it misses is logged later."""
-REFUSALS = (MlflowException, SQLAlchemyError)
+"""Gives up on an unreachable server after about 15 s instead of MLflow's 4 minutes; metrics are sent again later."""
+STORE_ERRORS = (MlflowException, SQLAlchemyError)
 
 
 def configure(root: Path) -> str:
@@ -50,27 +50,27 @@ def configure(root: Path) -> str:
         uri = f"sqlite:///{database}"
     set_tracking_uri(uri)
     artifacts = None if uri.startswith("http") else ((database or root.absolute() / "_").parent / ARTIFACTS).as_uri()
-    with refusals(uri), alone(uri):
+    with store_errors(uri), store_lock(uri):
         _open_experiment(MlflowClient(uri), artifacts)
     return uri
 
 
 @contextlib.contextmanager
-def alone(uri: str) -> Iterator[None]:
-    """Locks a local store, whose tables must not be created by two processes at once."""
+def store_lock(uri: str) -> Iterator[None]:
+    """Locks a local store: two processes must not create its tables at the same time."""
     database = _database(uri, Path())
     with FileLock(f"{database}.lock") if database else contextlib.nullcontext():
         yield
 
 
 @contextlib.contextmanager
-def refusals(uri: str) -> Iterator[None]:
-    """Converts errors of the store to RegistryError, without passwords."""
+def store_errors(uri: str) -> Iterator[None]:
+    """Converts errors of the store to RegistryError, without credentials."""
     try:
         yield
-    except REFUSALS as error:
-        reason = f"the MLflow store {without_credentials(uri)} refuses: {explain(error, uri)}"
-        raise RegistryError(f"{reason}\nCheck MLFLOW_TRACKING_URI, and that its server runs") from None
+    except STORE_ERRORS as error:
+        reason = f"MLflow store {without_credentials(uri)}: {explain(error, uri)}"
+        raise RegistryError(f"{reason}\nCheck MLFLOW_TRACKING_URI, and that the server is running.") from None
 
 
 def explain(error: Exception, uri: str) -> str:
@@ -89,12 +89,12 @@ def experiment(client: MlflowClient) -> Experiment:
     found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
         number = "" if found is None else f" with `mlflow experiments restore -x {found.experiment_id}`"
-        raise RegistryError(f"MLflow's experiment {name} is deleted: restore it{number}, or set MLFLOW_EXPERIMENT_NAME")
+        raise RegistryError(f"MLflow experiment {name}: deleted. Restore it{number}, or set MLFLOW_EXPERIMENT_NAME.")
     return found
 
 
 def find_run(client: MlflowClient, run_id: str | None) -> Run | None:
-    """The run with that id, or its duplicate in this store; None if neither exists."""
+    """The run with that id, or its copy in this store; None if neither exists."""
     if not run_id:
         return None
     try:
@@ -104,29 +104,29 @@ def find_run(client: MlflowClient, run_id: str | None) -> Run | None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-    found = client.search_runs([experiment(client).experiment_id], f"tags.`{STANDS_FOR}` = '{run_id}'", max_results=1)
+    found = client.search_runs([experiment(client).experiment_id], f"tags.`{ORIGINAL_RUN}` = '{run_id}'", max_results=1)
     return found[0] if found else None
 
 
-class Known(NamedTuple):
+class StoredRun(NamedTuple):
     """A run in the store."""
 
     run_id: str
     finished: bool
 
 
-def runs_by_tag(uri: str, tag: str, value: str, key: str) -> dict[str, Known]:
+def runs_by_tag(uri: str, tag: str, value: str, key: str) -> dict[str, StoredRun]:
     """The runs in this store whose `tag` is `value`, keyed by their tag `key`."""
-    with refusals(uri):
+    with store_errors(uri):
         client = MlflowClient(uri)
-        found: dict[str, Known] = {}
+        found: dict[str, StoredRun] = {}
         token: str | None = None
         while token != "":
             page = client.search_runs(
                 [experiment(client).experiment_id], f"tags.`{tag}` = '{value}'", page_token=token or None
             )
             found |= {
-                run.data.tags[key]: Known(str(run.info.run_id), run.info.status == "FINISHED")
+                run.data.tags[key]: StoredRun(str(run.info.run_id), run.info.status == "FINISHED")
                 for run in page
                 if key in run.data.tags
             }
@@ -136,7 +136,7 @@ def runs_by_tag(uri: str, tag: str, value: str, key: str) -> dict[str, Known]:
 
 def lacks_end(uri: str, run_id: str | None) -> bool:
     """Whether this store has the run, but not as finished."""
-    with refusals(uri):
+    with store_errors(uri):
         run = find_run(MlflowClient(uri), run_id)
     return run is not None and run.info.status != "FINISHED"
 

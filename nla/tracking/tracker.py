@@ -27,14 +27,15 @@ from nla.config.base import flatten
 from nla.data.schema import TableInfo
 from nla.errors import RegistryError
 from nla.tracking.dataset import TableDataset
-from nla.tracking.store import REFUSALS, STANDS_FOR, experiment, explain, find_run, refusals
+from nla.tracking.run_record import RunRecord
+from nla.tracking.store import ORIGINAL_RUN, STORE_ERRORS, experiment, explain, find_run, store_errors
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 log = logging.getLogger(__name__)
 
 
 class MlflowTracker:
-    """Logs a run to the store `uri`, as returned by `configure`. Raises RegistryError if the store refuses."""
+    """Logs a run to the store `uri`, as returned by `configure`. Raises RegistryError if the store cannot be used."""
 
     def __init__(self, uri: str, *, system_metrics: bool = True) -> None:
         self._uri = uri
@@ -42,31 +43,30 @@ class MlflowTracker:
         self._system_metrics = system_metrics
         self._monitor: Any = None
         self._run_id = ""
-        self._waiting: list[Metric] = []
+        self._pending: list[Metric] = []
         self._steps: dict[str, set[int]] = {}
 
     def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None) -> str:
         """Opens a run, or resumes `run_id` if the store has it. Returns the run's id."""
-        with refusals(self._uri):
+        with store_errors(self._uri):
             run = find_run(self._client, run_id)
             if run is None:
-                origin = {STANDS_FOR: run_id} if run_id else {}
+                origin = {ORIGINAL_RUN: run_id} if run_id else {}
                 run = self._client.create_run(experiment(self._client).experiment_id, run_name=name, tags=origin)
             else:
                 self._client.update_run(run.info.run_id, status="RUNNING")
             self._run_id = str(run.info.run_id)
             self._log_params(params, run)
-            given = [RunTag(_key(key), _cut(value, MAX_TAG_VAL_LENGTH)) for key, value in tags.items()]
+            given = [RunTag(_key(key), _truncated(value, MAX_TAG_VAL_LENGTH)) for key, value in tags.items()]
             self._client.log_batch(self._run_id, tags=given)
         if self._system_metrics:
             self._monitor = _monitor(self._run_id, self._uri)
             self._monitor.start()
         return self._run_id
 
-    def reopen(self, record: Mapping[str, Any]) -> str:
-        """Resumes the run of run.json, or recreates it in a store that lacks it. Returns the run's id."""
-        params = {**record["params"], "facts": record["facts"]}
-        return self.start(record["name"], params, record["tags"], record["mlflow_run_id"])
+    def reopen(self, run: RunRecord) -> str:
+        """Resumes the run of run.json, or creates a copy in a store that lacks it. Returns the id in this store."""
+        return self.start(run.name, {**run.params, "facts": run.facts}, run.tags, run.mlflow_run_id)
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:
@@ -82,41 +82,41 @@ class MlflowTracker:
             self.finish(status)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Logs parameters, nested or not; existing ones are kept."""
-        with refusals(self._uri):
+        """Logs parameters, nested or not; those that the run already has are kept."""
+        with store_errors(self._uri):
             self._log_params(params, self._client.get_run(self._run_id))
 
     def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
-        """Logs metrics of an epoch; existing ones are kept. If the store is unreachable, the next epoch tries again."""
-        self._waiting += _metrics(metrics, epoch)
+        """Logs metrics of an epoch, unless the run has them. If the store is unreachable, the next epoch retries."""
+        self._pending += _metrics(metrics, epoch)
         try:
-            self._deliver()
-        except REFUSALS as error:
+            self._send()
+        except STORE_ERRORS as error:
             reason = explain(error, self._uri)
-            log.warning("MLflow cannot be told of epoch %d now, the next one tries again: %s", epoch, reason)
+            log.warning("could not log epoch %d to MLflow; will retry with the next epoch: %s", epoch, reason)
 
     def log_metrics(self, metrics: Mapping[str, Any], epoch: int) -> None:
         """Logs final metrics of the model of that epoch, nested or not, skipping all but finite numbers."""
         numbers = {name: value for name, value in flatten(metrics).items() if _is_finite(value)}
-        with refusals(self._uri):
+        with store_errors(self._uri):
             new = [metric for metric in _metrics(numbers, epoch) if self._value(metric.key, epoch) != metric.value]
             self._client.log_batch(self._run_id, metrics=new)
 
     def log_dataset(self, path: Path, info: TableInfo, context: str) -> None:
         """Logs a table of samples by hash, rows and class counts; `context` is its role, such as training."""
         dataset = TableDataset(path, info)._to_mlflow_entity()
-        with refusals(self._uri):
+        with store_errors(self._uri):
             self._client.log_inputs(self._run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])])
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Logs a file into the artifact folder `folder`."""
-        with refusals(self._uri):
+        with store_errors(self._uri):
             self._client.log_artifact(self._run_id, str(path), folder)
 
     def finish(self, status: Status = "FINISHED", ended: float | None = None) -> None:
         """Closes the run.
 
-        With a status other than FINISHED, a refusal of the store leaves the run open instead of hiding the original
+        With a status other than FINISHED, an error of the store leaves the run open instead of hiding the original
         error.
 
         Args:
@@ -126,27 +126,27 @@ class MlflowTracker:
         if self._monitor is not None:
             self._monitor.finish()
         forgiving = contextlib.nullcontext() if status == "FINISHED" else contextlib.suppress(RegistryError)
-        with forgiving, refusals(self._uri):
-            self._deliver()
+        with forgiving, store_errors(self._uri):
+            self._send()
             self._client.set_terminated(self._run_id, status, None if ended is None else round(1000 * ended))
 
     def _log_params(self, params: Mapping[str, Any], run: Run) -> None:
-        texts = {_key(name): _cut(_text(value), MAX_PARAM_VAL_LENGTH) for name, value in flatten(params).items()}
+        texts = {_key(name): _truncated(_text(value), MAX_PARAM_VAL_LENGTH) for name, value in flatten(params).items()}
         missing = [Param(name, text) for name, text in texts.items() if name not in run.data.params]
         for start in range(0, len(missing), MAX_PARAMS_TAGS_PER_BATCH):
             self._client.log_batch(self._run_id, params=missing[start : start + MAX_PARAMS_TAGS_PER_BATCH])
 
-    def _deliver(self) -> None:
-        """Logs pending metrics that the store lacks: after a resume or an outage it can have some already."""
+    def _send(self) -> None:
+        """Logs the pending metrics that the store lacks: after a resume or an outage it can have some already."""
         try:
-            new = [metric for metric in self._waiting if metric.step not in self._known_steps(metric.key)]
+            new = [metric for metric in self._pending if metric.step not in self._known_steps(metric.key)]
             self._client.log_batch(self._run_id, metrics=new)
-        except REFUSALS:
+        except STORE_ERRORS:
             self._steps.clear()
             raise
         for metric in new:
             self._known_steps(metric.key).add(metric.step)
-        self._waiting.clear()
+        self._pending.clear()
 
     def _known_steps(self, key: str) -> set[int]:
         if key not in self._steps:
@@ -185,7 +185,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _cut(text: str, limit: int) -> str:
+def _truncated(text: str, limit: int) -> str:
     """`text`, or its beginning with a note of its full length."""
     note = f" ... ({len(text)} characters)"
     return text if len(text) <= limit else text[: limit - len(note)] + note

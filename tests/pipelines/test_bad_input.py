@@ -256,7 +256,7 @@ CASES = {
     "MLflow server away": Case(
         "train",
         lambda project: None,
-        ("the MLflow store http://127.0.0.1:9 refuses", "Check MLFLOW_TRACKING_URI"),
+        ("MLflow store http://127.0.0.1:9: ", "Check MLFLOW_TRACKING_URI"),
         (("MLFLOW_TRACKING_URI", "http://127.0.0.1:9"), ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")),
     ),
     "Ray cluster away": Case(

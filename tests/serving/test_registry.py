@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow_parts import CLASSES, constant_model, new_store, random_model, write_samples
 
@@ -17,10 +20,11 @@ from nla.config.register import RegisterConfig
 from nla.data.images import decode
 from nla.errors import DataError, RegistryError
 from nla.evaluation.predict import Views, predict
+from nla.io import parse_json_as, read_json_as
 from nla.models.card import load_model
-from nla.serving import registry
-from nla.serving.registry import register
 from nla.tracking import MlflowTracker
+from nla.tracking.run_record import RunRecord
+from pipelines import register as stage
 
 NAME = "nla-synthetic"
 METRICS = {"protocol": "p", "test": {"accuracy": 0.61234, "mean_accuracy": 0.5, "nll": 1.0}, "valid": {"accuracy": 0.7}}
@@ -44,7 +48,7 @@ class Bench:
         tracker.log_epoch({"train_loss": 1.0}, 3)
         tracker.finish()
         known = {"mlflow_run_id": run_id, "name": f"synthetic-nla-{fingerprint}", "fingerprint": fingerprint}
-        return {**known, "params": params, "tags": tags, "facts": {"workers": 2}}
+        return {**known, "params": params, "tags": tags, "facts": {"workers": 2}, "history": []}
 
     def models(self, answer: int, **card: Any) -> Path:
         """A new folder with a model of that answer."""
@@ -52,9 +56,15 @@ class Bench:
         return constant_model(self.root / f"models-{self.count}", answer, **card)
 
     def register(self, models: Path, run: dict[str, Any] | None = None, **metrics: Any) -> dict[str, Any]:
-        record = register(models, METRICS | metrics, run or self.run(), self.valid, RegisterConfig(), self.uri)
+        record = asdict(self.registration(models, self.valid, run or self.run(), RegisterConfig(), **metrics))
         assert json.loads(json.dumps(record)) == record
         return record
+
+    def registration(
+        self, models: Path, valid: Path, run: dict[str, Any], config: RegisterConfig, **metrics: Any
+    ) -> stage.Registration:
+        measured = stage.Metrics.model_validate(METRICS | metrics)
+        return stage.register(models, measured, RunRecord.model_validate(run), valid, config, self.uri)
 
     def champion(self) -> int:
         return int(self.client.get_registered_model(NAME).aliases["champion"])
@@ -145,7 +155,7 @@ def test_what_cannot_be_compared_is_refused(bench: Bench, before: dict[str, Any]
     assert (record["decision"], record["version"], bench.champion()) == ("refused", 2, 1)
     assert record["difference"] is None
     assert reason in record["reason"]
-    assert "give version 2 the alias champion" in record["reason"]
+    assert "To prefer nla-synthetic version 2 nonetheless, give it the alias champion" in record["reason"]
 
 
 def test_a_champion_of_another_source_is_refused(bench: Bench) -> None:
@@ -153,7 +163,7 @@ def test_a_champion_of_another_source_is_refused(bench: Bench) -> None:
     bench.register(bench.models(2))
     folder = bench.models(1, source="folder")
     other = write_samples(bench.root / "other.parquet", LABELS, source="folder")
-    register(folder, METRICS, bench.run(), other, RegisterConfig(), bench.uri)
+    bench.registration(folder, other, bench.run(), RegisterConfig())
     source = bench.client.get_model_version("nla-folder", "1").source
     wrong = bench.client.create_model_version(NAME, source)
     bench.client.set_registered_model_alias(NAME, "champion", wrong.version)
@@ -192,14 +202,14 @@ def test_the_same_model_is_registered_once(bench: Bench) -> None:
     assert bench.versions() == [1, 2, 3]
 
 
-def test_mended_code_is_registered_and_takes_the_champions_place(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_serving_code_is_registered_and_becomes_champion(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     models, run = bench.models(0), bench.run()
     bench.register(models, run)
     bench.register(bench.models(1), run)
-    monkeypatch.setattr(registry, "shipped_code", lambda: "mended")
+    monkeypatch.setattr(stage, "shipped_code", lambda: "changed")
     record = bench.register(models, run)
     assert (record["decision"], record["version"], record["champion_before"]) == ("champion", 3, 1)
-    assert "the model of version 1, served by the present code" in record["reason"]
+    assert "the model of version 1, served by the current code" in record["reason"]
     assert (bench.register(models, run)["version"], bench.champion()) == (3, 3)
 
 
@@ -223,7 +233,7 @@ def test_a_model_is_served_and_judged_with_the_views_that_it_was_measured_with(b
         np.testing.assert_allclose(np.stack(served["probabilities"].tolist()), p[name], atol=1e-5)
 
 
-def test_a_run_of_another_store_is_made_anew(bench: Bench) -> None:
+def test_a_run_of_another_store_is_copied(bench: Bench) -> None:
     run = bench.run() | {"mlflow_run_id": "0" * 32}
     record = bench.register(bench.models(0), run)
     assert record["run_id"] != run["mlflow_run_id"]
@@ -249,5 +259,22 @@ def test_model_and_validation_data_belong_together(bench: Bench) -> None:
 
 
 def test_bad_name_is_one_clear_error(bench: Bench) -> None:
-    with pytest.raises(RegistryError, match="refuses"):
-        register(bench.models(0), METRICS, bench.run(), bench.valid, RegisterConfig(prefix="a/b"), bench.uri)
+    with pytest.raises(RegistryError, match="MLflow store"):
+        bench.registration(bench.models(0), bench.valid, bench.run(), RegisterConfig(prefix="a/b"))
+
+
+def test_a_record_without_a_field_names_it(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"mlflow_run_id": null, "name": "n"}')
+    with pytest.raises(DataError, match=r"run\.json: fingerprint: field required\. Run `dvc repro`\."):
+        read_json_as(tmp_path / "run.json", RunRecord)
+    (tmp_path / "metrics.json").write_text('{"views": {"mirror": 1}, "test": {}, "valid": {}}')
+    with pytest.raises(DataError, match=r"metrics\.json: views\.mirror: must be a valid boolean \(got 1\)"):
+        read_json_as(tmp_path / "metrics.json", stage.Metrics)
+
+
+@given(st.lists(st.dictionaries(st.text(), st.integers() | st.floats(allow_nan=False) | st.none())))
+def test_a_run_record_is_written_and_read_without_a_change(history: list[dict[str, float | None]]) -> None:
+    content = {"mlflow_run_id": "1", "fingerprint": "f", "name": "n", "params": {"train": {"lr": 1}}, "tags": {}}
+    text = json.dumps({**content, "facts": {"workers": 2}, "history": history})
+    record = parse_json_as(text.encode(), RunRecord, "run.json", "")
+    assert json.dumps(record.model_dump()) == text, "an epoch stays an integer"

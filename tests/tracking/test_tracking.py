@@ -19,7 +19,7 @@ from patience import PATIENCE
 from nla.data.schema import read_info
 from nla.errors import RegistryError
 from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
-from nla.tracking.store import alone, experiment, find_run, refusals, store_id
+from nla.tracking.store import experiment, find_run, store_errors, store_id, store_lock
 from nla.workflow.paths import project_root, workspace
 
 
@@ -73,12 +73,12 @@ class TestStore:
 
     def test_file_store_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", str(tmp_path / "mlruns"))
-        with pytest.raises(RegistryError, match=r"refuses(?s:.*)Check MLFLOW_TRACKING_URI"):
+        with pytest.raises(RegistryError, match=r"MLflow store .*: (?s:.*)Check MLFLOW_TRACKING_URI"):
             configure(tmp_path)
 
     def test_passwords_are_not_shown(self) -> None:
         uri = "postgresql://me:secret@host/db"
-        with pytest.raises(RegistryError) as caught, refusals(uri):
+        with pytest.raises(RegistryError) as caught, store_errors(uri):
             raise MlflowException(f"no connection to {uri}")
         assert "secret" not in str(caught.value)
         assert "postgresql://host/db" in str(caught.value)
@@ -91,12 +91,12 @@ class TestStore:
 
     def test_one_process_at_a_time(self, uri: str) -> None:
         code = f"""
-from nla.tracking.store import alone
+from nla.tracking.store import store_lock
 print("ready", flush=True)
-with alone({uri!r}):
+with store_lock({uri!r}):
     print("in", flush=True)
 """
-        with alone(uri):
+        with store_lock(uri):
             other = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
             assert other.stdout is not None
             assert other.stdout.readline() == "ready\n"
@@ -245,7 +245,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         database = sqlite3.connect(tmp_path / "mlflow.db")
         database.execute("ALTER TABLE metrics RENAME TO hidden")
         run.log_epoch({"loss": 1}, 1)
-        assert "cannot be told of epoch 1" in caplog.text
+        assert "could not log epoch 1" in caplog.text
         with pytest.raises(RegistryError):
             run.log_metrics({"a": 1}, 1)
         run.log_epoch({"loss": 2}, 2)
