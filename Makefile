@@ -46,6 +46,9 @@ lint: setup
 deps: setup           ## dvc.yaml's lists of code, from what each stage's script imports
 	python -m nla.workflow.deps --write
 
+docs: setup           ## docs/api.md, from the docstrings
+	python docs/build_api.py
+
 build: setup          ## dist/: source distribution and wheel, checked as a package index would
 	rm -rf dist build
 	python -m build --no-isolation --outdir dist .
