@@ -1,1 +1,1 @@
-"""The training loop, alone or on Ray Train."""
+"""The training loop, in one process or on Ray Train."""

@@ -1,4 +1,4 @@
-"""What `train` plans, what it tells MLflow afterwards, and what it leaves."""
+"""What `train` plans, what it logs to MLflow afterwards, and what it deletes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_card_describes_the_network(workspace: Path) -> None:
     assert train.card(plan).items() >= plan.job.build().describe().items()
 
 
-def test_mlflow_is_told_what_it_missed(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_gets_what_it_missed(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server went away after two of three epochs; nobody closed the run."""
     uri, plan = new_store(tmp_path, monkeypatch), plan_of(workspace)
     client, run = MlflowClient(uri), RunFolder(tmp_path, plan.job.fingerprint)
@@ -106,14 +106,14 @@ def test_mlflow_is_told_what_it_missed(workspace: Path, tmp_path: Path, monkeypa
     train.complete_tracking(plan, run, uri)
     history = client.get_metric_history(run_id, "train_loss")
     assert sorted((metric.step, metric.value) for metric in history) == [(1, 8), (2, 7), (3, 6)]
-    told = client.get_run(run_id)
-    assert told.info.status == "FINISHED"
-    known = {name: told.data.params[name] for name in ("facts.precision", "facts.workers", "facts.first_weights")}
+    logged = client.get_run(run_id)
+    assert logged.info.status == "FINISHED"
+    known = {name: logged.data.params[name] for name in ("facts.precision", "facts.workers", "facts.first_weights")}
     assert known == {"facts.precision": "fp32", "facts.workers": "2", "facts.first_weights": "null"}
-    assert told.data.params["data.noise.rate"] == "0.3"
+    assert logged.data.params["data.noise.rate"] == "0.3"
 
     train.complete_tracking(plan, run, uri)
-    assert client.get_run(run_id).info.end_time == told.info.end_time, "a finished run is left as it is"
+    assert client.get_run(run_id).info.end_time == logged.info.end_time, "a finished run is left as it is"
 
 
 def test_checkpoints_in_a_shared_storage_end_with_their_training(

@@ -17,7 +17,7 @@ TOTAL = EPOCHS * STEPS
 
 
 def rates_of_pytorch(make: Callable[[torch.optim.Optimizer], Any], every: int) -> list[float]:
-    """The rate of each step, by a scheduler that is told of every `every`-th."""
+    """The rate of each step, by a scheduler that is stepped every `every` steps."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=LR)
     scheduler, rates = make(optimizer), []
     for step in range(TOTAL):
@@ -37,7 +37,7 @@ def rates_of_pytorch(make: Callable[[torch.optim.Optimizer], Any], every: int) -
         ("constant", lambda o: lr_scheduler.ConstantLR(o, 1.0), 1),
     ],
 )
-def test_rates_are_pytorchs(schedule: str, make: Callable[[torch.optim.Optimizer], Any], every: int) -> None:
+def test_rates_equal_those_of_pytorch(schedule: str, make: Callable[[torch.optim.Optimizer], Any], every: int) -> None:
     config = TrainConfig(schedule=schedule, lr=LR, epochs=EPOCHS, gamma=0.8)
     ours = [LRSchedule(config, STEPS)(step) for step in range(TOTAL)]
     assert ours == pytest.approx(rates_of_pytorch(make, every), rel=1e-6, abs=1e-12)
@@ -58,7 +58,7 @@ def test_any_step_has_a_rate_up_to_the_peak(schedule: str, epochs: int, steps: i
 @pytest.mark.parametrize(
     ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
 )
-def test_the_optimiser_by_its_name(name: str, kind: type[torch.optim.Optimizer]) -> None:
+def test_the_optimizer_by_its_name(name: str, kind: type[torch.optim.Optimizer]) -> None:
     assert type(make_optimizer(torch.nn.Linear(2, 2), TrainConfig(optimizer=name))) is kind
 
 
@@ -76,7 +76,7 @@ def test_only_matrices_and_kernels_decay() -> None:
         torch.testing.assert_close(parameter.detach(), before[name] * factor)
 
 
-def test_sgd_looks_ahead_by_its_momentum() -> None:
+def test_sgd_has_nesterov_momentum() -> None:
     """Nesterov as PyTorch has it: v = m v + g, w -= lr (g + m v), with a gradient of 1."""
     model = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(model.weight)

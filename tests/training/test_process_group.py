@@ -1,4 +1,4 @@
-"""Several workers are one worker: the same weights, the same metrics, each sample once."""
+"""Several processes equal a single one: the same weights, the same metrics, each sample once."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def test_two_workers_are_one(tmp_path: Path, split: Split, name: str) -> None:
         assert {key: row[key] for key in same} == pytest.approx(same, rel=1e-5, abs=1e-5)
     first = load_file(checkpoint_of(tmp_path / "one") / "last.safetensors")
     for group in ("last", "best", "trained", "positions"):
-        tensors = [load_file(checkpoint_of(tmp_path / place) / f"{group}.safetensors") for place in ("two", "one")]
+        tensors = [load_file(checkpoint_of(tmp_path / folder) / f"{group}.safetensors") for folder in ("two", "one")]
         torch.testing.assert_close(*tensors, rtol=1e-5, atol=1e-5, equal_nan=True)
     torch.manual_seed(0)
     assert not torch.equal(first["fc.weight"], make_job().build().backbone.state_dict()["fc.weight"])
 
 
-def test_places_of_a_balanced_epoch_are_those_that_were_seen(tmp_path: Path, split: Split) -> None:
+def test_positions_of_a_balanced_epoch_are_those_that_were_seen(tmp_path: Path, split: Split) -> None:
     """Both workers meet the sample of a class of one, several times."""
     label_N = np.array([0] * 76 + [1])
     rare = split._replace(train=type(split.train)(**vars(split.train) | {"label_N": label_N}))
@@ -86,7 +86,7 @@ def test_places_of_a_balanced_epoch_are_those_that_were_seen(tmp_path: Path, spl
     single(job, rare, tmp_path / "one")
     together(2, worker_group.train_into, job, rare, tmp_path / "two")
     one, two = (
-        load_file(checkpoint_of(tmp_path / place) / "positions.safetensors")["late"] for place in ("one", "two")
+        load_file(checkpoint_of(tmp_path / folder) / "positions.safetensors")["late"] for folder in ("one", "two")
     )
     assert not one[76].isnan().any()
     torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-4, equal_nan=True)
@@ -126,26 +126,26 @@ def test_running_statistics_are_the_mean_over_the_workers(tmp_path: Path, split:
 
 
 @pytest.mark.parametrize("method", ["ce", "co_teaching", "scn", "rul", "eac", "plus"])
-def test_two_go_on_as_if_never_stopped(tmp_path: Path, split: Split, method: str) -> None:
-    """Bit for bit, with BatchNorm, dropout, average and momentum; the first epoch does not look at the planned number.
+def test_two_workers_resume_as_if_never_interrupted(tmp_path: Path, split: Split, method: str) -> None:
+    """Bit for bit, with BatchNorm, dropout, average and momentum; the first epoch is the same for any number of epochs.
 
     Not so three: the order in which gloo adds up a gradient depends on its place in DDP's buckets, which DDP lays out
-    anew after the first step of each process. Of two numbers the order does not matter.
+    again after the first step of each process. With two summands the order does not matter.
     """
     parts = {"batch_size": 24, "recipe": "affine", "model": {"dropout": 0.3}, "ema": 0.9, "momentum": 0.9}
     parts |= {"loss": {"name": method}}
     together(2, worker_group.train_into, make_job(epochs=3, **parts), split, tmp_path / "whole")
     for epochs in (1, 3):
         together(2, worker_group.train_into, make_job(epochs=epochs, **parts), split, tmp_path / "parts")
-    whole, gone_on = (content(checkpoint_of(tmp_path / name)) for name in ("whole", "parts"))
-    assert whole.pop("epochs") == 3 and gone_on.pop("epochs") == 1  # as planned when it began
-    assert whole.pop("early_epoch") == 1 and gone_on.pop("early_epoch") == 0
-    assert gone_on.keys() == whole.keys()
-    assert {key for key in whole if whole[key] != gone_on[key]} == {"positions/early"}
+    whole, resumed = (content(checkpoint_of(tmp_path / name)) for name in ("whole", "parts"))
+    assert whole.pop("epochs") == 3 and resumed.pop("epochs") == 1  # as planned when it began
+    assert whole.pop("early_epoch") == 1 and resumed.pop("early_epoch") == 0
+    assert resumed.keys() == whole.keys()
+    assert {key for key in whole if whole[key] != resumed[key]} == {"positions/early"}
 
 
-def test_another_number_of_workers_goes_on(tmp_path: Path, split: Split) -> None:
-    """The global batch is the parameter, so it is the same training; the facts say who did which part."""
+def test_another_number_of_workers_resumes(tmp_path: Path, split: Split) -> None:
+    """The global batch is the parameter, so it is the same run; the facts record the workers of each part."""
     frozen: dict[str, Any] = {"batch_size": 24, "freeze_batchnorm": True}
     together(1, worker_group.train_into, make_job(epochs=3, **frozen), split, tmp_path / "whole")
     for size, epochs in ((2, 1), (3, 3)):
@@ -161,13 +161,13 @@ def test_a_batch_that_the_workers_do_not_divide(tmp_path: Path, split: Split) ->
         together(3, worker_group.train_into, make_job(batch_size=16), split, tmp_path)
 
 
-def test_places_and_sums() -> None:
+def test_ranks_and_sums() -> None:
     assert together(3, worker_group.sum_of_ranks) == [(0, 3, True, 111), (1, 3, False, 111), (2, 3, False, 111)]
     assert worker_group.sum_of_ranks(SINGLE) == (0, 1, True, 1)
     assert ProcessGroup.current(CPU) == SINGLE
 
 
-def test_counters_are_no_statistics_to_agree_on() -> None:
+def test_counters_are_not_averaged() -> None:
     for rank, buffers in enumerate(together(2, worker_group.agreed)):
         assert buffers["running_mean"].tolist() == buffers["running_var"].tolist() == [0.5, 0.5]
         assert buffers["num_batches_tracked"] == rank

@@ -1,4 +1,4 @@
-"""Ray Train with two workers: a worker that dies, a loss that diverges, going on, and who hears of it."""
+"""Ray Train with two workers: a worker that dies, a loss that diverges, resuming, and the messages to the driver."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TWO = RayConfig(num_workers=2, use_gpu=False)
 
 
 class KillsAWorker(CallRecorder):
-    """SIGKILLs a worker when it hears of the fourth epoch: Ray, two behind at most, has noted a checkpoint then."""
+    """SIGKILLs a worker after the fourth epoch: Ray, which lags by two at most, has registered a checkpoint by then."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,18 +47,18 @@ class KillsAWorker(CallRecorder):
 
 
 def job_of(epochs: int, lr: float = 0.05) -> Job:
-    """Neither rate nor loss looks at the planned epochs: each of these is the same training, longer or shorter."""
+    """Rate and loss do not depend on the planned number of epochs, so these jobs differ only in length."""
     return make_job(epochs=epochs, lr=lr, freeze_batchnorm=True, fingerprint="f" * 16)
 
 
-def epochs_kept(storage: Path) -> int:
+def epochs_saved(storage: Path) -> int:
     states = [json.loads(path.read_text()) for path in storage.glob(f"{'f' * 16}/*/{STATE}")]
     return max(state["epochs_done"] for state in states)
 
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_two_workers_die_diverge_and_go_on(tmp_path: Path, ray_cluster: Cluster, tiny_samples: MakeSamples) -> None:
+def test_two_workers_die_diverge_and_resume(tmp_path: Path, ray_cluster: Cluster, tiny_samples: MakeSamples) -> None:
     split, storage = Split(tiny_samples(56), tiny_samples(31, seed=1)), tmp_path / "runs"
 
     def fit(job: Job, *callbacks: Callback) -> None:
@@ -75,23 +75,23 @@ def test_two_workers_die_diverge_and_go_on(tmp_path: Path, ray_cluster: Cluster,
         fit(job_of(10_000, lr=1e38))
     done = int(re.findall(r"at epoch (\d+)", str(diverged.value))[0]) - 1
     assert done >= 1
-    # Two may be written whole and not noted by Ray before it kills: one in its queue, one that waits to be in it.
-    assert done <= epochs_kept(storage) <= done + 2
+    # Two complete ones may not be registered by Ray before it kills: one in its queue, one waiting for a slot in it.
+    assert done <= epochs_saved(storage) <= done + 2
 
-    watch = CallRecorder()
-    with train_on(ray_cluster, job_of(done + 2), split, TWO, str(storage), [watch]) as folder:
+    calls = CallRecorder()
+    with train_on(ray_cluster, job_of(done + 2), split, TWO, str(storage), [calls]) as folder:
         progress = read_progress(folder)
         weights = load_file(folder / "last.safetensors")
-    assert [row["epoch"] for row in watch.rows] == [done + 1, done + 2]
-    assert {epoch for epoch, *_ in watch.steps} == {done, done + 1}
+    assert [row["epoch"] for row in calls.rows] == [done + 1, done + 2]
+    assert {epoch for epoch, *_ in calls.steps} == {done, done + 1}
     assert [row["epoch"] for row in progress.history] == list(range(1, done + 3))
     assert progress.facts["workers"] == 2
 
-    Trainer(job_of(done + 2), split, SINGLE, FolderStore(tmp_path / "alone")).fit()
-    expected = load_file(checkpoint_of(tmp_path / "alone") / "last.safetensors")
+    Trainer(job_of(done + 2), split, SINGLE, FolderStore(tmp_path / "single")).fit()
+    expected = load_file(checkpoint_of(tmp_path / "single") / "last.safetensors")
     torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-5)
 
-    assert epochs_kept(storage) == done + 2
+    assert epochs_saved(storage) == done + 2
     delete_run(str(storage), "f" * 16)
     assert not list(storage.glob(f"{'f' * 16}/*/{STATE}"))
 
@@ -99,22 +99,22 @@ def test_two_workers_die_diverge_and_go_on(tmp_path: Path, ray_cluster: Cluster,
 @pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.ray
-def test_an_error_of_ours_is_not_tried_again(tmp_path: Path, ray_cluster: Cluster, tiny_samples: MakeSamples) -> None:
-    """Lost workers may come back, and a loss that diverges would diverge again: its steps are told of once."""
-    split, watch = Split(tiny_samples(56), tiny_samples(31, seed=1)), CallRecorder()
+def test_an_nla_error_is_not_retried(tmp_path: Path, ray_cluster: Cluster, tiny_samples: MakeSamples) -> None:
+    """Lost workers may come back, and a loss that diverges would diverge again: each of its steps is reported once."""
+    split, calls = Split(tiny_samples(56), tiny_samples(31, seed=1)), CallRecorder()
     config = RayConfig(num_workers=1, use_gpu=False, max_failures=5)
     with (
         pytest.raises(Diverged, match="at epoch 1"),
-        train_on(ray_cluster, job_of(3, lr=1e38), split, config, str(tmp_path), [watch]),
+        train_on(ray_cluster, job_of(3, lr=1e38), split, config, str(tmp_path), [calls]),
     ):
         pass
-    assert len(watch.steps) == len(set(watch.steps)) > 0
+    assert len(calls.steps) == len(set(calls.steps)) > 0
 
 
 @pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_cluster_without_room_is_told(
+def test_a_cluster_without_room_is_reported(
     tmp_path: Path, ray_cluster: Cluster, tiny_samples: MakeSamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "1")
@@ -131,7 +131,7 @@ def test_a_cluster_without_room_is_told(
 
 
 class Breaks(Callback):
-    """Cannot show what it hears."""
+    """Fails at the end of an epoch."""
 
     def on_epoch_end(self, row: dict[str, float]) -> None:
         raise OSError("no screen")
@@ -139,7 +139,7 @@ class Breaks(Callback):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_who_watches_cannot_stop_a_training_nor_hide_its_error(
+def test_a_failing_callback_neither_stops_training_nor_hides_its_error(
     ray_cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue = MessageQueue()
@@ -151,7 +151,7 @@ def test_who_watches_cannot_stop_a_training_nor_hide_its_error(
 
 
 @pytest.mark.ray
-def test_letters_arrive_in_their_order_once_and_nothing_stays(ray_cluster: Cluster) -> None:
+def test_messages_arrive_once_and_in_order_and_closing_removes_them(ray_cluster: Cluster) -> None:
     queue, other = MessageQueue(), MessageQueue()
     rows = [{"epoch": i, "train_loss": math.inf} for i in range(12)]
 

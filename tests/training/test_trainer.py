@@ -1,7 +1,8 @@
-"""The loop of one worker: going on after a stop, repeating, stopping early, diverging, and what it keeps."""
+"""The loop of one process: resuming, repeating, stopping early, diverging, and its checkpoints."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import random
@@ -80,8 +81,8 @@ def run(job: Job, split: Split, folder: Path, *callbacks: Callback) -> Progress:
     return Trainer(job, split, SINGLE, FolderStore(folder), callbacks).fit()
 
 
-def stopped(job: Job, split: Split, folder: Path, stop: StopAt) -> None:
-    """Trains until `stop`; then leaves a process whose random numbers are elsewhere than a fresh one's."""
+def interrupt(job: Job, split: Split, folder: Path, stop: StopAt) -> None:
+    """Trains until `stop`, and then advances all global random generators."""
     with pytest.raises(Stop):
         run(job, split, folder, stop)
     torch.manual_seed(999)
@@ -92,23 +93,23 @@ def stopped(job: Job, split: Split, folder: Path, stop: StopAt) -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("stop", [StopAt(1), StopAt(2), StopAt(1, 2)], ids=["epoch 1", "epoch 2", "inside of epoch 2"])
-def test_interrupted_and_gone_on_is_uninterrupted(
+def test_interrupted_and_resumed_equals_uninterrupted(
     tmp_path: Path, tiny_samples: MakeSamples, name: str, stop: StopAt
 ) -> None:
     """Bit for bit: weights, best, moments, average, positions, history."""
     recipe = RECIPES[name]
     split, job = split_of(tiny_samples, recipe), make_job(**{"epochs": 3} | recipe)
     run(job, split, tmp_path / "whole")
-    stopped(job, split, tmp_path / "parts", stop)
+    interrupt(job, split, tmp_path / "parts", stop)
     run(job, split, tmp_path / "parts")
     assert content(checkpoint_of(tmp_path / "parts")) == content(checkpoint_of(tmp_path / "whole"))
 
 
-def test_soft_targets_go_on_too(tmp_path: Path, split: Split) -> None:
+def test_soft_targets_resume_too(tmp_path: Path, split: Split) -> None:
     soft_NC = np.random.default_rng(0).dirichlet(np.ones(CLASSES), 56).astype(np.float32)
     soft, job = split._replace(train=replace(split.train, target_NC=soft_NC)), make_job(loss={"name": "nla"})
     run(job, soft, tmp_path / "whole")
-    stopped(job, soft, tmp_path / "parts", StopAt(1))
+    interrupt(job, soft, tmp_path / "parts", StopAt(1))
     run(job, soft, tmp_path / "parts")
     whole = content(checkpoint_of(tmp_path / "whole"))
     assert content(checkpoint_of(tmp_path / "parts")) == whole
@@ -132,12 +133,12 @@ def test_learns(tmp_path: Path, tiny_samples: MakeSamples) -> None:
     assert progress.history[-1]["train_loss"] < 0.5 * progress.history[0]["train_loss"]
 
 
-def test_a_finished_training_is_handed_over(tmp_path: Path, split: Split) -> None:
+def test_a_finished_run_is_returned_as_it_is(tmp_path: Path, split: Split) -> None:
     before = run(make_job(), split, tmp_path)
-    kept, watch = content(checkpoint_of(tmp_path)), CallRecorder()
-    assert run(make_job(), split, tmp_path, watch) == before
-    assert content(checkpoint_of(tmp_path)) == kept
-    assert watch.steps == watch.rows == []
+    checkpoint, calls = content(checkpoint_of(tmp_path)), CallRecorder()
+    assert run(make_job(), split, tmp_path, calls) == before
+    assert content(checkpoint_of(tmp_path)) == checkpoint
+    assert calls.steps == calls.rows == []
 
 
 def test_patience_counts_epochs_without_a_better_one(tmp_path: Path, split: Split) -> None:
@@ -177,26 +178,51 @@ def test_the_best_epoch_is_the_first_highest_on_validation(tmp_path: Path, split
     assert not torch.equal(seen.weights[0]["fc.weight"], seen.weights[1]["fc.weight"])
 
 
-def test_observers_hear_of_every_step_and_epoch(tmp_path: Path, split: Split) -> None:
-    watch = CallRecorder()
+def test_callbacks_are_called_after_every_step_and_epoch(tmp_path: Path, split: Split) -> None:
+    calls = CallRecorder()
     job = make_job(epochs=2, schedule="cosine")
-    progress = run(job, split, tmp_path, watch)
-    assert watch.steps == [
+    progress = run(job, split, tmp_path, calls)
+    assert calls.steps == [
         (epoch, step, 3, 16) for epoch in (0, 1) for step in (1, 2, 3)
     ]  # 56 samples: 3 batches of 16
-    assert watch.rows == progress.history
-    assert [row["epoch"] for row in watch.rows] == [1, 2]
-    assert [row["lr"] for row in watch.rows] == [LRSchedule(job.config.train, 3)(step) for step in (2, 5)]
-    assert all(row["images_per_second"] > 0 and row["seconds"] > 0 for row in watch.rows)
+    assert calls.rows == progress.history
+    assert [row["epoch"] for row in calls.rows] == [1, 2]
+    assert [row["lr"] for row in calls.rows] == [LRSchedule(job.config.train, 3)(step) for step in (2, 5)]
+    assert all(row["images_per_second"] > 0 and row["seconds"] > 0 for row in calls.rows)
 
 
-def standing_still(**changes: Any) -> Job:
-    """Weights too small a step to change, and fixed statistics: the model stays what it was at first."""
+class Rates(Callback):
+    """Records the optimizer's learning rate of every step."""
+
+    def __init__(self) -> None:
+        self.trainer: Trainer | None = None
+        self.seen: list[float] = []
+
+    def on_step_end(self, *arguments: Any) -> None:
+        assert self.trainer is not None
+        self.seen += {group["lr"] for group in self.trainer.optimizer.param_groups}
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "exponential", "constant"])
+def test_each_step_has_the_rate_of_the_schedule_also_after_a_resume(
+    tmp_path: Path, split: Split, schedule: str
+) -> None:
+    job, rates = make_job(epochs=4, schedule=schedule), Rates()
+    for stop in (StopAt(2), Callback()):
+        trainer = rates.trainer = Trainer(job, split, SINGLE, FolderStore(tmp_path), [rates, stop])
+        with contextlib.suppress(Stop):
+            trainer.fit()
+    assert rates.seen == [LRSchedule(job.config.train, 3)(step) for step in range(12)]
+    assert [row["lr"] for row in trainer.progress.history] == rates.seen[2::3]
+
+
+def frozen(**changes: Any) -> Job:
+    """A job with steps too small to change a weight, and fixed statistics: the network stays as initialised."""
     return make_job(lr=1e-30, momentum=0.0, freeze_batchnorm=True, **changes)
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_what_it_saw(tmp_path: Path, split: Split) -> None:
-    progress = run(standing_still(epochs=1), split, tmp_path)
+    progress = run(frozen(epochs=1), split, tmp_path)
     p_NC = first_predictions(split.train, tmp_path)
     seen = epoch_order(56, 0, 0)[:48]
     expected = -np.log(p_NC[seen, split.train.label_N[seen]]).mean()
@@ -204,7 +230,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_what_it_saw(tmp_path: Path, split
 
 
 def first_predictions(samples: Samples, folder: Path) -> np.ndarray:
-    model = standing_still().build()
+    model = frozen().build()
     model.backbone.load_state_dict(load_file(checkpoint_of(folder) / "last.safetensors"))
     return predict(model, samples.images_NHWC, ONE_VIEW)
 
@@ -213,11 +239,11 @@ def first_predictions(samples: Samples, folder: Path) -> np.ndarray:
 def test_early_is_not_the_first_epoch_where_there_are_more(
     tmp_path: Path, split: Split, epochs: int, early: int
 ) -> None:
-    assert run(standing_still(epochs=epochs), split, tmp_path).early_epoch == early
+    assert run(frozen(epochs=epochs), split, tmp_path).early_epoch == early
 
 
 def test_positions_are_where_each_sample_was_seen_last(tmp_path: Path, split: Split) -> None:
-    progress = run(standing_still(epochs=16), split, tmp_path)
+    progress = run(frozen(epochs=16), split, tmp_path)
     assert progress.early_epoch == 2
     positions = load_file(checkpoint_of(tmp_path) / "positions.safetensors")
     p_NC, label_N = first_predictions(split.train, tmp_path), split.train.label_N
@@ -234,39 +260,39 @@ def test_a_sample_that_no_batch_held_has_no_position(tmp_path: Path, split: Spli
     assert sorted(late.isnan().any(1).nonzero().flatten().tolist()) == sorted(epoch_order(56, 0, 0)[48:].tolist())
 
 
-def test_a_loss_that_is_not_finite_names_its_place_and_keeps_the_epoch_before(tmp_path: Path, split: Split) -> None:
+def test_divergence_names_the_step_and_keeps_the_previous_checkpoint(tmp_path: Path, split: Split) -> None:
     good = make_job()
     run(good, split, tmp_path / "whole")
-    stopped(good, split, tmp_path / "parts", StopAt(1))
-    kept, watch = content(checkpoint_of(tmp_path / "parts")), CallRecorder()
+    interrupt(good, split, tmp_path / "parts", StopAt(1))
+    checkpoint, calls = content(checkpoint_of(tmp_path / "parts")), CallRecorder()
     with pytest.raises(Diverged) as error:
-        run(make_job(lr=1e38), split, tmp_path / "parts", watch)
-    epoch, step, steps, _ = watch.steps[-1]  # the last one that went well
-    place = f"at epoch {epoch + 1}, step {step + 1}" if step < steps else f"at epoch {epoch + 2}, step 1"
-    assert epoch == 1 and place in str(error.value)
+        run(make_job(lr=1e38), split, tmp_path / "parts", calls)
+    epoch, step, steps, _ = calls.steps[-1]  # the last one that went well
+    when = f"at epoch {epoch + 1}, step {step + 1}" if step < steps else f"at epoch {epoch + 2}, step 1"
+    assert epoch == 1 and when in str(error.value)
     assert "lower train.lr" in str(error.value)
-    assert content(checkpoint_of(tmp_path / "parts")) == kept
+    assert content(checkpoint_of(tmp_path / "parts")) == checkpoint
     run(good, split, tmp_path / "parts")
     assert content(checkpoint_of(tmp_path / "parts")) == content(checkpoint_of(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_weights_that_the_last_step_breaks_are_not_kept(tmp_path: Path, split: Split, epochs: int) -> None:
+def test_weights_that_the_last_step_breaks_are_not_saved(tmp_path: Path, split: Split, epochs: int) -> None:
     """One step an epoch: its loss is that of the weights before it."""
     if epochs == 2:
-        stopped(make_job(batch_size=56, epochs=2), split, tmp_path, StopAt(1))
+        interrupt(make_job(batch_size=56, epochs=2), split, tmp_path, StopAt(1))
     with pytest.raises(Diverged, match=rf"the validation loss is not finite after epoch {epochs}: lower train\.lr"):
         run(make_job(batch_size=56, epochs=epochs, lr=1e38), split, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001"] * (epochs - 1)
 
 
-def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path, split: Split) -> None:
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, split: Split) -> None:
     run(make_job(fingerprint="one", epochs=1), split, tmp_path)
     with pytest.raises(TrainingError, match=r"epoch-00001 is a checkpoint of another run \(one, not two\): remove it"):
         run(make_job(fingerprint="two", epochs=1), split, tmp_path)
 
 
-def test_a_damaged_checkpoint_is_told(tmp_path: Path, split: Split) -> None:
+def test_a_damaged_checkpoint_is_reported(tmp_path: Path, split: Split) -> None:
     run(make_job(epochs=1), split, tmp_path)
     (checkpoint_of(tmp_path) / "state.json").write_text("{")
     with pytest.raises(TrainingError, match="holds no usable checkpoint"):
@@ -282,7 +308,7 @@ def test_a_batch_larger_than_the_data(tmp_path: Path, split: Split) -> None:
 def test_first_weights_are_those_given(tmp_path: Path, split: Split) -> None:
     torch.manual_seed(42)
     state = make_job().build().backbone.state_dict()
-    run(replace(standing_still(epochs=1), first_weights=state, facts={"first_weights": "x"}), split, tmp_path)
+    run(replace(frozen(epochs=1), first_weights=state, facts={"first_weights": "x"}), split, tmp_path)
     torch.testing.assert_close(load_file(checkpoint_of(tmp_path) / "last.safetensors"), state, rtol=0, atol=1e-20)
     facts = read_progress(checkpoint_of(tmp_path)).facts
     assert facts["first_weights"] == "x"
@@ -290,9 +316,9 @@ def test_first_weights_are_those_given(tmp_path: Path, split: Split) -> None:
     assert facts["device_name"] and "before" not in facts
 
 
-def test_what_was_otherwise_before_a_resume_is_told(tmp_path: Path, split: Split) -> None:
-    """The fingerprint is that of parameters, data and code: another machine goes on with the same training."""
-    stopped(make_job(), split, tmp_path, StopAt(1))
+def test_facts_that_changed_with_a_resume_are_recorded(tmp_path: Path, split: Split) -> None:
+    """The fingerprint is that of parameters, data and code: the same run can resume on another machine."""
+    interrupt(make_job(), split, tmp_path, StopAt(1))
     state = checkpoint_of(tmp_path) / "state.json"
     written = json.loads(state.read_text())
     written["facts"] |= {"first_weights": "x", "precision": "bf16", "workers": 2}
@@ -302,7 +328,7 @@ def test_what_was_otherwise_before_a_resume_is_told(tmp_path: Path, split: Split
     assert facts["before"] == [{"epochs_done": 1, "precision": "bf16", "workers": 2}]
 
 
-def test_the_average_is_what_is_kept_and_measured(tmp_path: Path, split: Split) -> None:
+def test_the_average_is_saved_and_validated(tmp_path: Path, split: Split) -> None:
     progress = run(make_job(ema=0.9, epochs=2), split, tmp_path)
     folder = checkpoint_of(tmp_path)
     last, average = load_file(folder / "last.safetensors"), load_file(folder / "average.safetensors")
@@ -314,9 +340,9 @@ def test_the_average_is_what_is_kept_and_measured(tmp_path: Path, split: Split) 
     assert not math.isnan(progress.history[-1]["valid_nll"])
 
 
-def test_a_copy_of_the_folder_is_gone_on_with(tmp_path: Path, split: Split) -> None:
-    stopped(make_job(), split, tmp_path / "here", StopAt(1))
-    shutil.copytree(tmp_path / "here", tmp_path / "there")
-    for place in ("here", "there"):
-        run(make_job(), split, tmp_path / place)
-    assert content(checkpoint_of(tmp_path / "here")) == content(checkpoint_of(tmp_path / "there"))
+def test_a_copy_of_the_folder_resumes(tmp_path: Path, split: Split) -> None:
+    interrupt(make_job(), split, tmp_path / "original", StopAt(1))
+    shutil.copytree(tmp_path / "original", tmp_path / "copy")
+    for name in ("original", "copy"):
+        run(make_job(), split, tmp_path / name)
+    assert content(checkpoint_of(tmp_path / "original")) == content(checkpoint_of(tmp_path / "copy"))
