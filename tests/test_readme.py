@@ -38,7 +38,8 @@ from nla.methods import METHODS, method_options
 
 ROOT = Path(__file__).parents[1]
 README, LOSS, METHODS_PAGE = ROOT / "README.md", ROOT / "docs/loss.md", ROOT / "docs/methods.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+OTHERS = [ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("studies/*/README.md"))]
 SECTIONS = (
     AugmentConfig,
     DataConfig,
@@ -205,7 +206,7 @@ def test_commands_with_parameters_are_found() -> None:
     assert len(SETTING) >= 8
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if target.startswith(("http://", "https://")):
@@ -222,7 +223,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_targets_of_make_exist(page: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = [re.match(r"make (?:[A-Z]+=\S+ )?([\w-]+)", command) for command in commands(page)]
