@@ -18,6 +18,7 @@ from nla.evaluation.predict import Views, predict
 from nla.models.card import save_model
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.tracking import MlflowTracker
+from nla.tracking.run_record import RunRecord
 from pipelines import evaluate
 
 
@@ -93,7 +94,9 @@ def test_a_run_that_cannot_be_told_has_failed(tmp_path: Path, monkeypatch: pytes
     monkeypatch.delenv("DVC_ROOT", raising=False)
     uri = new_store(tmp_path, monkeypatch)
     run_id = MlflowTracker(uri, system_metrics=False).start("x", {}, {})
-    run = {"mlflow_run_id": run_id, "name": "x", "params": {}, "tags": {}, "facts": {"workers": 2}}
+    run = RunRecord(
+        mlflow_run_id=run_id, fingerprint="f", name="x", params={}, tags={}, facts={"workers": 2}, history=[]
+    )
     status = lambda: MlflowClient(uri).get_run(run_id).info.status  # noqa: E731
     evaluate.track({"test": {"accuracy": 0.5}}, run, 1)
     assert status() == "FINISHED"
