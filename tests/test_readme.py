@@ -110,15 +110,16 @@ def test_the_loop_of_the_loss_page_is_whole() -> None:
 @pytest.mark.slow
 def test_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """By its files, and by the registry."""
-    from nla.serving.registry import register
+    from nla.tracking.run_record import RunRecord
+    from pipelines.register import Metrics, register
 
     uri = new_store(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     models = constant_model(tmp_path / "models", 1)
     valid = write_samples(tmp_path / "valid.parquet", [0, 1, 2])
     Path("face.png").write_bytes(encode_png(np.full((20, 20), 128, np.uint8)))
-    run = {"mlflow_run_id": "", "fingerprint": "f0", "params": {}, "facts": {}, "tags": {}, "name": "f0"}
-    register(models, {"test": {"accuracy": 0.5}}, run, valid, RegisterConfig(), uri)
+    run = RunRecord(mlflow_run_id=None, fingerprint="f0", name="f0", params={}, tags={}, facts={}, history=[])
+    register(models, Metrics(test={"accuracy": 0.5}, valid={}), run, valid, RegisterConfig(), uri)
     names: dict[str, Any] = {}
     for word in ("Predictor", "champion"):
         exec(block(README, word), names)
