@@ -41,7 +41,7 @@ from nla.plotting import (
     styled,
     write_figure,
 )
-from nla.tuning.plots import importance
+from nla.tuning.plots import parameter_importance
 from nla.tuning.results import Trial
 
 SEARCH: dict[str, Any] = {
@@ -176,7 +176,7 @@ def found(record: dict[str, Any]) -> list[str]:
     rows = record["trials"]
     names = [key for key in rows[0] if key.startswith("loss.")]
     published, best = rows[0], next(row for row in rows if row["chosen"])
-    shares = importance([_trial(row, names) for row in rows], _space(), "accuracy")
+    shares = parameter_importance([_trial(row, names) for row in rows], _space(), "accuracy")
     lines = [FOUND_TEXT, "", "| | " + " | ".join(name.removeprefix("loss.") for name in names) + " | on validation |"]
     lines += ["|---" * (len(names) + 2) + "|"]
     for name, row in (("published", published), (f"trial {best['trial']}, the best", best)):

@@ -34,7 +34,7 @@ hypothesis.settings.load_profile("nla")
 
 
 LONGEST = (
-    "sweep",
+    "search",
     "nodes",
     "searching",
     "experiments",

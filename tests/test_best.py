@@ -1,4 +1,4 @@
-"""best.yaml: what a search found, on its way to training."""
+"""best.yaml: reading, validating and applying the result of a search."""
 
 from __future__ import annotations
 
@@ -21,27 +21,29 @@ def test_best_keys_are_nested_as_in_params(tmp_path: Path) -> None:
     assert read_best(path, "") == {} and path.read_text() == "{}\n"
 
 
-def test_errors_name_the_problem_and_the_remedy(tmp_path: Path) -> None:
+def test_unusable_file_is_one_line_with_file_and_field(tmp_path: Path) -> None:
     path = tmp_path / "best.yaml"
     with pytest.raises(ConfigError, match=r"best\.yaml: file not found\. Run `dvc repro`\."):
         read_best(path, "Run `dvc repro`.")
     for text, message in {
         "train: {lr": r"not valid YAML at line 1\. Run `dvc repro`\.",
-        "- lr": r"must be a mapping of loss and train \(got \['lr'\]\)\. Run `dvc repro`\.",
-        "trian: {lr: 0.1}": "'trian' cannot be searched: did you mean 'train'",
-        "lam: 0.3": "'lam' cannot be searched",
+        "- lr": r"best\.yaml: expected a mapping of loss and train \(got \['lr'\]\)\. Run `dvc repro`\.$",
+        "loss: 0.3": r"best\.yaml: loss: expected a mapping \(got 0\.3\)\. Run `dvc repro`\.$",
+        "train:": r"best\.yaml: train: expected a mapping \(got None\)\. Run `dvc repro`\.$",
+        "trian: {lr: 0.1}": r"'trian' cannot be searched \(only loss and train can\): did you mean 'train'",
+        "lam: 0.3": r"best\.yaml: 'lam' cannot be searched \(only loss and train can\)\. Run `dvc repro`\.$",
     }.items():
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):
             read_best(path, "Run `dvc repro`.")
 
 
-def test_the_method_that_was_found_takes_over_from_nla_with_parameters() -> None:
-    """Its trials ran without them, and it would refuse them."""
+def test_best_method_replaces_nla_and_its_parameters() -> None:
+    """Its trials ran without them, and it would reject them."""
     params = {"loss": {"name": "nla", "lam": 0.4, "variant": "released"}, "train": {"lr": 0.1}}
     found = {"loss": {"name": "elr", "options": {"beta": 0.8}}}
-    laid = with_best(params, found)
-    assert training_config(laid).loss.name == "elr"
-    assert laid == {"loss": {"variant": "released", **found["loss"]}, "train": {"lr": 0.1}}
+    merged = with_best(params, found)
+    assert training_config(merged).loss.name == "elr"
+    assert merged == {"loss": {"variant": "released", **found["loss"]}, "train": {"lr": 0.1}}
     assert with_best(params, {"loss": {"slope": 3.0}})["loss"] == {**params["loss"], "slope": 3.0}
     assert with_best(params, {}) == params

@@ -1,4 +1,4 @@
-"""`tune`: the hyperparameter search."""
+"""`tune`: the hyperparameter search, and the distributions of the searched parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from nla.config.base import Section
+from nla.config.base import Section, nearest
 
 SPACE = {
     "loss": {
@@ -23,7 +23,7 @@ SPACE = {
 }
 Objective = Literal["accuracy", "mean_accuracy", "both"]
 KINDS = ("uniform", "loguniform", "quniform", "randint", "choice", "grid")
-NOT_COPIED = {"loss.name", "loss.options.dimensions", "train.optimizer", "train.ema"}
+FIXED_UNDER_PBT = {"loss.name", "loss.options.dimensions", "train.optimizer", "train.ema"}
 """Parameters that pbt cannot change: a copied checkpoint depends on the loss and its size, optimizer and average."""
 
 
@@ -39,54 +39,54 @@ class Distribution(BaseModel):
     quniform: tuple[float, float, float] | None = None
     """[low, high, step]"""
     randint: tuple[int, int] | None = None
-    """[low, high), whole numbers"""
+    """[low, high), integers"""
     choice: list[Any] | None = Field(default=None, min_length=1)
     grid: list[Any] | None = Field(default=None, min_length=1)
     """Each value in turn, for every draw of the others."""
     when: dict[str, Any] = {}
-    """{parameter: value}: search only in trials that have these values; elsewhere the parameter is unchanged."""
+    """{parameter: value}: search only in trials with these values; in others the parameter is as in params.yaml."""
 
     @model_validator(mode="after")
     def _check(self) -> Distribution:
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(f"exactly one of {', '.join(KINDS)} is needed, not {', '.join(given) or 'none'}")
+            raise ValueError(f"needs exactly one of {', '.join(KINDS)}, not {', '.join(given) or 'none'}")
         if self.kind in ("choice", "grid"):
             return self
         low, high, *step = self.arguments
         if not (low < high and math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(f"{self.kind} needs a low end below its high end")
+            raise ValueError(f"{self.kind} needs finite ends with low < high, not {low:g}, {high:g}")
         if self.kind == "loguniform" and low <= 0:
-            raise ValueError("loguniform needs a low end above 0")
+            raise ValueError(f"loguniform needs low > 0, not {low:g}")
         if step and not 0 < step[0] <= high - low:
-            raise ValueError("quniform needs a step between 0 and its range")
+            raise ValueError(f"quniform needs 0 < step <= high - low, not step {step[0]:g}")
         if step and not all(_is_multiple(end, step[0]) for end in (low, high)):
-            raise ValueError(f"quniform needs ends that are multiples of its step {step[0]:g}")
+            raise ValueError(f"quniform needs ends that are multiples of its step {step[0]:g}, not {low:g}, {high:g}")
         return self
 
     @property
     def kind(self) -> str:
-        """The kind of this distribution."""
+        """Which of KINDS this distribution is."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @property
     def arguments(self) -> list[Any]:
-        """Arguments of the kind."""
+        """Arguments of the kind, such as [low, high]."""
         return list(getattr(self, self.kind))
 
     def ends(self) -> list[Any]:
-        """Returns the values to validate: the ends of a range, or every choice. If they are valid, all values are."""
+        """The values to validate: the ends of a range, or every choice. If they are valid, all values are."""
         if self.kind == "randint":
             return [self.arguments[0], self.arguments[1] - 1]
         return self.arguments if self.kind in ("choice", "grid") else self.arguments[:2]
 
     def nearest(self, value: float) -> float:
-        """Returns the value of the range that is nearest to `value`."""
+        """The value of the range that is nearest to `value`."""
         low, high = self.ends()
         step = None if self.quniform is None else self.quniform[2]
         return min(max(value if step is None else round(value / step) * step, low), high)
 
-    def holds(self, value: Any) -> bool:
+    def contains(self, value: Any) -> bool:
         """Whether a draw could give `value`."""
         if self.kind in ("choice", "grid"):
             return value in self.arguments
@@ -106,42 +106,42 @@ class TuneConfig(Section):
     source: str | None = Field(default=None, alias="from")
     """best.yaml of an earlier search, to use instead of a new search."""
     objective: Objective = "accuracy"
-    """Validation metric; both: the best mean of the two on the Pareto front, which the report shows."""
+    """Validation metric to maximise; both: the mean of the two, and the report marks their Pareto front."""
     searcher: Literal["random", "optuna", "gp"] = "random"
     """optuna: Optuna's TPE; gp: Optuna's Gaussian process."""
     scheduler: Literal["none", "asha", "median", "pbt"] = "asha"
     epochs: Annotated[int, Field(ge=1)] = 4
-    """Epochs of a trial that is not stopped; train.epochs are those of the training afterwards."""
+    """Epochs of a full trial; train.epochs is for the training run afterwards."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the search and of every trial."""
     grace_epochs: Annotated[int, Field(ge=1)] = 1
     """Epochs before a scheduler can stop a trial."""
     reduction: Annotated[float, Field(gt=1)] = 3.0
-    """ASHA continues one in this many trials from each rung to the next."""
+    """ASHA keeps the top 1/reduction of the trials at each rung."""
     time_budget: Annotated[float, Field(gt=0)] | None = None
-    """Minutes, over all calls, after which no trial continues; null: no limit. A larger budget continues the search."""
+    """Minutes, over all calls, after which all trials are stopped; a larger budget resumes them. null: no limit."""
     max_failed: Annotated[int, Field(ge=0)] | None = None
-    """The search fails if more trials than this fail; null: only if all fail."""
+    """The stage fails if more trials than this fail; null: only if all fail."""
     space: dict[str, Any] = Field(default_factory=lambda: copy.deepcopy(SPACE))
     """Sections of params.yaml with a distribution in place of each searched value; see docs/tuning.md."""
 
     @field_validator("space")
     @classmethod
-    def _checked(cls, space: dict[str, Any]) -> dict[str, Any]:
+    def _check_space(cls, space: dict[str, Any]) -> dict[str, Any]:
         distributions(space)
         return space
 
     @model_validator(mode="after")
-    def _fit(self) -> TuneConfig:
+    def _check_combinations(self) -> TuneConfig:
         kinds = {distribution.kind for distribution in self.distributions.values()}
         if "grid" in kinds and self.searcher != "random":
-            raise ValueError(f"a grid cannot be searched by {self.searcher}: take searcher random, or choice")
+            raise ValueError(f"`grid` is not supported by searcher {self.searcher}: use `choice`, or searcher random")
         if self.objective == "both" and self.scheduler != "none":
-            raise ValueError("objective both needs scheduler none")
+            raise ValueError(f"objective both needs scheduler none, not {self.scheduler}")
         if self.scheduler == "pbt" and (self.searcher != "random" or "grid" in kinds):
-            raise ValueError("scheduler pbt needs searcher random and no grid")
-        if self.scheduler == "pbt" and (searched := sorted(NOT_COPIED & self.distributions.keys())):
-            raise ValueError(f"scheduler pbt cannot change {', '.join(searched)}: take it out of the space")
+            raise ValueError("scheduler pbt needs searcher random and no `grid`")
+        if self.scheduler == "pbt" and (searched := sorted(FIXED_UNDER_PBT & self.distributions.keys())):
+            raise ValueError(f"scheduler pbt cannot change {', '.join(searched)}: remove it from the space")
         return self
 
     @property
@@ -157,7 +157,7 @@ class TuneConfig(Section):
 
 
 def distributions(space: Mapping[str, Any]) -> dict[str, Distribution]:
-    """Returns the distributions of a space by dotted name. Raises ValueError for anything that is no distribution."""
+    """The distributions of a space by dotted name. Raises ValueError for anything that is not a distribution."""
     return dict(_distributions(space))
 
 
@@ -166,23 +166,24 @@ def _distributions(space: Mapping[str, Any]) -> Iterator[tuple[str, Distribution
         if not isinstance(parameters, Mapping):
             raise ValueError(f"{section} must be a section with parameters, not {parameters!r}")
         for key, value in parameters.items():
-            yield from _below(f"{section}.{key}", value)
+            yield from _nested(f"{section}.{key}", value)
 
 
-def _below(name: str, given: Any) -> Iterator[tuple[str, Distribution]]:
+def _nested(name: str, given: Any) -> Iterator[tuple[str, Distribution]]:
     """Yields the distribution of `name`, or those of its list elements or nested keys."""
     if isinstance(given, list) and given:
         for i, element in enumerate(given):
             yield f"{name}.{i}", _distribution(f"{name}.{i}", element)
-    elif isinstance(given, Mapping) and given and all(_has_distributions(key, below) for key, below in given.items()):
-        for key, below in given.items():
-            yield from _below(f"{name}.{key}", below)
+    elif isinstance(given, Mapping) and given and all(_is_parameter(key, value) for key, value in given.items()):
+        for key, value in given.items():
+            yield from _nested(f"{name}.{key}", value)
     else:
         yield name, _distribution(name, given)
 
 
-def _has_distributions(key: str, below: Any) -> bool:
-    return key != "when" and isinstance(below, Mapping)
+def _is_parameter(key: str, value: Any) -> bool:
+    """Whether a key is that of a nested parameter, rather than the kind or condition of a distribution."""
+    return key != "when" and isinstance(value, Mapping)
 
 
 def _is_multiple(value: float, step: float) -> bool:
@@ -202,7 +203,8 @@ def _first_line(error: ValueError) -> str:
     problems = error.errors() if hasattr(error, "errors") else []
     if not problems:
         return str(error)
-    where = ".".join(map(str, problems[0]["loc"]))
+    field = ".".join(map(str, problems[0]["loc"]))
+    if problems[0]["type"] == "extra_forbidden":
+        return f"unknown key '{field}'{nearest(field, [*KINDS, 'when'])}"
     message = str(problems[0]["msg"]).removeprefix("Value error, ")
-    known = f"; valid are {', '.join(KINDS)}, when" if problems[0]["type"] == "extra_forbidden" else ""
-    return f"{where}: {message}{known}" if where else message
+    return f"{field}: {message}" if field else message

@@ -142,7 +142,7 @@ def _space(tuning: Tuning, method: str, params: Mapping[str, Any]) -> dict[str, 
     if fixed := next((name for name in space if name in FIXED), None):
         raise ConfigError(f"{where}: {fixed} is {FIXED[fixed]}: take it out of the space")
     if grids := [name for name, each in space.items() if each.kind == "grid"]:
-        raise ConfigError(f"{where}: {grids[0]} has a grid, of which no draw is made: take choice")
+        raise ConfigError(f"{where}: {grids[0]}: `grid` is not supported in a study: use `choice`")
     if problems := problems_of(space, params):
         lines = [f"  {name}: {why}" for name, why in problems.items()]
         raise ConfigError(f"{where}:\n" + "\n".join(lines))

@@ -1,4 +1,4 @@
-"""Watchers of a search: the driver tells them of each trial that starts, ends an epoch, or ends."""
+"""Callbacks of a search: Ray Tune's events, passed on to whatever shows or logs the trials."""
 
 from __future__ import annotations
 
@@ -8,91 +8,101 @@ from typing import Any, Protocol
 
 from ray.tune import Callback
 
-from nla.tuning.storage import Clock, Lost
+from nla.tuning.storage import Clock, UnreadableStateError
 from nla.tuning.trial import FAILED
 
 History = Sequence[Mapping[str, float]]
+"""One row per epoch, as training logs them."""
 
 
-class Watcher(Protocol):
-    """Interface of a watcher; trials are named by Ray's id."""
+class TrialCallback(Protocol):
+    """Interface of a callback; trials are named by Ray's id."""
 
-    def known(self, trial: str, history: History) -> None:
-        """A trial that ended in an earlier call, with these epochs; none if it failed."""
+    def on_trial_restored(self, trial: str, history: History) -> None:
+        """A trial ended in an earlier call, after these epochs; without epochs if it failed."""
         ...
 
-    def started(self, trial: str, values: Mapping[str, Any]) -> None:
+    def on_trial_start(self, trial: str, values: Mapping[str, Any]) -> None:
         """A trial starts, or resumes."""
         ...
 
-    def epoch(self, trial: str, row: Mapping[str, float]) -> None:
+    def on_epoch_end(self, trial: str, row: Mapping[str, float]) -> None:
         """A trial has ended an epoch; `row` as training logs it."""
         ...
 
-    def ended(self, trial: str) -> None:
+    def on_trial_end(self, trial: str) -> None:
         """A trial no longer runs, for whatever reason."""
         ...
 
 
-class Hooks(Callback):
-    """Passes Ray Tune's callbacks on to watchers, and ends a search when its time budget is used up.
+class SearchMonitor(Callback):
+    """Passes Ray Tune's events on to callbacks, and stops the search when its time budget is used up.
 
     Args:
+        callbacks: called in this order.
+        clock: run time of the search.
         history: returns the rows of a trial's epochs, given Ray's trial and its id.
     """
 
-    present: Hooks | None = None
+    current: SearchMonitor | None = None
+    """The monitor of this process."""
 
-    def __init__(self, watchers: Sequence[Watcher], clock: Clock, history: Callable[[Any, str], History]) -> None:
-        self.watchers, self.clock, self.history = watchers, clock, history
-        self.cut: set[str] = set()
-        """Ids of trials that the time budget cut short."""
-        self.resumes = False
-        """Whether Ray should resume trials that it has saved."""
+    def __init__(
+        self, callbacks: Sequence[TrialCallback], clock: Clock, history: Callable[[Any, str], History]
+    ) -> None:
+        self.callbacks, self.clock, self.history = callbacks, clock, history
+        self.out_of_time: set[str] = set()
+        """Ids of trials that the time budget stopped."""
+        self.is_resuming = False
+        """Whether Ray is expected to restore trials."""
         self._is_first_step = True
         self._ended: set[str] = set()
-        Hooks.present = self
+        SearchMonitor.current = self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Ray pickles callbacks with the search, and watchers belong to one process: a resumed search uses this
-        # process's.
-        return _present, ()
+        # Ray pickles its callbacks with the search, but ours belong to one process: a resumed search uses the monitor
+        # of the process that resumes it.
+        return _current_monitor, ()
 
     def setup(self, *args: Any, **info: Any) -> None:
         """Ray starts, or resumes."""
         self._is_first_step = True
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Tells watchers of earlier trials. Raises Lost if Ray, unable to read the search, silently began a new one."""
-        if self._is_first_step and self.resumes and not trials:
-            raise Lost
-        self._tell_known(trials)
+        """Reports trials of earlier calls.
+
+        Raises:
+            UnreadableStateError: Ray could not read the state of the search, and silently began a new one.
+        """
+        if self._is_first_step and self.is_resuming and not trials:
+            raise UnreadableStateError
+        self._report_restored(trials)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Makes Ray save all trials and stop once the time budget is used up; with more time they resume."""
+        """Once the time budget is used up, makes Ray save all trials and stop; with a larger budget they resume."""
         self.clock.tick()
         if not self.clock.left():
-            self.cut |= {trial.trial_id for trial in trials if not trial.is_finished()}
-            signal.raise_signal(signal.SIGUSR1)  # makes Ray stop in an orderly way
+            self.out_of_time |= {trial.trial_id for trial in trials if not trial.is_finished()}
+            signal.raise_signal(signal.SIGUSR1)  # Ray Tune's signal for an orderly stop
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Ray ends; possibly at once, if nothing was left to do."""
-        self._tell_known(trials)
+        """Ray ends, possibly without a step if there was nothing left to do."""
+        self._report_restored(trials)
         self.clock.write()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial starts."""
-        for watcher in self.watchers:
-            watcher.started(trial.trial_id, trial.config)
+        for callback in self.callbacks:
+            callback.on_trial_start(trial.trial_id, trial.config)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A trial reports."""
+        """A trial reports an epoch, or that it failed."""
         if FAILED not in result:
-            row = {name: value for name, value in result.items() if _is_of_training(name)}
-            for watcher in self.watchers:
-                watcher.epoch(trial.trial_id, row)
+            row = {name: value for name, value in result.items() if _is_epoch_column(name)}
+            for callback in self.callbacks:
+                callback.on_epoch_end(trial.trial_id, row)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has ended, by itself or by a scheduler."""
@@ -104,11 +114,11 @@ class Hooks(Callback):
 
     def _end(self, trial: Any) -> None:
         self._ended.add(trial.trial_id)
-        for watcher in self.watchers:
-            watcher.ended(trial.trial_id)
+        for callback in self.callbacks:
+            callback.on_trial_end(trial.trial_id)
 
-    def _tell_known(self, trials: list[Any]) -> None:
-        """Tells watchers of trials that had ended before Ray's first step."""
+    def _report_restored(self, trials: list[Any]) -> None:
+        """Reports, once, the trials that had ended before Ray's first step."""
         if not self._is_first_step:
             return
         self._is_first_step = False
@@ -117,13 +127,14 @@ class Hooks(Callback):
                 self._ended.add(trial.trial_id)
                 failed = trial.status == trial.ERROR or FAILED in trial.last_result
                 history = [] if failed else self.history(trial, trial.trial_id)
-                for watcher in self.watchers:
-                    watcher.known(trial.trial_id, history)
+                for callback in self.callbacks:
+                    callback.on_trial_restored(trial.trial_id, history)
 
 
-def _present() -> Hooks | None:
-    return Hooks.present
+def _current_monitor() -> SearchMonitor | None:
+    return SearchMonitor.current
 
 
-def _is_of_training(name: str) -> bool:
+def _is_epoch_column(name: str) -> bool:
+    """Whether a key of Ray's result is a column of training's log; Ray adds many others."""
     return name in ("epoch", "lr", "images_per_second", "seconds", "train_loss") or name.startswith("valid_")

@@ -1,7 +1,7 @@
 """One trial with several workers: Ray Train inside the trial's process, reporting epochs to Ray Tune.
 
-Ray Train keeps the checkpoints in STORAGE/SEARCH/groups/SEARCH-TRIAL/, where a restarted trial finds its own and
-resumes. Each trial starts many processes, which takes about 20 s.
+Ray Train saves the checkpoints in STORAGE/FINGERPRINT/groups/FINGERPRINT-TRIAL/, from which a restarted trial resumes.
+Each trial starts many processes, which takes about 20 s.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nla.tuning.space import active
 from nla.tuning.trial import Template, report_failure
 
 
-def run_group_trial(
+def run_distributed_trial(
     config: dict[str, Any],
     template: Template,
     split: list[ray.ObjectRef[Split]],
@@ -39,38 +39,39 @@ def run_group_trial(
 
     Args:
         config: dotted names -> values; parameters whose conditions do not hold are dropped.
-        split: reference to the data in Ray's object store; in a list, because Ray would fetch a bare one.
+        split: reference to the data in Ray's object store; in a list, because Ray would fetch a bare reference.
         workers: number of workers and resources of each.
         root: folder or URL of the search.
     """
     job = template.job(active(config, space, template.params))
-    job = replace(job, fingerprint=_name(template, tune.get_context().get_trial_id()))
-    tell = TuneReportCallback()  # type: ignore[no-untyped-call]
+    job = replace(job, fingerprint=_run_name(template, tune.get_context().get_trial_id()))
+    reporter = TuneReportCallback()  # type: ignore[no-untyped-call]
     try:
         with (
             connected(workers) as cluster,
-            train_on(cluster, job, split[0], workers, _groups(root), ray_callbacks=[tell]),
+            train_on(cluster, job, split[0], workers, _storage(root), ray_callbacks=[reporter]),
         ):
             pass
-    except ClusterError:  # Ray Tune tries again
+    except ClusterError:  # Ray Tune retries the trial
         raise
     except NLAError as error:
         report_failure(error)
-    while not tell._training_actor_item_queue.empty():
+    while not reporter._training_actor_item_queue.empty():
         time.sleep(0.1)  # otherwise Ray Tune misses the last epoch, or waits forever while holding it
 
 
-def group_history(root: str, template: Template, trial: str) -> list[dict[str, float]]:
+def distributed_history(root: str, template: Template, trial_id: str) -> list[dict[str, float]]:
     """Rows of a trial's epochs from its last complete checkpoint; empty without a checkpoint."""
-    filesystem, path = pa_fs.FileSystem.from_uri(f"{_groups(root)}/{_name(template, trial)}")
+    filesystem, path = pa_fs.FileSystem.from_uri(f"{_storage(root)}/{_run_name(template, trial_id)}")
     found = filesystem.get_file_info(pa_fs.FileSelector(path, recursive=True, allow_not_found=True))
     states = [entry.path for entry in found if entry.base_name == STATE]
     return max((read_history(filesystem, state.removesuffix(f"/{STATE}")) for state in states), key=len, default=[])
 
 
-def _groups(root: str) -> str:
+def _storage(root: str) -> str:
+    """Ray Train's storage for all trials of the search in `root`."""
     return f"{root}/groups"
 
 
-def _name(template: Template, trial: str) -> str:
-    return f"{template.fingerprint}-{trial}"
+def _run_name(template: Template, trial_id: str) -> str:
+    return f"{template.fingerprint}-{trial_id}"

@@ -1,21 +1,15 @@
-"""The trials of a search: their epochs, how each ended, and which one is best.
-
-Writes the table of trials and the figures of a search.
-"""
+"""The trials of a search: their epochs, how each ended, which one is best, and all of them as a table."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from nla.config.train import METRICS
 from nla.errors import TrainingError
-from nla.io import write_table
 
 Status = Literal["finished", "stopped", "failed"]
 
@@ -29,35 +23,35 @@ class Trial:
     id: str
     """Ray's id of the trial."""
     values: Mapping[str, Any]
-    """The searched parameters that count in this trial, by dotted name."""
+    """The searched parameters that are active in this trial, by dotted name."""
     status: Status
     reason: str
     """Why it ended before its last epoch; empty if it did not."""
     history: Sequence[Mapping[str, float]] = field(default_factory=list)
     """One row per epoch, as training logs them."""
     seconds: float = 0.0
-    """Search time in seconds, over all calls, at this trial's last epoch."""
-    ended: float | None = None
+    """Run time of the search in seconds, over all calls, at this trial's last epoch."""
+    ended_at: float | None = None
     """Unix time in seconds of the last epoch; None without an epoch."""
-    own_from: int = 0
+    copied_epochs: int = 0
     """Number of leading epochs that do not count: PBT copies other trials, trained with other values."""
-    drawn: Mapping[str, Any] = field(default_factory=dict)
-    """All proposed values: `values`, and those of parameters that do not count in this trial."""
+    proposed: Mapping[str, Any] = field(default_factory=dict)
+    """All values that the searcher proposed: `values`, and those of parameters that are inactive in this trial."""
 
     @property
-    def own(self) -> Sequence[Mapping[str, float]]:
+    def own_epochs(self) -> Sequence[Mapping[str, float]]:
         """The epochs trained with the trial's own values."""
-        return self.history[self.own_from :]
+        return self.history[self.copied_epochs :]
 
     def score(self, objective: str) -> float:
         """Objective of the best epoch on validation; -1 if the trial failed or no epoch ended."""
         if self.status == "failed":
             return -1.0
-        return max((row_score(row, objective) for row in self.own), default=-1.0)
+        return max((row_score(row, objective) for row in self.own_epochs), default=-1.0)
 
     def best_row(self, objective: str) -> Mapping[str, float]:
         """The row of the epoch with that score; {} without one."""
-        return max(self.own, key=lambda row: row_score(row, objective), default={})
+        return max(self.own_epochs, key=lambda row: row_score(row, objective), default={})
 
 
 def row_score(row: Mapping[str, float], objective: str) -> float:
@@ -66,8 +60,8 @@ def row_score(row: Mapping[str, float], objective: str) -> float:
     return sum(row[f"valid_{name}"] for name in names) / len(names)
 
 
-def best_of(trials: Iterable[Trial], objective: str) -> Trial:
-    """The trial with the highest score; the earliest of equals.
+def best_trial(trials: Iterable[Trial], objective: str) -> Trial:
+    """The trial with the highest score; on a tie, the earliest.
 
     Raises:
         TrainingError: all trials failed.
@@ -75,7 +69,7 @@ def best_of(trials: Iterable[Trial], objective: str) -> Trial:
     ranked = sorted(trials, key=lambda trial: (-trial.score(objective), trial.number))
     if not ranked or ranked[0].score(objective) < 0:
         reasons = "; ".join(sorted({trial.reason for trial in ranked})) or "there was none"
-        raise TrainingError(f"no trial of the search ended well: {reasons}")
+        raise TrainingError(f"no trial of the search succeeded: {reasons}. Change tune.space or the fixed parameters.")
     return ranked[0]
 
 
@@ -84,14 +78,14 @@ def pareto_front(trials: Iterable[Trial]) -> set[int]:
     good = [trial for trial in trials if trial.score("both") >= 0]
     points = {trial.number: tuple(trial.best_row("both")[f"valid_{name}"] for name in METRICS) for trial in good}
 
-    def beaten(point: tuple[float, ...]) -> bool:
+    def is_dominated(point: tuple[float, ...]) -> bool:
         others = (other for other in points.values() if other != point)
         return any(all(a >= b for a, b in zip(other, point, strict=True)) for other in others)
 
-    return {number for number, point in points.items() if not beaten(point)}
+    return {number for number, point in points.items() if not is_dominated(point)}
 
 
-SCHEMA = [
+COLUMNS = [
     ("trial", pa.int32()),
     ("id", pa.string()),
     ("status", pa.string()),
@@ -112,30 +106,19 @@ of the search, over all calls, at the trial's last epoch.
 
 
 def trials_table(trials: Sequence[Trial], names: Sequence[str], objective: str) -> pa.Table:
-    """One row per trial.
+    """One row per trial, with COLUMNS and a column for each searched parameter in `names`.
 
-    Parameters that do not count in a trial are null; no trial is `chosen` if all failed.
+    Parameters that are inactive in a trial are null; no trial is `chosen` if all failed.
     """
     front = pareto_front(trials)
-    chosen = best_of(trials, objective).number if any(trial.score(objective) >= 0 for trial in trials) else None
+    chosen = best_trial(trials, objective).number if any(trial.score(objective) >= 0 for trial in trials) else None
     rows = [
         _row(trial, objective) | {"chosen": trial.number == chosen, "pareto": trial.number in front} for trial in trials
     ]
-    table = pa.Table.from_pylist(rows, pa.schema(SCHEMA))
+    table = pa.Table.from_pylist(rows, pa.schema(COLUMNS))
     for name in names:
         table = table.append_column(name, _column([trial.values.get(name) for trial in trials]))
     return table
-
-
-def write_report(table: pa.Table, pictures: Mapping[str, Any], trials: Path, figures: Path) -> None:
-    """Writes the table and the figures; old figures are removed first."""
-    from nla.plotting import write_figure
-
-    shutil.rmtree(figures, ignore_errors=True)
-    figures.mkdir(parents=True)
-    for name, figure in pictures.items():
-        write_figure(figure, figures / f"{name}.png")
-    write_table(trials, table)
 
 
 def _row(trial: Trial, objective: str) -> dict[str, Any]:

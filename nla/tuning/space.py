@@ -1,4 +1,8 @@
-"""The space of a search: check it against the sections it refers to, and apply its values to a trial's parameters."""
+"""The space of a search: which parameters are active in a trial, what their values change, and whether they are valid.
+
+Values are those of the searched parameters by dotted name, such as {"loss.lam": 0.5, "loss.true_mean.0": 0.4}. `space`
+maps the same names to their distributions.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,8 @@ from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.training.job import training_config
 from nla.training.process_group import ProcessGroup
 
-REFUSALS = (NLAError, KeyError, IndexError, TypeError, ValueError, AttributeError)
-"""Exceptions raised for a value that its parameter does not accept."""
+INVALID_VALUE_ERRORS = (NLAError, KeyError, IndexError, TypeError, ValueError, AttributeError)
+"""Exceptions that an invalid value of a parameter raises in its section or its method."""
 Values = Mapping[str, Any]
 """Dotted names -> values."""
 
@@ -28,7 +32,7 @@ Values = Mapping[str, Any]
 def with_values(params: Mapping[str, Any], values: Values) -> dict[str, Any]:
     """A copy of `params` with `values` set; NAME.0 is an element of a list.
 
-    If they choose the method, fields of the section that it does not take are dropped, because it would refuse them.
+    If they choose the method, fields of the section that it does not take are dropped, because it would reject them.
     """
     merged = copy.deepcopy(dict(params))
     for name, value in values.items():
@@ -43,6 +47,22 @@ def with_values(params: Mapping[str, Any], values: Values) -> dict[str, Any]:
     if "loss.name" in values:
         merged["loss"] = without_unused(merged["loss"])
     return merged
+
+
+def as_sections(values: Values, params: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` nested as in params.yaml, for best.yaml.
+
+    A searched element of a list brings the whole list of the trial, as params.yaml may have null there.
+    """
+    merged = with_values(params, values)
+    whole: dict[str, Any] = {}
+    for name, value in values.items():
+        parent, _, last = name.rpartition(".")
+        if last.isdigit():
+            whole[parent] = _look_up(merged, parent)
+        else:
+            whole[name] = value
+    return with_values({}, whole)
 
 
 def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +92,7 @@ def active(values: Values, space: Mapping[str, Distribution], base: Mapping[str,
     while waiting:
         ready = [name for name in waiting if not space[name].when.keys() & set(waiting)] or waiting
         trial = flatten(resolved(with_values(base, chosen)))
-        chosen |= {name: values[name] for name in ready if _counts(space[name], trial)}
+        chosen |= {name: values[name] for name in ready if _is_active(space[name], trial)}
         waiting = [name for name in waiting if name not in ready]
     return {name: value for name, value in values.items() if name in chosen}
 
@@ -88,8 +108,8 @@ def first_values(space: Mapping[str, Distribution], params: Mapping[str, Any]) -
     base = resolved(params)
     current = flatten(base)
     values = {name: _look_up(base, name) for name in space}
-    inside = {name: value for name, value in values.items() if space[name].holds(value)}
-    outside = [name for name in space if name not in inside and _counts(space[name], current)]
+    inside = {name: value for name, value in values.items() if space[name].contains(value)}
+    outside = [name for name in space if name not in inside and _is_active(space[name], current)]
     if outside:
         lines = [f"  tune.space.{name}: {_why_outside(values[name])}" for name in outside]
         raise ConfigError("params.yaml:\n" + "\n".join(lines) + "\nThe first trial has the current values.")
@@ -102,7 +122,7 @@ def _why_outside(value: Any) -> str:
     return f"does not contain the current value {value!r}. Widen the distribution."
 
 
-def _counts(distribution: Distribution, params: Mapping[str, Any]) -> bool:
+def _is_active(distribution: Distribution, params: Mapping[str, Any]) -> bool:
     """Whether the conditions hold for these parameters, by dotted name."""
     return all(other in params and params[other] == wanted for other, wanted in distribution.when.items())
 
@@ -121,29 +141,30 @@ def check_space(space: Mapping[str, Distribution], params: Mapping[str, Any]) ->
 
 
 def problems_of(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> dict[str, str]:
-    """The parameters that cannot be searched -> the reason."""
+    """Why parameters cannot be searched, by dotted name; {} if all can."""
     base = trial_base(params)
     possible = _possible(space, base)
     return {name: why for name in space if (why := _problem(name, space, base, possible))}
 
 
 def _possible(space: Mapping[str, Distribution], base: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Values, by dotted name, of each parameter without a search, or with any one choice of another."""
-    listed = [(name, value) for name, each in space.items() if each.kind in ("choice", "grid") for value in each.ends()]
+    """All values in force of each parameter, by dotted name: without a search, and with any one choice of another."""
+    choices = {name: each.ends() for name, each in space.items() if each.kind in ("choice", "grid")}
+    pairs = [(name, value) for name, values in choices.items() for value in values]
     found: dict[str, list[Any]] = {}
-    for changes in ({}, *({**_conditions(name, space), name: value} for name, value in listed)):
-        with contextlib.suppress(*REFUSALS):  # reported by _problem
+    for changes in ({}, *({**_conditions(name, space), name: value} for name, value in pairs)):
+        with contextlib.suppress(*INVALID_VALUE_ERRORS):  # reported by _problem
             for name, value in flatten(resolved(with_values(base, changes))).items():
                 found.setdefault(name, []).append(value)
     return found
 
 
-def _conditions(name: str, space: Mapping[str, Distribution], below: frozenset[str] = frozenset()) -> dict[str, Any]:
+def _conditions(name: str, space: Mapping[str, Distribution], visited: frozenset[str] = frozenset()) -> dict[str, Any]:
     """The conditions of a parameter, and those of the parameters it depends on."""
     found: dict[str, Any] = {}
     for other, wanted in space[name].when.items():
-        if other in space and other not in below:
-            found |= _conditions(other, space, below | {name})
+        if other in space and other not in visited:
+            found |= _conditions(other, space, visited | {name})
         found[other] = wanted
     return found
 
@@ -166,8 +187,8 @@ def _problem(
     for value in space[name].ends():
         try:
             _build(training_config(with_values(base, {**where, name: value})).loss)
-        except REFUSALS as error:
-            return f"{value!r} is refused: {str(error).splitlines()[-1].strip()}"
+        except INVALID_VALUE_ERRORS as error:
+            return f"invalid value {value!r}: {str(error).splitlines()[-1].strip()}"
     return None
 
 
@@ -176,14 +197,14 @@ def _condition_problem(name: str, space: Mapping[str, Distribution], possible: M
     for other, wanted in space[name].when.items():
         if other not in possible and other not in space:
             return f"when: unknown parameter {other!r}{nearest(other, list(possible))}"
-        searched = other in space and space[other].holds(wanted)
+        searched = other in space and space[other].contains(wanted)
         if not searched and wanted not in possible.get(other, []):
             return f"when: no trial has {other} = {wanted!r}. Search {other} too, or set it."
     return None
 
 
 def _build(loss: LossConfig) -> None:
-    """Builds the method for a small network; raises ConfigError for options that the method itself refuses."""
+    """Builds the method for a small network; raises ConfigError for options that the method itself rejects."""
     small = Architecture.of(ModelConfig(name="resnet18", width=8), num_classes=2)
     image = ImageSpec(size=16, channels=1, mean=(0.5,), std=(0.5,))
     build_method(loss, Context(torch.arange(2), 2, ProcessGroup(torch.device("cpu")), lambda: Classifier(small, image)))

@@ -1,13 +1,12 @@
-"""What Ray saves of a search: STORAGE/SEARCH/FIRST-LAST/, one folder per batch of requested samples.
+"""What is saved of a search in its folder, STORAGE/FINGERPRINT: Ray's state, and how long the search has run.
 
-Measures how long a search has run over all calls, and how much of its time budget is left.
-
-STORAGE/SEARCH/clock/ has one file per call: its name is the Unix time when the call began, its content the time when it
-was last alive. Time between two calls does not count.
+FIRST-LAST/   a batch: Ray Tune's folder of the samples FIRST to LAST - 1; each extension of a search adds one
+clock/BEGIN   one file per call: its name is the Unix time at which the call began, its content when it last ran
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import pickle
 import re
@@ -17,19 +16,24 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pa_fs
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from ray.tune import Tuner
 
 from nla.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 STATE_FILE = re.compile(r"experiment_state-(.+)\.json")
 """Ray's state file of one call; Ray's other files of that call end in the same suffix."""
+CLOCK_INTERVAL_SECONDS = 2.0
+"""Time between two writes of the clock; a killed driver loses at most this much of its run time."""
 
 
-class Lost(Exception):
-    """The state that Ray saved of a search is unreadable."""
+class UnreadableStateError(Exception):
+    """The state that Ray saved of a search cannot be read."""
 
 
-def part_name(first: int, last: int) -> str:
+def batch_name(first: int, last: int) -> str:
     """Folder name of the samples `first` to `last` - 1."""
     return f"{first:05d}-{last:05d}"
 
@@ -39,35 +43,35 @@ def trial_folder(trial: Any) -> str:
     return f"{int(trial.experiment_tag.split('_')[0]):05d}-{trial.trial_id}"
 
 
-def parts(root: str) -> list[tuple[int, int]]:
-    """(first sample, last + 1) of each resumable folder of the search in `root`, in order."""
+def saved_batches(root: str) -> list[tuple[int, int]]:
+    """(first sample, last + 1) of each batch in `root` that Ray can resume, in order."""
     filesystem, path = pa_fs.FileSystem.from_uri(root)
     found = filesystem.get_file_info(pa_fs.FileSelector(path, allow_not_found=True))
     names = [entry.base_name for entry in found if entry.type == pa_fs.FileType.Directory]
     bounds = [tuple(map(int, name.split("-"))) for name in names if name.replace("-", "").isdigit()]
-    return sorted((first, last) for first, last in bounds if Tuner.can_restore(f"{root}/{part_name(first, last)}"))
+    return sorted((first, last) for first, last in bounds if Tuner.can_restore(f"{root}/{batch_name(first, last)}"))
 
 
-def restored(path: str, trainable: Any) -> Tuner:
-    """A tuner that resumes the search of one folder.
+def restore_tuner(path: str, trainable: Any) -> Tuner:
+    """A tuner that resumes the batch in `path`.
 
     Raises:
-        Lost: the state that Ray wrote last is unreadable.
+        UnreadableStateError: the state that Ray wrote last cannot be read.
         ConfigError: the search was started with single-worker trials and now has several workers each, or vice versa.
     """
     try:
         return Tuner.restore(path, trainable)
     except (EOFError, pickle.UnpicklingError):
-        raise Lost from None
+        raise UnreadableStateError from None
     except ValueError as error:  # raised for a different trainable
         raise ConfigError(
-            f"ray.workers_per_trial was 1 where it is more now, or the other way round, when the search in {path} was "
-            "begun: set it back, or begin anew with `dvc repro -sf tune`"
+            f"ray.workers_per_trial: the search in {path} was started with single-worker trials and cannot resume with "
+            "several workers each, or vice versa. Set it back, or start over with `dvc repro -sf tune`."
         ) from error
 
 
-def forget_newest(path: str) -> bool:
-    """Deletes the search state that Ray wrote in the last call; False, deleting nothing, if no earlier call has one."""
+def drop_newest_state(path: str) -> bool:
+    """Deletes the state of the last call, so that Ray falls back to the call before; False if there is none before."""
     filesystem, folder = pa_fs.FileSystem.from_uri(path)
     files = filesystem.get_file_info(pa_fs.FileSelector(folder))
     calls = sorted(match[1] for entry in files if (match := STATE_FILE.fullmatch(entry.base_name)))
@@ -79,12 +83,28 @@ def forget_newest(path: str) -> bool:
     return True
 
 
-WRITE_EVERY = 2.0
-"""Seconds of its run time that a killed driver can lose."""
+class CallTime(BaseModel):
+    """When one call of a search ran, in Unix seconds."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    begin: float
+    end: float
+
+    @field_validator("end")
+    @classmethod
+    def _is_after_begin(cls, end: float, info: ValidationInfo) -> float:
+        if "begin" in info.data and end < info.data["begin"]:
+            raise ValueError(f"the end is before the begin {info.data['begin']}")
+        return end
+
+    def seconds(self, until: float = math.inf) -> float:
+        """Length of the call up to the Unix time `until`, in seconds."""
+        return max(0.0, min(self.end, until) - self.begin)
 
 
 class Clock:
-    """Run time of one search.
+    """Run time of one search over all calls; time between two calls does not count.
 
     Args:
         root: folder or URL of the search.
@@ -96,44 +116,45 @@ class Clock:
         self._filesystem, path = pa_fs.FileSystem.from_uri(root)
         self._folder = f"{path}/clock"
         self._budget = math.inf if minutes is None else 60 * minutes
-        self._time = now
-        self._earlier = _read(self._filesystem, self._folder)
-        self._now: tuple[float, float] | None = None
+        self._now = now
+        self._earlier = _read_calls(self._filesystem, self._folder)
+        self._this_call: CallTime | None = None
         self._written = 0.0
 
     def tick(self) -> None:
-        """Records that the search is running; the first tick marks its start in this call."""
-        now = round(self._time(), 3)  # rounded as in the file name
-        self._now = (now if self._now is None else self._now[0], now)
-        if now - self._written >= WRITE_EVERY:
+        """Records that the search is running; the first tick marks the start of this call."""
+        now = round(self._now(), 3)  # rounded as in the file name
+        self._this_call = CallTime(begin=now if self._this_call is None else self._this_call.begin, end=now)
+        if now - self._written >= CLOCK_INTERVAL_SECONDS:
             self.write()
 
     def write(self) -> None:
         """Saves the time counted so far for later calls."""
-        if self._now is None:
+        if self._this_call is None:
             return
-        begin, end = self._now
         self._filesystem.create_dir(self._folder)
-        with self._filesystem.open_output_stream(f"{self._folder}/{begin:.3f}") as file:
-            file.write(str(end).encode())
-        self._written = end
+        with self._filesystem.open_output_stream(f"{self._folder}/{self._this_call.begin:.3f}") as file:
+            file.write(str(self._this_call.end).encode())
+        self._written = self._this_call.end
 
     def spent(self, until: float = math.inf) -> float:
         """Seconds that the search has run, over all calls, up to the Unix time `until`."""
-        calls = self._earlier if self._now is None else [*self._earlier, self._now]
-        return sum(max(0.0, min(end, until) - begin) for begin, end in calls)
+        calls = self._earlier if self._this_call is None else [*self._earlier, self._this_call]
+        return sum(call.seconds(until) for call in calls)
 
     def left(self) -> float:
         """Seconds left, at least 0; infinite without a budget."""
         return max(0.0, self._budget - self.spent())
 
 
-def _read(filesystem: pa_fs.FileSystem, folder: str) -> list[tuple[float, float]]:
-    """(begin, end) of each earlier call; a call that never wrote its end counts 0 seconds."""
-    found = []
+def _read_calls(filesystem: pa_fs.FileSystem, folder: str) -> list[CallTime]:
+    """The earlier calls; a file that a killed driver left incomplete is skipped."""
+    calls = []
     for entry in filesystem.get_file_info(pa_fs.FileSelector(folder, allow_not_found=True)):
         with filesystem.open_input_stream(entry.path) as file:
-            text = file.readall().decode()
-        begin = float(entry.base_name)
-        found.append((begin, float(text) if text else begin))
-    return found
+            content = file.readall()
+        try:
+            calls.append(CallTime.model_validate({"begin": entry.base_name, "end": content.decode()}))
+        except ValueError as error:  # includes pydantic's ValidationError
+            log.warning("%s is unreadable, so its time does not count for tune.time_budget: %s", entry.path, error)
+    return calls

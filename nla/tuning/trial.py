@@ -28,16 +28,16 @@ FAILED = "failed"
 
 @dataclass(frozen=True)
 class Template:
-    """What all trials of a search have in common."""
+    """The part of a job that all trials of a search share."""
 
     params: Mapping[str, Any]
-    """Validated sections that training depends on, with the seed and number of epochs of a trial."""
+    """Validated sections that training depends on, with the seed and number of epochs of each trial."""
     num_classes: int
     image: ImageSpec
     fingerprint: str
     """Identifies the search: parameters that are not searched, space, data and code."""
     first_weights: Mapping[str, Tensor] | None = None
-    """Initial tensors of the backbone; None, or tensors missing here, are initialised from the seed."""
+    """Initial tensors of the backbone; missing tensors, or all if None, are initialised from the seed."""
 
     def job(self, values: Values) -> Job:
         """The training job of a trial with these values."""
@@ -55,11 +55,11 @@ def run_trial(
 ) -> None:
     """The trainable of Ray Tune; called again with the last checkpoint if the process or its node was lost.
 
-    A training that diverges or refuses its parameters is reported and ends: a retry would end the same way.
+    A run that diverges, or whose parameters are invalid, is reported as failed: a retry would end the same way.
 
     Args:
         config: dotted names -> values; parameters whose conditions do not hold are dropped.
-        cpus: threads of PyTorch.
+        cpus: number of PyTorch threads.
         gpu: whether Ray has assigned the trial a GPU, or a fraction of one.
     """
     torch.set_num_threads(cpus)

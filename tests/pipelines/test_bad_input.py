@@ -234,10 +234,10 @@ CASES = {
     "search for another section": Case(
         "tune",
         in_turn(written("found.yaml", "modle: {width: 64}"), params(tune={"from": "found.yaml"})),
-        ("found.yaml: 'modle' cannot be searched", "valid are loss, train"),
+        ("found.yaml: 'modle' cannot be searched", "only loss and train can"),
     ),
     "search of its own result": Case(
-        "tune", params(tune={"from": "best.yaml"}), ("tune.from best.yaml is what this stage writes", "copy it")
+        "tune", params(tune={"from": "best.yaml"}), ("tune.from: this stage overwrites best.yaml", "Copy the file")
     ),
     "best.yaml missing": Case("train", removed("best.yaml"), ("best.yaml is missing", "`dvc repro`")),
     "best.yaml damaged": Case(

@@ -1,4 +1,4 @@
-"""The stage `tune` with trials: killed, gone on with, extended, taken over by training, and seen in MLflow."""
+"""Stage `tune` with trials: killed, resumed, extended, followed by training, and logged to MLflow."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from tiny_project import Project, survivors
 from nla.config.base import flatten
 
 pytestmark = pytest.mark.slow
-EPOCHS = 4  # one more than the checkpoints of a trial that are kept
-SINGLE = {"max_concurrent_trials": 1, "num_workers": 0}  # each process of Ray's takes seconds to import
+EPOCHS = 4  # one more than the number of checkpoints per trial
+SINGLE = {"max_concurrent_trials": 1, "num_workers": 0}  # each of Ray's processes takes seconds to import
 SEARCH = {"num_samples": 3, "epochs": EPOCHS, "scheduler": "none"}
 
 
 @pytest.fixture(scope="module")
 def searched(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A search that was interrupted, then killed with its whole process group, and gone on with."""
+    """A search that was interrupted, then killed with its whole process group, and resumed."""
     project = prepared.copy(tmp_path_factory.mktemp("searched") / "project")
     project.set({"tune": SEARCH, "train": {"epochs": 1}, "ray": SINGLE})
     interrupted = project.start_dvc("repro", "tune")
     interrupted.wait_for(r"trial +1/3")
-    os.killpg(interrupted.process.pid, signal.SIGINT)  # as Ctrl-C does
+    os.killpg(interrupted.process.pid, signal.SIGINT)  # like Ctrl-C
     assert interrupted.process.wait(PATIENCE) != 0 and "`dvc repro` resumes from here" in interrupted.text
     assert not (project / "best.yaml").exists()
     first = project.start_dvc("repro", "tune")
     first.wait_for("full logs: ")
-    time.sleep(5)  # anywhere in it
+    time.sleep(5)  # at an arbitrary point
     family = first.family()
     first.kill(group=True)
     assert not (project / "best.yaml").exists()
@@ -60,13 +60,13 @@ def best(project: Project) -> dict[str, Any]:
 
 
 def runs(project: Project) -> tuple[Run, list[Run]]:
-    """The run of the search, and those of its trials."""
+    """The run of the search, and the runs of its trials."""
     tagged = [run for run in project.runs() if run.data.tags.get("dvc.stage") == "tune" or "nla.sweep" in run.data.tags]
     (parent,) = [run for run in tagged if "nla.sweep" not in run.data.tags]
     return parent, [run for run in tagged if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
 
 
-def test_every_trial_is_accounted_for(searched: Project) -> None:
+def test_every_trial_is_in_the_table(searched: Project) -> None:
     table = rows(searched)
     assert [(row["trial"], row["status"], row["epochs"]) for row in table] == [
         (i, "finished", EPOCHS) for i in range(3)
@@ -79,7 +79,7 @@ def test_every_trial_is_accounted_for(searched: Project) -> None:
     assert not searched.unfinished()
 
 
-def test_mlflow_has_a_nested_run_a_trial(searched: Project) -> None:
+def test_mlflow_has_a_nested_run_per_trial(searched: Project) -> None:
     parent, nested = runs(searched)
     assert parent.info.status == "FINISHED"
     table = {row["id"]: row for row in rows(searched)}
@@ -97,13 +97,13 @@ def test_mlflow_has_a_nested_run_a_trial(searched: Project) -> None:
         assert run.info.end_time < parent.info.end_time - 1000
 
 
-def test_other_seeds_and_epochs_search_nothing(searched: Project) -> None:
+def test_other_seeds_and_epochs_of_training_start_no_search(searched: Project) -> None:
     assert "Data and pipelines are up to date." in searched.dvc("repro", "tune")
     searched.set({"train": {"seed": 3, "epochs": 2}, "ray": {"max_concurrent_trials": 2}})
     assert "Data and pipelines are up to date." in searched.dvc("repro", "tune")
 
 
-def test_more_samples_extend_and_training_takes_the_best(searched: Project, tmp_path: Path) -> None:
+def test_more_samples_extend_the_search_and_training_uses_the_best(searched: Project, tmp_path: Path) -> None:
     project = searched.copy(tmp_path / "project")
     before = rows(project)
     project.set({"tune": {"num_samples": 4}})
@@ -113,7 +113,7 @@ def test_more_samples_extend_and_training_takes_the_best(searched: Project, tmp_
     assert project.read_json("run.json")["params"]["loss"]["lam"] == best(project)["loss"]["lam"]
 
 
-def test_an_earlier_search_is_taken(prepared: Project, searched: Project, tmp_path: Path) -> None:
+def test_result_of_an_earlier_search_is_reused(prepared: Project, searched: Project, tmp_path: Path) -> None:
     project = prepared.copy(tmp_path / "project")
     project.set({"tune": {"from": str(searched / "best.yaml")}})
     project.dvc("repro", "tune")
@@ -121,7 +121,7 @@ def test_an_earlier_search_is_taken(prepared: Project, searched: Project, tmp_pa
 
 
 def failing(prepared: Project, folder: Path, *rates: float, **tune: Any) -> Project:
-    """Of a learning rate with which no loss stays finite, and others."""
+    """A project whose grid of learning rates has some with which the loss diverges."""
     project = prepared.copy(folder / "project")
     search = {"num_samples": 1, "epochs": 1, "scheduler": "none", "space": None, **tune}
     project.set({"tune": search, "train": {"lr": rates[0], "schedule": "constant"}, "ray": SINGLE})
@@ -130,11 +130,11 @@ def failing(prepared: Project, folder: Path, *rates: float, **tune: Any) -> Proj
 
 
 @pytest.mark.thorough
-def test_where_all_trials_fail_the_table_and_the_reasons_are_there(prepared: Project, tmp_path: Path) -> None:
+def test_if_all_trials_fail_the_table_has_the_reasons(prepared: Project, tmp_path: Path) -> None:
     project = failing(prepared, tmp_path, 1e38, 2e38)
     done = project.try_stage("tune")
     assert done.code == 1 and "Traceback" not in done.text
-    assert "no trial of the search ended well: the loss" in done.err and "is not finite" in done.err
+    assert "no trial of the search succeeded: the loss" in done.err and "is not finite" in done.err
     assert done.out.count(" failed: the loss") == 2
     assert [(row["status"], row["chosen"], row["train.lr"]) for row in rows(project)] == [
         ("failed", False, 1e38),
@@ -148,11 +148,11 @@ def test_where_all_trials_fail_the_table_and_the_reasons_are_there(prepared: Pro
 def test_more_failed_trials_than_allowed_fail_the_search(prepared: Project, tmp_path: Path) -> None:
     project = failing(prepared, tmp_path, 0.003, 1e38, max_failed=0)
     done = project.try_stage("tune")
-    assert done.code == 1 and "1 of 2 trials failed, more than tune.max_failed 0" in done.err
+    assert done.code == 1 and "tune.max_failed: 1 of 2 trials failed (at most 0 may)" in done.err
     assert [row["status"] for row in rows(project)] == ["finished", "failed"]
     project.set({"tune": {"max_failed": 1}})
     again = project.try_stage("tune")
-    assert again.code == 0 and best(project) == {"train": {"lr": 0.003}}, "allowed now, and nothing is searched again"
+    assert again.code == 0 and best(project) == {"train": {"lr": 0.003}}, "allowed now, without another search"
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -174,4 +174,4 @@ def test_the_compare_page_shows_the_trials(searched: Project, tmp_path: Path) ->
         assert run.data.params["loss.slope"] in page
     assert "loss.lam" in page and "best.accuracy" in page
     plot = page[: page.index("Run details")]
-    assert "valid_accuracy" in plot and "train_loss" not in plot, "chosen on validation, and so compared by that"
+    assert "valid_accuracy" in plot and "train_loss" not in plot, "compared on validation, as in the search"

@@ -1,4 +1,4 @@
-"""Small searches; as a program, one whose checkpoints lie at a URL, asked for twice: python sweep_parts.py URL."""
+"""Small searches. `python search_parts.py URL` runs one twice, with its storage at a URL."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from nla.data.samples import Samples
 from nla.models.classifier import ImageSpec
 from nla.ray_cluster import Cluster, connected
 from nla.training.trainer import Split
-from nla.tuning.callbacks import History, Watcher
+from nla.tuning.callbacks import History, TrialCallback
 from nla.tuning.results import Trial
-from nla.tuning.search import search
+from nla.tuning.search import run_search
 from nla.tuning.space import trial_base
 from nla.tuning.storage import Clock
 from nla.tuning.trial import Template
 
 EPOCHS = 3
 SPACE = {"loss": {"lam": {"uniform": [0.3, 0.7]}, "slope": {"uniform": [0.0, 30.0]}}}
-SIDE_BY_SIDE = RayConfig(use_gpu=False)
-RAY = SIDE_BY_SIDE.model_copy(update={"max_concurrent_trials": 1})
+PARALLEL = RayConfig(use_gpu=False)
+SEQUENTIAL = PARALLEL.model_copy(update={"max_concurrent_trials": 1})
 """In one process, which takes longer to import than to train a trial."""
 
 
-class Counts:
-    """A watcher that remembers what it was told."""
+class RecordingCallback:
+    """Records all events."""
 
     def __init__(self) -> None:
-        self.before: dict[str, int] = {}
+        self.restored: dict[str, int] = {}
         self.starts: list[str] = []
         self.epochs: list[tuple[str, int]] = []
         self.ends: list[str] = []
-        self.side_by_side = 0
+        self.most_concurrent = 0
 
-    def known(self, trial: str, history: History) -> None:
-        assert trial not in self.before
-        self.before[trial] = len(history)
+    def on_trial_restored(self, trial: str, history: History) -> None:
+        assert trial not in self.restored
+        self.restored[trial] = len(history)
 
-    def started(self, trial: str, values: Mapping[str, Any]) -> None:
+    def on_trial_start(self, trial: str, values: Mapping[str, Any]) -> None:
         self.starts.append(trial)
-        self.side_by_side = max(self.side_by_side, len(set(self.starts) - set(self.ends)))
+        self.most_concurrent = max(self.most_concurrent, len(set(self.starts) - set(self.ends)))
 
-    def epoch(self, trial: str, row: Mapping[str, float]) -> None:
+    def on_epoch_end(self, trial: str, row: Mapping[str, float]) -> None:
         self.epochs.append((trial, int(row["epoch"])))
 
-    def ended(self, trial: str) -> None:
+    def on_trial_end(self, trial: str) -> None:
         self.ends.append(trial)
 
 
@@ -77,29 +77,29 @@ def run(
     split: Split,
     storage: Path | str,
     config: TuneConfig,
-    ray: RayConfig = RAY,
-    watcher: Watcher | None = None,
+    ray: RayConfig = SEQUENTIAL,
+    callback: TrialCallback | None = None,
     now: Callable[[], float] = time.time,
     **train: Any,
-) -> tuple[list[Trial], Counts]:
-    counts = Counts()
-    watchers = [counts] if watcher is None else [counts, watcher]
-    mine = template("s" * 16, **train)
-    clock = Clock(f"{storage}/{mine.fingerprint}", config.time_budget, now)
-    found = search(cluster, mine, split, config, ray, str(storage), watchers, clock)
-    return found, counts
+) -> tuple[list[Trial], RecordingCallback]:
+    events = RecordingCallback()
+    callbacks = [events] if callback is None else [events, callback]
+    search = template("s" * 16, **train)
+    clock = Clock(f"{storage}/{search.fingerprint}", config.time_budget, now)
+    trials = run_search(cluster, search, split, config, ray, str(storage), callbacks, clock)
+    return trials, events
 
 
 def noise(n: int) -> Samples:
-    """Grey noise of three classes: nothing to be learned."""
+    """Grey noise of three classes, from which nothing can be learned."""
     rng = np.random.default_rng(n)
     images_NHWC = rng.integers(0, 256, (n, 16, 16, 1), dtype=np.uint8)
     return Samples(images_NHWC, rng.integers(0, 3, n), None, np.arange(n), ("a", "b", "c"), "noise")
 
 
 if __name__ == "__main__":
-    with connected(RAY) as here:
+    with connected(SEQUENTIAL) as local:
         for _ in range(2):
-            trials, counts = run(here, Split(noise(64), noise(32)), sys.argv[1], settings(2))
-            told = [(trial.id, trial.status, dict(trial.values), trial.score("accuracy")) for trial in trials]
-            print(json.dumps({"trials": told, "epochs": len(counts.epochs)}))
+            trials, events = run(local, Split(noise(64), noise(32)), sys.argv[1], settings(2))
+            rows = [(trial.id, trial.status, dict(trial.values), trial.score("accuracy")) for trial in trials]
+            print(json.dumps({"trials": rows, "epochs": len(events.epochs)}))

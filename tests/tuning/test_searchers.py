@@ -1,4 +1,4 @@
-"""Who proposes values, and who changes them."""
+"""Searchers and schedulers: what they learn from, and how they are seeded."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sweep_parts import settings, template
+from search_parts import settings, template
 
 from nla.tuning.results import Trial
-from nla.tuning.searchers import OptunaTurns, SeededPBT, param_space, scheduler, searcher
+from nla.tuning.searchers import OptunaSearcher, SeededPBT, build_scheduler, build_searcher, param_space
 from nla.tuning.space import active
 from nla.tuning.trial import FAILED
 
@@ -23,26 +23,26 @@ CONDITIONAL: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", ["optuna", "gp"])
-def test_what_a_trial_without_a_condition_is_worth_is_not_forgotten(name: str) -> None:
+def test_optuna_learns_from_trials_with_inactive_parameters(name: str) -> None:
     config = settings(4, searcher=name, space=CONDITIONAL)
-    drawn = [{"loss.consistency": form, "loss.consistency_weight": 0.25} for form in ("none", "jensen_shannon")]
-    counting = [{"loss.consistency": "none"}, drawn[1]]
+    proposed = [{"loss.consistency": form, "loss.consistency_weight": 0.25} for form in ("none", "jensen_shannon")]
+    in_force = [{"loss.consistency": "none"}, proposed[1]]
     row = {"epoch": 1.0, "valid_accuracy": 0.5, "valid_mean_accuracy": 0.5}
-    before = [
-        Trial(i, str(i), values, "finished", "", [row], drawn=given)
-        for i, (values, given) in enumerate(zip(counting, drawn, strict=True))
+    earlier = [
+        Trial(i, str(i), values, "finished", "", [row], proposed=point)
+        for i, (values, point) in enumerate(zip(in_force, proposed, strict=True))
     ]
-    found = searcher(template("s"), config, before, 2)
-    assert isinstance(found, OptunaTurns)
+    found = build_searcher(template("s"), config, earlier, 2)
+    assert isinstance(found, OptunaSearcher)
     assert found.set_search_properties("valid_accuracy", "max", param_space(config.distributions))
-    assert [(trial.params, trial.value) for trial in found._ot_study.trials] == [(given, 0.5) for given in drawn]
+    assert [(trial.params, trial.value) for trial in found._ot_study.trials] == [(point, 0.5) for point in proposed]
 
 
-def test_samplers_hear_of_the_best_epoch() -> None:
-    """By which a trial is judged, not of the last."""
+def test_optuna_learns_from_the_best_epoch() -> None:
+    """A trial is judged by it, not by the last one."""
     config = settings(4, searcher="optuna")
-    found = searcher(template("s"), config, [], 0)
-    assert isinstance(found, OptunaTurns)
+    found = build_searcher(template("s"), config, [], 0)
+    assert isinstance(found, OptunaSearcher)
     found.set_search_properties("valid_accuracy", "max", param_space(config.distributions))
     for trial in "ab":
         assert found.suggest(trial) is not None
@@ -54,10 +54,10 @@ def test_samplers_hear_of_the_best_epoch() -> None:
     assert [trial.value for trial in found._ot_study.trials] == [0.8, 0.3]
 
 
-def test_samplers_hear_nothing_good_of_a_trial_that_diverged() -> None:
+def test_optuna_learns_that_a_diverged_trial_scores_zero() -> None:
     config = settings(4, searcher="optuna")
-    found = searcher(template("s"), config, [], 0)
-    assert isinstance(found, OptunaTurns)
+    found = build_searcher(template("s"), config, [], 0)
+    assert isinstance(found, OptunaSearcher)
     found.set_search_properties("valid_accuracy", "max", param_space(config.distributions))
     assert found.suggest("a") is not None
     for row in ({"valid_accuracy": 0.6}, {"valid_accuracy": 0.0, FAILED: "the loss is not finite"}):
@@ -67,8 +67,8 @@ def test_samplers_hear_nothing_good_of_a_trial_that_diverged() -> None:
 
 
 @pytest.mark.parametrize("name", ["optuna", "gp"])
-def test_the_first_trial_may_leave_parameters_out(name: str) -> None:
-    """Optuna takes no point that lacks one."""
+def test_first_point_of_optuna_has_inactive_parameters_too(name: str) -> None:
+    """Optuna rejects a point without them."""
     space: dict[str, Any] = {
         "loss": {
             "name": {"choice": ["nla", "elr"]},
@@ -77,8 +77,8 @@ def test_the_first_trial_may_leave_parameters_out(name: str) -> None:
         }
     }
     config = settings(4, searcher=name, space=space)
-    found = searcher(template("s"), config, [], 0)
-    assert isinstance(found, OptunaTurns)
+    found = build_searcher(template("s"), config, [], 0)
+    assert isinstance(found, OptunaSearcher)
     found.set_search_properties("valid_accuracy", "max", param_space(config.distributions))
     first = found.suggest("a")
     assert first == {"loss.name": "nla", "loss.slope": first["loss.slope"], "loss.options.beta": 0.5}
@@ -88,28 +88,28 @@ def test_the_first_trial_may_leave_parameters_out(name: str) -> None:
 
 
 def draws(pbt: SeededPBT, others: int) -> list[float]:
-    """Of Python's and numpy's generators, as Ray draws in three calls, others drawing in between."""
+    """Draws from Python's and NumPy's generators in three calls of PBT, with a reseed from outside in between."""
     found = []
     for _ in range(3):
-        with pbt._own_generators():
+        with pbt._own_random_state():
             found += [random.random(), float(np.random.random())]  # noqa: NPY002
         random.seed(others)
         np.random.seed(others)  # noqa: NPY002
     return found
 
 
-def test_pbt_draws_by_its_seed_alone() -> None:
+def test_draws_of_pbt_depend_only_on_its_seed() -> None:
     config = [settings(4, scheduler="pbt", seed=seed) for seed in (1, 1, 2)]
-    made = [scheduler(each) for each in config]
+    made = [build_scheduler(each) for each in config]
     assert all(isinstance(each, SeededPBT) for each in made)
     one, same, other = (draws(each, others) for each, others in zip(made, (7, 8, 7), strict=True))
     assert one == same != other and len(set(one)) == 6
 
 
-def test_pbt_leaves_the_draws_of_others_alone() -> None:
+def test_pbt_restores_the_global_generators() -> None:
     random.seed(5)
     expected = random.random()
     random.seed(5)
-    with scheduler(settings(4, scheduler="pbt"))._own_generators():
+    with build_scheduler(settings(4, scheduler="pbt"))._own_random_state():
         random.random()
     assert random.random() == expected
