@@ -281,22 +281,23 @@ def _model() -> list[str]:
 INTRODUCTION = "Made by `python benchmarks/on_ray.py tables` from `benchmarks/records/ray-*.json`."
 START_TEXT = """ResNet-18 of width 16, three epochs of three steps: almost all of the time is startup and shutdown. A
 Ray that NLA starts itself has no dashboard and no monitors, and its Ray Train has no cleaner, no data set manager and
-no autoscaling coordinator: a training uses none of them.
+no autoscaling coordinator: training uses none of them.
 
-Keeping Ray alive between the stages of one `dvc repro` would save one startup and shutdown, only after a search, at the
-cost of a process that outlives its stage: not worth it."""
+Keeping Ray alive between the stages of one `dvc repro` would save one startup and shutdown, and only after a search, at
+the cost of a process that outlives its stage: not worth it."""
 STEP_TEXT = """ResNet-18 of width 16, random noise of 48 px, batches of 64, loss and augmentation of params.yaml. *In
 steps* covers loading, augmentation, forward, backward and optimiser; *overall* also includes validation on 256 images
 and the checkpoint of each epoch. On Ray, the end of an epoch is known to within a quarter of a second. Ray's processes,
-and its threads in the worker, are never quite idle: they wake briefly some hundreds of times a second. If training uses
-every core, each such moment stalls all of its threads, as they wait for each other; with a core free, few do."""
+and its threads in the worker, are never completely idle: they wake up for a moment some hundreds of times a second. If
+training uses every core, each wake-up stalls all of its threads, as they wait for each other; with a free core, few
+do."""
 WORKERS_TEXT = """As above, on two cores: two processes that average their gradients by gloo, against one with two
 threads. The global batch size is 64 in both."""
 MODEL_TEXT = """ResNet-18 of width 64: {parameters:,} parameters, {mb:.1f} MB of gradients per step. The table shows the
 speed of n GPUs as a fraction of n times that of one, each with its own batch, if a ring averages the gradients after
 the backward pass, or during it. The ring takes 2 (n - 1) / n bytes / bandwidth + 2 (n - 1) 10 us; during the backward
-pass, which is two thirds of a step, all but the last bucket of 25 MB can be hidden. Steps, links and latency are
-assumed; nothing here was run on GPUs; loading, stragglers and checkpoints are left out (`Scaling` in
+pass, which is two thirds of a step, all but the last bucket of 25 MB can be hidden. Step times, links and latency are
+assumptions; nothing was run on GPUs; loading, stragglers and checkpoints are not included (`Scaling` in
 benchmarks/on_ray.py)."""
 
 if __name__ == "__main__":

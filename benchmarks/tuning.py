@@ -237,26 +237,26 @@ def _row(name: str, record: dict[str, Any], full: dict[str, Any]) -> str:
 
 HEAD = "| search | time | relative time | epochs | trials/hour | full trial | overhead | best | same trial in full |"
 INTRODUCTION = "Made by `python benchmarks/tuning.py tables` from `benchmarks/records/`."
-COST_TEXT = """16 trials of the loss's parameters and the learning rate on drawn faces, two at a time with one thread
-each unless the row says otherwise. Accuracies are on validation. *Time* runs from the start of the first trial to the
-last epoch. *Overhead* is the time per trial that its CPUs spend outside of epochs: starting, checkpoints, waiting for
-others to end.
+COST_TEXT = """16 trials of the loss's parameters and the learning rate on synthetic faces, two at a time with one
+thread each unless the row says otherwise. Accuracies are on validation. *Time* runs from the start of the first trial
+to the last epoch. *Overhead* is the time per trial that its CPUs spend outside of epochs: startup, checkpoints, waiting
+for other trials to end.
 
-TPE's first ten trials are random draws of its own. Trials with two threads sum in another order than those with one,
-and with so few steps this changes the results, here by up to ten points: compare their time, not their best.
+TPE's first ten trials are random draws too. Trials with two threads sum in a different order from those with one, and
+with so few steps this changes the results by up to ten points: compare their time, not their best accuracy.
 
 The grace period and reduction of the first ASHA row were chosen after looking at an earlier full search of 8 epochs (an
-epoch here has 18 steps; after a few, no trial is above chance). `params.yaml` has a grace period of one epoch."""
-FOUND_TEXT = """16 random trials of NAW's parameters, each run to the end of its four epochs; the winner is the best on
-the clean validation split. The published values and the winner's were then each trained for six epochs, with seeds that
-the search has not seen. The wrong labels are the same in all trainings. *Importance* is by PED-ANOVA over the 16
-trials.
+epoch has 18 steps; after a few epochs, no trial is above chance). `params.yaml` has a grace period of one epoch."""
+FOUND_TEXT = """16 random trials of NAW's parameters, each run for all of its four epochs; the winner is the best on
+the clean validation split. A model with the published values and one with the winner's were then trained for six
+epochs, with seeds that the search did not use. The label noise is the same in all runs. *Importance* is by PED-ANOVA
+over the 16 trials.
 
-NAW's parameters matter little here. The trials reach 66.0 to 68.8 % on validation, with a standard deviation of 0.66
-points; such a share of 3,199 rows has a standard error of 0.83. On test, the winner's accuracy differs from that of the
-published values by 0.2 points on average (+0.3, +0.4 and -0.1), within noise, and its mean accuracy is the same, so the
-published values stand. Most of the variation goes with `true_deviation`, the deviation for samples that are right
-(above 1 in the three best trials; 0.8 is published): only a hint."""
+NAW's parameters matter little on this data. The trials reach 66.0 to 68.8 % on validation, with a standard deviation of
+0.66 points; an accuracy on 3,199 rows has a standard error of 0.83 points. On test, the winner's accuracy differs from
+that of the published values by 0.2 points on average (+0.3, +0.4 and -0.1), within noise, and its mean accuracy is the
+same, so the published values stand. Most of the variation is associated with `true_deviation`, the deviation for
+correct samples (above 1 in the three best trials; 0.8 is published): a hint, no more."""
 
 if __name__ == "__main__":
     what, names = sys.argv[1:2], sys.argv[2:]

@@ -6,11 +6,11 @@
 #SBATCH --exclusive
 #SBATCH --time=08:00:00
 #SBATCH --requeue
-# Ray on the nodes of a SLURM allocation, `dvc` on the first of them. From a clone on the shared file system, after
+# Ray on all nodes of a SLURM allocation, and `dvc` on the first one. In a clone on the shared file system, after
 # `make setup`:
 #   sbatch cluster/slurm.sh                                     # dvc repro
 #   sbatch cluster/slurm.sh exp run -S tune.num_samples=64      # any other dvc command
-# For GPUs: sbatch --gpus-per-node=4 cluster/slurm.sh. Submitted again, it goes on where it was stopped.
+# With GPUs: sbatch --gpus-per-node=4 cluster/slurm.sh. Submit it again to resume.
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:?run this with sbatch}"
 # shellcheck disable=SC1091
@@ -20,10 +20,10 @@ if (($# == 0)); then
     set -- repro
 fi
 export RAY_AUTH_MODE=token
-RAY_AUTH_TOKEN="$(python -c 'import secrets; print(secrets.token_hex(32))')"  # of this allocation alone
+RAY_AUTH_TOKEN="$(python -c 'import secrets; print(secrets.token_hex(32))')"  # for this allocation only
 export RAY_AUTH_TOKEN
 address="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head --lines=1):6379"
 
-export RAY_gcs_rpc_server_reconnect_timeout_s=20  # nodes wait so long for the first one, when all is done
+export RAY_gcs_rpc_server_reconnect_timeout_s=20  # how long nodes wait for the first one at the end
 srun ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus "$SLURM_CPUS_PER_TASK" --disable-usage-stats -- env RAY_ADDRESS="$address" dvc "$@"
