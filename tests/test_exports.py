@@ -88,7 +88,7 @@ FIGURES = (
     "tuning/plots.py",
     "commands/",
 )
-RAY_TRAINS = tuple(f"training/{name}.py" for name in ("ray_train", "local_ray_trainer"))
+RAY_TRAINS = tuple(f"training/{name}.py" for name in ("ray_train", "local_ray_trainer", "message_queue"))
 
 
 @pytest.mark.parametrize(
