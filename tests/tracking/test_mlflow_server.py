@@ -1,4 +1,4 @@
-"""Tracking and registry once against a real server, which goes away in the end."""
+"""Tracking and registry with a real server, which is stopped at the end."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from mlflow_parts import CLASSES, constant_model, mlflow_server, write_samples
 from nla.config.register import RegisterConfig
 from nla.data.schema import read_info
 from nla.errors import RegistryError
-from nla.serving.registry import register
 from nla.tracking import MlflowTracker, configure
+from nla.tracking.run_record import RunRecord
+from pipelines.register import Metrics, register
 
 
 @pytest.mark.slow
@@ -56,11 +57,12 @@ def track(uri: str, folder: Path) -> str:
 
 def promote(client: MlflowClient, run_id: str, folder: Path) -> None:
     valid = write_samples(folder / "valid.parquet", [0] * 140 + [1] * 60)
-    run = {"mlflow_run_id": run_id, "name": "x", "fingerprint": "f0", "params": {}, "tags": {}, "facts": {}}
+    run = RunRecord(mlflow_run_id=run_id, fingerprint="f0", name="x", params={}, tags={}, facts={}, history=[])
+    metrics = Metrics(test={"accuracy": 0.5}, valid={})
     for answer in (1, 0):
         models = constant_model(folder / f"models-{answer}", answer)
-        record = register(models, {"test": {"accuracy": 0.5}}, run, valid, RegisterConfig(), client.tracking_uri)
-    assert (record["decision"], record["version"], record["champion_before"]) == ("champion", 2, 1)
-    assert record["difference"] == pytest.approx(0.4)
+        record = register(models, metrics, run, valid, RegisterConfig(), client.tracking_uri)
+    assert (record.decision, record.version, record.champion_before) == ("champion", 2, 1)
+    assert record.difference == pytest.approx(0.4)
     champion = load_model("models:/nla-synthetic@champion")
     assert champion.metadata.metadata["classes"] == list(CLASSES)
