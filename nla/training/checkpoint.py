@@ -27,18 +27,23 @@ from typing import Any, Protocol
 
 import pyarrow.fs as pa_fs
 import torch
+from pydantic import ConfigDict
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nla.errors import TrainingError
+from nla.io import parse_json_as, read_json_as
 from nla.models.card import read_tensors
 
 STATE = "state.json"
+REMEDY = "`dvc repro -sf train` retrains."
 
 
 @dataclass
 class Progress:
     """The counters and the history of a run; JSON-able."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # a field that this version does not know would be lost
 
     fingerprint: str
     epochs: int
@@ -47,7 +52,7 @@ class Progress:
     best_epoch: int = 0
     """Counted from 1; 0 before the first."""
     best_metric: float = -1.0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, int | float]] = field(default_factory=list)
     """One row per epoch: validation metrics, training loss, learning rate, seconds."""
     early_epoch: int = 0
     """Number of complete epochs before that of the early positions."""
@@ -93,16 +98,13 @@ def read_checkpoint(folder: Path, fingerprint: str) -> tuple[Progress, dict[str,
 
 def read_progress(folder: Path) -> Progress:
     """Reads state.json of a checkpoint. Raises TrainingError if it is missing or damaged."""
-    try:
-        return Progress(**json.loads((folder / STATE).read_text()))
-    except (FileNotFoundError, ValueError, TypeError) as error:
-        raise TrainingError(f"{folder} holds no usable checkpoint ({error}): `dvc repro -sf train` retrains") from None
+    return read_json_as(folder / STATE, Progress, REMEDY, TrainingError)
 
 
 def read_history(filesystem: pa_fs.FileSystem, folder: str) -> list[dict[str, float]]:
     """Reads the history of a checkpoint in any file system, without fetching its tensors."""
     with filesystem.open_input_stream(f"{folder}/{STATE}") as file:
-        return json.loads(file.readall())["history"]
+        return parse_json_as(file.readall(), Progress, f"{folder}/{STATE}", REMEDY, TrainingError).history
 
 
 def read_group(folder: Path, name: str) -> dict[str, Tensor]:

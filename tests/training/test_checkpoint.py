@@ -29,6 +29,7 @@ def test_round_trip(tmp_path: Path) -> None:
     tensors = {"model": {"w": torch.tensor([1.5, -0.0])}, "positions": {"late": torch.zeros(0, 2)}}
     write_checkpoint(tmp_path, progress, tensors)
     assert read_progress(tmp_path) == progress
+    assert repr(read_progress(tmp_path)) == repr(progress), "an epoch stays an integer"
     for name, group in tensors.items():
         torch.testing.assert_close(read_group(tmp_path, name), group, rtol=0, atol=0)
 
@@ -53,7 +54,7 @@ def test_the_state_is_written_last(tmp_path: Path) -> None:
 def test_what_is_not_a_checkpoint_is_reported(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / STATE).write_text(text)
-    with pytest.raises(TrainingError, match=r"holds no usable checkpoint .*dvc repro -sf train"):
+    with pytest.raises(TrainingError, match=r"state\.json: .+\. `dvc repro -sf train` retrains\."):
         read_progress(tmp_path)
 
 
