@@ -159,7 +159,7 @@ def wider_model(project: Project) -> None:
 
 
 CASES = {
-    "params missing": Case("ingest", removed("params.yaml"), ("params.yaml is missing", "project's root")),
+    "params missing": Case("ingest", removed("params.yaml"), ("params.yaml: file not found", "project's root")),
     "params no YAML": Case("ingest", written("params.yaml", "data: [\n"), ("params.yaml: not valid YAML at line",)),
     "unknown section": Case("ingest", params(trian={"lr": 1.0}), ("unknown section 'trian'", "did you mean 'train'?")),
     "unknown key": Case(
@@ -239,7 +239,7 @@ CASES = {
     "search of its own result": Case(
         "tune", params(tune={"from": "best.yaml"}), ("tune.from: this stage overwrites best.yaml", "Copy the file")
     ),
-    "best.yaml missing": Case("train", removed("best.yaml"), ("best.yaml is missing", "`dvc repro`")),
+    "best.yaml missing": Case("train", removed("best.yaml"), ("best.yaml: file not found", "`dvc repro`")),
     "best.yaml damaged": Case(
         "train", written("best.yaml", "train: {lr"), ("best.yaml: not valid YAML at line 1", "`dvc repro")
     ),
@@ -260,7 +260,10 @@ CASES = {
         (("MLFLOW_TRACKING_URI", "http://127.0.0.1:9"), ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")),
     ),
     "Ray cluster away": Case(
-        "train", lambda project: None, ("no Ray cluster at 127.0.0.1:9", "ray start"), (("RAY_ADDRESS", "127.0.0.1:9"),)
+        "train",
+        lambda project: None,
+        ("no Ray cluster answers at 127.0.0.1:9", "ray start"),
+        (("RAY_ADDRESS", "127.0.0.1:9"),),
     ),
     "model damaged": Case(
         "evaluate",
