@@ -1,4 +1,4 @@
-"""Tests what the NLA paper claims of the weight, on one training, early and late.
+"""Tests what the NLA paper claims of the weight, on one run, early and late in training.
 
 Lee et al., AAAI 2025, arXiv 2502.09993, claim that noisy samples get low weights, that ambiguous ones gain weight as
 training proceeds, and that late in training the emphasised samples are mostly of the minority classes. Methods that do
@@ -33,9 +33,9 @@ def weight_claims(
     late_N2: np.ndarray,
     weight: Weight,
     progress: Mapping[str, float],
-    known: Annotations,
+    annotations: Annotations,
 ) -> dict[str, Any]:
-    """All claims about one training, JSON-able: `claims_at` for `early` and `late`, and what holds for both.
+    """All claims about one run, JSON-able: `claims_at` for `early` and `late`, and what holds for both.
 
     Args:
         early_N2: positions of the samples at `progress["early"]`; NaN for a sample not seen by then, which excludes it
@@ -43,15 +43,15 @@ def weight_claims(
         late_N2: positions of the same samples at `progress["late"]`.
         weight: weight(p_GT, p_NN, progress).
         progress: `early` and `late`, in [0, 1].
-        known: annotations of the samples. Minorities are determined from the labels before noise: by the given ones,
+        annotations: those of the samples. Minorities are determined from the labels before noise: by the given ones,
             most of a small class would be samples of other classes moved there by noise.
     """
     seen_N = ~np.isnan(early_N2).any(axis=1) & ~np.isnan(late_N2).any(axis=1)
-    minority_N = minority(known.clean_label_N)[seen_N]
-    flipped_N, doubt_N = known.is_flipped_N[seen_N], doubt(known)[seen_N]
+    minority_N = minority(annotations.clean_label_N)[seen_N]
+    flipped_N, doubt_N = annotations.is_flipped_N[seen_N], doubt(annotations)[seen_N]
     report: dict[str, Any] = {"rows": int(seen_N.sum()), "minority_share": float(minority_N.mean())}
-    for moment, place_N2 in (("early", early_N2), ("late", late_N2)):
-        p_GT, p_NN = np.ascontiguousarray(place_N2[seen_N].T)
+    for moment, position_N2 in (("early", early_N2), ("late", late_N2)):
+        p_GT, p_NN = np.ascontiguousarray(position_N2[seen_N].T)
         weight_N = weight(p_GT, p_NN, progress[moment])
         report[moment] = claims_at(p_GT, p_NN, weight_N, flipped_N, doubt_N, minority_N)
     return report
@@ -78,10 +78,10 @@ def claims_at(
         "mean_weight": float(weight_N.mean()),
         "minority_of_top_tenth": mean_between(minority_N, weight_N, TOP, 1.0),
     }
-    asked_N = ~flipped_N & ~np.isnan(doubt_N)
-    if asked_N.any():
-        doubt_M, weight_M = doubt_N[asked_N], weight_N[asked_N]
-        ambiguity_M = 1 - np.abs(p_GT_N - p_NN_N)[asked_N]
+    clean_N = ~flipped_N & ~np.isnan(doubt_N)
+    if clean_N.any():
+        doubt_M, weight_M = doubt_N[clean_N], weight_N[clean_N]
+        ambiguity_M = 1 - np.abs(p_GT_N - p_NN_N)[clean_N]
         fifths = by_fifth(weight_M, doubt_M)
         report |= {
             "weight_by_doubt": {str(number): mean for number, mean in enumerate(fifths, 1)},
@@ -123,11 +123,11 @@ def minority(label_N: np.ndarray) -> NDArray[np.bool_]:
     return small_N
 
 
-def doubt(known: Annotations) -> NDArray[np.float64]:
+def doubt(annotations: Annotations) -> NDArray[np.float64]:
     """Entropy of each sample's votes, else of its true posterior, else NaN, [N] in nats."""
-    doubt_N = np.full(len(known.is_flipped_N), np.nan)
-    for share_NC in (known.posterior_NC, known.votes_NC):
+    doubt_N = np.full(len(annotations.is_flipped_N), np.nan)
+    for share_NC in (annotations.posterior_NC, annotations.votes_NC):
         if share_NC is not None:
-            told_N = ~np.isnan(share_NC).any(axis=1)
-            doubt_N[told_N] = entropy(share_NC[told_N]).round(DIGITS)
+            given_N = ~np.isnan(share_NC).any(axis=1)
+            doubt_N[given_N] = entropy(share_NC[given_N]).round(DIGITS)
     return doubt_N

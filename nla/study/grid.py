@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from nla.config.base import Section, merge, nearest, read_yaml, section
 from nla.config.data import INGEST_KEYS, DataConfig
@@ -16,7 +16,8 @@ from nla.errors import ConfigError
 from nla.training.job import training_config
 from nla.tuning.space import Values, trial_base, with_values
 
-OF_A_METHOD = ("augment", "loss", "model", "train")
+METHOD_SECTIONS = ("augment", "loss", "model", "train")
+"""Sections of params.yaml that a method can change."""
 
 
 class Tuning(Section):
@@ -29,7 +30,7 @@ class Tuning(Section):
     conditions: Annotated[list[str], Field(min_length=1)]
     """Conditions under which each candidate is trained; the one with the best mean is used under all conditions."""
     seed: int
-    """Seed of the draws, the data corruption and training; must not be one of the grid's."""
+    """Seed of the draws, the synthetic label noise and training; must not be one of the grid's."""
     objective: Objective = "accuracy"
     """Validation metric of the epoch chosen by `train.select`; both: their mean."""
     common: Annotated[dict[str, Any], Field(default_factory=dict)]
@@ -48,20 +49,24 @@ class Grid(Section):
     NAME: ClassVar[str] = "grid"
 
     methods: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-    """Name -> sections of a training, merged over params.yaml."""
+    """Name -> sections of params.yaml: augment, loss, model, train; merged over those of the study."""
     conditions: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     """Name -> keys of the section `data`, merged over params.yaml: noise, imbalance."""
     seeds: Annotated[list[int], Field(min_length=1)]
-    """Seeds of the data corruption, which is the same for all methods, and of training."""
+    """Seeds of the synthetic label noise, which is the same for all methods, and of training."""
     reference: str
     """Method that all others are compared with."""
+    caveats: Annotated[
+        list[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]], Field(default_factory=list)
+    ]
+    """What a reader must know before comparing the methods; the report shows it first, and above each table."""
     tuning: Tuning | None = None
     """None takes every method as given in `methods`."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of a study."""
+    """One run of a study."""
 
     method: str
     condition: str
@@ -71,7 +76,7 @@ class Cell:
     values: Mapping[str, Any] = field(default_factory=dict)
     """Tuned values, by dotted name."""
     setting: int | None = None
-    """Number of `values` among the method's tuning candidates; None for a training of the comparison."""
+    """Number of `values` among the method's tuning candidates; None for a run of the comparison."""
 
     @property
     def data(self) -> DataConfig:
@@ -88,10 +93,10 @@ def read_grid(path: Path) -> Grid:
     grid = section(Grid, {"grid": read_yaml(path, "Run this from the study's folder.")}, path.name)
     if grid.reference not in grid.methods:
         raise ConfigError(
-            f"{path}: reference {grid.reference!r} is no method{nearest(grid.reference, [*grid.methods])}"
+            f"{path}: reference: {grid.reference!r} is not a method{nearest(grid.reference, [*grid.methods])}"
         )
     if len(set(grid.seeds)) < len(grid.seeds):
-        raise ConfigError(f"{path}: a seed stands twice in {grid.seeds}")
+        raise ConfigError(f"{path}: seeds: duplicate seed in {grid.seeds}. List each once.")
     if grid.tuning is not None:
         _check_tuning(grid, grid.tuning, path)
     return grid
@@ -100,19 +105,19 @@ def read_grid(path: Path) -> Grid:
 def _check_tuning(grid: Grid, tuning: Tuning, path: Path) -> None:
     if strange := next((name for name in tuning.conditions if name not in grid.conditions), None):
         near = nearest(strange, [*grid.conditions])
-        raise ConfigError(f"{path}: tuning.conditions: {strange!r} is no condition{near}")
+        raise ConfigError(f"{path}: tuning.conditions: {strange!r} is not a condition{near}")
     if len(set(tuning.conditions)) < len(tuning.conditions):
-        raise ConfigError(f"{path}: a condition stands twice in tuning.conditions {tuning.conditions}")
+        raise ConfigError(f"{path}: tuning.conditions: duplicate condition in {tuning.conditions}. List each once.")
     if tuning.seed in grid.seeds:
-        raise ConfigError(f"{path}: tuning.seed {tuning.seed} is one of the grid's, whose labels it must not have seen")
+        raise ConfigError(f"{path}: tuning.seed: {tuning.seed} is also in `seeds`. Choose one that no comparison uses.")
     if strange := next((name for name in tuning.space if name not in grid.methods), None):
-        raise ConfigError(f"{path}: tuning.space.{strange} is no method{nearest(strange, [*grid.methods])}")
+        raise ConfigError(f"{path}: tuning.space: {strange!r} is not a method{nearest(strange, [*grid.methods])}")
     if not any(map(tuning.space_of, grid.methods)):
-        raise ConfigError(f"{path}: tuning has nothing to search: give it `space` or `common`")
+        raise ConfigError(f"{path}: tuning: nothing to search. Set `space` or `common`, or remove `tuning`.")
 
 
 def cells(grid: Grid, params: Mapping[str, Any], tuned: Mapping[str, Values] | None = None) -> list[Cell]:
-    """Every training of the study, those on the same data adjacent.
+    """Every run of the comparison, those on the same data adjacent.
 
     Args:
         tuned: method -> values found by `tuning`; a missing method keeps the setting of the grid.
@@ -137,23 +142,23 @@ def make_cell(
     values: Values,
     setting: int | None = None,
 ) -> Cell:
-    """One training. Raises ConfigError if it is invalid."""
+    """One run. Raises ConfigError if it is invalid."""
     changes = grid.methods[method]
-    if strange := sorted(changes.keys() - set(OF_A_METHOD)):
+    if strange := sorted(changes.keys() - set(METHOD_SECTIONS)):
         raise ConfigError(
-            f"grid.yaml: method {method!r} changes {', '.join(strange)}: valid are {', '.join(OF_A_METHOD)}"
+            f"grid.yaml: methods.{method}: unknown section {', '.join(strange)}: valid are {', '.join(METHOD_SECTIONS)}"
         )
     if strange := sorted(grid.conditions[condition].keys() & INGEST_KEYS):
         raise ConfigError(
-            f"grid.yaml: condition {condition!r} changes {', '.join(strange)}, which a study has one of: set it in "
-            "params.yaml, or make a study for each"
+            f"grid.yaml: conditions.{condition}: {', '.join(strange)} cannot differ within a study. Set it in "
+            "params.yaml, or make one study for each value."
         )
     seeded = {"data": {**grid.conditions[condition], "seed": seed}, "train": {"seed": seed}}
-    laid = merge(merge(params, changes), seeded)
+    merged = merge(merge(params, changes), seeded)
     try:
         if values:  # can be elements of a list that is null in params.yaml
-            laid = with_values(laid | trial_base(laid), values)
-        cell = Cell(method, condition, seed, laid, values, setting)
+            merged = with_values(merged | trial_base(merged), values)
+        cell = Cell(method, condition, seed, merged, values, setting)
         training_config(cell.params)
         _ = cell.data
     except ConfigError as error:

@@ -43,21 +43,21 @@ CLAIMED: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 10, "mfc": "none",
 
 
 class Row(NamedTuple):
-    """The figures of one method under one condition."""
+    """The numbers of one method under one condition."""
 
     condition: str
     method: str
-    figures: Mapping[str, Any]
+    numbers: Mapping[str, Any]
 
 
-def pictures(results: Mapping[str, Any]) -> dict[str, Figure]:
-    """All figures that the results suffice for, by name."""
+def draw_figures(results: Mapping[str, Any]) -> dict[str, Figure]:
+    """All figures for which the results suffice, by name."""
     found = {}
-    if len({of["noise_rate"] for of in results["conditions"].values()}) > 1:
+    if len({part["noise_rate"] for part in results["conditions"].values()}) > 1:
         found["accuracy_by_noise"] = accuracy_by_noise(results, "accuracy")
         found["mean_accuracy_by_noise"] = accuracy_by_noise(results, "mean_accuracy")
     if any(_rows_against(results, "accuracy")):
-        found["against_best_rival"] = against_best_rival(results)
+        found["difference_from_best_other"] = difference_from_best_other(results)
     found["best_on_test"] = best_on_test(results)
     if any(_rows_with_flips(results)):
         found["flipped_by_weight"] = flipped_by_weight(results)
@@ -75,12 +75,13 @@ def accuracy_by_noise(results: Mapping[str, Any], metric: str) -> Figure:
     axes_P = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     methods = _methods(results)
     for axes, (title, conditions) in zip(axes_P, panels.items(), strict=True):
-        rates = sorted({of["noise_rate"] for of in conditions})
+        rates = sorted({part["noise_rate"] for part in conditions})
         step = min(np.diff(rates), default=1.0)
         for m, method in enumerate(methods):
             shift = DODGE * step * (m - (len(methods) - 1) / 2) / max(1, len(methods) - 1)
-            _draw_line(axes, [of for of in conditions if method in of["methods"]], method, metric, shift, _look(m))
-        axes.set(xlabel=f"wrong training labels, {title}", xticks=rates)
+            runs = [part for part in conditions if method in part["methods"]]
+            _draw_line(axes, runs, method, metric, shift, _look(m))
+        axes.set(xlabel=f"label noise in train, {title}", xticks=rates)
         axes.set_xlim(rates[0] - 0.3 * step, rates[-1] + 0.3 * step)
         percent_axis(axes.xaxis)
         axes.grid(axis="y")
@@ -88,29 +89,29 @@ def accuracy_by_noise(results: Mapping[str, Any], metric: str) -> Figure:
     percent_axis(axes_P[0].yaxis)
     handles, labels = axes_P[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
-    n = _trainings(results)
-    headline(axes_P[0], f"{_words(metric).capitalize()} against label noise", f"mean ± standard deviation, {n}")
+    context = _context(f"mean ± standard deviation, {_seeds(results)}", results)
+    headline(axes_P[0], f"{_words(metric).capitalize()} against label noise", context)
     return figure
 
 
 @styled
-def against_best_rival(results: Mapping[str, Any], metric: str = "accuracy") -> Figure:
-    """Paired differences from the best rival with their 95 % intervals: one row per method, grouped by condition."""
+def difference_from_best_other(results: Mapping[str, Any], metric: str = "accuracy") -> Figure:
+    """Paired differences from the best other method with their 95 % intervals, grouped by condition."""
     rows = list(_rows_against(results, metric))
     figure, axes = _chart_of_rows(rows)
     for y, row in zip(_heights(rows), rows, strict=True):
-        rival = row.figures["against"][metric]["rival"]
-        low, value, high = rival["low"], rival["difference"], rival["high"]
+        other = row.numbers["against"][metric]["rival"]
+        low, value, high = other["low"], other["difference"], other["high"]
         color = BLUE if low > 0 else VERMILLION if high < 0 else MUTED
         axes.errorbar(value, y, xerr=[[value - low], [high - value]], fmt="o", ms=5, color=color, capsize=3, lw=1.6)
-        text = f"{100 * value:+.1f} against {short(rival['method'], LONGEST)}, p {_p(rival['p_holm'])}"
+        text = f"{100 * value:+.1f} from {short(other['method'], LONGEST)}, p {_p(other['p_holm'])}"
         _beside(axes, y, text)
     axes.axvline(0, color=INK, lw=1, ls=(0, (4, 3)))
     axes.set_xlabel(f"difference of {_words(metric)}, with its 95 % interval")
     percent_axis(axes.xaxis)
-    better = sum(row.figures["against"][metric]["rival"]["low"] > 0 for row in rows)
-    title = f"{better} of {len(rows)} above their best rival" if better else "None is above its best rival"
-    headline(axes, title, "blue: the whole interval is above zero, red: below; p after Holm")
+    better = sum(row.numbers["against"][metric]["rival"]["low"] > 0 for row in rows)
+    title = f"{_words(metric).capitalize()}: {better} of {len(rows)} above the best other method"
+    headline(axes, title, _context("blue: whole interval above zero, red: below; p after Holm", results))
     return figure
 
 
@@ -120,17 +121,17 @@ def best_on_test(results: Mapping[str, Any]) -> Figure:
     rows = list(_rows(results))
     figure, axes = _chart_of_rows(rows)
     for y, row in zip(_heights(rows), rows, strict=True):
-        chosen, of = row.figures["accuracy"]["mean"], row.figures["best_on_test"]
-        axes.plot([chosen, of["accuracy"]["mean"]], [y, y], color=FAINT, lw=1.6, zorder=1)
+        chosen, claimed = row.numbers["accuracy"]["mean"], row.numbers["best_on_test"]
+        axes.plot([chosen, claimed["accuracy"]["mean"]], [y, y], color=FAINT, lw=1.6, zorder=1)
         axes.plot(chosen, y, **CHOSEN)
-        axes.plot(of["accuracy"]["mean"], y, **CLAIMED)
-        _beside(axes, y, f"{percent(chosen)}  {100 * of['surplus']['mean']:+.1f}")
+        axes.plot(claimed["accuracy"]["mean"], y, **CLAIMED)
+        _beside(axes, y, f"{percent(chosen)}  {100 * claimed['surplus']['mean']:+.1f}")
     axes.set_xlabel("accuracy on test")
     percent_axis(axes.xaxis)
     _legend_above(axes, {"chosen on validation": CHOSEN, "best on test": CLAIMED})
-    mean = np.mean([row.figures["best_on_test"]["surplus"]["mean"] for row in rows])
+    mean = np.mean([row.numbers["best_on_test"]["surplus"]["mean"] for row in rows])
     title = f"Best on test would claim {100 * mean:.1f} points more"
-    headline(axes, title, f"mean over {_trainings(results)}", lift=18)
+    headline(axes, title, _context(f"mean over {_seeds(results)}", results), lift=18)
     return figure
 
 
@@ -141,32 +142,32 @@ def flipped_by_weight(results: Mapping[str, Any]) -> Figure:
     figure, axes = _chart_of_rows(rows)
     for y, row in zip(_heights(rows), rows, strict=True):
         for key, color, lift in zip(FLIPPED, (BLUE, ORANGE), (-0.14, 0.14), strict=True):
-            early, late = (row.figures["claims"][f"{moment}.{key}"]["mean"] for moment in ("early", "late"))
+            early, late = (row.numbers["claims"][f"{moment}.{key}"]["mean"] for moment in ("early", "late"))
             arrow = {"arrowstyle": "-|>", "color": color, "lw": 1.6, "shrinkA": 0, "shrinkB": 0}
             axes.annotate("", (late, y + lift), (early, y + lift), arrowprops=arrow)
             axes.plot([early, late], [y + lift] * 2, "o", ms=4, color=color, markevery=[0])
     axes.axvline(0.5, color=INK, lw=1, ls=(0, (4, 3)))
     axes.set_xlabel("AUROC, from early to late in training; 0.5 is chance")
-    _legend_above(axes, {"by the weight": {"color": BLUE}, "by p_GT alone": {"color": ORANGE}})
-    late = [[row.figures["claims"][f"late.{key}"]["mean"] for key in FLIPPED] for row in rows]
-    better = sum(weight > plain for weight, plain in late)
-    title = f"Flipped labels: the weight beats p_GT in {better} of {len(rows)}"
-    headline(axes, title, f"late in training, mean over {_trainings(results)}", lift=18)
+    _legend_above(axes, {"by the weight": {"color": BLUE}, "by p_GT": {"color": ORANGE}})
+    late = [[row.numbers["claims"][f"late.{key}"]["mean"] for key in FLIPPED] for row in rows]
+    higher = sum(by_weight > by_p_GT for by_weight, by_p_GT in late)
+    title = f"Flipped labels: weight above p_GT in {higher} of {len(rows)}"
+    headline(axes, title, _context(f"late in training, mean over {_seeds(results)}", results), lift=18)
     return figure
 
 
 def _rows(results: Mapping[str, Any]) -> Iterator[Row]:
-    for condition, of in results["conditions"].items():
-        for method, figures in of["methods"].items():
-            yield Row(condition, method, figures)
+    for condition, part in results["conditions"].items():
+        for method, numbers in part["methods"].items():
+            yield Row(condition, method, numbers)
 
 
 def _rows_against(results: Mapping[str, Any], metric: str) -> Iterator[Row]:
-    return (row for row in _rows(results) if "rival" in row.figures["against"].get(metric, {}))
+    return (row for row in _rows(results) if "rival" in row.numbers["against"].get(metric, {}))
 
 
 def _rows_with_flips(results: Mapping[str, Any]) -> Iterator[Row]:
-    return (row for row in _rows(results) if "late.flipped_auroc" in row.figures["claims"])
+    return (row for row in _rows(results) if "late.flipped_auroc" in row.numbers["claims"])
 
 
 def _heights(rows: Sequence[Row]) -> list[float]:
@@ -210,14 +211,14 @@ def _beside(axes: Axes, y: float, text: str) -> None:
 
 def _panels(conditions: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """Conditions by kind of noise and imbalance, sorted by noise rate."""
-    kinds = dict.fromkeys((of["noise_kind"], of["imbalance_factor"]) for of in conditions.values() if of["noise_rate"])
+    parts = conditions.values()
+    kinds = dict.fromkeys((part["noise_kind"], part["imbalance_factor"]) for part in parts if part["noise_rate"])
     panels = {}
     for kind, factor in kinds:
-        own = [of for of in conditions.values() if of["imbalance_factor"] == factor]
+        own = [part for part in parts if part["imbalance_factor"] == factor]
+        shown = [part for part in own if part["noise_kind"] == kind or not part["noise_rate"]]
         title = kind if factor is None else f"{kind}, imbalance {factor:g}"
-        panels[title] = sorted(
-            (of for of in own if of["noise_kind"] == kind or not of["noise_rate"]), key=lambda of: of["noise_rate"]
-        )
+        panels[title] = sorted(shown, key=lambda part: part["noise_rate"])
     return panels
 
 
@@ -229,8 +230,8 @@ def _draw_line(
     shift: float,
     look: Mapping[str, Any],
 ) -> None:
-    rate = [of["noise_rate"] + shift for of in conditions]
-    spreads = [of["methods"][method][metric] for of in conditions]
+    rate = [part["noise_rate"] + shift for part in conditions]
+    spreads = [part["methods"][method][metric] for part in conditions]
     mean, std = [s["mean"] for s in spreads], [s["std"] or 0.0 for s in spreads]
     axes.errorbar(rate, mean, yerr=std, label=short(method, LONGEST), ms=5, lw=1.6, capsize=2.5, elinewidth=1.1, **look)
 
@@ -243,9 +244,14 @@ def _methods(results: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(row.method for row in _rows(results)))
 
 
-def _trainings(results: Mapping[str, Any]) -> str:
+def _context(text: str, results: Mapping[str, Any]) -> str:
+    """A subtitle, which refers to the caveats if there are any."""
+    return f"{text}; caveats: see the report" if results["caveats"] else text
+
+
+def _seeds(results: Mapping[str, Any]) -> str:
     """The number of seeds, in words."""
-    counts = sorted({row.figures["accuracy"]["n"] for row in _rows(results)})
+    counts = sorted({row.numbers["accuracy"]["n"] for row in _rows(results)})
     return f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
 
 

@@ -1,4 +1,7 @@
-"""The record of one training of a study: a Parquet file of one row, small enough for git."""
+"""What a study stores in its folder: one record per run, and runs.json, which lists those that the report covers.
+
+A record is a Parquet file of one row, small enough for git.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
+from nla.config.tune import Objective
 from nla.errors import DataError
-from nla.io import write_table
+from nla.io import parse_json_as, write_table
 from nla.tuning.results import row_score
 
+RECORDS, MANIFEST = Path("records"), Path("runs.json")
+"""Paths in the folder of a study."""
 SERIES = ("valid_accuracy", "valid_mean_accuracy", "test_accuracy", "test_mean_accuracy")
 SCHEMA = pa.schema(
     [
@@ -42,7 +49,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Record:
-    """Measurements of one training of a study."""
+    """Measurements of one run of a study."""
 
     method: str
     condition: str
@@ -53,7 +60,9 @@ class Record:
     fingerprint: str
     epochs: int
     best_epoch: int
+    """From 1, chosen on validation."""
     seconds: float
+    """Training and validation."""
     params: Mapping[str, Any]
     facts: Mapping[str, Any]
     claims: Mapping[str, Any]
@@ -67,14 +76,28 @@ class Record:
 
     @property
     def version(self) -> str:
-        """Short hash that distinguishes records of the same training made at different times."""
+        """Short hash that distinguishes records of the same run made at different times."""
         measured = (self.valid_accuracy, self.test_accuracy, self.best_epoch, self.facts.get("commit"))
         return hashlib.sha256(repr(measured).encode() + self.last_predicted.tobytes()).hexdigest()[:8]
 
-    def reached(self, objective: str) -> float:
+    def score(self, objective: Objective) -> float:
         """The objective (`accuracy`, `mean_accuracy` or `both`, their mean) on validation, in the chosen epoch."""
         row = {name: getattr(self, name)[self.best_epoch - 1] for name in ("valid_accuracy", "valid_mean_accuracy")}
         return row_score(row, objective)
+
+
+class Facts(BaseModel):
+    """What the report and MLflow read of the column `facts`; it can hold more."""
+
+    device_name: str
+    precision: str
+    commit: str | None
+    machine: dict[str, Any]
+    versions: dict[str, str]
+
+
+JSON_COLUMNS: dict[str, Any] = {"params": dict[str, Any], "facts": Facts, "claims": dict[str, Any]}
+"""Column -> schema of its JSON."""
 
 
 def write_record(path: Path, record: Record) -> None:
@@ -85,10 +108,60 @@ def write_record(path: Path, record: Record) -> None:
 
 def read_record(path: Path) -> Record:
     """Reads a record. Raises DataError if the file is damaged or not a record."""
+    remedy = "Remove it and run `dvc repro` in the study's folder."
     try:
         (row,) = pq.read_table(path).cast(SCHEMA).to_pylist()
     except (OSError, ValueError) as error:  # covers Arrow's errors
-        raise DataError(f"{path} is no record of a study ({error}): remove it and run the study again") from None
-    texts = {name: json.loads(row[name]) for name in ("params", "facts", "claims")}
+        raise DataError(f"{path} is not a record of a study ({error}). {remedy}") from None
+    for name, schema in JSON_COLUMNS.items():
+        parse_json_as(row[name].encode(), schema, f"{path}: column {name}", remedy)
+    if not 1 <= row["best_epoch"] <= len(row["valid_accuracy"]):
+        epochs = len(row["valid_accuracy"])
+        raise DataError(f"{path}: best_epoch must be between 1 and {epochs} (got {row['best_epoch']}). {remedy}")
+    objects = {name: json.loads(row[name]) for name in JSON_COLUMNS}
     arrays = {name: np.array(row[name], np.uint8) for name in ("best_predicted", "last_predicted")}
-    return Record(**{**row, **texts, **arrays})
+    return Record(**{**row, **objects, **arrays})
+
+
+class _Run(BaseModel):
+    method: str
+    condition: str
+    seed: int
+
+
+class Entry(_Run):
+    """A run of the comparison, in runs.json."""
+
+    record: str
+    """Fingerprint of the record."""
+
+
+class TuningEntry(_Run):
+    """A run of the tuning, in runs.json."""
+
+    record: str | None
+    """Fingerprint of the record; None if training diverged."""
+    setting: int
+    """Number of the values; 0 is the setting of the grid."""
+    values: dict[str, Any]
+
+
+class TuningEntries(BaseModel):
+    """The tuning, in runs.json."""
+
+    conditions: list[str]
+    seed: int
+    objective: Objective
+    trainings: list[TuningEntry]
+
+
+class Manifest(BaseModel):
+    """Content of runs.json: what the report covers."""
+
+    reference: str
+    """Method that all others are compared with."""
+    caveats: list[str] = []
+    """What a reader must know before comparing the methods."""
+    runs: list[Entry]
+    tuning: TuningEntries | None = None
+    """None if the study has no tuning."""

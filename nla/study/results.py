@@ -1,7 +1,7 @@
 """Results of a study from its records and the labels of its test rows, as one JSON-able dict.
 
-Proportions are in [0, 1]. A spread is the mean, the sample standard deviation (null for one training) and the number of
-trainings.
+Proportions are in [0, 1]. A spread is the mean, the sample standard deviation (null for one run) and the number of
+runs.
 """
 
 from __future__ import annotations
@@ -16,30 +16,39 @@ from nla.config.train import METRICS
 from nla.errors import DataError
 from nla.evaluation.metrics import MAIN_METRICS, confusion
 from nla.hardware import in_words
-from nla.study.record import Record
+from nla.study.record import Record, TuningEntries, TuningEntry
 from nla.study.statistics import RESAMPLES, comparisons
-from nla.study.tuning import Attempt, Candidate, best_of, candidates_of
+from nla.study.tuning import Attempt, Candidate, best_candidate, candidates_of
 
 TOLERANCE = 0.01
 """Tolerance on a recomputed accuracy: a GPU may break a few ties differently, while wrong labels are far off."""
-MEND = "it was made on another data set or label rule; run `dvc repro prepare`, or remove the record and run the study"
+REMEDY = (
+    "It was made on another data set or label rule. Run `dvc repro prepare`, or remove the record and run the study."
+)
 PROTOCOL = (
-    "noise and imbalance in train alone, validation and test labels as the source has them; validation chooses the "
+    "noise and imbalance in train only, validation and test labels as the source has them; validation chooses the "
     "epoch, and settings where there is tuning; test selects nothing"
 )
 
 
 def study_results(
-    records: Sequence[Record], label_N: np.ndarray, classes: Sequence[str], reference: str, resamples: int = RESAMPLES
+    records: Sequence[Record],
+    label_N: np.ndarray,
+    classes: Sequence[str],
+    reference: str,
+    resamples: int = RESAMPLES,
+    caveats: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """All figures by condition and method, in the order of the records.
+    """All numbers by condition and method, in the order of the records.
 
     Raises:
         DataError: a record was not measured on these labels, or the reference has no record.
     """
     check(records, label_N, len(classes))
     if reference not in {record.method for record in records}:
-        raise DataError(f"no record is of the reference {reference!r}: run the study, or name another in grid.yaml")
+        raise DataError(
+            f"reference: no record of the method {reference!r}. Run the study, or name another in grid.yaml."
+        )
     support = np.bincount(label_N, minlength=len(classes)).tolist()
     by_condition = _grouped(records, lambda record: record.condition)
     conditions = {
@@ -48,6 +57,7 @@ def study_results(
     test = {"rows": len(label_N), "classes": dict(zip(classes, support, strict=True))}
     return {
         "protocol": PROTOCOL,
+        "caveats": list(caveats),
         "reference": reference,
         "resamples": resamples,
         "test": test,
@@ -55,7 +65,7 @@ def study_results(
     }
 
 
-def tuning_results(tuning: Mapping[str, Any], records: Mapping[str, Record], methods: Iterable[str]) -> dict[str, Any]:
+def tuning_results(tuning: TuningEntries, records: Mapping[str, Record], methods: Iterable[str]) -> dict[str, Any]:
     """The outcome of tuning, JSON-able.
 
     A method's first setting is that of the grid, the chosen one the best by its mean over the conditions. A score is
@@ -67,21 +77,21 @@ def tuning_results(tuning: Mapping[str, Any], records: Mapping[str, Record], met
         methods: all methods of the study.
     """
 
-    def attempt(row: Mapping[str, Any]) -> Attempt:
-        record = records.get(row["record"])
-        reached = None if record is None else record.reached(tuning["objective"])
-        return Attempt(row["method"], row["setting"], row["condition"], row["values"], reached)
+    def attempt(run: TuningEntry) -> Attempt:
+        score = None if run.record is None else records[run.record].score(tuning.objective)
+        return Attempt(run.method, run.setting, run.condition, run.values, score)
 
-    tried = candidates_of(map(attempt, tuning["trainings"]))
+    tried = candidates_of(map(attempt, tuning.trainings))
     found: dict[str, Any] = {name: {"settings": [], "chosen": None} for name in methods}
     for name, candidates in tried.items():
-        found[name] = {"settings": [_shown(each) for each in candidates], "chosen": _shown(best_of(name, candidates))}
-    asked = {name: tuning[name] for name in ("conditions", "seed", "objective")}
+        best = best_candidate(name, candidates)
+        found[name] = {"settings": [_to_json(each) for each in candidates], "chosen": _to_json(best)}
+    asked = tuning.model_dump(include={"conditions", "seed", "objective"})
     return {**asked, "made_by": _made_by([*records.values()]), "methods": found}
 
 
-def _shown(candidate: Candidate) -> dict[str, Any]:
-    return {"values": candidate.values, "under": candidate.under, "reached": candidate.reached}
+def _to_json(candidate: Candidate) -> dict[str, Any]:
+    return {"values": candidate.values, "under": candidate.scores, "reached": candidate.mean}
 
 
 def check(records: Iterable[Record], label_N: np.ndarray, classes: int) -> None:
@@ -90,11 +100,11 @@ def check(records: Iterable[Record], label_N: np.ndarray, classes: int) -> None:
         name = f"the record of {record.method}, {record.condition}, seed {record.seed}"
         rows = len(record.best_predicted)
         if rows != len(label_N):
-            raise DataError(f"{name} is of {rows:,} test rows, the labels are of {len(label_N):,}: {MEND}")
+            raise DataError(f"{name} has {rows:,} test rows, but there are {len(label_N):,} labels. {REMEDY}")
         then = record.test_accuracy[record.best_epoch - 1]
         now = measured(record.best_predicted, label_N, classes)["accuracy"]
         if abs(then - now) > TOLERANCE:
-            raise DataError(f"{name} says {then:.2%} on test, by these labels it is {now:.2%}: {MEND}")
+            raise DataError(f"{name} has an accuracy of {then:.2%} on test, but {now:.2%} by these labels. {REMEDY}")
 
 
 def measured(predicted_N: np.ndarray, label_N: np.ndarray, classes: int) -> dict[str, float]:
@@ -104,7 +114,7 @@ def measured(predicted_N: np.ndarray, label_N: np.ndarray, classes: int) -> dict
 
 
 def spread(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Mean and standard deviation over trainings."""
+    """Mean and standard deviation over runs."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "std": std, "n": len(values)}
 
@@ -120,23 +130,23 @@ def _condition(
     records: Sequence[Record], label_N: np.ndarray, classes: int, reference: str, resamples: int
 ) -> dict[str, Any]:
     runs = _grouped(records, lambda record: record.method)
-    methods = {method: _figures(own, label_N, classes) for method, own in runs.items()}
+    methods = {method: _scores(own, label_N, classes) for method, own in runs.items()}
     predicted = {method: {record.seed: record.best_predicted for record in own} for method, own in runs.items()}
-    mean = {metric: {name: of[metric]["mean"] for name, of in methods.items()} for metric in METRICS}
+    mean = {metric: {name: scores[metric]["mean"] for name, scores in methods.items()} for metric in METRICS}
     against = comparisons(predicted, mean, label_N, reference, resamples)
-    one = records[0]
+    first = records[0]
     return {
-        "noise_kind": one.noise_kind,
-        "noise_rate": one.noise_rate,
-        "imbalance_factor": one.imbalance_factor,
+        "noise_kind": first.noise_kind,
+        "noise_rate": first.noise_rate,
+        "imbalance_factor": first.imbalance_factor,
         "seeds": sorted({record.seed for record in records}),
         "made_by": _made_by(records),
-        "methods": {name: {**figures, "against": against[name]} for name, figures in methods.items()},
+        "methods": {name: {**scores, "against": against[name]} for name, scores in methods.items()},
     }
 
 
-def _figures(records: Sequence[Record], label_N: np.ndarray, classes: int) -> dict[str, Any]:
-    """Figures of one method: of the chosen epoch, the last epoch and the best epoch on test, and the claims."""
+def _scores(records: Sequence[Record], label_N: np.ndarray, classes: int) -> dict[str, Any]:
+    """Scores of one method: of the chosen epoch, the last epoch and the best epoch on test, and the claims."""
     best = [measured(record.best_predicted, label_N, classes) for record in records]
     last = [measured(record.last_predicted, label_N, classes) for record in records]
     claimed = [max(record.test_accuracy) for record in records]
@@ -162,5 +172,5 @@ def _spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
 def _made_by(records: Sequence[Record]) -> dict[str, list[str]]:
     """Each distinct hardware with its versions, and each distinct commit."""
     facts = [record.facts for record in records]
-    places = (f"{of['device_name']} in {of['precision']}; {in_words(of['machine'], of['versions'])}" for of in facts)
-    return {"places": [*dict.fromkeys(places)], "commits": [*dict.fromkeys(of["commit"] or "unknown" for of in facts)]}
+    places = (f"{f['device_name']} in {f['precision']}; {in_words(f['machine'], f['versions'])}" for f in facts)
+    return {"places": [*dict.fromkeys(places)], "commits": [*dict.fromkeys(f["commit"] or "unknown" for f in facts)]}

@@ -1,4 +1,4 @@
-"""Tests whether one method is better than another, both trained with the same seeds and judged on the same test rows.
+"""Is one method better than another? Paired tests over the seeds and test rows that both share.
 
 Seeds and test rows both vary by chance, and they are crossed: every seed sees every row. So both are drawn with
 replacement, the same for both methods (the pigeonhole bootstrap, Owen 2007, "The pigeonhole bootstrap", Annals of
@@ -6,11 +6,10 @@ Applied Statistics 1(2), 386-411). Variation that is due to neither the seed nor
 times, which is conservative; if seeds differ in level, few of them make the interval too narrow, because their spread
 is underestimated.
 
-Legend: S seeds, N test rows, R resamples, K patterns; `predicted` are classes [S, N], one row per seed.
+`comparisons` tests each method under one condition against the reference and against the best other method: the one
+with the highest mean on test. Test data choose it, so it is the hardest one to beat.
 
-Compares each method under one condition with its best rival and with the reference.
-
-The best rival is the other method with the highest mean on test: chosen with hindsight, so the hardest one.
+Legend: S seeds, N test rows, R resamples, K patterns, M tests; `predicted` are classes [S, N], one row per seed.
 """
 
 from __future__ import annotations
@@ -64,32 +63,32 @@ def differences(
     """`accuracy` and `mean_accuracy` of a - b, by a paired bootstrap over seeds and rows.
 
     Mean accuracy draws rows within each class, so that no class vanishes. With one seed only rows are drawn: the result
-    then holds for these two trainings, not for the methods. The order of the seeds does not matter.
+    then holds for these two runs, not for the methods. The order of the seeds does not matter.
 
     Raises:
         ValueError: the shapes of a, b and the labels do not match.
     """
     gain_SN = _gains(predicted_a_SN, predicted_b_SN, label_N)
     label = np.asarray(label_N)
-    of_class = [gain_SN[:, label == c] for c in np.unique(label)]
+    by_class = [gain_SN[:, label == c] for c in np.unique(label)]
     return {
         name: _difference(strata, resamples, np.random.default_rng(seed))
-        for name, strata in (("accuracy", [gain_SN]), ("mean_accuracy", of_class))
+        for name, strata in (("accuracy", [gain_SN]), ("mean_accuracy", by_class))
     }
 
 
 def discordant(predicted_a_SN: ArrayLike, predicted_b_SN: ArrayLike, label_N: ArrayLike) -> list[Discordant]:
-    """Each seed's discordant rows and p, which tell whether these two trainings differ."""
+    """Each seed's discordant rows and p, which test whether these two runs differ."""
     gain_SN = _gains(predicted_a_SN, predicted_b_SN, label_N)
     return [_discordant(gain_N) for gain_N in gain_SN]
 
 
-def pooled(of_seeds: Sequence[Discordant]) -> Discordant:
+def pooled(seeds: Sequence[Discordant]) -> Discordant:
     """The discordant rows of all seeds, pooled into one test.
 
     A row that several seeds judge alike counts as several rows: if seeds agree, p is too small.
     """
-    only_a, only_b = sum(seed.only_a for seed in of_seeds), sum(seed.only_b for seed in of_seeds)
+    only_a, only_b = sum(seed.only_a for seed in seeds), sum(seed.only_b for seed in seeds)
     return Discordant(only_a, only_b, mcnemar(only_a, only_b))
 
 
@@ -97,7 +96,8 @@ def holm(p_M: ArrayLike) -> Floats:
     """Holm-adjusted p of M tests, [M]: rejecting those below alpha makes any false rejection with probability <= alpha.
 
     The i-th smallest, from 0, is multiplied by M - i, and is never below a smaller one's (Holm 1979, "A simple
-    sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6(2)).
+    sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6(2)). SciPy does not have it;
+    statsmodels does (`multipletests`), and would be a dependency, 1.7 s of import time, for these four lines alone.
     """
     p = np.asarray(p_M, np.float64)
     order = np.argsort(p, kind="stable")
@@ -110,7 +110,7 @@ def _gains(predicted_a_SN: ArrayLike, predicted_b_SN: ArrayLike, label_N: ArrayL
     """1 where only a is right, -1 where only b is, else 0, [S, N]."""
     a, b, label = np.asarray(predicted_a_SN), np.asarray(predicted_b_SN), np.asarray(label_N)
     if a.shape != b.shape or a.ndim != 2 or a.shape[1:] != label.shape or a.size == 0:
-        raise ValueError(f"predictions {a.shape} and {b.shape} must be [seeds, rows] alike, of labels {label.shape}")
+        raise ValueError(f"predictions {a.shape} and {b.shape} must both be [seeds, rows], for labels {label.shape}")
     return (a == label).astype(np.int8) - (b == label).astype(np.int8)
 
 
@@ -159,7 +159,7 @@ class Question(NamedTuple):
     method: str
     metric: str
     kind: str
-    """Role of `other`: `rival` or `reference`."""
+    """Role of `other`: `rival`, the best other method, or `reference`."""
     other: str
 
     @property
@@ -183,7 +183,7 @@ def comparisons(
 
     Args:
         predicted: predictions of the epoch chosen on validation.
-        mean: metric -> method -> its mean on test, which determines the best rival.
+        mean: metric -> method -> its mean on test, which determines the best other method.
     """
     questions = list(_questions(predicted, mean, reference))
     found = {pair: _compare(predicted, *pair, label_N, resamples) for pair in {q.test[:2] for q in questions}}
@@ -193,8 +193,8 @@ def comparisons(
     for q in questions:
         first, second, _ = q.test
         difference = found[first, second][q.metric]
-        shown = _shown(difference if q.method == first else -difference)
-        against = {"method": q.other, **shown, "p_holm": p_holm[q.test]}
+        numbers = _to_json(difference if q.method == first else -difference)
+        against = {"method": q.other, **numbers, "p_holm": p_holm[q.test]}
         if q.metric == "accuracy":
             against["mcnemar"] = _mcnemar(predicted, q.method, q.other, label_N)
         report[q.method].setdefault(q.metric, {})[q.kind] = {**against, "n": len(_shared(predicted, first, second))}
@@ -227,10 +227,10 @@ def _compare(predicted: Predicted, a: str, b: str, label_N: np.ndarray, resample
 
 
 def _mcnemar(predicted: Predicted, a: str, b: str, label_N: np.ndarray) -> dict[str, Any]:
-    of_seeds = discordant(*_pair(predicted, a, b), label_N)
-    by_seed = dict(zip(map(str, _shared(predicted, a, b)), (found.p for found in of_seeds), strict=True))
-    return {**pooled(of_seeds)._asdict(), "p_by_seed": by_seed}
+    seeds = discordant(*_pair(predicted, a, b), label_N)
+    by_seed = dict(zip(map(str, _shared(predicted, a, b)), (seed.p for seed in seeds), strict=True))
+    return {**pooled(seeds)._asdict(), "p_by_seed": by_seed}
 
 
-def _shown(difference: Difference) -> dict[str, float]:
+def _to_json(difference: Difference) -> dict[str, float]:
     return {"difference": difference.value, "low": difference.low, "high": difference.high, "p": difference.p}

@@ -1,6 +1,6 @@
-"""Settings tried in tuning, ranked by their validation scores over the conditions.
+"""Tuning of a study: equally many settings for each method that has a search space, ranked on validation.
 
-The settings tried in tuning: equally many for each method that has a search space.
+`tuning_cells` makes the runs; `candidates_of` and `best_candidate` rank the settings by their mean over the conditions.
 """
 
 from __future__ import annotations
@@ -20,62 +20,11 @@ from nla.training.job import training_config
 from nla.tuning.searchers import param_space
 from nla.tuning.space import Values, active, problems_of, trial_base
 
-
-class Attempt(NamedTuple):
-    """One training of the tuning."""
-
-    method: str
-    setting: int
-    """Number of the values; the same under every condition."""
-    condition: str
-    values: Mapping[str, Any]
-    reached: float | None
-    """The objective on validation; None if training diverged."""
-
-
-class Candidate(NamedTuple):
-    """One setting of a method, with its scores."""
-
-    values: Mapping[str, Any]
-    under: dict[str, float | None]
-    """Objective on validation, by condition; None if training diverged."""
-
-    @property
-    def reached(self) -> float | None:
-        """Mean over the conditions; None if training diverged under any of them."""
-        values = [value for value in self.under.values() if value is not None]
-        return fmean(values) if len(values) == len(self.under) else None
-
-
-def candidates_of(attempts: Iterable[Attempt]) -> dict[str, list[Candidate]]:
-    """Method -> its candidates, ordered by setting number."""
-    found: dict[str, dict[int, Candidate]] = {}
-    for attempt in attempts:
-        candidate = found.setdefault(attempt.method, {}).setdefault(attempt.setting, Candidate(attempt.values, {}))
-        candidate.under[attempt.condition] = attempt.reached
-    return {method: [of[number] for number in sorted(of)] for method, of in found.items()}
-
-
-def best_of(method: str, candidates: Iterable[Candidate]) -> Candidate:
-    """The candidate with the highest mean; the first of equals.
-
-    Raises:
-        TrainingError: every candidate diverged under some condition.
-    """
-    scored = [(candidate.reached, candidate) for candidate in candidates]
-    trained = [(reached, candidate) for reached, candidate in scored if reached is not None]
-    if not trained:
-        raise TrainingError(
-            f"every setting of {method} diverged under a condition, that of the grid too: lower train.lr in grid.yaml"
-        )
-    return max(trained, key=lambda pair: pair[0])[1]
-
-
 FIXED = {
-    "loss.name": "what a method is",
-    "train.select": "what chooses every method's epoch",
-    "train.seed": "tuning.seed",
-    "train.epochs": "the same for all, of params.yaml",
+    "loss.name": "it defines the method",
+    "train.select": "it chooses the epoch of every method",
+    "train.seed": "it is tuning.seed",
+    "train.epochs": "it is the same for all methods, set in params.yaml",
 }
 """Parameters that cannot differ between methods, and why."""
 DRAWS = 50
@@ -118,7 +67,10 @@ def _settings(grid: Grid, tuning: Tuning, params: Mapping[str, Any], method: str
             seen.append(sections)
         if len(found) == tuning.settings:
             return found
-    raise ConfigError(f"grid.yaml: tuning of {method}: its space has {len(found)} settings, not {tuning.settings}")
+    raise ConfigError(
+        f"grid.yaml: tuning of {method}: its space has {len(found)} settings, not {tuning.settings}. "
+        "Widen it, or lower tuning.settings."
+    )
 
 
 def _draws(space: Mapping[str, Distribution], params: Mapping[str, Any], seed: int) -> Iterator[Values]:
@@ -140,10 +92,60 @@ def _space(tuning: Tuning, method: str, params: Mapping[str, Any]) -> dict[str, 
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
     if fixed := next((name for name in space if name in FIXED), None):
-        raise ConfigError(f"{where}: {fixed} is {FIXED[fixed]}: take it out of the space")
+        raise ConfigError(f"{where}: {fixed} cannot be searched: {FIXED[fixed]}. Remove it from the space.")
     if grids := [name for name, each in space.items() if each.kind == "grid"]:
-        raise ConfigError(f"{where}: {grids[0]}: `grid` is not supported in a study: use `choice`")
+        raise ConfigError(f"{where}: {grids[0]}: `grid` is not supported in a study. Use `choice`.")
     if problems := problems_of(space, params):
         lines = [f"  {name}: {why}" for name, why in problems.items()]
         raise ConfigError(f"{where}:\n" + "\n".join(lines))
     return space
+
+
+class Attempt(NamedTuple):
+    """One run of the tuning."""
+
+    method: str
+    setting: int
+    """Number of the values; the same under every condition."""
+    condition: str
+    values: Mapping[str, Any]
+    score: float | None
+    """The objective on validation; None if training diverged."""
+
+
+class Candidate(NamedTuple):
+    """One setting of a method, with its scores."""
+
+    values: Mapping[str, Any]
+    scores: dict[str, float | None]
+    """Objective on validation, by condition; None if training diverged."""
+
+    @property
+    def mean(self) -> float | None:
+        """Mean score over the conditions; None if training diverged under any of them."""
+        values = [value for value in self.scores.values() if value is not None]
+        return fmean(values) if len(values) == len(self.scores) else None
+
+
+def candidates_of(attempts: Iterable[Attempt]) -> dict[str, list[Candidate]]:
+    """Method -> its candidates, ordered by setting number."""
+    found: dict[str, dict[int, Candidate]] = {}
+    for attempt in attempts:
+        candidate = found.setdefault(attempt.method, {}).setdefault(attempt.setting, Candidate(attempt.values, {}))
+        candidate.scores[attempt.condition] = attempt.score
+    return {method: [by_number[number] for number in sorted(by_number)] for method, by_number in found.items()}
+
+
+def best_candidate(method: str, candidates: Iterable[Candidate]) -> Candidate:
+    """The candidate with the highest mean score; the first of equals.
+
+    Raises:
+        TrainingError: every candidate diverged under some condition.
+    """
+    means = [(candidate.mean, candidate) for candidate in candidates]
+    trained = [(mean, candidate) for mean, candidate in means if mean is not None]
+    if not trained:
+        raise TrainingError(
+            f"every setting of {method} diverged under a condition, that of the grid too. Lower train.lr in grid.yaml."
+        )
+    return max(trained, key=lambda pair: pair[0])[1]

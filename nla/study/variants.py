@@ -1,4 +1,4 @@
-"""The data of a study: one set of tables per noise, imbalance and seed, prepared once."""
+"""Data of a study: one set of tables per noise, imbalance and seed, prepared once."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from nla.workflow.provenance import CODE, fingerprint, imported_sources
 
 @dataclass(frozen=True)
 class Variant:
-    """Data of the trainings of one condition and seed, with what is known of their labels."""
+    """Data of the runs of one condition and seed."""
 
     split: Split
-    train_known: Annotations
+    train_annotations: Annotations
+    """Labels before noise, votes and posterior of the training rows."""
     test: Samples
 
 

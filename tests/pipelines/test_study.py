@@ -1,4 +1,4 @@
-"""A study from its grid to its report: killed, gone on with, extended, and told to MLflow."""
+"""A study from its grid to its report: killed, resumed, extended, and logged to MLflow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRID = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """One with a study of four trainings beside the pipeline, whose code it shares."""
+    """One with a study of four runs beside the pipeline, whose code it shares."""
     project = Project.make(tmp_path_factory.mktemp("study") / "project")
     folder = project / NAME
     folder.mkdir(parents=True)
@@ -56,7 +56,7 @@ def records(project: Project) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (project / NAME / "records").iterdir()}
 
 
-def test_a_killed_study_goes_on_and_ends_in_a_report(project: Project) -> None:
+def test_a_killed_study_resumes_and_ends_in_a_report(project: Project) -> None:
     background = project.start_dvc("repro", f"{NAME}/dvc.yaml", PYTHONPATH=str(project.root))
     background.wait_for(r"seed 0: \d")
     processes = background.family()
@@ -67,7 +67,7 @@ def test_a_killed_study_goes_on_and_ends_in_a_report(project: Project) -> None:
     before = records(project)
     assert 1 <= len(before) < 4
     printed = repro(project)
-    assert f"4 trainings, of which {len(before)} have their records" in printed
+    assert f"4 runs, {len(before)} of them have their records" in printed
     after = records(project)
     assert len(after) == 4 and before.items() <= after.items()
     told = {(of.method, of.condition): of for of in read_records(project)}
@@ -85,7 +85,7 @@ def test_it_is_up_to_date_then(project: Project) -> None:
     assert "Data and pipelines are up to date." in repro(project)
 
 
-def test_every_training_is_a_run_below_that_of_the_study(project: Project) -> None:
+def test_every_run_is_nested_below_that_of_the_study(project: Project) -> None:
     runs = project.runs()
     (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
     nested = [run for run in runs if run is not parent]
@@ -97,7 +97,7 @@ def test_every_training_is_a_run_below_that_of_the_study(project: Project) -> No
 def test_a_larger_grid_runs_what_is_new(project: Project) -> None:
     before = records(project)
     write_grid(project, seeds=[0, 1], conditions={"clean": {}})
-    assert "4 trainings, of which 2 have their records" in repro(project)
+    assert "4 runs, 2 of them have their records" in repro(project)
     after = records(project)
     assert len(after) == 6 and before.items() <= after.items()
     results = json.loads((project / NAME / "results.json").read_text())
@@ -106,14 +106,14 @@ def test_a_larger_grid_runs_what_is_new(project: Project) -> None:
 
 
 def test_who_has_the_records_repeats_nothing(project: Project, tmp_path: Path) -> None:
-    """A clone on another machine: it draws the same faces, and tells its own MLflow."""
+    """A clone on another machine: it draws the same faces, and logs to its own MLflow."""
     project.commit("results")
     clone = project.clone(tmp_path / "clone")
     before = (clone / NAME / "README.md").read_text()
     printed = clone.dvc("repro", "-f", "-s", f"{NAME}/dvc.yaml:ingest", f"{NAME}/dvc.yaml:prepare")
     assert "faces" in printed
     (clone / NAME / "runs.json").unlink()
-    assert "study tiny: 4 trainings, of which 4 have their records" in repro(clone)
+    assert "study tiny: 4 runs, 4 of them have their records" in repro(clone)
     assert (clone / NAME / "README.md").read_text() == before
     assert len(clone.runs()) == 1 + 4
 
@@ -125,7 +125,7 @@ def test_each_method_is_tuned_first(project: Project) -> None:
     space = {"ce": {"train": {"lr": {"choice": [1e30]}}}, "elr": {"train": {"lr": {"choice": [0.003]}}}}
     write_grid(project, methods=methods, tuning={"settings": 2, "conditions": ["noisy"], "seed": 7, "space": space})
     printed = repro(project)
-    assert "tuning tiny: 4 trainings, of which 0 have their records" in printed
+    assert "tuning tiny: 4 runs, 0 of them have their records" in printed
     manifest = json.loads((project / NAME / "runs.json").read_text())
     kept = {record.fingerprint: record for record in read_records(project)}
     trials = [trial for trial in manifest["tuning"]["trainings"] if trial["record"]]
@@ -141,8 +141,8 @@ def test_each_method_is_tuned_first(project: Project) -> None:
     assert "Data and pipelines are up to date." in repro(project)
     (project / NAME / "runs.json").unlink()
     printed = repro(project)
-    assert "study tiny: 4 trainings, of which 4 have their records" in printed
-    assert "tuning tiny: 4 trainings, of which 2 have their records" in printed  # it tries again what diverged
+    assert "study tiny: 4 runs, 4 of them have their records" in printed
+    assert "tuning tiny: 4 runs, 2 of them have their records" in printed  # it tries again what diverged
     assert (project / NAME / "README.md").read_text() == report
 
 
@@ -152,5 +152,5 @@ def test_a_training_that_fails_is_named_and_the_others_are_kept(project: Project
     write_grid(project, methods={**GRID["methods"], "broken": broken}, conditions={"clean": {}})  # type: ignore[dict-item]
     outcome = project.try_dvc("repro", f"{NAME}/dvc.yaml", PYTHONPATH=str(project.root))
     assert outcome.code != 0
-    assert "1 of 3 trainings failed: broken, clean, seed 0" in outcome.text
+    assert "1 of 3 runs failed: broken, clean, seed 0" in outcome.text
     assert "is not finite" in outcome.text

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,7 +26,7 @@ RECORD = Record(
     best_epoch=1,
     seconds=1.5,
     params={"loss": {"name": "ce", "true_mean": [0.5, 0.5]}},
-    facts={"commit": None},
+    facts={"commit": None, "precision": "fp32", "device_name": "AVX2", "machine": {}, "versions": {}},
     claims={},
     valid_accuracy=[0.5, 0.25],
     valid_mean_accuracy=[0.5, 0.125],
@@ -46,9 +48,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["abc.parquet"]
 
 
-def test_what_was_reached_is_of_the_epoch_that_validation_chose() -> None:
+def test_the_score_is_of_the_epoch_that_validation_chose() -> None:
     record = replace(RECORD, valid_accuracy=[0.5, 0.75], valid_mean_accuracy=[0.375, 0.25], best_epoch=2)
-    assert [record.reached(name) for name in ("accuracy", "mean_accuracy", "both")] == [0.75, 0.25, 0.5]
+    assert [record.score(name) for name in ("accuracy", "mean_accuracy", "both")] == [0.75, 0.25, 0.5]
 
 
 def test_what_is_no_record_is_named(tmp_path: Path) -> None:
@@ -57,11 +59,27 @@ def test_what_is_no_record_is_named(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for damaged in (b"", whole[: len(whole) // 2]):
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"abc\.parquet is no record of a study"):
+        with pytest.raises(DataError, match=r"abc\.parquet is not a record of a study"):
             read_record(path)
     pq.write_table(pq.ParquetFile(_written(tmp_path)).read().drop_columns(["seed"]), path)
-    with pytest.raises(DataError, match=r"abc\.parquet is no record of a study"):
+    with pytest.raises(DataError, match=r"abc\.parquet is not a record of a study"):
         read_record(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"facts": "{"}, r"abc\.parquet: column facts: not valid JSON"),
+        ({"facts": "{}"}, r"abc\.parquet: column facts: device_name: field required"),
+        ({"claims": "[]"}, r"abc\.parquet: column claims: input should be"),
+        ({"best_epoch": 3}, r"abc\.parquet: best_epoch must be between 1 and 2 \(got 3\)"),
+    ],
+)
+def test_a_damaged_column_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    (row,) = pq.read_table(_written(tmp_path)).to_pylist()
+    pq.write_table(pa.Table.from_pylist([row | change], SCHEMA), tmp_path / "abc.parquet")
+    with pytest.raises(DataError, match=message):
+        read_record(tmp_path / "abc.parquet")
 
 
 def _written(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import combinations, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from matplotlib.text import Text
 from nla.data.images import encode_png
 from nla.data.schema import SAMPLES, TableInfo, with_info
 from nla.errors import DataError
-from nla.study.plots import pictures
+from nla.study.plots import draw_figures
 from nla.study.record import read_record, write_record
 from nla.study.results import study_results
 from pipelines import study_report
@@ -31,7 +32,13 @@ MORE = {
     "clean, 50 to 1": ("symmetric", 0.0, 50.0),
     "symmetric 30 %, 50 to 1": ("symmetric", 0.3, 50.0),
 }
-PICTURES = {"accuracy_by_noise", "mean_accuracy_by_noise", "against_best_rival", "best_on_test", "flipped_by_weight"}
+PICTURES = {
+    "accuracy_by_noise",
+    "mean_accuracy_by_noise",
+    "difference_from_best_other",
+    "best_on_test",
+    "flipped_by_weight",
+}
 
 
 @pytest.fixture
@@ -63,7 +70,7 @@ def write_test(path: Path, label_N: np.ndarray) -> None:
     pq.write_table(pa.Table.from_pylist(rows, with_info(SAMPLES, info)), path)
 
 
-def test_writes_figures_tables_and_pictures(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_writes_figures_tables_and_draw_figures(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study_report.main()
     results = json.loads((study / "results.json").read_text())
     assert list(results["conditions"]["clean"]["methods"]) == ["ce", "early learning", "paper"]
@@ -71,14 +78,14 @@ def test_writes_figures_tables_and_pictures(study: Path, capsys: pytest.CaptureF
     text = (study / "README.md").read_text()
     assert text.startswith("# made-up\n") and "| early learning | 2 |" in text
     assert all((study / path).is_file() for path in (f"figures/{name}.png" for name in PICTURES))
-    assert "clean: paper is best with" in capsys.readouterr().out
+    assert "clean: highest mean accuracy" in capsys.readouterr().out
 
 
 def test_tuning_has_a_table(study: Path) -> None:
     manifest = json.loads((study / "runs.json").read_text())
     runs = sorted(
         (run for run in manifest["runs"] if run["seed"] == 1 and run["condition"] == "clean"),
-        key=lambda run: read_record(study / f"records/{run['record']}.parquet").reached("accuracy"),
+        key=lambda run: read_record(study / f"records/{run['record']}.parquet").score("accuracy"),
     )
     worst, _, best = (run["method"] for run in runs)
     trainings = [{**run, "setting": 0, "values": {}} for run in runs] + [
@@ -108,7 +115,7 @@ def test_tuning_under_two_conditions_shows_each(study: Path) -> None:
     manifest = json.loads((study / "runs.json").read_text())
     runs = {run["condition"]: run for run in manifest["runs"] if (run["method"], run["seed"]) == ("paper", 1)}
     reached = {
-        condition: 100 * read_record(study / f"records/{run['record']}.parquet").reached("both")
+        condition: 100 * read_record(study / f"records/{run['record']}.parquet").score("both")
         for condition, run in runs.items()
     }
     alone = {"setting": 1, "values": {"a": 1}}  # diverged under one of them
@@ -120,10 +127,10 @@ def test_tuning_under_two_conditions_shows_each(study: Path) -> None:
     text = (study / "README.md").read_text()
     mean = sum(reached.values()) / len(reached)
     each = " | ".join(f"{value:.2f}" for value in reached.values())
-    assert len(reached) == 2 and " | ".join(f"{name} %" for name in reached) in text
+    assert len(reached) == 2 and " | ".join(f"{name} (%)" for name in reached) in text
     assert f"| paper | 2 | {mean:.2f} | {mean:.2f} | {each} | as in the grid |" in text
     assert "| ce | 0 |  |  |  |  | nothing to tune |" in text
-    assert "with the best mean of accuracy and mean accuracy on validation, averaged over these conditions" in text
+    assert "with the highest mean of accuracy and mean accuracy on validation, averaged over these conditions" in text
 
 
 def test_a_second_report_has_the_same_bytes(study: Path) -> None:
@@ -142,6 +149,35 @@ def test_a_record_that_the_manifest_does_not_name_is_left_out(study: Path) -> No
     assert "paper" not in (study / "README.md").read_text()
 
 
+def test_caveats_come_first_and_above_each_table(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    caveats = ["Equal epochs, not equal time.", "`ce` had nothing tuned."]
+    manifest = json.loads((study / "runs.json").read_text())
+    (study / "runs.json").write_text(json.dumps({**manifest, "caveats": caveats}))
+    study_report.main()
+    blocks = (study / "README.md").read_text().split("\n\n")
+    assert blocks[2] == "- Equal epochs, not equal time.\n- `ce` had nothing tuned."
+    tables = [i for i, block in enumerate(blocks) if block.startswith("| ")]
+    assert len(tables) == 6
+    assert {blocks[i - 1] for i in tables} == {"> Equal epochs, not equal time. `ce` had nothing tuned."}
+    assert capsys.readouterr().out.endswith("caveat: `ce` had nothing tuned.\n")
+    assert json.loads((study / "results.json").read_text())["caveats"] == caveats
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reference": 1}, r"runs\.json: reference: input should be a valid string \(got 1\)"),
+        ({"runs": [{"method": "ce"}]}, r"runs\.json: runs\.0\.condition: field required"),
+        ({"tuning": {"conditions": []}}, r"runs\.json: tuning\.seed: field required"),
+    ],
+)
+def test_a_damaged_manifest_is_named_with_its_field(study: Path, change: dict[str, Any], message: str) -> None:
+    manifest = json.loads((study / "runs.json").read_text())
+    (study / "runs.json").write_text(json.dumps({**manifest, **change}))
+    with pytest.raises(DataError, match=message):
+        study_report.main()
+
+
 def test_missing_records(study: Path) -> None:
     next((study / "records").iterdir()).unlink()
     with pytest.raises(DataError, match=r"1 of 12 records are missing.*dvc repro study"):
@@ -150,21 +186,21 @@ def test_missing_records(study: Path) -> None:
 
 def test_no_training(study: Path) -> None:
     (study / "runs.json").write_text(json.dumps({"reference": "ce", "runs": []}))
-    with pytest.raises(DataError, match="names no training"):
+    with pytest.raises(DataError, match="runs: lists no run"):
         study_report.main()
 
 
 @pytest.mark.parametrize("name", ["runs.json", "data/test.parquet"])
 def test_missing_inputs(study: Path, name: str) -> None:
     (study / name).unlink()
-    with pytest.raises(DataError, match=f"{name} is missing: run"):
+    with pytest.raises(DataError, match=rf"{name}(: file not found| is missing)\. Run"):
         study_report.main()
     assert not (study / "results.json").exists()
 
 
 def test_another_data_set(study: Path) -> None:
     write_test(study / "data/test.parquet", labels(SUPPORT)[1:])
-    with pytest.raises(DataError, match="132 test rows, the labels are of 131"):
+    with pytest.raises(DataError, match="132 test rows, but there are 131 labels"):
         study_report.main()
 
 
@@ -192,7 +228,7 @@ def legible(figure: Figure) -> None:
 
 def test_pictures_of_a_large_study_are_legible() -> None:
     records = made_up({"ce": 1.0, "paper": 1.3, "a method of a long name": 1.1}, MORE, (0, 1), SUPPORT)
-    found = pictures(study_results(records, labels(SUPPORT), CLASSES, "ce", 100))
+    found = draw_figures(study_results(records, labels(SUPPORT), CLASSES, "ce", 100, caveats=["Equal epochs."]))
     assert set(found) == PICTURES
     for figure in found.values():
         legible(figure)

@@ -14,7 +14,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from nla.config.base import flatten
 from nla.errors import DataError
-from nla.study.plots import pictures
+from nla.study.plots import draw_figures
 from nla.study.report import report
 from nla.study.results import study_results
 from nla.study.statistics import differences, holm
@@ -49,7 +49,7 @@ def test_what_best_on_test_would_have_claimed() -> None:
             assert claimed["surplus"]["mean"] >= 0
 
 
-def test_rivals_are_the_best_of_the_others() -> None:
+def test_a_method_is_compared_with_the_best_of_the_others() -> None:
     for of in results()["conditions"].values():
         for metric in ("accuracy", "mean_accuracy"):
             means = {name: figures[metric]["mean"] for name, figures in of["methods"].items()}
@@ -116,12 +116,12 @@ def test_one_method_of_one_seed() -> None:
     assert alone["conditions"]["clean"]["methods"]["ce"]["against"] == {}
     text = report(alone, "alone", [])
     assert "One seed" in text and "±" not in "".join(line for line in text.splitlines() if line.startswith("| ce"))
-    assert set(pictures(alone)) == {"accuracy_by_noise", "mean_accuracy_by_noise", "best_on_test"}
+    assert set(draw_figures(alone)) == {"accuracy_by_noise", "mean_accuracy_by_noise", "best_on_test"}
 
 
 @pytest.mark.parametrize(
     ("label_N", "words"),
-    [(labels()[:-1], "is of 3,153 test rows, the labels are of 3,152"), (labels()[::-1], "by these labels it is")],
+    [(labels()[:-1], "has 3,153 test rows, but there are 3,152 labels"), (labels()[::-1], "by these labels")],
 )
 def test_labels_of_another_data_set(label_N: np.ndarray, words: str) -> None:
     with pytest.raises(DataError, match=words):
@@ -150,7 +150,7 @@ def test_the_report_says_it_all() -> None:
     assert "![best on test](figures/best_on_test.png)" in text
 
 
-def test_bold_is_who_beats_the_best_rival() -> None:
+def test_bold_is_whose_interval_against_the_best_other_is_above_zero() -> None:
     rows = [line for line in report(results(), "s", []).splitlines() if "**" in line]
     assert rows and all(line.startswith("| paper") for line in rows)
 

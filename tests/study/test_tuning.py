@@ -120,10 +120,16 @@ def test_a_condition_of_the_space_holds() -> None:
             "cannot be searched (only loss and train can)",
         ),
         ({"ce": {"train": {"lr": {"grid": [0.1, 0.2]}}}}, "tuning of ce: "),
-        ({"ce": {"train": {"gamma": {"grid": [0.1, 0.2]}}}}, "train.gamma: `grid` is not supported in a study"),
+        (
+            {"ce": {"train": {"gamma": {"grid": [0.1, 0.2]}}}},
+            "train.gamma: `grid` is not supported in a study.",
+        ),
         ({"ce": {"train": {"gamma": 0.1}}}, "train.gamma must be a distribution"),
-        ({"ce": {"loss": {"name": {"choice": ["ce", "elr"]}}}}, "loss.name is what a method is"),
-        ({"ce": {"train": {"epochs": {"choice": [1, 2]}}}}, "train.epochs is the same for all, of params.yaml"),
+        ({"ce": {"loss": {"name": {"choice": ["ce", "elr"]}}}}, "loss.name cannot be searched: it defines the method"),
+        (
+            {"ce": {"train": {"epochs": {"choice": [1, 2]}}}},
+            "train.epochs cannot be searched: it is the same",
+        ),
     ],
 )
 def test_a_wrong_space_is_refused(space: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""What is left of a study that is to be made anew."""
+"""What a forced study deletes before it starts from scratch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from nla.study.trainings import forget_trainings
+from nla.study.scheduler import delete_records
 
 
-def test_a_forced_study_forgets_its_own_trainings_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it is stopped before it has made them all: what an earlier code left must not complete it."""
+def test_a_forced_study_deletes_only_its_own_records_and_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that an interrupted one never resumes with records of earlier code."""
     study = tmp_path / "studies/faces"
     (study / "records").mkdir(parents=True)
     (study / "records/0123456789abcdef.parquet").touch()
@@ -18,6 +20,6 @@ def test_a_forced_study_forgets_its_own_trainings_alone(tmp_path: Path, monkeypa
     for name in runs:
         (tmp_path / ".runs" / name).mkdir(parents=True)
     monkeypatch.chdir(study)
-    forget_trainings(tmp_path)
+    delete_records(tmp_path)
     assert not list((study / "records").iterdir())
     assert {path.name for path in (tmp_path / ".runs").iterdir()} == runs - {"faces-0123456789abcdef-fedcba9876543210"}

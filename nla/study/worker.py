@@ -1,4 +1,8 @@
-"""One training of a study, in its own process, with its measurements on test."""
+"""One run of a study, in its own process: training, and the measurements on the test split.
+
+What this module imports is part of the fingerprint of unfinished runs (nla/study/scheduler.py), so it stays apart from
+the code that schedules runs, and knows nothing of Ray and MLflow.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from nla.evaluation.metrics import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import Views, predict
 from nla.evaluation.weight import position_weight
 from nla.hardware import machine, versions
-from nla.io import read_json, write_json
+from nla.io import read_json_as, write_json
 from nla.models.card import load_state
 from nla.models.classifier import Classifier
 from nla.study.claims import weight_claims
@@ -27,12 +31,13 @@ from nla.training.job import Job
 from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Trainer
 
-SEEN = "test.json"
+TEST_METRICS = "test.json"
+"""File in a checkpoint: metric -> one value per epoch."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """Outcome of a training."""
+    """Outcome of a run."""
 
     progress: Progress
     on_test: Mapping[str, list[float]]
@@ -40,13 +45,14 @@ class Result:
     best_predicted: np.ndarray
     """Class of each test row by the epoch chosen on validation, [N] uint8; [0] if test was not measured."""
     last_predicted: np.ndarray
+    """The same by the last epoch."""
     claims: Mapping[str, Any]
     """What the weights of the training samples show; JSON-able."""
-    place: Mapping[str, Any]
+    node: Mapping[str, Any]
     """`machine` and `versions` of the node that trained; JSON-able."""
 
 
-def run(
+def run_job(
     job: Job,
     variant: Variant,
     folder: Path,
@@ -55,7 +61,7 @@ def run(
     views: Views | None,
     callbacks: Iterable[Callback] = (),
 ) -> Result:
-    """Trains, resuming from the checkpoint in `folder` if there is one. Raises what `Trainer.fit` raises.
+    """Trains and measures, resuming from the checkpoint in `folder` if there is one. Raises what `Trainer.fit` raises.
 
     Args:
         cpus: threads of PyTorch.
@@ -64,25 +70,26 @@ def run(
     """
     torch.set_num_threads(cpus)
     device = torch.device("cuda" if gpu else "cpu")
-    store = FolderStore(folder) if views is None else TestEvaluator(folder, job, variant.test, device, views)
+    store = FolderStore(folder) if views is None else EvaluatingStore(folder, job, variant.test, device, views)
     progress = Trainer(job, variant.split, ProcessGroup(device), store, callbacks).fit()
-    place = {"machine": machine(), "versions": versions()}
+    node = {"machine": machine(), "versions": versions()}
     with store.latest() as checkpoint:
         assert checkpoint is not None  # the last epoch's
         claims = _claims(job, progress, variant, read_group(checkpoint, "positions"))
-        if not isinstance(store, TestEvaluator):
-            return Result(progress, {}, np.empty(0, np.uint8), np.empty(0, np.uint8), claims, place)
+        if not isinstance(store, EvaluatingStore):
+            return Result(progress, {}, np.empty(0, np.uint8), np.empty(0, np.uint8), claims, node)
         predicted = {name: store.predicted(checkpoint, name) for name in ("best", "last")}
-    return Result(progress, store.seen(), predicted["best"], predicted["last"], claims, place)
+    return Result(progress, store.measured(), predicted["best"], predicted["last"], claims, node)
 
 
 def _claims(job: Job, progress: Progress, variant: Variant, positions: Mapping[str, Tensor]) -> dict[str, Any]:
     moments = {time: epoch / progress.epochs for time, epoch in progress.moments.items()}
     early_N2, late_N2 = (positions[moment].numpy() for moment in moments)
-    return weight_claims(early_N2, late_N2, position_weight(job.config.loss.model_dump()), moments, variant.train_known)
+    weight = position_weight(job.config.loss.model_dump())
+    return weight_claims(early_N2, late_N2, weight, moments, variant.train_annotations)
 
 
-class TestEvaluator(FolderStore):
+class EvaluatingStore(FolderStore):
     """Checkpoint store that measures the test split after each epoch, to show what best-on-test would have claimed.
 
     It only reads the checkpoints and adds its measurements to each: the training loop never sees the test split.
@@ -94,16 +101,17 @@ class TestEvaluator(FolderStore):
         self.model: Classifier = job.build().to(device)
 
     def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
+        """Saves the checkpoint together with its metrics on test."""
         assert write is not None  # there is only one worker
-        before = self.seen()
+        before = self.measured()
 
-        def write_and_look(folder: Path) -> None:
+        def write_and_measure(folder: Path) -> None:
             write(folder)
             counts_CC = confusion(self.test.label_N, self.predicted(folder, "last"), len(self.test.classes))
             now = {"test_accuracy": float(accuracy(counts_CC)), "test_mean_accuracy": float(mean_accuracy(counts_CC))}
-            write_json(folder / SEEN, {name: [*before.get(name, []), value] for name, value in now.items()})
+            write_json(folder / TEST_METRICS, {name: [*before.get(name, []), value] for name, value in now.items()})
 
-        super().save(write_and_look, row)
+        super().save(write_and_measure, row)
 
     def predicted(self, checkpoint: Path, group: str) -> np.ndarray:
         """Class of each test row by the weights `best` or `last`, [N] uint8."""
@@ -111,7 +119,9 @@ class TestEvaluator(FolderStore):
         p_NC = predict(self.model, self.test.images_NHWC, self.views)
         return p_NC.argmax(1).astype(np.uint8)
 
-    def seen(self) -> dict[str, list[float]]:
-        """Metric -> one value per epoch."""
+    def measured(self) -> dict[str, list[float]]:
+        """Metric -> one value per epoch so far."""
         with self.latest() as checkpoint:
-            return {} if checkpoint is None else read_json(checkpoint / SEEN)
+            if checkpoint is None:
+                return {}
+            return read_json_as(checkpoint / TEST_METRICS, dict[str, list[float]], f"Remove {self.folder}.")

@@ -1,4 +1,4 @@
-"""One training of a study: what it sees of test, and that a stop changes nothing."""
+"""One run of a study: what it measures on test, and that resuming changes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from study_parts import variant_of
 from training_parts import SINGLE, MakeSamples, Stop, StopAt, make_job
 
 from nla.evaluation.predict import Views, predict
-from nla.study.run import Result, run
+from nla.study.worker import Result, run_job
 from nla.training.checkpoint import FolderStore, read_group
 from nla.training.trainer import Trainer
 
@@ -20,7 +20,7 @@ JOB = make_job(epochs=3, lr=0.1)
 
 
 def finished(folder: Path, tiny_samples: MakeSamples) -> Result:
-    return run(JOB, variant_of(tiny_samples), folder, cpus=1, gpu=False, views=Views())
+    return run_job(JOB, variant_of(tiny_samples), folder, cpus=1, gpu=False, views=Views())
 
 
 def test_it_trains_as_training_does_without_it(tmp_path: Path, tiny_samples: MakeSamples) -> None:
@@ -32,9 +32,9 @@ def test_it_trains_as_training_does_without_it(tmp_path: Path, tiny_samples: Mak
     assert result.progress.best_epoch == plain.best_epoch
 
 
-def test_predictions_are_those_of_the_kept_weights(tmp_path: Path, tiny_samples: MakeSamples) -> None:
+def test_predictions_are_those_of_the_saved_weights(tmp_path: Path, tiny_samples: MakeSamples) -> None:
     variant = variant_of(tiny_samples)
-    result = run(JOB, variant, tmp_path, 1, False, Views(mirror=True, shift=1))
+    result = run_job(JOB, variant, tmp_path, 1, False, Views(mirror=True, shift=1))
     (checkpoint,) = tmp_path.glob("epoch-*")
     model = JOB.build()
     for group, found in (("best", result.best_predicted), ("last", result.last_predicted)):
@@ -48,20 +48,20 @@ def test_predictions_are_those_of_the_kept_weights(tmp_path: Path, tiny_samples:
     assert result.on_test["test_mean_accuracy"][-1] == pytest.approx(np.mean(by_class))
 
 
-def test_without_views_test_is_not_looked_at(tmp_path: Path, tiny_samples: MakeSamples) -> None:
+def test_without_views_test_is_not_used(tmp_path: Path, tiny_samples: MakeSamples) -> None:
     seen = finished(tmp_path / "seen", tiny_samples)
-    blind = run(JOB, variant_of(tiny_samples), tmp_path / "blind", 1, False, None)
+    blind = run_job(JOB, variant_of(tiny_samples), tmp_path / "blind", 1, False, None)
     assert (blind.on_test, blind.best_predicted.size, blind.last_predicted.size) == ({}, 0, 0)
     assert [row["valid_accuracy"] for row in blind.progress.history] == [
         row["valid_accuracy"] for row in seen.progress.history
     ]
 
 
-def test_an_interrupted_one_goes_on_with_what_it_saw(tmp_path: Path, tiny_samples: MakeSamples) -> None:
+def test_an_interrupted_run_resumes_with_its_test_metrics(tmp_path: Path, tiny_samples: MakeSamples) -> None:
     whole = finished(tmp_path / "whole", tiny_samples)
     assert len(whole.on_test["test_accuracy"]) == 3
     with pytest.raises(Stop):
-        run(JOB, variant_of(tiny_samples), tmp_path / "parts", 1, False, Views(), [StopAt(2)])
+        run_job(JOB, variant_of(tiny_samples), tmp_path / "parts", 1, False, Views(), [StopAt(2)])
     torch.manual_seed(5)
     parts = finished(tmp_path / "parts", tiny_samples)
     assert parts.on_test == whole.on_test
@@ -72,7 +72,7 @@ def test_test_chooses_nothing(tmp_path: Path, tiny_samples: MakeSamples) -> None
     """Whatever its labels say, the same epoch is kept."""
     variant = variant_of(tiny_samples)
     spoilt = replace(variant, test=replace(variant.test, label_N=np.zeros_like(variant.test.label_N)))
-    results = [run(JOB, each, tmp_path / name, 1, False, Views()) for name, each in (("a", variant), ("b", spoilt))]
+    results = [run_job(JOB, each, tmp_path / name, 1, False, Views()) for name, each in (("a", variant), ("b", spoilt))]
     assert results[0].progress.best_epoch == results[1].progress.best_epoch
     np.testing.assert_array_equal(results[0].best_predicted, results[1].best_predicted)
     assert results[0].on_test != results[1].on_test
