@@ -71,7 +71,7 @@ def test_what_is_no_record_is_named(tmp_path: Path) -> None:
     [
         ({"facts": "{"}, r"abc\.parquet: column facts: not valid JSON"),
         ({"facts": "{}"}, r"abc\.parquet: column facts: device_name: field required"),
-        ({"claims": "[]"}, r"abc\.parquet: column claims: input should be"),
+        ({"claims": "[]"}, r"abc\.parquet: column claims: must be an object"),
         ({"best_epoch": 3}, r"abc\.parquet: best_epoch must be between 1 and 2 \(got 3\)"),
     ],
 )

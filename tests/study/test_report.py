@@ -166,7 +166,7 @@ def test_caveats_come_first_and_above_each_table(study: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"reference": 1}, r"runs\.json: reference: input should be a valid string \(got 1\)"),
+        ({"reference": 1}, r"runs\.json: reference: must be a valid string \(got 1\)"),
         ({"runs": [{"method": "ce"}]}, r"runs\.json: runs\.0\.condition: field required"),
         ({"tuning": {"conditions": []}}, r"runs\.json: tuning\.seed: field required"),
     ],

@@ -31,8 +31,10 @@ def noisy(rate: float, seed: int = 0) -> DataConfig:
 def test_noise_is_in_train_alone(tmp_path: Path, faces: Path) -> None:
     variant = Variants(faces, tmp_path, LIMIT).variant(noisy(0.3))
     clean = Variants(faces, tmp_path, LIMIT).variant(noisy(0.0))
-    assert variant.train_known.is_flipped_N.sum() == round(0.3 * len(variant.split.train))
-    assert (variant.split.train.label_N != clean.split.train.label_N).sum() == variant.train_known.is_flipped_N.sum()
+    assert variant.train_annotations.is_flipped_N.sum() == round(0.3 * len(variant.split.train))
+    assert (
+        variant.split.train.label_N != clean.split.train.label_N
+    ).sum() == variant.train_annotations.is_flipped_N.sum()
     for one, other in ((variant.split.valid, clean.split.valid), (variant.test, clean.test)):
         np.testing.assert_array_equal(one.label_N, other.label_N)
         np.testing.assert_array_equal(one.images_NHWC, other.images_NHWC)
