@@ -19,8 +19,8 @@ from nla.console import say
 from nla.data.positions_table import read_positions
 from nla.data.samples import Annotations, Samples, load_annotations, load_samples
 from nla.errors import DataError
-from nla.evaluation import figures
 from nla.evaluation.calibration import reliability
+from nla.evaluation.figures import figures_of_label_issues, figures_of_test, figures_of_training
 from nla.evaluation.metrics import confusion, main_metrics, measure, summary
 from nla.evaluation.predict import ONE_VIEW, Views, predict
 from nla.evaluation.tables import predictions, suspects, write_confusion, write_reliability
@@ -36,6 +36,7 @@ from nla.workflow.stage import run_stage
 
 DATA, MODELS, REPORTS = Path("data"), Path("models"), Path("reports")
 TRAIN = DATA / "train.parquet"
+MEASURED = ("valid", "test")
 PROTOCOL = "validation and test labels are clean; the checkpoint is chosen on validation; test selects nothing"
 
 
@@ -44,33 +45,29 @@ def main() -> None:
     params = read_params()
     config, run = section(EvaluateConfig, params), read_json_as(Path("run.json"), RunRecord)
     limit, folder = section(RayConfig, params).image_bytes, project_root() / IMAGES
-    train = load_samples(TRAIN, limit, folder)
-    measured = {name: load_samples(split_path(name), limit, folder) for name in ("valid", "test")}
-    known = {name: clean_annotations(split_path(name)) for name in measured}
-    test, views = measured["test"], Views(config.mirror, config.shift)
+    splits = {name: load_samples(split_path(name), limit, folder) for name in (*MEASURED, "train")}
+    measured = {name: splits[name] for name in MEASURED}
+    annotations = {name: clean_annotations(split_path(name)) for name in MEASURED}
+    views = Views(config.mirror, config.shift)
     best, card = probabilities("model", measured, views)
     last, _ = probabilities("last", measured, views)
-    plain, _ = probabilities("model", {**measured, "train": train}, ONE_VIEW)
+    one_view, _ = probabilities("model", splits, ONE_VIEW)
 
     metrics: dict[str, Any] = {"protocol": PROTOCOL, "views": vars(views), "epoch": card["epoch"]}
-    metrics |= figures_of(best, measured, known, config)
-    metrics["last"] = figures_of(last, measured, known, config)
-    metrics["one_view"] = {name: main_metrics(counts(plain[name], of), config) for name, of in measured.items()}
-    write_confusion(REPORTS / "plots/confusion.csv", test.label_N, best["test"].argmax(1), test.classes)
-    write_reliability(REPORTS / "plots/reliability.csv", reliability(best["test"], test.label_N, config.bins))
-    for name, of in measured.items():
-        write_table(REPORTS / f"predictions/{name}.parquet", predictions(split_path(name), best[name], of.classes))
-    doubted = suspects(TRAIN, plain["train"], train.classes)
-    write_table(REPORTS / "suspects.parquet", doubted)
+    metrics |= measure_splits(best, measured, annotations, config)
+    metrics["last"] = measure_splits(last, measured, annotations, config)
+    metrics["one_view"] = {name: main_metrics(counts(one_view[name], measured[name]), config) for name in MEASURED}
+    write_tables(best, one_view["train"], splits, config)
+    drawn = figures_of_test(splits["test"], best["test"], metrics["test"], config)
     positions, is_flipped_N = read_positions(MODELS / "positions.parquet"), load_annotations(TRAIN).is_flipped_N
-    drawn = figures.of_test(test, best["test"], metrics["test"], config)
-    drawn |= figures.of_training(run.params["loss"], run.history, card["epoch"], positions, is_flipped_N, config.seed)
-    drawn |= figures.of_suspects(train, plain["train"])
+    loss = run.params["loss"]
+    drawn |= figures_of_training(loss, run.history, card["epoch"], positions, is_flipped_N, config.seed)
+    drawn |= figures_of_label_issues(splits["train"], one_view["train"])
     for name, figure in drawn.items():
         write_figure(figure, REPORTS / f"figures/{name}.png")
     write_json(REPORTS / "metrics.json", metrics)  # before logging to MLflow, which may be unreachable
     track(metrics, run, card["epoch"])
-    for line in told(metrics):
+    for line in summary_lines(metrics):
         say(line)
 
 
@@ -80,10 +77,10 @@ def split_path(name: str) -> Path:
 
 
 def clean_annotations(path: Path) -> Annotations:
-    """Further annotations of a split. Raises DataError if its labels are not clean."""
+    """Votes and posterior of a split. Raises DataError if its labels are not clean."""
     annotations = load_annotations(path)
     if annotations.is_flipped_N.any():
-        raise DataError(f"{path} has flipped labels: they would measure the wrong thing; run `dvc repro -f prepare`")
+        raise DataError(f"{path}: has flipped labels, with which no model can be measured. Run `dvc repro -f prepare`.")
     return annotations
 
 
@@ -98,8 +95,8 @@ def probabilities(
         DataError: a split is of another source, or has other classes.
     """
     model, card = load_model(MODELS / f"{stem}.safetensors")
-    for name, of in splits.items():
-        require_same((card["source"], card["classes"]), (of.source, of.classes), split_path(name))
+    for name, samples in splits.items():
+        require_same((card["source"], card["classes"]), (samples.source, samples.classes), split_path(name))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     bf16 = card["facts"]["precision"] == "bf16" and use_bf16("auto", device)
@@ -107,14 +104,37 @@ def probabilities(
     return p, card
 
 
-def figures_of(
-    p: Mapping[str, np.ndarray], splits: Mapping[str, Samples], known: Mapping[str, Annotations], config: EvaluateConfig
+def measure_splits(
+    p: Mapping[str, np.ndarray],
+    splits: Mapping[str, Samples],
+    annotations: Mapping[str, Annotations],
+    config: EvaluateConfig,
 ) -> dict[str, Any]:
     """The metrics of each split."""
     return {
-        name: measure(p[name], of.label_N, of.classes, config, known[name].votes_NC, known[name].posterior_NC)
-        for name, of in splits.items()
+        name: measure(
+            p[name],
+            samples.label_N,
+            samples.classes,
+            config,
+            votes_NC=annotations[name].votes_NC,
+            posterior_NC=annotations[name].posterior_NC,
+        )
+        for name, samples in splits.items()
     }
+
+
+def write_tables(
+    best: Mapping[str, np.ndarray], train_NC: np.ndarray, splits: Mapping[str, Samples], config: EvaluateConfig
+) -> None:
+    """Writes the predictions, the label issues of train, and the data of DVC's plots."""
+    test = splits["test"]
+    write_confusion(REPORTS / "plots/confusion.csv", test.label_N, best["test"].argmax(1), test.classes)
+    write_reliability(REPORTS / "plots/reliability.csv", reliability(best["test"], test.label_N, config.bins))
+    for name in MEASURED:
+        table = predictions(split_path(name), best[name], splits[name].classes)
+        write_table(REPORTS / f"predictions/{name}.parquet", table)
+    write_table(REPORTS / "suspects.parquet", suspects(TRAIN, train_NC, splits["train"].classes))
 
 
 def counts(p_NC: np.ndarray, samples: Samples) -> np.ndarray:
@@ -141,16 +161,16 @@ def compared(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def told(metrics: Mapping[str, Any]) -> Iterator[str]:
+def summary_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
     """The result in a few lines, with the Bayes accuracy if it is known."""
     test, views = metrics["test"], Views(**metrics["views"])
     yield f"test {summary(test)}; epoch {metrics['epoch']} by validation"
     if views.count > 1:
-        yield f"over {views.count} views an image; {metrics['one_view']['test']['accuracy']:.2%} with one"
-    recalls = [f"{name} {of['recall']:.1%}" for name, of in test["classes"].items()]
+        yield f"over {views.count} views per image; {metrics['one_view']['test']['accuracy']:.2%} with one"
+    recalls = [f"{name} {row['recall']:.1%}" for name, row in test["classes"].items()]
     yield f"recall {', '.join(recalls)}"
     if "bayes_accuracy" in test:
-        yield f"Bayes accuracy {test['bayes_accuracy']:.2%}: the model has {test['bayes_ratio']:.1%} of it"
+        yield f"Bayes accuracy {test['bayes_accuracy']:.2%}: the model reaches {test['bayes_ratio']:.1%} of it"
 
 
 if __name__ == "__main__":

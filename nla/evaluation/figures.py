@@ -1,4 +1,4 @@
-"""The figures that `evaluate` draws, by name."""
+"""The figures that `evaluate` draws, by file name."""
 
 from __future__ import annotations
 
@@ -21,12 +21,10 @@ from nla.evaluation.weight import position_weight
 FACES = 24  # on a contact sheet
 
 
-def of_test(test: Samples, p_NC: np.ndarray, metrics: Mapping[str, Any], config: EvaluateConfig) -> dict[str, Figure]:
-    """What the predictions on the test split are like.
-
-    Args:
-        metrics: those of the test split.
-    """
+def figures_of_test(
+    test: Samples, p_NC: np.ndarray, metrics: Mapping[str, Any], config: EvaluateConfig
+) -> dict[str, Figure]:
+    """Errors and calibration on the test split, whose report by `measure` is `metrics`."""
     images, label_N, classes = test.images_NHWC, test.label_N, test.classes
     ambiguous, wrong = most_ambiguous(p_NC, FACES), most_wrong(p_NC, label_N, FACES)
     return {
@@ -34,11 +32,13 @@ def of_test(test: Samples, p_NC: np.ndarray, metrics: Mapping[str, Any], config:
         "reliability": plots.reliability_diagram(reliability(p_NC, label_N, config.bins)),
         "recall": plots.recall_bars(metrics["classes"]),
         "ambiguous": plots.gallery(images, label_N, p_NC, classes, ambiguous, "The most ambiguous test faces"),
-        "wrong": plots.gallery(images, label_N, p_NC, classes, wrong, "Test faces that it gets wrong, surest first"),
+        "wrong": plots.gallery(
+            images, label_N, p_NC, classes, wrong, "Wrongly predicted test faces, most confident first"
+        ),
     }
 
 
-def of_training(
+def figures_of_training(
     loss: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]],
     epoch: int,
@@ -46,30 +46,32 @@ def of_training(
     is_flipped_N: np.ndarray,
     seed: int,
 ) -> dict[str, Figure]:
-    """How the training went, and the weight over (p_GT, p_NN) with the training samples on it.
+    """Training curves, and the weight over (p_GT, p_NN) with the training samples on it.
 
     Args:
         loss: section `loss` of the run's parameters.
         history: one row per epoch.
         epoch: the one that validation chose.
-        is_flipped_N: mask of the training labels that are wrong on purpose.
-        seed: of the samples that are shown.
+        positions: those of the training samples.
+        is_flipped_N: mask of the flipped training labels.
+        seed: of the draw of the samples that are shown.
     """
     triangle = plots.weight_triangle(
         position_weight(loss),
         positions.positions["early"],
         positions.positions["late"],
         is_flipped_N if is_flipped_N.any() else None,
-        progress_early=positions.progress("early"),
-        progress_late=positions.progress("late"),
+        epoch_early=positions.moments["early"],
+        epoch_late=positions.moments["late"],
+        epochs=positions.epochs,
         title="" if loss["name"] == NLA else f"weight of `{loss['variant']}`, not used by {loss['name']}",
         seed=seed,
     )
     return {"curves": plots.training_curves(history, epoch), "triangle": triangle}
 
 
-def of_suspects(train: Samples, p_NC: np.ndarray) -> dict[str, Figure]:
-    """The training faces whose given label is the least probable."""
-    least = most_doubted(p_NC, train.label_N)[:FACES]
-    title = "The training faces whose label is doubted most"
-    return {"suspects": plots.gallery(train.images_NHWC, train.label_N, p_NC, train.classes, least, title)}
+def figures_of_label_issues(train: Samples, p_NC: np.ndarray) -> dict[str, Figure]:
+    """The training faces with the least probable given label: possible label issues."""
+    index = most_doubted(p_NC, train.label_N)[:FACES]
+    title = "Possible label issues: training faces with the least probable label"
+    return {"suspects": plots.gallery(train.images_NHWC, train.label_N, p_NC, train.classes, index, title)}

@@ -1,4 +1,4 @@
-"""Pictures: they say the right thing, nothing overlaps or is cut off, and they are saved whole."""
+"""Figures: their text is right, nothing overlaps or is cut off, and files are complete."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def draw_triangle(title: str = "") -> Figure:
     flipped_N = np.random.default_rng(0).random(len(label_N)) < 0.3
     given_N = np.where(flipped_N, (label_N + 1) % 8, label_N)
     places = positions(early, given_N), positions(late, given_N)
-    return plots.weight_triangle(bump, *places, flipped_N, progress_early=0.06, progress_late=0.94, title=title)
+    return plots.weight_triangle(bump, *places, flipped_N, epoch_early=1, epoch_late=15, epochs=16, title=title)
 
 
 @cache
@@ -281,12 +281,12 @@ class TestTriangle:
         flipped = np.array([False, True, False])
         figure = plots.weight_triangle(
             lambda p_gt, p_nn, progress: p_gt + progress, self.POSITIONS, self.POSITIONS[::-1], flipped,
-            progress_early=0.0, progress_late=0.5,
+            epoch_early=0, epoch_late=1, epochs=2,
         )  # fmt: skip
         early, late = ([t.get_text() for t in axes.get_legend().get_texts()] for axes in figure.axes[:2])
-        assert early == ["kept label: mean weight 0.65", "flipped label: mean weight 0.10"]
-        assert late == ["kept label: mean weight 1.15", "flipped label: mean weight 0.60"]
-        assert {"Early: 0 % of training", "Late: 50 % of training"} <= set(said(figure).split("\n"))
+        assert early == ["unflipped label: mean weight 0.65", "flipped label: mean weight 0.10"]
+        assert late == ["unflipped label: mean weight 1.15", "flipped label: mean weight 0.60"]
+        assert {"In epoch 1 of 2", "In epoch 2 of 2"} <= set(said(figure).split("\n"))
         assert {"clean", "ambiguous", "noisy"} <= set(said(figure).split("\n"))
 
     def test_a_title_has_room(self) -> None:
@@ -296,7 +296,7 @@ class TestTriangle:
         assert_legible(figure)
 
     def test_without_known_noise_there_is_one_kind(self) -> None:
-        figure = plots.weight_triangle(bump, self.POSITIONS, self.POSITIONS, progress_early=0, progress_late=1)
+        figure = plots.weight_triangle(bump, self.POSITIONS, self.POSITIONS, epoch_early=0, epoch_late=1, epochs=1)
         assert [len(axes.collections[-1].get_offsets()) for axes in figure.axes[:2]] == [3, 3]
         assert "flipped" not in said(figure)
 
@@ -304,19 +304,19 @@ class TestTriangle:
         def weight(p_gt: np.ndarray, p_nn: np.ndarray, progress: float) -> np.ndarray:
             return np.where(p_gt + p_nn > 1, 99.0, 1 + progress)  # 99 where no sample can be
 
-        figure = plots.weight_triangle(weight, self.POSITIONS, self.POSITIONS, progress_early=0, progress_late=1)
+        figure = plots.weight_triangle(weight, self.POSITIONS, self.POSITIONS, epoch_early=0, epoch_late=1, epochs=1)
         assert [axes.images[0].get_clim() for axes in figure.axes[:2]] == [(0, 2), (0, 2)]
 
     def test_many_samples_are_thinned_alike_in_both_panels(self) -> None:
         many = np.random.default_rng(0).dirichlet(np.ones(3), 5000)[:, :2]
-        figure = plots.weight_triangle(bump, many, many, progress_early=0, progress_late=1)
+        figure = plots.weight_triangle(bump, many, many, epoch_early=0, epoch_late=1, epochs=1)
         early, late = (axes.collections[-1].get_offsets() for axes in figure.axes[:2])
         assert len(early) == 3000
         np.testing.assert_array_equal(early, late)
 
     def test_a_weight_of_nothing_is_drawn(self) -> None:
         plots.weight_triangle(
-            np.vectorize(lambda *_: 0.0), self.POSITIONS, self.POSITIONS, progress_early=0, progress_late=1
+            np.vectorize(lambda *_: 0.0), self.POSITIONS, self.POSITIONS, epoch_early=0, epoch_late=1, epochs=1
         )
 
 

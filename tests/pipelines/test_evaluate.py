@@ -1,4 +1,4 @@
-"""How `evaluate` computes, and what becomes of its MLflow run."""
+"""How `evaluate` computes, and the end of its MLflow run."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def test_a_model_is_not_measured_on_labels_of_another_set(
         evaluate.probabilities("model", {"test": replace(split, **change)}, Views())
 
 
-def test_what_is_told_names_the_views() -> None:
+def test_the_summary_names_the_views() -> None:
     test = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "mean_accuracy": 0.3, "macro_f1": 0.25}
     test |= {"classes": {"joy": {"recall": 1.0}, "fear": {"recall": 0.125}}}
     one = {"test": {"accuracy": 0.4875}}
     metrics = {"test": test, "one_view": one, "views": {"mirror": True, "shift": 1}, "epoch": 3}
-    first, *others = evaluate.told(metrics)
+    first, *others = evaluate.summary_lines(metrics)
     assert first.startswith("test accuracy 50.00% (95 % interval 40.00% to 60.00%), mean 30.00%")
-    assert others == ["over 10 views an image; 48.75% with one", "recall joy 100.0%, fear 12.5%"]
+    assert others == ["over 10 views per image; 48.75% with one", "recall joy 100.0%, fear 12.5%"]
     plain = metrics | {"views": {"mirror": False, "shift": 0}}
-    assert list(evaluate.told(plain)) == [first, others[1]]
+    assert list(evaluate.summary_lines(plain)) == [first, others[1]]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="computes on the GPU here")

@@ -18,7 +18,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Polygon
 from numpy.typing import NDArray
 
-from nla.plotting import BLUE, INK, MUTED, SANDS, VERMILLION, percent, styled
+from nla.plotting import BLUE, INK, MUTED, SANDS, VERMILLION, styled
 
 Weight = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 """(p_gt [...], p_nn [...], progress) -> weight [...]."""
@@ -28,6 +28,8 @@ Group = tuple[str, str, np.ndarray]
 
 MOST = 3000  # samples drawn; more would only cover each other
 GRID = 400  # points per side of the weight map
+WIDTH, HEIGHT, TITLE = 10.0, 5.3, 0.3  # inches: of the figure, and what a title adds to its height
+SIDE, BOTTOM = 4.15, 0.61  # inches: side of a panel, margin below it
 
 
 @styled
@@ -37,40 +39,45 @@ def weight_triangle(
     late_N2: np.ndarray,
     is_flipped_N: np.ndarray | None = None,
     *,
-    progress_early: float,
-    progress_late: float,
+    epoch_early: int,
+    epoch_late: int,
+    epochs: int,
     title: str = "",
     seed: int = 0,
 ) -> Figure:
     """The weight over the triangle with the training samples on it, early and late side by side.
 
-    `*_N2` are the (p_GT, p_NN) of the same N samples at two moments of training, and `progress_*` those moments, in [0,
-    1].
-    If `is_flipped_N` is given, samples whose label was flipped on purpose get their own colour. At most MOST samples,
-    drawn with `seed`, are shown; the mean weights are over all. `title` is written above both panels.
+    `*_N2` are the (p_GT, p_NN) of the same N samples in two epochs of `epochs`: those after `epoch_*` whole epochs.
+    If `is_flipped_N` is given, samples with a flipped label get their own colour. At most MOST samples, drawn with
+    `seed`, are shown; the mean weights are over all. `title` is written above both panels.
     """
-    figure = Figure(figsize=(10.0, 5.3))  # square panels are placed by hand
-    figure.suptitle(title, y=0.995, fontsize=11, color=MUTED)
-    panels = [figure.add_axes((left, 0.115, 0.415, 0.783)) for left in (0.065, 0.505)]
+    figure, panels, bar = _layout(title)
+    moments = (epoch_early, epoch_late)
     p_gt, p_nn = _grid()
-    maps = [weight(p_gt, p_nn, progress) for progress in (progress_early, progress_late)]
+    maps = [weight(p_gt, p_nn, epoch / epochs) for epoch in moments]
     scale = Normalize(0, max(float(map_GG[p_gt + p_nn <= 1].max()) for map_GG in maps) or 1.0)
-    groups = _groups(len(early_N2), is_flipped_N)
-    shown_N = _shown(len(early_N2), seed)
-    for axes, position_N2, progress, map_GG in zip(
-        panels, (early_N2, late_N2), (progress_early, progress_late), maps, strict=True
-    ):
+    groups, shown_N = _groups(len(early_N2), is_flipped_N), _shown(len(early_N2), seed)
+    for axes, position_N2, epoch, map_GG in zip(panels, (early_N2, late_N2), moments, maps, strict=True):
         image = _draw_weight(axes, map_GG, scale)
-        _draw_samples(axes, position_N2, weight(position_N2[:, 0], position_N2[:, 1], progress), groups, shown_N)
+        weight_N = weight(position_N2[:, 0], position_N2[:, 1], epoch / epochs)
+        _draw_samples(axes, position_N2, weight_N, groups, shown_N)
         _annotate(axes)
-    for axes, moment, progress in zip(panels, ("Early", "Late"), (progress_early, progress_late), strict=True):
-        axes.set_title(f"{moment}: {percent(progress, 0)} of training", fontsize=12, fontweight="bold", pad=10)
+        axes.set_title(f"In epoch {epoch + 1} of {epochs}", fontsize=12, fontweight="bold", pad=10)
     panels[0].set_ylabel("$p_{NN}$, the largest of the other classes")
     panels[1].set_yticklabels([])
-    bar = figure.add_axes((0.938, 0.115, 0.014, 0.74))
     figure.colorbar(image, cax=bar)
     bar.set_title("weight", fontsize=10, pad=8)
     return figure
+
+
+def _layout(title: str) -> tuple[Figure, list[Axes], Axes]:
+    """The figure, its two square panels, which no layout engine keeps square, and the axes of the colour bar."""
+    height = HEIGHT + TITLE * bool(title)
+    figure = Figure(figsize=(WIDTH, height))
+    figure.suptitle(title, y=1 - 0.15 / height, fontsize=11, color=MUTED)
+    size = (SIDE / WIDTH, SIDE / height)
+    panels = [figure.add_axes((left / WIDTH, BOTTOM / height, *size)) for left in (0.65, 5.05)]
+    return figure, panels, figure.add_axes((9.38 / WIDTH, BOTTOM / height, 0.14 / WIDTH, 3.92 / height))
 
 
 def _grid() -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +95,7 @@ def _shown(samples: int, seed: int) -> NDArray[np.bool_]:
 def _groups(samples: int, is_flipped_N: np.ndarray | None) -> list[Group]:
     """Groups of samples to colour; a group without members is left out."""
     flipped_N = np.zeros(samples, bool) if is_flipped_N is None else np.asarray(is_flipped_N, bool)
-    groups = [("given label" if is_flipped_N is None else "kept label", BLUE, ~flipped_N)]
+    groups = [("given label" if is_flipped_N is None else "unflipped label", BLUE, ~flipped_N)]
     groups.append(("flipped label", VERMILLION, flipped_N))
     return [group for group in groups if group[2].any()]
 
