@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nla.commands.arguments import SUFFIXES, add_model, add_title, check_format, write_picture
-from nla.commands.images import Stored, find_images, fitted, none_read, tell_left_out
+from nla.commands.arguments import SUFFIXES, add_model, add_title, check_format, save_figure
+from nla.commands.images import StoredImage, find_images, none_readable_error, read_image, report_unreadable
 from nla.config.base import nearest
 from nla.console import say
 from nla.data.images import Pixels
@@ -26,35 +26,35 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
         DataError: there is no image, or none can be read.
-        WeightsError: the model cannot be loaded, or its network is one of timm.
+        WeightsError: the model cannot be loaded, or its network is a timm one.
         CommandError: the model does not have the requested class.
     """
     options = _parser().parse_args(argv)
     check_format(options.out)
     predictor = Predictor.load(options.model)
-    pixels = _read(_some(find_images(options.paths), options.most), predictor.model.image)
+    pixels = _read(_evenly_spaced(find_images(options.paths), options.most), predictor.model.image)
     p_NC = predictor.predict(pixels).probabilities
     class_N = p_NC.argmax(1) if options.label is None else np.full(len(pixels), _number(options.label, predictor))
     images_NHWC = pixels.reshape(*pixels.shape[:3], -1)
     heat_NHW = attention(predictor.model, images_NHWC, class_N)
     p_N = p_NC[np.arange(len(pixels)), class_N]
     figure = attention_sheet(images_NHWC, heat_NHW, class_N, p_N, predictor.classes)
-    write_picture(figure, options.out, options.title)
+    save_figure(figure, options.out, options.title)
     say(f"{len(pixels):,} images: {options.out}")
 
 
-def _some(names: Sequence[str], most: int) -> list[str]:
+def _evenly_spaced(names: Sequence[str], most: int) -> list[str]:
     """At most `most` names, evenly spaced, because folders are listed class by class."""
     return [names[i * len(names) // min(most, len(names))] for i in range(min(most, len(names)))]
 
 
 def _read(names: Sequence[str], spec: ImageSpec) -> Pixels:
-    """Pixels [N, H, W] or [N, H, W, 3]; unreadable images are left out and reported."""
-    found = [fitted(Stored(name, Path(name)), spec) for name in names]
+    """Pixels [N, H, W] or [N, H, W, 3]; unreadable images are left out and listed on standard error."""
+    found = [read_image(StoredImage(name, Path(name)), spec) for name in names]
     problems = [item for item in found if isinstance(item, Problem)]
     if len(problems) == len(found):
-        raise none_read(problems)
-    tell_left_out(problems)
+        raise none_readable_error(problems)
+    report_unreadable(problems)
     return np.stack([item for item in found if not isinstance(item, Problem)])
 
 
@@ -76,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="an image, or a folder with images at any depth")
     add_model(parser)
-    add("--label", metavar="CLASS", help="what speaks for this class (that which is predicted)")
-    add("--most", type=_positive, default=24, metavar="N", help="images at most, evenly spread (%(default)s)")
+    add("--label", metavar="CLASS", help="draw the evidence for this class (the predicted one)")
+    add("--most", type=_positive, default=24, metavar="N", help="maximum number of images, evenly spaced (%(default)s)")
     add("--out", type=Path, default="attention.png", help=f"a file that ends in {SUFFIXES} (%(default)s)")
     add_title(parser)
     return parser

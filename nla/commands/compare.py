@@ -1,6 +1,6 @@
-"""Reads a model's predictions on a split from a file, or from a revision of this project.
+"""`nla compare`: compares two experiments or revisions on the same images, paired by image.
 
-`nla compare`: compares two experiments or revisions on the same images, paired by image.
+`read_predictions` gets the predictions on a split from a file, or from a revision of this project.
 
 Legend: N images that both have, C classes.
 """
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from nla.config.evaluate import EvaluateConfig
 from nla.console import say
 from nla.errors import DataError
-from nla.evaluation import metrics as counts
+from nla.evaluation.metrics import accuracy, confusion, mean_accuracy, recall, support
 from nla.evaluation.significance import mcnemar, paired_difference
 
 FOLDER = "reports/predictions"
@@ -26,7 +26,7 @@ KEYS = ["row", "path"]
 COLUMNS = [*KEYS, "label", "predicted"]
 
 
-def read_listing(name: str, split: str) -> pa.Table:
+def read_predictions(name: str, split: str) -> pa.Table:
     """Reads the Parquet file `name`, or that of `split` at the revision or experiment `name`; it has at least COLUMNS.
 
     Raises:
@@ -36,15 +36,15 @@ def read_listing(name: str, split: str) -> pa.Table:
     if path.is_file():
         content: Path | pa.BufferReader = path
     elif path.suffix == ".parquet":
-        raise DataError(f"{name} is missing: `dvc repro` writes {FOLDER}/{split}.parquet")
+        raise DataError(f"{name}: file not found. `dvc repro` writes {FOLDER}/{split}.parquet.")
     else:
         content = pa.BufferReader(_at_revision(name, f"{FOLDER}/{split}.parquet"))
     try:
         table = pq.read_table(content)
     except pa.ArrowInvalid as error:
-        raise DataError(f"{name} is no Parquet file ({error}): give one of {FOLDER}/") from None
+        raise DataError(f"{name}: not a Parquet file ({error}). Name a table of {FOLDER}/.") from None
     if lacking := [column for column in COLUMNS if column not in table.column_names]:
-        raise DataError(f"{name} has no column {', '.join(lacking)}: give one of {FOLDER}/")
+        raise DataError(f"{name}: no column {', '.join(lacking)}. Name a table of {FOLDER}/.")
     return table
 
 
@@ -58,14 +58,14 @@ def _at_revision(name: str, path: str) -> bytes:
         return dvc.api.read(path, rev=name, mode="rb")
     except RevError:
         raise DataError(
-            f"{name} is neither a file nor a revision: `dvc exp show` and `git log` list what there is"
+            f"{name}: neither a file nor a revision. `dvc exp show` and `git log` list the revisions."
         ) from None
     except (NotDvcRepoError, SCMError):
-        raise DataError(f"{name} is no file, and here is no DVC project: give a file, or run in the project") from None
+        raise DataError(f"{name}: not a file, and not in a DVC project. Name a file, or run in the project.") from None
     except (DvcException, FileNotFoundError) as error:
         raise DataError(
-            f"{name} has no {path} at hand ({error}): `dvc pull` gets it where a remote has it; else "
-            f"`dvc exp apply {name}` or `git checkout {name}`, then `dvc repro`, makes it"
+            f"{name}: {path} is not in DVC's cache ({error}). Run `dvc pull` if a remote has it; else "
+            f"`dvc exp apply {name}` or `git checkout {name}`, then `dvc repro`."
         ) from None
 
 
@@ -76,11 +76,11 @@ def main(argv: Sequence[str]) -> None:
         DataError: one is missing, or they do not have the same images with the same labels.
     """
     options = _parser().parse_args(argv)
-    a, b = (read_listing(name, options.split).select(COLUMNS) for name in (options.a, options.b))
+    a, b = (read_predictions(name, options.split).select(COLUMNS) for name in (options.a, options.b))
     both = joined(a, b)
     for name, table in ((options.a, a), (options.b, b)):
-        if alone := len(table) - len(both):
-            say(f"left out, as {name} alone has them: {alone:,} images")
+        if unpaired := len(table) - len(both):
+            say(f"only in {name}, left out: {unpaired:,} images")
     for line in compared(both, options.a, options.b):
         say(line)
 
@@ -93,31 +93,31 @@ def joined(a: pa.Table, b: pa.Table) -> pa.Table:
     """
     for table in (a, b):
         if len(table.group_by(KEYS).aggregate([])) < len(table):
-            raise DataError("a table has an image twice: write it again with `dvc repro`")
+            raise DataError("duplicate images in a table. Write it again with `dvc repro`.")
     both = a.join(b, KEYS, join_type="inner", left_suffix="_a", right_suffix="_b")
     both = both.sort_by([(key, "ascending") for key in KEYS])
     if not len(both):
-        raise DataError("the two have no image in common (by row and path): compare results on the same data")
+        raise DataError("no images in common (by row and path). Compare results on the same data.")
     different = np.flatnonzero(_column(both, "label_a") != _column(both, "label_b"))
     if different.size:
         first = both.slice(int(different[0]), 1).to_pylist()[0]
         raise DataError(
-            f"{different.size:,} images have other labels in the one than in the other, such as row {first['row']}, "
-            f"{first['path']}: {first['label_a']} and {first['label_b']}; compare results of the same data.label_rule"
+            f"the labels of {different.size:,} images differ, such as row {first['row']}, {first['path']}: "
+            f"{first['label_a']} and {first['label_b']}. Compare results with the same data.label_rule."
         )
     return both.drop_columns("label_b").rename_columns({"label_a": "label"})
 
 
 def compared(both: pa.Table, name_a: str, name_b: str) -> Iterator[str]:
-    """The lines of the comparison."""
+    """The comparison, line by line."""
     label_N, a_N, b_N = (_column(both, name) for name in ("label", "predicted_a", "predicted_b"))
     classes = sorted({*label_N, *a_N, *b_N})
     a_CC, b_CC = (_confusion(label_N, predicted_N, classes) for predicted_N in (a_N, b_N))
     width = max(len(name_a), len(name_b))
     yield f"{len(both):,} images"
     for letter, name, counts_CC in zip("AB", (name_a, name_b), (a_CC, b_CC), strict=True):
-        mean = f"mean accuracy {counts.mean_accuracy(counts_CC):.2%}"
-        yield f"{letter}  {name:{width}}  accuracy {counts.accuracy(counts_CC):.2%}, {mean}"
+        both_accuracies = f"accuracy {accuracy(counts_CC):.2%}, mean accuracy {mean_accuracy(counts_CC):.2%}"
+        yield f"{letter}  {name:{width}}  {both_accuracies}"
     yield from _difference(a_N == label_N, b_N == label_N, EvaluateConfig())
     yield from _recalls(a_CC, b_CC, classes)
 
@@ -127,20 +127,20 @@ def _difference(right_a_N: np.ndarray, right_b_N: np.ndarray, config: EvaluateCo
     only_a, only_b = int((right_a_N & ~right_b_N).sum()), int((right_b_N & ~right_a_N).sum())
     yield f"B - A: {difference:+.2f} points of accuracy, 95 % interval {low:+.2f} to {high:+.2f}"
     p = mcnemar(only_a, only_b)
-    yield f"A alone is right on {only_a:,} images, B alone on {only_b:,}: McNemar's exact p {p:.3g}"
+    yield f"only A is right on {only_a:,} images, only B on {only_b:,}: McNemar's exact p {p:.3g}"
 
 
 def _recalls(a_CC: np.ndarray, b_CC: np.ndarray, classes: Sequence[str]) -> Iterator[str]:
     """One line per class that has images."""
     width = max(map(len, classes))
-    for name, a, b, n in zip(classes, counts.recall(a_CC), counts.recall(b_CC), counts.support(a_CC), strict=True):
+    for name, a, b, n in zip(classes, recall(a_CC), recall(b_CC), support(a_CC), strict=True):
         if n:
             yield f"  {name:{width}}  recall {a:6.1%} -> {b:6.1%}  {100 * (b - a):+6.1f}  n {n:,}"
 
 
 def _confusion(label_N: np.ndarray, predicted_N: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    place = {name: c for c, name in enumerate(classes)}
-    return counts.confusion([place[x] for x in label_N], [place[x] for x in predicted_N], len(classes))
+    number = {name: c for c, name in enumerate(classes)}
+    return confusion([number[x] for x in label_N], [number[x] for x in predicted_N], len(classes))
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
@@ -149,8 +149,8 @@ def _column(table: pa.Table, name: str) -> np.ndarray:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("nla compare", description="Two experiments or revisions on the same images.")
-    what = f"a git revision, an experiment of DVC's, or a table of {FOLDER}/"
-    parser.add_argument("a", metavar="A", help=what)
+    text = f"a git revision, a DVC experiment, or a table of {FOLDER}/"
+    parser.add_argument("a", metavar="A", help=text)
     parser.add_argument("b", metavar="B", help="what is compared with it")
     parser.add_argument("--split", choices=["valid", "test"], default="test", help="of revisions (%(default)s)")
     return parser

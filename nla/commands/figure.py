@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from nla.commands.arguments import SUFFIXES, add_title, check_format, write_picture
-from nla.commands.compare import FOLDER, read_listing
+from nla.commands.arguments import SUFFIXES, add_title, check_format, save_figure
+from nla.commands.compare import FOLDER, read_predictions
 from nla.config.evaluate import EvaluateConfig
 from nla.errors import CommandError
 from nla.evaluation import plots
@@ -18,7 +18,7 @@ from nla.evaluation.calibration import reliability
 from nla.evaluation.metrics import confusion, per_class
 
 PREDICTIONS = Path(FOLDER, "test.parquet")
-P = "p_"
+PREFIX = "p_"
 """Prefix of the probability columns, before the name of the class."""
 
 
@@ -26,8 +26,8 @@ def main(argv: Sequence[str]) -> None:
     """Draws the requested figure."""
     options = _parser().parse_args(argv)
     check_format(options.out)
-    figure = PICTURES[options.picture](*_read(options.predictions), options.predictions.stem)
-    write_picture(figure, options.out, options.title)
+    figure = FIGURES[options.figure](*_read(options.predictions), options.predictions.stem)
+    save_figure(figure, options.out, options.title)
 
 
 def _confusion(p_NC: np.ndarray, label_N: np.ndarray, classes: Sequence[str], split: str) -> Figure:
@@ -42,7 +42,7 @@ def _reliability(p_NC: np.ndarray, label_N: np.ndarray, classes: Sequence[str], 
     return plots.reliability_diagram(reliability(p_NC, label_N, EvaluateConfig().bins), split)
 
 
-PICTURES: dict[str, Callable[[np.ndarray, np.ndarray, Sequence[str], str], Figure]] = {
+FIGURES: dict[str, Callable[[np.ndarray, np.ndarray, Sequence[str], str], Figure]] = {
     "confusion": _confusion,
     "recall": _recall,
     "reliability": _reliability,
@@ -52,17 +52,19 @@ PICTURES: dict[str, Callable[[np.ndarray, np.ndarray, Sequence[str], str], Figur
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """p_NC, label_N and the class names."""
     if not path.is_file():
-        raise CommandError(f"{path} is missing: run `dvc repro`, or name the predictions.parquet of `nla measure`")
-    table = read_listing(str(path), path.stem)
-    classes = [name.removeprefix(P) for name in table.column_names if name.startswith(P)]
-    p_NC = np.stack([table[f"{P}{name}"].to_numpy() for name in classes], axis=1)
+        raise CommandError(
+            f"{path}: file not found. Run `dvc repro`, or name the predictions.parquet of `nla measure`."
+        )
+    table = read_predictions(str(path), path.stem)
+    classes = [name.removeprefix(PREFIX) for name in table.column_names if name.startswith(PREFIX)]
+    p_NC = np.stack([table[f"{PREFIX}{name}"].to_numpy() for name in classes], axis=1)
     number = {name: c for c, name in enumerate(classes)}
     return p_NC, np.array([number[name] for name in table["label"].to_pylist()]), classes
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("nla figure", description="A picture for a paper, from a table of predictions.")
-    parser.add_argument("picture", choices=PICTURES)
+    parser = argparse.ArgumentParser("nla figure", description="A figure for a paper, from a table of predictions.")
+    parser.add_argument("figure", choices=FIGURES)
     parser.add_argument("out", type=Path, metavar="OUT", help=f"a file that ends in {SUFFIXES}")
     parser.add_argument("--predictions", type=Path, default=PREDICTIONS, metavar="PARQUET", help="(%(default)s)")
     add_title(parser)

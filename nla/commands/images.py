@@ -1,9 +1,4 @@
-"""Finds the images in given files and folders.
-
-Messages about unreadable images: the first of them, and their number.
-
-Predictions for stored images, batch by batch, so that memory does not grow with their number.
-"""
+"""Images given to a command: finding them, predicting batch by batch, and reporting those that cannot be read."""
 
 from __future__ import annotations
 
@@ -23,6 +18,10 @@ from nla.errors import DataError
 from nla.models.classifier import ImageSpec
 from nla.serving.predictor import BATCH, Prediction, Predictor
 
+SHOWN = 10
+"""Number of problems that a message lists."""
+S = TypeVar("S", bound="StoredImage")
+
 
 def find_images(paths: Iterable[str]) -> list[str]:
     """Files as given, and all images below folders, except hidden ones: sorted, each once.
@@ -33,10 +32,10 @@ def find_images(paths: Iterable[str]) -> list[str]:
     paths = list(paths)
     missing = [path for path in paths if not Path(path).exists()]
     if missing:
-        raise DataError(f"{', '.join(missing)}: no such file or folder; give images, or folders that hold some")
+        raise DataError(f"{', '.join(missing)}: no such file or folder. Name images, or folders that contain some.")
     found = sorted({name for path in paths for name in _images(path)})
     if not found:
-        raise DataError(f"{', '.join(paths)}: there is no image in it; give a folder with {' '.join(SUFFIXES)}")
+        raise DataError(f"{', '.join(paths)}: no images found. Name a folder with {' '.join(SUFFIXES)} files.")
     return found
 
 
@@ -49,19 +48,15 @@ def _images(path: str) -> Iterator[str]:
         yield from (str(Path(folder, name)) for name in image_names(Path(folder)))
 
 
-SHOWN = 10
-"""Number of problems that a message lists."""
-
-
-def tell_left_out(problems: Sequence[Problem]) -> None:
-    """Reports the unreadable images on standard error; prints nothing if there are none."""
+def report_unreadable(problems: Sequence[Problem]) -> None:
+    """Lists the unreadable images on standard error; prints nothing if there are none."""
     if problems:
-        print(f"left out, as they cannot be read: {len(problems):,}\n{_listed(problems)}", file=sys.stderr)
+        print(f"unreadable images, left out: {len(problems):,}\n{_listed(problems)}", file=sys.stderr)
 
 
-def none_read(problems: Sequence[Problem]) -> DataError:
+def none_readable_error(problems: Sequence[Problem]) -> DataError:
     """The error for the case that no image could be read."""
-    return DataError(f"no image can be read: give whole PNG, JPEG, BMP or WebP files\n{_listed(problems)}")
+    return DataError(f"no image can be read. Provide intact PNG, JPEG, BMP or WebP files.\n{_listed(problems)}")
 
 
 def _listed(problems: Sequence[Problem]) -> str:
@@ -70,7 +65,7 @@ def _listed(problems: Sequence[Problem]) -> str:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredImage:
     """An encoded image, in a file or in memory."""
 
     path: str
@@ -81,34 +76,33 @@ class Stored:
         return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
 
 
-S = TypeVar("S", bound=Stored)
-
-
-def answers(predictor: Predictor, stored: Iterable[S], problems: list[Problem]) -> Iterator[tuple[list[S], Prediction]]:
+def predict_batches(
+    predictor: Predictor, stored: Iterable[S], problems: list[Problem]
+) -> Iterator[tuple[list[S], Prediction]]:
     """Yields up to BATCH images at a time with their predictions, in the order of `stored`.
 
     A few threads read ahead. Unreadable images are left out and appended to `problems`.
     """
     spec = predictor.model.image
-    read: list[tuple[S, Pixels]] = []
-    for image, found in in_order(lambda image: (image, fitted(image, spec)), stored, BATCH):
+    batch: list[tuple[S, Pixels]] = []
+    for image, found in in_order(lambda image: (image, read_image(image, spec)), stored, BATCH):
         if isinstance(found, Problem):
             problems.append(found)
             continue
-        read.append((image, found))
-        if len(read) == BATCH:
-            yield _answer(predictor, read)
-            read = []
-    if read:
-        yield _answer(predictor, read)
+        batch.append((image, found))
+        if len(batch) == BATCH:
+            yield _predict(predictor, batch)
+            batch = []
+    if batch:
+        yield _predict(predictor, batch)
 
 
-def _answer(predictor: Predictor, read: list[tuple[S, Pixels]]) -> tuple[list[S], Prediction]:
-    images, pixels = zip(*read, strict=True)
+def _predict(predictor: Predictor, batch: list[tuple[S, Pixels]]) -> tuple[list[S], Prediction]:
+    images, pixels = zip(*batch, strict=True)
     return list(images), predictor.predict(np.stack(pixels))
 
 
-def fitted(image: Stored, spec: ImageSpec) -> Pixels | Problem:
+def read_image(image: StoredImage, spec: ImageSpec) -> Pixels | Problem:
     """The image fitted to the model's size and colour, as the predictor does itself; or why it is unreadable."""
     try:
         return fit(decode(image.read()), spec.size, spec.color)

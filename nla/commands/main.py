@@ -16,8 +16,8 @@ COMMANDS = {
     "predict": "label, ambiguity and probabilities of images, as CSV",
     "measure": "a model on another labelled set",
     "compare": "two experiments or revisions on the same images",
-    "attention": "a picture of where the network looks",
-    "figure": "a picture for a paper, as PDF, SVG or PNG",
+    "attention": "a figure of where the network looks",
+    "figure": "a figure for a paper, as PDF, SVG or PNG",
     "export": "a model as ONNX",
 }
 """Each is a module nla.commands.NAME with a function `main(argv)`."""
@@ -55,7 +55,7 @@ def _run(argv: Sequence[str]) -> None:
 
 def _help() -> str:
     lines = [f"  {name:10}{what}" for name, what in COMMANDS.items()]
-    return "\n".join(["usage: nla COMMAND ...", "", *lines, "", "`nla COMMAND --help` tells more."])
+    return "\n".join(["usage: nla COMMAND ...", "", *lines, "", "`nla COMMAND --help` lists its options."])
 
 
 def _fail(message: str) -> NoReturn:

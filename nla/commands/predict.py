@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nla.commands.arguments import add_model
-from nla.commands.images import Stored, answers, find_images, none_read, tell_left_out
+from nla.commands.images import (
+    StoredImage,
+    find_images,
+    none_readable_error,
+    predict_batches,
+    report_unreadable,
+)
 from nla.console import bar, say
 from nla.data.sources.base import Problem
 from nla.io import atomic_write
@@ -32,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     problems: list[Problem] = []
     with _progress(options.out) as update:
         _write(options.out, rows(predictor, names, problems, update))
-    tell_left_out(problems)
+    report_unreadable(problems)
     if options.out != STDOUT:
         say(f"{len(names) - len(problems):,} images: {options.out}")
 
@@ -52,7 +58,8 @@ def rows(
         DataError: no image can be read; raised before the header.
     """
     done = 0
-    for images, prediction in answers(predictor, (Stored(name, Path(name)) for name in names), problems):
+    stored = (StoredImage(name, Path(name)) for name in names)
+    for images, prediction in predict_batches(predictor, stored, problems):
         if not done:
             yield ["path", "label", "ambiguity", *(f"p_{name}" for name in predictor.classes)]
         numbers = zip(prediction.ambiguity.tolist(), prediction.probabilities.tolist(), strict=True)
@@ -61,7 +68,7 @@ def rows(
         done += len(images)
         update(done + len(problems), len(names))
     if not done:
-        raise none_read(problems)
+        raise none_readable_error(problems)
 
 
 def _parser() -> argparse.ArgumentParser:

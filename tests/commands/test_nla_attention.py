@@ -59,7 +59,7 @@ def test_colour(here: Path) -> None:
 def test_what_cannot_be_drawn_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     faces(2)
     Path("faces/000.png").write_bytes(b"no image")
-    with pytest.raises(CommandError, match=r"a\.bmp: end it in \.png, \.pdf, \.svg"):
+    with pytest.raises(CommandError, match=r"a\.bmp: unsupported file format .* Use \.png, \.pdf, \.svg"):
         main(["faces", "--out", "a.bmp"])
     with pytest.raises(CommandError, match=f"--label: the model has no class 'zzz': valid are {', '.join(CLASSES)}"):
         main(["faces", "--label", "zzz"])
@@ -69,4 +69,4 @@ def test_what_cannot_be_drawn_is_told(here: Path, capsys: pytest.CaptureFixture[
         main(["faces", "--most", "0"])
     assert not list(here.glob("attention.*"))
     main(["faces"])
-    assert "left out, as they cannot be read: 1\n  faces/000.png: the file is damaged" in capsys.readouterr().err
+    assert "unreadable images, left out: 1\n  faces/000.png: the file is damaged" in capsys.readouterr().err

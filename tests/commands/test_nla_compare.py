@@ -66,7 +66,7 @@ def test_two_files_whose_rows_have_another_order(here: Path, capsys: pytest.Capt
         "A  a.parquet        accuracy 50.00%, mean accuracy 50.00%",
         "B  other/b.parquet  accuracy 80.00%, mean accuracy 80.00%",
         f"B - A: +30.00 points of accuracy, 95 % interval {low:+.2f} to {high:+.2f}",
-        f"A alone is right on 0 images, B alone on 12: McNemar's exact p {mcnemar(0, 12):.3g}",
+        f"only A is right on 0 images, only B on 12: McNemar's exact p {mcnemar(0, 12):.3g}",
         "  anger  recall  50.0% ->  80.0%   +30.0  n 10",
         "  fear   recall  50.0% ->  80.0%   +30.0  n 10",
         "  joy    recall  50.0% ->  80.0%   +30.0  n 20",
@@ -79,16 +79,16 @@ def test_each_class_counts_the_same_in_the_mean(here: Path, capsys: pytest.Captu
     listing("a.parquet", 40, sorted(LABELS))
     lines = said(capsys, "a.parquet", "b.parquet")
     assert lines[2] == "B  b.parquet  accuracy 50.00%, mean accuracy 66.67%"
-    assert lines[3].startswith("B - A: -50.00 points") and "A alone is right on 20 images, B alone on 0" in lines[4]
+    assert lines[3].startswith("B - A: -50.00 points") and "only A is right on 20 images, only B on 0" in lines[4]
     assert lines[7] == "  joy    recall 100.0% ->   0.0%  -100.0  n 20"
 
 
-def test_images_of_one_alone_are_left_out_and_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_of_only_one_are_left_out_and_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     listing("a.parquet", 40)
     listing("b.parquet", 20, LABELS, first=20)
     assert said(capsys, "a.parquet", "b.parquet")[:3] == [
-        "left out, as a.parquet alone has them: 20 images",
-        "left out, as b.parquet alone has them: 20 images",
+        "only in a.parquet, left out: 20 images",
+        "only in b.parquet, left out: 20 images",
         "20 images",
     ]
 
@@ -101,13 +101,13 @@ def test_what_cannot_be_compared_is_an_error(here: Path) -> None:
     pq.write_table(pa.table({"row": [1], "path": ["x"]}), "foreign.parquet")
     Path("text.parquet").write_text("no table")
     for name, why in {
-        "far.parquet": "no image in common",
-        "other.parquet": r"1 images have other labels .* row 0, 0.png: anger and joy; compare results of the same",
-        "twice.parquet": "a table has an image twice",
-        "foreign.parquet": "foreign.parquet has no column label, predicted: give one of reports/predictions/",
-        "text.parquet": "text.parquet is no Parquet file",
-        "absent.parquet": "absent.parquet is missing: `dvc repro` writes reports/predictions/test.parquet",
-        "baseline": "baseline is no file, and here is no DVC project",
+        "far.parquet": "no images in common",
+        "other.parquet": r"labels of 1 images differ, .* row 0, 0.png: anger and joy\. Compare results with the same",
+        "twice.parquet": "duplicate images in a table",
+        "foreign.parquet": r"foreign.parquet: no column label, predicted\. Name a table of reports/predictions/",
+        "text.parquet": "text.parquet: not a Parquet file",
+        "absent.parquet": r"absent.parquet: file not found\. `dvc repro` writes reports/predictions/test.parquet",
+        "baseline": "baseline: not a file, and not in a DVC project",
     }.items():
         with pytest.raises(DataError, match=why):
             main(["a.parquet", name])
@@ -151,10 +151,10 @@ def test_revisions_and_experiments(project: Path, capsys: pytest.CaptureFixture[
         "A  HEAD                               accuracy 60.00%, mean accuracy 60.00%",
         "B  reports/predictions/valid.parquet  accuracy 90.00%, mean accuracy 90.00%",
     ]
-    with pytest.raises(DataError, match="bettr is neither a file nor a revision: `dvc exp show`"):
+    with pytest.raises(DataError, match=r"bettr: neither a file nor a revision\. `dvc exp show`"):
         main(["base", "bettr"])
     for file in (project / ".dvc/cache").rglob("*"):
         if file.is_file():
             file.unlink()
-    with pytest.raises(DataError, match=r"better has no reports/predictions/test.parquet at hand .*`dvc pull`"):
+    with pytest.raises(DataError, match=r"better: reports/predictions/test.parquet is not in DVC's cache .*`dvc pull`"):
         main(["reports/predictions/test.parquet", "better"])

@@ -76,7 +76,7 @@ def test_a_folder_with_other_names_and_classes(here: Path, capsys: pytest.Captur
     assert tuple(rows.predicted) == Predictor.load("models").predict(data[4:]).label
     assert report["left_out"]["classes"] == {"contempt": 4} and report["set"]["rows"] == 24
     assert report["map"] == {"happy": "happiness", "joyful": "happiness"}
-    assert "left out, no class of the model: contempt (4 rows)\n" in capsys.readouterr().out
+    assert "classes that the model does not have, left out: contempt (4 rows)\n" in capsys.readouterr().out
 
 
 def test_a_class_that_the_set_has_not_is_wrong_unless_shared(here: Path) -> None:
@@ -108,14 +108,14 @@ def test_labels_are_those_before_noise(here: Path) -> None:
     assert measured("train.parquet")[1].label.tolist() == ["neutral", "happiness", "surprise", "neutral"]
 
 
-def test_what_cannot_be_read_is_told_and_recorded(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_images_are_reported_and_recorded(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder("faces", neutral=3)
     Path("faces/neutral/01.png").write_bytes(b"no image")
     report, rows = measured("faces")
     problem = "neutral/01.png: the file is damaged or no image"
     assert rows.path.tolist() == ["neutral/00.png", "neutral/02.png"] and rows.row.tolist() == [0, 2]
     assert report["left_out"]["unreadable"] == [problem] and report["rows"] == 2
-    assert capsys.readouterr().err == f"left out, as they cannot be read: 1\n  {problem}\n"
+    assert capsys.readouterr().err == f"unreadable images, left out: 1\n  {problem}\n"
 
 
 def faces_table(path: str) -> None:
@@ -131,13 +131,13 @@ def test_what_cannot_be_measured_is_an_error_and_writes_nothing(here: Path) -> N
     faces_table("faces.parquet")
     pq.write_table(pa.table({"x": [1]}), "foreign.parquet")
     for argv, said in {
-        ("nowhere",): "nowhere does not exist: give data/test.parquet",
-        ("empty",): "empty holds no CLASS/IMAGE: make a folder a class",
-        ("bad",): r"no image can be read: .*\n  neutral/00.png: the file is empty",
-        ("faces.parquet",): "faces.parquet has no column clean_label: give a table of `prepare`",
+        ("nowhere",): "nowhere: not found. Name a table of `prepare`, such as data/test.parquet",
+        ("empty",): "empty: no images in subfolders. Make one folder of images",
+        ("bad",): r"no image can be read\. .*\n  neutral/00.png: the file is empty",
+        ("faces.parquet",): "faces.parquet: no column clean_label. Name a table of `prepare`",
         ("foreign.parquet",): "foreign.parquet was not written by this pipeline",
-        ("others",): r"no image of others has a class of the model, .* neutral, happiness, surprise: say .* --map",
-        ("others", "--shared"): "no image of others has a class of the model",
+        ("others",): r"others: no image has a class of the model, .* neutral, happiness, surprise\. Map .* --map",
+        ("others", "--shared"): "others: no image has a class of the model",
         ("others", "--map", "happy=happiness"): "the set has no class 'happy': did you mean 'Happy'",
         ("others", "--map", "Happy=hapiness"): "the model has no class 'hapiness': did you mean 'happiness'",
     }.items():

@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_left_out_and_told(here: Path, capsys: pytest.Cap
     assert pd.read_csv("predictions.csv").path.tolist() == ["faces/b.png"]
     said = capsys.readouterr()
     lines = said.err.splitlines()
-    assert lines[:2] == ["left out, as they cannot be read: 12", "  faces/a.png: the PNG is cut off"]
+    assert lines[:2] == ["unreadable images, left out: 12", "  faces/a.png: the PNG is cut off"]
     assert lines[2:11] == [f"  faces/c{i}.jpg: the file is empty" for i in range(9)]
     assert lines[11:] == ["  and 2 more"]
     assert "13/13" in said.out and said.out.endswith("1 images: predictions.csv\n")
@@ -88,7 +88,7 @@ def test_what_cannot_be_read_is_left_out_and_told(here: Path, capsys: pytest.Cap
 def test_none_that_can_be_read_is_an_error_and_writes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("face.png").write_bytes(b"no image")
     for out in ("out.csv", "-"):
-        with pytest.raises(DataError, match=r"no image can be read: .*\n  face.png: the file is damaged or no image"):
+        with pytest.raises(DataError, match=r"no image can be read\. .*\n  face.png: the file is damaged or no image"):
             main(["face.png", "--out", out])
     assert sorted(path.name for path in here.iterdir()) == ["face.png", "models"]
     assert "p_neutral" not in capsys.readouterr().out
@@ -126,6 +126,6 @@ def test_no_images_are_errors(here: Path) -> None:
     Path("empty").mkdir()
     with pytest.raises(DataError, match="there, nowhere: no such file or folder"):
         main(["there", "face.png", "nowhere"])
-    with pytest.raises(DataError, match="empty: there is no image in it"):
+    with pytest.raises(DataError, match="empty: no images found"):
         main(["empty"])
     assert not Path("predictions.csv").exists()
