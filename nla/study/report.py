@@ -100,11 +100,11 @@ def conditions_of(condition: Mapping[str, Any], name: str) -> Iterator[str]:
 
 
 def summary(results: Mapping[str, Any]) -> Iterator[str]:
-    """The highest mean accuracy under each condition, for the console."""
+    """The method with the highest mean under each condition, and the caveats, for the console."""
     for title, condition in results["conditions"].items():
         name, method = max(condition["methods"].items(), key=lambda item: item[1]["accuracy"]["mean"])
         accuracy, other = method["accuracy"], method["against"].get("accuracy", {}).get("rival")
-        line = f"{title}: highest mean accuracy {accuracy['mean']:.2%} ({name}, n = {accuracy['n']})"
+        line = f"{title}: highest mean of accuracy {accuracy['mean']:.2%} ({name}, {accuracy['n']} seeds)"
         if other is not None:
             low, value, high = (f"{100 * other[key]:+.2f}" for key in ("low", "difference", "high"))
             line += f", {value} points [{low}, {high}] from {other['method']}"

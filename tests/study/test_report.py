@@ -78,7 +78,7 @@ def test_writes_figures_tables_and_draw_figures(study: Path, capsys: pytest.Capt
     text = (study / "README.md").read_text()
     assert text.startswith("# made-up\n") and "| early learning | 2 |" in text
     assert all((study / path).is_file() for path in (f"figures/{name}.png" for name in PICTURES))
-    assert "clean: highest mean accuracy" in capsys.readouterr().out
+    assert "clean: highest mean of accuracy" in capsys.readouterr().out
 
 
 def test_tuning_has_a_table(study: Path) -> None:
