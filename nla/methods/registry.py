@@ -42,7 +42,7 @@ class Entry(NamedTuple):
     """build(context, **options)."""
     options: Callable[..., dict[str, Any]]
     """options(**given): all options with the values in force, if those given are set."""
-    kind: type[Method] = OneView
+    method_class: type[Method] = OneView
 
 
 def plain(loss: Callable[..., nn.Module]) -> Entry:
@@ -71,8 +71,9 @@ def keyword_options(function: Callable[..., Any]) -> Callable[..., dict[str, Any
         if parameter.kind is parameter.KEYWORD_ONLY
     }
 
+    floats = {name for name, value in published.items() if isinstance(value, float)}
+
     def complete(**given: Any) -> dict[str, Any]:
-        floats = {name for name, value in published.items() if isinstance(value, float)}
         return published | {name: float(value) if name in floats else value for name, value in given.items()}
 
     return complete
@@ -109,7 +110,9 @@ def method_options(loss: LossConfig) -> dict[str, Any]:
 def resolved_loss(loss: LossConfig) -> dict[str, Any]:
     """Returns the section `loss` with the values in force instead of nulls and omissions, JSON-able.
 
-    A run is named, logged and recorded by it, so that `lam: null` and `lam: 0.5` are one run.
+    A run of the pipeline is named, logged and recorded by it, so that `lam: null` and `lam: 0.5` are the same run.
+    Records of a study are named by the values that differ from their defaults instead (`Section.stated`), so that those
+    in git stay found when an option is added.
     """
     return loss.with_options(method_options(loss))
 
@@ -124,7 +127,7 @@ def build_method(loss: LossConfig, context: Context) -> Method:
 
 def method_class(loss: LossConfig) -> type[Method]:
     """Returns the class of the method, whose attributes state what it needs from the network."""
-    return METHODS[loss.name].kind
+    return METHODS[loss.name].method_class
 
 
 def check_method(loss: LossConfig) -> None:

@@ -1,4 +1,4 @@
-"""The losses once more, from the formulas, in NumPy float64: matrices, inverses and sums written out, sample by sample.
+"""An independent derivation of the losses in NumPy float64: matrices, inverses and sums, sample by sample.
 
 Shares no code with nla.losses.
 """

@@ -43,7 +43,7 @@ def registered() -> dict[str, nn.Module]:
     """Every method that is a loss of logits and targets only, with its published options."""
     label_N = torch.arange(CLASSES).repeat_interleave(torch.tensor(COUNTS))
     context = Context(label_N, CLASSES, ProcessGroup(torch.device("cpu")), build=lambda: pytest.fail("needs a network"))
-    names = [name for name, entry in METHODS.items() if entry.kind is OneView]
+    names = [name for name, entry in METHODS.items() if entry.method_class is OneView]
     return {name: build_method(LossConfig(name=name), context).loss for name in names}
 
 
@@ -170,7 +170,7 @@ def test_a_hard_target_is_its_one_hot_distribution(name: str, seed: int) -> None
 
 @pytest.mark.parametrize("name", LOSSES)
 @given(seed=st.integers(0, 2**32), shift=st.floats(-20, 20), soft=st.booleans())
-def test_neither_order_nor_a_shift_of_the_logits_matters(name: str, seed: int, shift: float, soft: bool) -> None:
+def test_invariant_to_order_and_to_a_shift_of_the_logits(name: str, seed: int, shift: float, soft: bool) -> None:
     z, target = batch(seed, soft=soft)
     order = torch.randperm(len(z), generator=torch.manual_seed(seed % 1000))
     torch.testing.assert_close(

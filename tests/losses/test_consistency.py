@@ -1,3 +1,5 @@
+"""Distances between two predictions against their definitions in NumPy."""
+
 from __future__ import annotations
 
 import math

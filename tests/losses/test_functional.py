@@ -1,3 +1,5 @@
+"""Targets and positions (p_GT, p_NN) against an independent derivation, sample by sample."""
+
 from __future__ import annotations
 
 import loss_reference as reference

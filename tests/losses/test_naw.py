@@ -1,4 +1,4 @@
-"""The weight: published check values, an independent re-derivation, and what must hold for any input."""
+"""The NAW weight: published values, an independent derivation, and properties for any input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The losses as called: an independent re-derivation of values and gradients, and what must hold for any input."""
+"""The NLA loss: an independent derivation of values and gradients, and properties for any input."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_duplicating_the_batch_changes_only_the_released_loss() -> None:
     torch.testing.assert_close(more, 0.5 * bhattacharyya(z, flipped).sum())
 
 
-def test_what_is_summed_is_scaled_by_the_replicas() -> None:
+def test_summed_terms_are_scaled_by_the_replicas() -> None:
     """DDP averages gradients over workers: the mean over two halves is then the loss of the whole batch."""
     z, flipped, target = batch(2, 8)
     for variant in VARIANTS:
@@ -115,7 +115,7 @@ def test_what_is_summed_is_scaled_by_the_replicas() -> None:
         torch.testing.assert_close(torch.stack(halves).mean(), loss(z, flipped, target, PROGRESS))
 
 
-def test_every_argument_has_its_place() -> None:
+def test_every_argument_changes_its_term() -> None:
     z, flipped, target = batch(4)
     ce_N = torch.nn.functional.cross_entropy(z.float(), target, reduction="none")
     w_N = naw_weight(z, target, PROGRESS, "paper", true_deviation=0.5)

@@ -1,4 +1,4 @@
-"""The parts of NLA plus: no jump where the label loses, nothing beyond its range."""
+"""The terms of NLA plus: continuous where the label begins to lose, and within their ranges."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ deviations = st.floats(0.05, 2.0)
 
 
 @given(margins, deviations)
-def test_ambiguity_is_highest_in_the_middle_and_alike_on_both_sides(a: float, s: float) -> None:
+def test_ambiguity_is_symmetric_and_highest_at_0(a: float, s: float) -> None:
     left, right, middle = ambiguity(torch.tensor([-a, a, 0.0]), s)
     assert left == right and 0 <= right <= middle == 1
 
 
 @given(margins, deviations)
-def test_doubt_is_of_the_label_that_loses(a: float, s: float) -> None:
+def test_only_a_label_that_loses_is_doubted(a: float, s: float) -> None:
     (found,) = doubt(torch.tensor([a]), s)
     assert 0 <= found <= 1
     assert (
@@ -47,7 +47,7 @@ def test_the_margin_is_that_of_the_given_label() -> None:
         torch.testing.assert_close(margin(mean_NC, target), torch.tensor([0.2, -0.2, 0.0, -1.0]))
 
 
-def test_a_target_is_between_the_label_and_what_is_seen() -> None:
+def test_a_target_is_between_label_and_prediction() -> None:
     mean_NC, share_N = torch.tensor([[0.2, 0.8], [0.2, 0.8], [0.2, 0.8]]), torch.tensor([0.0, 0.25, 1.0])
     q_NC = mixed_target(torch.tensor([0, 0, 0]), mean_NC, share_N)
     torch.testing.assert_close(q_NC, torch.tensor([[1.0, 0.0], [0.8, 0.2], [0.2, 0.8]]))
@@ -64,7 +64,7 @@ def test_the_mean_forgets_by_beta_and_has_no_gradient() -> None:
     torch.testing.assert_close(memory_NC, torch.tensor([[0.75 * 0.225 + 0.025, 0.75 * 0.025 + 0.225]]))
 
 
-def test_trust_grows_from_nothing() -> None:
+def test_trust_grows_from_0() -> None:
     found = [ramp_up(progress / 10, 3.0) for progress in range(10)]
     assert found[0] == 0 and found == sorted(found) and found[-1] < 1
     assert ramp_up(0.9, 0.0) == 0

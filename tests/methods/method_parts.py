@@ -20,13 +20,13 @@ def small_network(seed: int = 0, name: str = "resnet18") -> Classifier:
 
 
 def context(samples: int = 12, labels: Sequence[int] | None = None, name: str = "resnet18") -> Context:
-    """One worker, and `samples` labels that take turns, or those given."""
+    """One worker, and `samples` labels in a cycle of the classes, or those given."""
     label_N = torch.arange(samples) % CLASSES if labels is None else torch.tensor(labels)
     return Context(label_N, CLASSES, ProcessGroup(torch.device("cpu")), lambda: small_network(1, name))
 
 
 def minibatch(indices: Sequence[int], progress: float = 0.0) -> Minibatch:
-    """The samples at `indices`: an image is the same whenever its sample comes, and so is its label."""
+    """The samples at `indices`: the same index gives the same image and label in every batch."""
     index_N = torch.tensor(indices)
     images = [
         torch.randint(0, 256, (SIZE, SIZE, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(i))

@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy of the tests of methods, in NumPy, a sample after the other."""
+"""Softmax and cross-entropy in NumPy, sample by sample, for the tests of methods."""
 
 from __future__ import annotations
 

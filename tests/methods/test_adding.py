@@ -1,4 +1,4 @@
-"""Who follows docs/methods.md word for word has a new loss, a new method, and green tests."""
+"""Following docs/methods.md word for word gives a new loss, a new method, and green tests."""
 
 from __future__ import annotations
 

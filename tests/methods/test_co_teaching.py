@@ -1,4 +1,4 @@
-"""Co-teaching: how many samples are kept, which, and whom they teach."""
+"""Co-teaching: how many samples are selected, which, and for which network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nla.methods.co_teaching import CoTeaching, label_divergence, mean_of_select
 
 
 @given(st.integers(1, 4096), st.integers(0, 9), st.integers(0, 99))
-def test_the_kept_are_the_fewest_that_are_the_share(size: int, tenths: int, hundredths: int) -> None:
+def test_selected_count_against_exact_fractions(size: int, tenths: int, hundredths: int) -> None:
     """R by exact fractions, with a ramp of a fifth of the training."""
     share = 1 - Fraction(tenths, 10) * min(Fraction(hundredths, 20), 1)
     assert selected_count(size, hundredths / 100, tenths / 10, 0.2) == math.ceil(size * share)
@@ -38,7 +38,7 @@ def chosen_by(losses: np.ndarray, kept: int) -> list[int]:
 
 @pytest.mark.parametrize(("progress", "kept"), [(0.0, 9), (0.025, 7), (0.9, 5)])
 @pytest.mark.parametrize("soft", [False, True])
-def test_each_learns_from_what_the_other_finds_easy(progress: float, kept: int, soft: bool) -> None:
+def test_each_network_learns_from_the_small_losses_of_the_other(progress: float, kept: int, soft: bool) -> None:
     """The loss by loops; the gradients of both networks are those of plain means over the chosen samples."""
     network, method = small_network(), CoTeaching(context(), forget_rate=0.5)
     batch = minibatch(range(9), progress)
@@ -62,7 +62,7 @@ def test_each_learns_from_what_the_other_finds_easy(progress: float, kept: int, 
         assert chosen[0] != chosen[1]
 
 
-def test_what_annotators_doubt_is_not_taken_for_wrong() -> None:
+def test_divided_votes_do_not_look_mislabelled() -> None:
     """A divided vote that is predicted as it is costs more than a label with .55, and label_divergences less."""
     loss_N = torch.tensor([math.log(2), -math.log(0.55)])
     target_NC = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
@@ -70,7 +70,7 @@ def test_what_annotators_doubt_is_not_taken_for_wrong() -> None:
     assert label_divergence(loss_N, torch.tensor([0, 0])) is loss_N
 
 
-def test_what_is_left_out_does_not_count_however_large() -> None:
+def test_samples_left_out_have_no_loss_and_no_gradient() -> None:
     loss_N = torch.tensor([1.0, math.inf, 2.0], requires_grad=True)
     mean = mean_of_selected(loss_N, torch.tensor([1, 2, 0]), 2)
     mean.backward()
@@ -78,7 +78,7 @@ def test_what_is_left_out_does_not_count_however_large() -> None:
     assert loss_N.grad is not None and loss_N.grad.tolist() == [0.5, 0, 0.5]
 
 
-def test_both_start_apart_even_from_the_same_weights() -> None:
+def test_both_networks_differ_even_from_the_same_weights() -> None:
     """As with pretrained ones: two equal networks would stay equal, and choose like one."""
     network = small_network()
     peer = CoTeaching(replace(context(), build=lambda: deepcopy(network))).peer

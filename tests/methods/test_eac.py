@@ -1,4 +1,4 @@
-"""EAC: maps of all classes that must turn with the face, and the holes."""
+"""EAC: consistency of the class activation maps with their mirror images, and random erasing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_consistency_against_loops() -> None:
     assert loss.item() == pytest.approx(consistency(first, mirrored, weight), rel=1e-5)
 
 
-def test_maps_that_turn_with_the_face_cost_nothing_and_others_do() -> None:
+def test_only_mirrored_maps_have_no_loss() -> None:
     maps, weight = torch.rand(2, 5, 3, 4, generator=torch.manual_seed(0)), torch.eye(5)
     assert attention_consistency(maps, maps.flip(-1), weight) == 0
     assert attention_consistency(maps, maps, weight) > 0
@@ -72,7 +72,7 @@ def test_a_batch_against_the_formulas(soft: bool, name: str, features: int) -> N
     np.testing.assert_allclose(double(outcome.logits_NC), z_NC, rtol=1e-4, atol=1e-5)
 
 
-def test_the_erased_image_is_what_is_seen() -> None:
+def test_the_network_sees_the_erased_image() -> None:
     """Erasing every image nearly whole leaves nothing to tell them by; the fill is the mean, which is 0 normalised."""
     network, method = small_network().eval(), ErasingAttention(context(), erasing=1.0, smallest=1.0, largest=1.0)
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_the_erased_image_is_what_is_seen() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(8, 60), st.integers(8, 60))
-def test_a_hole_is_one_rectangle_of_the_share_asked_for(seed: int, height: int, width: int) -> None:
+def test_a_hole_is_one_rectangle_of_the_given_share(seed: int, height: int, width: int) -> None:
     torch.manual_seed(seed)
     images = torch.full((8, height, width, 2), 200, dtype=torch.uint8)
     for image in erase(images, torch.tensor([3, 7], dtype=torch.uint8), 1.0, (0.1, 0.25)):
@@ -100,7 +100,7 @@ def test_a_hole_is_one_rectangle_of_the_share_asked_for(seed: int, height: int, 
         assert cut or 0.1 * height * width - slack <= spans[0] * spans[1] <= 0.25 * height * width + slack
 
 
-def test_as_many_holes_as_asked_for_everywhere() -> None:
+def test_holes_have_the_given_probability_at_every_pixel() -> None:
     torch.manual_seed(0)
     images = torch.ones(20_000, 12, 12, 1, dtype=torch.uint8)
     holes = erase(images, torch.zeros(1, dtype=torch.uint8), 0.5, (0.02, 0.25))[..., 0] == 0

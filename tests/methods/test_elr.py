@@ -28,7 +28,7 @@ def test_three_steps_against_the_formula() -> None:
     assert not method.mean.rows_M[[2, 4]].any()
 
 
-def test_the_gradient_flows_through_the_prediction_alone() -> None:
+def test_the_gradient_flows_only_through_the_prediction() -> None:
     z_NC = torch.randn(4, 3, dtype=torch.float64, generator=torch.manual_seed(0))
     memory_NC = torch.softmax(z_NC.flip(0), 1).float().requires_grad_()
     z_NC.requires_grad_()
@@ -38,7 +38,7 @@ def test_the_gradient_flows_through_the_prediction_alone() -> None:
     assert gradcheck(lambda z: early_learning(z.float(), memory_NC).double(), z_NC, eps=1e-3, atol=1e-2)
 
 
-def test_finite_where_prediction_and_memory_are_sure() -> None:
+def test_confident_predictions_and_memories_are_finite() -> None:
     z_NC = torch.tensor([[1e4, 0.0, 0.0]], requires_grad=True)
     memory_NC = remember(torch.zeros(1, 3), z_NC, 0.0)
     loss = early_learning(z_NC, memory_NC)

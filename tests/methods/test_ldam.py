@@ -1,4 +1,4 @@
-"""LDAM-DRW against its formula, before and after the weights count, on both heads."""
+"""LDAM-DRW against its formula, before and after re-weighting, on both heads."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_distribution_is_the_mean_over_its_labels() -> None:
     torch.testing.assert_close(soft, 0.2 * each[0] + 0.7 * each[1] + 0.1 * each[2])
 
 
-def test_nothing_of_it_lies_in_checkpoints() -> None:
+def test_nothing_of_it_is_in_checkpoints() -> None:
     assert not LabelDistributionAwareMargin(context()).state_dict()
 
 

@@ -1,4 +1,4 @@
-"""What is remembered of each sample reaches every worker, and every checkpoint."""
+"""The memory of each sample is the same on all workers, and in every checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nla.methods.base import SampleMemory
 
 @dataclass
 class Pair:
-    """The first of two workers, with what the second hands over."""
+    """The first of two workers, with the tensors that the second contributes to each gather."""
 
     other: list[Tensor]
     size: int = 2
@@ -29,5 +29,5 @@ def test_rows_of_both_workers_are_written_and_the_rest_stays() -> None:
     assert not group.other
 
 
-def test_it_lies_in_the_state() -> None:
+def test_it_is_in_the_state() -> None:
     assert list(SampleMemory(torch.zeros(2, 3), Pair([])).state_dict()) == ["rows_M"]

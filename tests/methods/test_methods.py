@@ -1,4 +1,4 @@
-"""What holds for every method: names, options, and a step that learns."""
+"""Properties of every method: its name, its options, and a step that learns."""
 
 from __future__ import annotations
 

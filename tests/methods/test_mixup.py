@@ -1,4 +1,4 @@
-"""mixup: what the network sees is found out from its input alone, and the loss follows from that."""
+"""mixup: the pairs and the ratio are recovered from the network's input, and the loss recomputed from them."""
 
 from __future__ import annotations
 
@@ -100,20 +100,20 @@ def test_a_tiny_alpha_is_cross_entropy() -> None:
     raise AssertionError("no ratio near 1 in twenty draws")
 
 
-def test_pytorchs_state_alone_decides() -> None:
+def test_only_pytorchs_random_state_matters() -> None:
     first, again, other = (watched_step(1.0, 8, seed)[0] for seed in (5, 5, 6))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     assert not torch.allclose(first, other)
 
 
-def test_mixed_before_normalising_is_mixed_after_it() -> None:
+def test_mixing_and_normalising_commute() -> None:
     network, images, partner_N = small_network(), minibatch(range(4)).images_NHWC, torch.tensor([2, 0, 3, 1])
     before, after = network.normalise(mix(images, partner_N, 0.7)), mix(network.normalise(images), partner_N, 0.7)
     torch.testing.assert_close(before, after)
 
 
 @given(st.integers(0, 2**32), st.floats(0, 1), st.booleans())
-def test_the_smaller_part_makes_the_same_mixes_with_the_inverse_permutation(seed: int, lam: float, soft: bool) -> None:
+def test_one_minus_lam_with_the_inverse_permutation_is_the_same_mix(seed: int, lam: float, soft: bool) -> None:
     generator = torch.manual_seed(seed)
     images, z_NC = torch.rand(6, 3, 3, 1, generator=generator), torch.randn(6, CLASSES, generator=generator)
     q_NC = torch.rand(6, CLASSES, generator=generator).softmax(1)

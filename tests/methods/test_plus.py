@@ -71,7 +71,7 @@ def test_at_the_start_it_is_cross_entropy_of_both_views() -> None:
     torch.testing.assert_close(method(network, batch).loss, both, rtol=1e-4, atol=1e-5)
 
 
-def test_sure_votes_are_labels() -> None:
+def test_unanimous_votes_are_labels() -> None:
     batch = minibatch(range(4), progress=0.5)
     votes_NC = torch.nn.functional.one_hot(batch.target, 3).float()
     losses = [
@@ -80,7 +80,7 @@ def test_sure_votes_are_labels() -> None:
     torch.testing.assert_close(*losses)
 
 
-def test_votes_that_are_split_are_learnt_as_they_are() -> None:
+def test_divided_votes_are_the_target_at_the_start() -> None:
     """At the start, the target is the votes' distribution, and the loss its cross-entropy."""
     network, method = small_network(), Plus(context(), tau=0.0, lam=0.0)
     batch = minibatch(range(4), progress=0.0)
@@ -101,7 +101,7 @@ def test_a_class_without_samples_and_an_extreme_adjustment_are_finite(tau: float
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
 
-def test_finite_where_predictions_are_sure() -> None:
+def test_confident_predictions_are_finite() -> None:
     network, method = small_network(), Plus(context())
     with torch.no_grad():
         network.backbone.fc.bias.copy_(torch.tensor([0.0, 300.0, 0.0]))

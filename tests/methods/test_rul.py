@@ -44,7 +44,7 @@ def test_a_batch_against_the_formulas(soft: bool, name: str) -> None:
     assert not outcome.logits_NC.requires_grad
 
 
-def test_the_more_uncertain_weighs_more_and_alone_a_sample_is_itself() -> None:
+def test_the_more_uncertain_sample_weighs_more_and_a_pair_of_one_is_itself() -> None:
     features_ND = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 5.0]])
     log_sigma_N = torch.tensor([3.0, 1.0, 2.0]).log()
     mixture_ND = mixed(features_ND, log_sigma_N, torch.tensor([1, 0, 2]))
@@ -63,7 +63,7 @@ def test_gradients_go_to_both_samples_and_both_uncertainties() -> None:
         assert [bool(row.any()) for row in gradient] == [True, True, False, False]
 
 
-def test_what_is_hard_to_see_in_the_mixture_comes_to_weigh_more() -> None:
+def test_training_raises_the_weight_of_a_sample_that_is_hard_to_recognise() -> None:
     """Two samples with the same uncertainty, the second of small features: the loss raises its share."""
     features_ND, classifier = torch.tensor([[4.0, 0.0], [0.0, 1.0]]), torch.eye(2)
     log_sigma_N = torch.zeros(2, requires_grad=True)
@@ -73,7 +73,7 @@ def test_what_is_hard_to_see_in_the_mixture_comes_to_weigh_more() -> None:
     assert log_sigma_N.grad[0] > 0 > log_sigma_N.grad[1]
 
 
-def test_finite_where_one_is_far_more_uncertain() -> None:
+def test_very_different_uncertainties_are_finite() -> None:
     log_sigma_N = torch.tensor([500.0, -500.0], requires_grad=True)
     mixture_ND = mixed(torch.eye(2), log_sigma_N, torch.tensor([1, 0]))
     mixture_ND.sum().backward()

@@ -74,7 +74,7 @@ def test_two_passes_against_the_formulas(soft: bool, name: str) -> None:
             assert (expected_M[changed] != np.arange(12)[changed] % 3).all()
 
 
-def test_a_new_label_stays_and_is_given_from_its_share_of_the_training_on() -> None:
+def test_relabelling_starts_at_its_progress_and_is_kept() -> None:
     """A sample whose prediction has come round to its new label, or that is important by now, keeps what it has."""
     network, method = small_network(), SelfCure(context(8), relabel_margin=0.0, relabel_from=0.5)
     method(network, minibatch(range(8), progress=0.49))
@@ -88,7 +88,7 @@ def test_a_new_label_stays_and_is_given_from_its_share_of_the_training_on() -> N
     assert (method.new_label.rows_M == before).sum() == 2  # of low importance: 8 but round(.7 * 8)
 
 
-def test_relabelling_at_its_border() -> None:
+def test_relabelling_at_its_margin() -> None:
     z_NC, alpha_N, given_N = torch.tensor([[2.0, 0.5, -1.0]]), torch.tensor([0.7]), torch.tensor([1])
     p_C = (0.7 * z_NC[0]).softmax(0)
     margin = np.float32((p_C[0] - p_C[1]).item())
@@ -109,7 +109,7 @@ def test_ranks_by_sorting(percents: list[int], beta: float) -> None:
 
 
 @pytest.mark.parametrize(("margin", "gradient"), [(0.15, [0.0] * 4), (0.6, [-1 / 3, -1 / 3, 1.0, -1 / 3])])
-def test_ranks_push_only_while_the_groups_are_near(margin: float, gradient: list[float]) -> None:
+def test_rank_regularisation_acts_only_within_its_margin(margin: float, gradient: list[float]) -> None:
     """Means of .8 and .3."""
     alpha_N = torch.tensor([0.9, 0.8, 0.3, 0.7], requires_grad=True)
     rank_regularisation(alpha_N, alpha_N > 0.5, (3, 1), margin).backward()
@@ -123,7 +123,7 @@ def test_a_batch_of_one_has_no_groups() -> None:
     assert rank_regularisation(alpha_N, alpha_N > 0, (1, 0), 0.15).isfinite()
 
 
-def test_the_importance_scales_the_logits_and_learns_by_it() -> None:
+def test_gradients_of_logits_and_importance() -> None:
     z_NC = torch.randn(5, 3, generator=torch.manual_seed(0)).requires_grad_()
     alpha_N = torch.rand(5, generator=torch.manual_seed(1)).requires_grad_()
     target = torch.tensor([0, 1, 2, 0, 1])

@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_parts import ROOT, new_store, write_samples
 
+from nla.config.base import flatten
 from nla.config.ray import RayConfig
 from nla.data.schema import Preparation
 from nla.ray_cluster import Cluster
@@ -68,6 +69,15 @@ def test_runs_can_be_told_apart_by_their_data(workspace: Path) -> None:
     assert plan.name == f"synthetic-nla-{plan.job.fingerprint[:6]}"
     assert plan.params["data"] == {**DATA, "source": "synthetic"}, "of the tables, though params.yaml was edited since"
     assert plan.params["model"]["width"] == 4
+
+
+def test_a_run_is_named_and_logged_by_the_values_in_force(workspace: Path) -> None:
+    plan, same, other = (plan_of(workspace, loss={"lam": lam}) for lam in (None, 0.5, 0.4))
+    assert plan.params["loss"]["lam"] == 0.5 and plan.params["loss"]["consistency"] == "jensen_shannon"
+    assert None not in flatten(plan.params["loss"]).values()
+    assert plan.job.fingerprint == same.job.fingerprint != other.job.fingerprint
+    elr = plan_of(workspace, loss={"name": "elr", "options": {"lam": 2.0}})
+    assert elr.params["loss"] == {"name": "elr", "variant": "paper", "options": {"lam": 2.0, "beta": 0.7}}
 
 
 def test_a_table_of_unknown_preparation_is_described_by_its_source(workspace: Path) -> None:
