@@ -8,14 +8,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from nla.errors import ConfigError, shortened, validation_message
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 SECTIONS = ("data", "model", "augment", "loss", "train", "evaluate", "tune", "register", "ray")
 DEFAULTS = 1
