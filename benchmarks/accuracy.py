@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy.py reference     FERPlus from scratch in 8 minutes, the figure of the README, three times
     python benchmarks/accuracy.py longer        and by a wider network, with more epochs
-    python benchmarks/accuracy.py noisy         `plus` with 30 % wrong labels, as the study tuned it
+    python benchmarks/accuracy.py noisy         `plus` with 30 % label noise, as the study tuned it
     python benchmarks/accuracy.py losses        FERPlus: CE, `released` and `paper` at 0 and 30 % symmetric noise
     python benchmarks/accuracy.py workers       synthetic faces: 1 worker and 2
     python benchmarks/accuracy.py tables        benchmarks/records/*.json, studies/*/results.json -> docs/results.md
@@ -22,7 +22,7 @@ from typing import Any
 
 from records import RECORDS, ROOT, conditions, write_record
 from ruamel.yaml import YAML
-from users_files import kept
+from working_tree import restored
 
 from nla.config.base import flatten
 from nla.evaluation.predict import Views
@@ -69,7 +69,7 @@ def main(what: str) -> None:
     if what == "tables":
         RESULTS.write_text(page())
         return
-    with kept(ROOT):
+    with restored(ROOT):
         for name, changes in RUNS[what].items():
             # Where it runs is not a parameter of any stage: DVC sees no change, and must be forced to train.
             write_record(name, run(changes, ["-f"] if "ray.num_workers" in changes else []))
@@ -116,7 +116,7 @@ def page() -> str:
     sections = [("From scratch, clean labels: cross-entropy on the votes", REFERENCE_TEXT, reference)]
     sections.append(("From scratch for longer", LONGER_TEXT, {"width 32": "longer"}))
     noisy = {"plus": "noisy"}
-    sections.append(("From scratch, 30 % of the training labels wrong", NOISY_TEXT, noisy))
+    sections.append(("From scratch, 30 % synthetic label noise", NOISY_TEXT, noisy))
     for rate in (0, 30):
         names = {name: f"{name}-{rate}" for name in LOSSES}
         sections.append((f"Losses side by side, {rate} % symmetric noise in train", LOSSES_TEXT, names))
@@ -152,32 +152,32 @@ def table(rows: dict[str, dict[str, Any]]) -> list[str]:
     lines += ["", *over_seeds([*rows.values()])] if len({record["seed"] for record in rows.values()}) > 1 else []
     for name, record in rows.items():
         lines += ["", f"{name}: `{record['command']}`"]
-    for where, names in _places(rows).items():
-        of = "" if len(names) == len(rows) else f"{', '.join(names)}: "
+    for where, names in _rows_by_conditions(rows).items():
+        subject = "" if len(names) == len(rows) else f"{', '.join(names)}: "
         seeds = sorted({rows[name]["seed"] for name in names})
-        told = f"seed{'s' if seeds[1:] else ''} {', '.join(map(str, seeds))}"
-        lines += ["", f"{of}{where}; {told}, n = 1 training a row."]
+        with_seeds = f"seed{'s' if seeds[1:] else ''} {', '.join(map(str, seeds))}"
+        lines += ["", f"{subject}{where}; {with_seeds}, n = 1 run per row."]
     notes = [record["note"] for record in rows.values() if "note" in record]
     return lines + [line for note in dict.fromkeys(notes) for line in ("", note)]
 
 
 def over_seeds(records: list[dict[str, Any]]) -> list[str]:
     """Mean and standard deviation over runs that differ only in their seeds."""
-    told = []
+    scores = []
     for name, key in (("accuracy", "accuracy"), ("mean accuracy", "mean_accuracy"), ("macro-F1", "macro_f1")):
         values = [100 * record["metrics"]["test"][key] for record in records]
-        told.append(f"{name} {mean(values):.2f} ± {stdev(values):.2f}")
+        scores.append(f"{name} {mean(values):.2f} ± {stdev(values):.2f}")
     seeds = ", ".join(str(record["seed"]) for record in records)
-    return [f"Over the seeds {seeds}: {', '.join(told)} (mean ± standard deviation, n = {len(records)}), in percent."]
+    return [f"Over the seeds {seeds}: {', '.join(scores)} (mean ± standard deviation, n = {len(records)}), in percent."]
 
 
-def _places(rows: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+def _rows_by_conditions(rows: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
     """Hardware and precision -> rows measured with them."""
-    places: dict[str, list[str]] = {}
+    by_conditions: dict[str, list[str]] = {}
     for name, record in rows.items():
         where = f"{conditions(record)}; {record['facts']['precision']}"
-        places.setdefault(where, []).append(name)
-    return places
+        by_conditions.setdefault(where, []).append(name)
+    return by_conditions
 
 
 def _row(name: str, record: dict[str, Any]) -> str:
@@ -214,9 +214,9 @@ HEAD = (
 INTRODUCTION = """Made by `python benchmarks/accuracy.py tables` from `benchmarks/records/` and `studies/`. Validation
 chooses the checkpoint; the test split selects nothing. FERPlus is the real one (35,887 rows), with 8 classes;
 validation and test have the official majority labels (3,199 and 3,153 rows), without added noise. Scores are those of
-the epoch that validation chose. Predictions are averaged over *views*: 2 are an image and its mirror, 10 are both
-shifted by `evaluate.shift` pixels in each direction, too. Intervals come from a bootstrap over test images, so they
-do not cover the variation between seeds."""
+the epoch that validation chose. Predictions are averaged over *views*: 2 are an image and its mirror image; 10 are
+these two, as they are and shifted by `evaluate.shift` pixels in each of four directions. Intervals come from a
+bootstrap over test images, so they do not cover the variation between seeds."""
 REFERENCE_TEXT = """No pretrained weights. Published from scratch: VGG13 83.85 (majority) and 84.99 (probabilistic label
 drawing), Barsoum et al. 2016, arXiv 1608.01041. ResNet-18 of width 16, 22 epochs."""
 LONGER_TEXT = """A network of twice the width, trained for more epochs."""
@@ -225,9 +225,10 @@ validation chose in the [study below](#methods-side-by-side-ferplus). NLA's auth
 a ResNet-18 pretrained on faces and the epoch chosen on test; this figure is not comparable with ours."""
 LOSSES_TEXT = """One seed and a short budget on two CPU cores: this checks that each loss trains, and what it costs;
 it does not rank the methods. All have the same network, epochs, augmentation and initial weights; NLA uses two views
-of an image, CE one. The batch is the authors' 32. `released` sums its consistency over the batch, so that this term
-weighs many times the cross-entropy, which slows training from scratch. NLA's authors report 88.20 and 86.97 % on
-FERPlus at 10 and 30 % noise, with a ResNet-18 pretrained on faces; these figures are not comparable with ours."""
+of an image, and so about twice the time, CE one. The batch is the authors' 32. `released` sums its consistency over
+the batch, so that this term is many times as large as the cross-entropy, which slows training from scratch. NLA's
+authors report 88.20 and 86.97 % on FERPlus at 10 and 30 % noise, with a ResNet-18 pretrained on faces; these figures
+are not comparable with ours."""
 WORKERS_TEXT = """Synthetic faces. With frozen BatchNorm, two workers end within 1e-5 of one
 (tests/training/test_workers.py); otherwise each worker normalises by its own half of the batch."""
 STUDY_TEXT = """Scores on test: mean ± standard deviation over seeds, in percent. Differences are in points, with
@@ -264,17 +265,16 @@ What was measured under these terms:
   80 and 60 %. All other methods but `paper` would have kept their settings.""",
 }
 """What must be read with the tables of a study, by its name."""
-CLAIMS_TEXT = """What the paper claims of the weight, tested for `paper` and `released` on the training samples, with
-the settings that tuning chose. The study's report explains the columns; early is the second of six epochs.
+CLAIMS_TEXT = """What the paper claims about the weight, tested for `paper` and `released` on the training samples,
+with the settings that tuning chose. The study's report explains the columns; *early* is the second of six epochs.
 
 - *Noisy samples weigh little*: confirmed for both. At 30 % noise a low weight detects wrong labels with an AUROC of
-  .80 early and .89 late for `paper`, and of .76 and .87 for `released`. A low p_GT alone detects them better: .94 and
-  .92 late.
-- *Ambiguous samples gain weight as training goes on*: confirmed for `paper`. The weight of its most ambiguous fifth,
-  by the annotators' disagreement, rises from .82 to 1.04 of the mean weight on clean labels, and from .78 to .89 at
-  30 % noise. For `released` it rises on clean labels (.82 to .88) and falls at 30 % noise (.86 to .82). The ambiguity
-  that the weight sees, 1 - |p_GT - p_NN|, agrees with the annotators late in training: its correlation with their
-  disagreement is .39 and .30 for `paper`, and .40 and .26 for `released`.
+  .80 early and .89 late for `paper`, and of .76 and .87 for `released`. A low p_GT alone reaches .94 and .92 late.
+- *Ambiguous samples gain weight in the course of training*: confirmed for `paper`. The weight of its most ambiguous
+  fifth, by the annotators' disagreement, rises from .82 to 1.04 of the mean weight on clean labels, and from .78 to
+  .89 at 30 % noise. For `released` it rises on clean labels (.82 to .88) and falls at 30 % noise (.86 to .82). The
+  ambiguity that the weight sees, 1 - |p_GT - p_NN|, agrees with the annotators late in training: its correlation with
+  their disagreement is .39 and .30 for `paper`, and .40 and .26 for `released`.
 - *The samples that weigh most late are mostly of minority classes*: not confirmed. Minorities, 11.5 % of all samples,
   are 12 % of the top tenth by weight for `paper` late on clean labels (5 % early), and 13 % for `released` (11 %
   early)."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from interleaved import Measurement, compared, interleave, summary
 from scipy.stats import binom
 from step import SETTINGS, Limit, end_to_end, job_of, samples_of
-from turns import Turn, compared, in_turns, told
 
 SETTING = SETTINGS["48"]
 REQUIRED = 0.90
@@ -33,17 +33,17 @@ def main() -> int:
     limit.seconds(1), end_to_end(job, samples, 1)  # caches, primitives, threads
     found = compared(until_clear(things), "limit", "end_to_end")
     if found["calm_rounds"] < FEWEST:
-        print(f"{told(found)} of the limit: other processes disturb this too much for a verdict")
+        print(f"{summary(found)} of the limit: other processes disturb this too much for a verdict")
         return 0
-    print(f"{told(found)} of the limit; at least {REQUIRED:.2f} is required")
+    print(f"{summary(found)} of the limit; at least {REQUIRED:.2f} is required")
     return int(found["ratio"] < REQUIRED)
 
 
-def until_clear(things: Mapping[str, Callable[[], float]]) -> dict[str, list[Turn]]:
+def until_clear(things: Mapping[str, Callable[[], float]]) -> dict[str, list[Measurement]]:
     """The turns of as many rounds as a verdict needs."""
-    turns = in_turns(things, FEWEST)
+    turns = interleave(things, FEWEST)
     while len(turns["limit"]) < MOST and not is_clear(compared(turns, "limit", "end_to_end")["calm_ratios"]):
-        for name, more in in_turns(things, 2).items():  # two: in either order
+        for name, more in interleave(things, 2).items():  # two: in either order
             turns[name] += more
     return turns
 

@@ -22,11 +22,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from interleaved import Measurement, compared, interleave
 from records import measured_here, write_record
 from step import SETTINGS, Limit, Setting, job_of, precision, samples_of
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from turns import Turn, compared, in_turns
 
 SIDE, PRODUCTS = 2048, 12
 ROUNDS = 5
@@ -75,10 +75,10 @@ def efficiency(cases: dict[str, tuple[Setting, dict[str, Any]]]) -> dict[str, An
     """Samples per second and fraction of the peak, for each case."""
     operations = {name: count(*case) for name, case in cases.items()}
     things = {name: _timed(_limit(*case), operations[name]) for name, case in cases.items()}
-    turns = in_turns({"peak": peak} | things, ROUNDS)
+    turns = interleave({"peak": peak} | things, ROUNDS)
     rows = {}
     for name, (setting, _) in cases.items():
-        reached = [Turn(operations[name] / turn.value, turn.others) for turn in turns[name]]
+        reached = [Measurement(operations[name] / turn.value, turn.others) for turn in turns[name]]
         rows[name] = {
             "gflop_a_sample": operations[name] / setting.batch_size / 1e9,
             "samples_per_second": setting.batch_size / statistics.median(turn.value for turn in turns[name]),

@@ -33,9 +33,9 @@ import numpy as np
 import torch
 from face_files import write_tree
 from hugging_face import embedded
+from interleaved import Measurement, compared, interleave, summary
 from records import ROOT, measured_here, write_record
 from torch.utils.data import DataLoader, Dataset
-from turns import Turn, compared, in_turns, told
 
 from nla.data.augment import make_augment
 from nla.data.loader import Augment, batches
@@ -70,9 +70,9 @@ def ferplus() -> dict[str, Any]:
             "prepare": lambda: pass_over("prepare"),
             "plain": lambda: apart("ferplus", RAW / "ferplus", Path(folder), ("plain",))["seconds"],
         }
-        turns = in_turns(things, ROUNDS["ferplus"])
+        turns = interleave(things, ROUNDS["ferplus"])
     result = compared(turns, "plain", "ingest")
-    print("ingest", [turn.value for turn in turns["ingest"]], "against the csv module:", told(result))
+    print("ingest", [turn.value for turn in turns["ingest"]], "against the csv module:", summary(result))
     print("prepare", [turn.value for turn in turns["prepare"]], "peak", max(peaks))
     return {"against_csv": result, "prepare": _listed(turns["prepare"]), "peak_mib": max(peaks)}
 
@@ -94,13 +94,13 @@ def growth() -> dict[str, Any]:
         if not importlib.util.find_spec("datasets"):
             del others["datasets"]
         things |= {name: partial(do, Path(folder) / str(OTHERS_SIZE)) for name, do in others.items()}
-        turns = in_turns(things, ROUNDS["growth"])
+        turns = interleave(things, ROUNDS["growth"])
     found = {str(rows): {"turns": _listed(turns[str(rows)]), "peak_mib": max(peaks[rows])} for rows in SIZES}
     for rows, row in found.items():
         print(rows, row)
     against = {name: compared(turns, name, str(OTHERS_SIZE)) for name in others}
     for name, result in against.items():
-        print(f"{name} / ingest, {OTHERS_SIZE} files: {told(result)}")
+        print(f"{name} / ingest, {OTHERS_SIZE} files: {summary(result)}")
     before = apart("folder", Path(), Path(), ())["peak_mib"]
     return {"rows": found, "memory_before_mib": before, "others_size": OTHERS_SIZE, "against": against}
 
@@ -146,10 +146,10 @@ def from_a_file() -> dict[str, Any]:
             "file": lambda: _rate(_ours(lying, None)),
             "forgotten": forgotten,
         }
-        turns = in_turns(things, ROUNDS["mapped"])
+        turns = interleave(things, ROUNDS["mapped"])
     against = {name: compared(turns, name, "memory") for name in ("file", "forgotten")}
     for name, result in against.items():
-        print(f"{name} / memory: {told(result)}; {[round(turn.value) for turn in turns[name]]} images/s")
+        print(f"{name} / memory: {summary(result)}; {[round(turn.value) for turn in turns[name]]} images/s")
     return {"images": number, "image": [side, side, 3], "against": against}
 
 
@@ -176,12 +176,12 @@ def loader() -> dict[str, Any]:
                 things[f"files {name} {processes}"] = lambda files=files: _rate(len(x) for x, _ in files)
         if importlib.util.find_spec("datasets"):
             things |= _hugging_face(root, augment)
-        turns = in_turns(things, ROUNDS["loader"])
+        turns = interleave(things, ROUNDS["loader"])
     results = {}
     for name in things:
         if not name.startswith("nla"):
             results[name] = compared(turns, f"nla {name.split()[1]}", name)
-            print(f"nla against {name}: {told(results[name])}")
+            print(f"nla against {name}: {summary(results[name])}")
     version = importlib.metadata.version("datasets") if importlib.util.find_spec("datasets") else None
     return {"datasets": version, "rates": {name: _listed(turn) for name, turn in turns.items()}, "against": results}
 
@@ -256,7 +256,7 @@ def _changed(image: np.ndarray, change: Augment | None, seed: int) -> np.ndarray
     return image if change is None else np.ascontiguousarray(change(image, seed))
 
 
-def _listed(turns: list[Turn]) -> list[tuple[float, float]]:
+def _listed(turns: list[Measurement]) -> list[tuple[float, float]]:
     return [(turn.value, turn.others) for turn in turns]
 
 

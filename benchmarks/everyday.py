@@ -14,8 +14,8 @@ import sys
 import time
 from functools import partial
 
+from interleaved import Measurement, compared, interleave, summary
 from records import ROOT, measured_here, write_record
-from turns import Turn, compared, in_turns, told
 
 HEAVY = ("torch", "ray", "mlflow", "albumentations", "sklearn", "matplotlib", "cv2", "pyarrow", "pandas", "optuna")
 STAGES = ("ingest", "prepare", "tune", "train", "evaluate", "register")
@@ -35,14 +35,14 @@ def main() -> None:
         "dvc repro": ["dvc", "repro"],
         **{stage: python(f"import pipelines.{stage}") for stage in STAGES},
     }
-    turns = in_turns({name: partial(seconds, command) for name, command in things.items()}, ROUNDS)
+    turns = interleave({name: partial(seconds, command) for name, command in things.items()}, ROUNDS)
     results = {
         "import torch / import nla": compared(turns, "import torch", "import nla"),
         "dvc repro / dvc --version": compared(turns, "dvc repro", "dvc --version"),
         **{f"{stage} / python": compared(turns, stage, "python") for stage in STAGES},
     }
     for name, result in results.items():
-        print(f"{name}: {told(result)}")
+        print(f"{name}: {summary(result)}")
     record = {
         "command": "python benchmarks/everyday.py",
         "seconds": {name: _median(turn) for name, turn in turns.items()},
@@ -70,7 +70,7 @@ def loaded(statement: str) -> list[str]:
     return json.loads(subprocess.run(python(code), cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 
 
-def _median(turns: list[Turn]) -> float:
+def _median(turns: list[Measurement]) -> float:
     return statistics.median(turn.value for turn in turns)
 
 

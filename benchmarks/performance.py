@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from interleaved import CALM
 from matplotlib.figure import Figure
 from records import RECORDS, ROOT, conditions, read_record
-from turns import CALM
 
 from nla.plotting import BLUE, FAINT, GREEN, ORANGE, VERMILLION, headline, percent_axis, styled, write_figure
 
@@ -323,27 +323,28 @@ def _has(name: str) -> bool:
 
 
 COMPUTE_HEAD = ["", "GFLOP/sample", "samples/s", "peak, GFLOPS", "fraction of peak", "spread", "rounds, calm"]
-INTRODUCTION = """Made by `python benchmarks/performance.py` from `benchmarks/records/`. Variants that are compared take
-turns in one run, and a ratio is that of two neighbouring turns. Median and spread (smallest to largest) are over the
-calm rounds, in which other processes used less than {calm} of a core, or over all rounds if fewer than two were calm
-because of other work; the column *rounds, calm* has both numbers. Seconds and rates vary with the machine; compare the
-ratios. Networks compute in the precision given below the table. A commit is the last one that changed `nla/`."""
+INTRODUCTION = """Made by `python benchmarks/performance.py` from `benchmarks/records/`. Variants that are compared
+alternate in one process, and each ratio is that of two neighbouring measurements. Median and spread (smallest to
+largest) are over the calm rounds, in which other processes used less than {calm} of a core, or over all rounds if
+fewer than two were calm because of other work; the column *rounds, calm* has both numbers. Seconds and rates vary with
+the machine: compare the ratios. The precision of each table is given below it. A commit is the last one that changed
+`nla/`."""
 STEP_TEXT = """*Limit*: forward, loss, backward and update of the network on two views that are already in memory and
 normalised, in the same precision, with plain PyTorch. *End to end*: `nla.training.trainer.Trainer` in the middle of an
 epoch, with the loader's thread, recipe `affine`, both views, the loss `paper`, the update, the samples' positions, the
 check of each loss and the callback, and with deterministic kernels. *Ratio* is the end-to-end speed as a fraction of
 the limit's. `make check-performance` repeats this at 48 px, in one to two minutes, and fails below 0.90; if other
 processes disturb it, it gives no verdict."""
-USUAL_TEXT = """The usual loop opens one image file per sample, and decodes, resizes, flips, erases and normalises it on
-the CPU. It makes one forward pass for the image and one for its mirror image, in float32, and waits for the loss.
+USUAL_TEXT = """The usual loop opens one image file per sample, and decodes, resizes, flips, erases and normalises it
+on the CPU. It makes one forward pass for the image and one for its mirror image, in float32, and waits for the loss.
 Backbone (the published ResNet-18 at 112 px), loss and batch size (32) are the same; NLA's loop computes in the
 precision given below the table. Loading costs the usual loop little here: with this network, two cores process some 30
 samples a second, and one core decodes hundreds. The rest is arithmetic: NLA's step reaches {reached:.2f} of the
 measured peak at 112 px (below), so a loop at the peak itself would be about {best:.1f} times as fast as the usual one.
-The goal of a factor of 3.5 is out of reach of this processor, whose bfloat16 is twice as fast as its float32. Whether
-AMX or a GPU would reach it was not measured."""
+The goal, a factor of 3.5, is out of reach of this processor, whose bfloat16 is twice as fast as its float32. Whether a
+processor with AMX, or a GPU, would reach it was not measured."""
 NETWORKS_TEXT = """The operations are those of convolutions and matrix products, forward and backward, on both views.
-The peak is a product of 2048 x 2048 matrices in the same precision on the same threads, in turns with the steps."""
+The peak is a product of 2048 x 2048 matrices in the same precision on the same threads, alternating with the steps."""
 SMALL_TEXT = """At 48 px and width 16, a step computes little for the memory that it moves: BatchNorm, ReLU and
 additions, which only read and write memory, take more than a quarter of its time, and the optimiser almost none. Wider
 stages raise the fraction, because operations grow with the square of the width, but memory only with the width. Width

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from interleaved import compared, interleave, summary
 from records import ROOT, measured_here, write_record
-from turns import compared, in_turns, told
 
 from nla.config.base import read_params
 from nla.data.loader import PREFETCH
@@ -140,8 +140,8 @@ def main(name: str) -> None:
         "end_to_end": lambda: end_to_end(job, samples, setting.steps),
     }
     limit.seconds(1), end_to_end(job, samples, 1)  # caches, primitives, threads
-    result = compared(in_turns(things, setting.rounds), "limit", "end_to_end")
-    print(f"{name}: {told(result)} of the limit")
+    result = compared(interleave(things, setting.rounds), "limit", "end_to_end")
+    print(f"{name}: {summary(result)} of the limit")
     record = {
         "command": f"python benchmarks/step.py {name}",
         "model": job.config.model.model_dump(),

@@ -23,7 +23,7 @@ from accuracy import FERPLUS, run, settings
 from matplotlib.figure import Figure
 from records import RECORDS, ROOT, conditions, read_record, write_record
 from step import precision
-from users_files import kept, take_committed
+from working_tree import restored, take_committed
 
 from nla.config.base import read_params, section
 from nla.config.train import METRICS
@@ -90,7 +90,7 @@ def main(what: str, *names: str) -> None:
         RESULTS.write_text(page())
         write_figure(best_so_far_figure(), FIGURE)
         return
-    with kept(ROOT):
+    with restored(ROOT):
         measure(what, *names)
 
 

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 import torch
 from face_files import write_tree
+from interleaved import compared, interleave, summary
 from records import measured_here, write_record
 from step import SETTINGS, WARM, end_to_end, job_of, precision, samples_of
 from torch.utils.data import DataLoader, Dataset, RandomSampler
-from turns import compared, in_turns, told
 
 from nla.losses import NLALoss
 from nla.training.job import Job
@@ -99,10 +99,10 @@ def main() -> None:
         faces = Faces(Path(folder), SETTING.size)
         loops = {f"usual_{processes}": Usual(job, faces, processes) for processes in PROCESSES}
         things = {name: lambda loop=loop: loop.seconds(2) for name, loop in loops.items()}
-        turns = in_turns(things | {"nla": lambda: end_to_end(job, samples, 2)}, ROUNDS)
+        turns = interleave(things | {"nla": lambda: end_to_end(job, samples, 2)}, ROUNDS)
     results = {name: compared(turns, name, "nla") for name in loops}
     best = min(results, key=lambda name: results[name]["ratio"])
-    print(f"against {best}: {told(results[best])}")
+    print(f"against {best}: {summary(results[best])}")
     record = {
         "command": "python benchmarks/usual.py",
         "image": [SETTING.size, SETTING.size, SETTING.channels],

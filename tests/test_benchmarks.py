@@ -23,24 +23,27 @@ def test_a_page_of_figures_is_what_its_records_say(module: str, name: str, monke
 
 
 @pytest.fixture
-def turns(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def interleaved(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import turns
+    import interleaved
 
-    return turns
+    return interleaved
 
 
 @pytest.fixture
-def check(turns: ModuleType) -> ModuleType:
+def check(interleaved: ModuleType) -> ModuleType:
     import check
 
     return check
 
 
-def test_rounds_beside_other_work_do_not_count(turns: ModuleType) -> None:
+def test_rounds_beside_other_work_do_not_count(interleaved: ModuleType) -> None:
     values = [(1.0, 2.0, 0.0), (1.0, 4.0, 1.2), (3.0, 2.0, 0.1), (9.0, 1.0, 0.8)]
-    result = turns.compared(
-        {"a": [turns.Turn(a, other) for a, _, other in values], "b": [turns.Turn(b, 0.0) for _, b, _ in values]},
+    result = interleaved.compared(
+        {
+            "a": [interleaved.Measurement(a, other) for a, _, other in values],
+            "b": [interleaved.Measurement(b, 0.0) for _, b, _ in values],
+        },
         "a",
         "b",
     )
@@ -49,14 +52,14 @@ def test_rounds_beside_other_work_do_not_count(turns: ModuleType) -> None:
     assert result["ratios"] == [0.5, 0.25, 1.5, 9.0]
 
 
-def test_things_take_turns_and_others_are_seen(turns: ModuleType) -> None:
+def test_things_take_turns_and_others_are_seen(interleaved: ModuleType) -> None:
     order: list[str] = []
 
     def thing(name: str) -> float:
         order.append(name)
         return float(len(order))
 
-    found = turns.in_turns({"a": lambda: thing("a"), "b": lambda: thing("b")}, 3)
+    found = interleaved.interleave({"a": lambda: thing("a"), "b": lambda: thing("b")}, 3)
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert [turn.value for turn in found["a"]] == [1, 4, 5]
 
@@ -83,8 +86,8 @@ def test_the_check_needs_rounds_for_a_verdict(check: ModuleType) -> None:
     assert not check.is_clear([0.5, 1.0] * check.FEWEST)
 
 
-def test_what_the_user_has_not_committed_is_there_afterwards(turns: ModuleType, tmp_path: Path) -> None:
-    import users_files
+def test_what_the_user_has_not_committed_is_there_afterwards(interleaved: ModuleType, tmp_path: Path) -> None:
+    import working_tree
 
     def git(*words: str) -> None:
         who = ("-c", "user.name=Tester", "-c", "user.email=tester@example.org")
@@ -96,8 +99,8 @@ def test_what_the_user_has_not_committed_is_there_afterwards(turns: ModuleType, 
     git("commit", "--message", "start")
     (tmp_path / "params.yaml").write_text("under way")
     (tmp_path / "dvc.lock").write_text("mine")
-    with pytest.raises(KeyboardInterrupt), users_files.kept(tmp_path):
-        users_files.take_committed(tmp_path, "params.yaml")
+    with pytest.raises(KeyboardInterrupt), working_tree.restored(tmp_path):
+        working_tree.take_committed(tmp_path, "params.yaml")
         assert (tmp_path / "params.yaml").read_text() == "committed"
         for name in ("dvc.lock", "best.yaml"):
             (tmp_path / name).write_text("a benchmark's")

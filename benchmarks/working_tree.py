@@ -18,7 +18,7 @@ WRITTEN = (
 
 
 @contextlib.contextmanager
-def kept(root: Path) -> Iterator[None]:
+def restored(root: Path) -> Iterator[None]:
     """Restores the files afterwards, committed or not, even after an error."""
     before = {root / name: (root / name).read_bytes() if (root / name).exists() else None for name in WRITTEN}
     try:

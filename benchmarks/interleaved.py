@@ -1,4 +1,4 @@
-"""Measures several things in turns in one process, so that disturbances affect all of them alike."""
+"""Interleaved measurements of several variants in one process, so that disturbances affect all of them alike."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from typing import Any
 import psutil
 
 CALM = 0.15
-"""Cores that other processes can use in a calm turn; an idle system uses about 0.03."""
+"""Cores that other processes can use in a calm round; an idle system uses about 0.03."""
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Value measured in one turn, and cores that other processes used meanwhile."""
+class Measurement:
+    """Value of one measurement, and cores that other processes used meanwhile."""
 
     value: float
     others: float
 
 
-def in_turns(things: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[Turn]]:
+def interleave(things: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[Measurement]]:
     """Measures each thing once per round, in reverse order in every second round."""
-    turns: dict[str, list[Turn]] = {name: [] for name in things}
+    turns: dict[str, list[Measurement]] = {name: [] for name in things}
     for i in range(rounds):
         for name in list(things)[:: -1 if i % 2 else 1]:
-            turns[name].append(_turn(things[name]))
+            turns[name].append(_measurement(things[name]))
     return turns
 
 
-def compared(turns: Mapping[str, Sequence[Turn]], above: str, below: str) -> dict[str, Any]:
+def compared(turns: Mapping[str, Sequence[Measurement]], above: str, below: str) -> dict[str, Any]:
     """Ratio above / below of every round, with median and spread over the calm rounds if there are at least two.
 
     For seconds, `above` is the baseline: 0.9 means 0.9 of its speed.
@@ -57,16 +57,16 @@ def compared(turns: Mapping[str, Sequence[Turn]], above: str, below: str) -> dic
     }
 
 
-def told(result: Mapping[str, Any]) -> str:
-    """A comparison in a few words."""
+def summary(result: Mapping[str, Any]) -> str:
+    """The comparison in a few words, for the console."""
     calm = f"{result['calm_rounds']} of {result['rounds']} rounds calm"
     return f"{result['ratio']:.3f} ({result['low']:.3f} to {result['high']:.3f}; {calm})"
 
 
-def _turn(thing: Callable[[], float]) -> Turn:
+def _measurement(thing: Callable[[], float]) -> Measurement:
     busy, started = _others(), time.perf_counter()
     value = thing()
-    return Turn(value, max(0.0, (_others() - busy) / (time.perf_counter() - started)))
+    return Measurement(value, max(0.0, (_others() - busy) / (time.perf_counter() - started)))
 
 
 def _others() -> float:
