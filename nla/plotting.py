@@ -1,7 +1,7 @@
 """Common style of all figures: colours, fonts, headlines and file formats.
 
 Colours are Okabe and Ito's, which colour-blind readers can distinguish; sequential maps grow darker, so that they also
-work in greyscale. Nothing here uses pyplot or leaves an rcParam changed.
+work in greyscale. No function uses pyplot or leaves an rcParam changed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Stage `evaluate`: models/ and data/ -> reports/: metrics.json, figures, DVC's plots, and tables of all images.
 
-The test split is used here for the first time, and selects nothing.
+This stage is the first to use the test split, which selects nothing.
 """
 
 from __future__ import annotations

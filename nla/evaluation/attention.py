@@ -1,12 +1,12 @@
 """Attention maps by Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391).
 
-    alpha_d = mean over places of dz_c / dF_d          F: output of the last stage, z_c: logit of class c
+    alpha_d = mean over positions of dz_c / dF_d       F: output of the last stage, z_c: logit of class c
     M_c     = relu(sum_d alpha_d F_d)                  scaled to a maximum of 1
 
 With a linear head on the mean of F it is the class activation map of Zhou et al. (CVPR 2016), clipped at 0.
 
-The map is aligned with the image as the strides are: they keep the first of neighbouring pixels, so that place i of a
-map lies at pixel i * stride, not in the middle of the i-th part of the image.
+The map is aligned with the image as the strides are: they keep the first of neighbouring pixels, so that position i of
+a map is at pixel i * stride, not in the middle of the i-th part of the image.
 
 Legend: N images of H x W pixels, D features, maps of h x w.
 """
@@ -25,7 +25,7 @@ def attention(model: Classifier, images_NHWC: np.ndarray, class_N: np.ndarray) -
     """Evidence for `class_N` in each image, float32 [N, H, W] in [0, 1]; all 0 if there is none.
 
     Raises:
-        WeightsError: the network is one of timm, whose last stage is not known here.
+        WeightsError: the network is a timm one, whose last stage is unknown.
     """
     device = next(model.parameters()).device
     with evaluating(model):
@@ -34,20 +34,20 @@ def attention(model: Classifier, images_NHWC: np.ndarray, class_N: np.ndarray) -
         maps_NDhw.requires_grad_()
         logits_NC = model.resnet.classify(maps_NDhw.mean(dim=(2, 3)))
         chosen = logits_NC.gather(1, torch.from_numpy(class_N).to(device)[:, None]).sum()
-        (slope_NDhw,) = torch.autograd.grad(chosen, maps_NDhw)
-    alpha_ND11 = slope_NDhw.mean(dim=(2, 3), keepdim=True)
+        (gradient_NDhw,) = torch.autograd.grad(chosen, maps_NDhw)
+    alpha_ND11 = gradient_NDhw.mean(dim=(2, 3), keepdim=True)
     heat_Nhw = (alpha_ND11 * maps_NDhw.detach()).sum(dim=1).relu()
     highest_N11 = heat_Nhw.amax(dim=(1, 2), keepdim=True)
     heat_Nhw = torch.where(highest_N11 > 0, heat_Nhw / highest_N11, heat_Nhw).cpu()
     _, height, width, _ = images_NHWC.shape
     down_Hh, across_Ww = (
-        between(pixels, places, model.resnet.stride)
-        for pixels, places in zip((height, width), heat_Nhw.shape[1:], strict=True)
+        interpolation(pixels, positions, model.resnet.stride)
+        for pixels, positions in zip((height, width), heat_Nhw.shape[1:], strict=True)
     )
     return torch.einsum("Hh,nhw,Ww->nHW", down_Hh, heat_Nhw, across_Ww).numpy()
 
 
-def between(pixels: int, places: int, stride: int) -> Tensor:
-    """Interpolation weights [pixels, places]: linear between places, constant beyond the last one."""
-    at_P = (torch.arange(pixels) / stride).clamp(max=places - 1)
-    return (1 - (at_P[:, None] - torch.arange(places)).abs()).clamp(min=0)
+def interpolation(pixels: int, positions: int, stride: int) -> Tensor:
+    """Interpolation weights [pixels, positions]: linear between positions, constant beyond the last one."""
+    at_P = (torch.arange(pixels) / stride).clamp(max=positions - 1)
+    return (1 - (at_P[:, None] - torch.arange(positions)).abs()).clamp(min=0)

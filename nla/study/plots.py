@@ -188,8 +188,10 @@ def _chart_of_rows(rows: Sequence[Row]) -> tuple[Figure, Axes]:
     axes.set_ylim(heights[-1] + 0.7, -1.7)
     for i, (y, row) in enumerate(zip(heights, rows, strict=True)):
         if i == 0 or row.condition != rows[i - 1].condition:
-            place = blended_transform_factory(axes.transAxes, axes.transData)
-            words = axes.text(0.01, y - 1, row.condition, transform=place, va="center", fontsize=9, fontweight="bold")
+            transform = blended_transform_factory(axes.transAxes, axes.transData)
+            words = axes.text(
+                0.01, y - 1, row.condition, transform=transform, va="center", fontsize=9, fontweight="bold"
+            )
             words.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -199,14 +201,14 @@ def _chart_of_rows(rows: Sequence[Row]) -> tuple[Figure, Axes]:
 
 def _legend_above(axes: Axes, looks: Mapping[str, Mapping[str, Any]]) -> None:
     handles = [Line2D([], [], label=name, **look) for name, look in looks.items()]
-    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
-    axes.legend(handles=handles, **place, ncols=len(handles), columnspacing=1.6)
+    options: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
+    axes.legend(handles=handles, **options, ncols=len(handles), columnspacing=1.6)
 
 
 def _beside(axes: Axes, y: float, text: str) -> None:
     """Writes `text` to the right of the axes."""
-    place = blended_transform_factory(axes.transAxes, axes.transData)
-    axes.text(1.02, y, text, transform=place, va="center", fontsize=8.5, color=MUTED)
+    transform = blended_transform_factory(axes.transAxes, axes.transData)
+    axes.text(1.02, y, text, transform=transform, va="center", fontsize=8.5, color=MUTED)
 
 
 def _panels(conditions: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

@@ -66,7 +66,7 @@ def figures_table(condition: Mapping[str, Any]) -> list[str]:
 def comparison_table(condition: Mapping[str, Any], reference: str) -> list[str]:
     """Differences in points with their 95 % intervals and Holm's p, from the best other method and the reference."""
     kinds = {"rival": "best other method", "reference": reference}
-    titles = [f"{metric.replace('_', ' ')} - {other}" for other in kinds.values() for metric in METRICS]
+    titles = [f"{metric.replace('_', ' ')} vs {other}" for other in kinds.values() for metric in METRICS]
     head = ["method", *(column for title in titles for column in (title, "p"))]
     rows = [
         [name, *(cell for kind in kinds for metric in METRICS for cell in _difference(method, metric, kind))]

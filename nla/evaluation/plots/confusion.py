@@ -43,13 +43,13 @@ def confusion_matrix(counts_CC: np.ndarray, classes: Sequence[str], split: str =
 def _write_cells(axes: Axes, counts_CC: np.ndarray, share_CC: np.ndarray) -> None:
     for row, column in zip(*np.nonzero(counts_CC), strict=True):
         share = share_CC[row, column]
-        strong, quiet = ("white", "white") if share > 0.45 else (INK, INK if share > 0.25 else MUTED)
-        place: dict[str, Any] = {"xy": (column, row), "textcoords": "offset points", "ha": "center"}
+        strong, faint = ("white", "white") if share > 0.45 else (INK, INK if share > 0.25 else MUTED)
+        options: dict[str, Any] = {"xy": (column, row), "textcoords": "offset points", "ha": "center"}
         weight = "bold" if row == column else "normal"
         text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
-        axes.annotate(text, xytext=(0, 0), va="bottom", color=strong, fontsize=10.5, fontweight=weight, **place)
+        axes.annotate(text, xytext=(0, 0), va="bottom", color=strong, fontsize=10.5, fontweight=weight, **options)
         text = f"{counts_CC[row, column]:,}"
-        axes.annotate(text, xytext=(0, -4), va="top", color=quiet, fontsize=7.5, fontweight=weight, **place)
+        axes.annotate(text, xytext=(0, -4), va="top", color=faint, fontsize=7.5, fontweight=weight, **options)
 
 
 def _name_axes(axes: Axes, classes: Sequence[str]) -> None:

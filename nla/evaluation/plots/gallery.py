@@ -35,9 +35,9 @@ def gallery(
     height = TOP + rows * (FACE + CAPTION)
     figure = Figure(figsize=(WIDTH, height))
     left = (WIDTH - COLUMNS * FACE - (COLUMNS - 1) * GAP) / 2
-    for place, n in enumerate(index):
-        x = left + place % COLUMNS * (FACE + GAP)
-        y = height - TOP - place // COLUMNS * (FACE + CAPTION) - FACE
+    for position, n in enumerate(index):
+        x = left + position % COLUMNS * (FACE + GAP)
+        y = height - TOP - position // COLUMNS * (FACE + CAPTION) - FACE
         axes = figure.add_axes((x / WIDTH, y / height, FACE / WIDTH, FACE / height))
         _draw_face(axes, images_NHWC[n], int(label_N[n]), p_NC[n], classes)
     figure.text(left / WIDTH, 1 - 0.2 / height, title, va="top", fontsize=12, fontweight="bold")

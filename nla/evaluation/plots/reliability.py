@@ -59,8 +59,8 @@ def _draw_counts(axes: Axes, bins: Reliability) -> None:
     if len(bins.count) <= MOST_COUNTED:
         for middle, count in zip(_middle(bins), bins.count, strict=True):
             text = f"{count:,}" if count else ""
-            place: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
-            axes.annotate(text, (middle, count), color=MUTED, fontsize=8, **place)
+            options: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(text, (middle, count), color=MUTED, fontsize=8, **options)
     axes.set(xlabel="confidence: probability of the predicted class", ylabel="faces")
     axes.margins(y=0.25)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
