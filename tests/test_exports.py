@@ -14,7 +14,7 @@ from mlflow_parts import run_python
 import nla
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"torch", "ray", "mlflow", "matplotlib", "albumentations", "sklearn", "pyarrow", "cv2"}
+HEAVY = {"torch", "ray", "mlflow", "matplotlib", "albumentations", "sklearn", "scipy.stats", "pyarrow", "cv2"}
 
 
 def test_public_names() -> None:
@@ -56,7 +56,8 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
         ("import pipelines.prepare", {"pyarrow", "cv2", "sklearn"}),
         ("import pipelines.tune", {"pyarrow"}),
         ("import pipelines.train", HEAVY - {"ray"}),  # which trains in its own process too
-        ("import pipelines.evaluate, pipelines.register", HEAVY - {"ray", "albumentations"}),
+        ("import pipelines.evaluate, pipelines.register", HEAVY - {"ray", "albumentations", "scipy.stats", "sklearn"}),
+        ("import nla.commands.compare", {"pyarrow"}),
         ("import nla.training.local_ray_trainer", {"ray", "pyarrow"}),  # Ray's controller loads it
         ("from nla import NLALoss, naw_weight", {"torch"}),
     ],
