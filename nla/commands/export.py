@@ -82,7 +82,7 @@ def _package() -> Any:
         import onnx
         import onnxscript  # noqa: F401  # PyTorch imports it
     except ImportError as error:
-        raise CommandError(f"`nla export` needs onnx and onnxscript ({error}): `pip install -e .[onnx]`") from None
+        raise CommandError(f"`nla export` needs onnx and onnxscript ({error}). Run `pip install -e .[onnx]`.") from None
     return onnx
 
 
