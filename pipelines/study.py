@@ -41,9 +41,8 @@ def main() -> None:
     write_json(MANIFEST, make_manifest(grid, tuning, study).model_dump(exclude={"tuning"} if not grid.tuning else None))
     log([*tuning.done, *study.done], root)
     if study.failed:
-        raise TrainingError(
-            f"{len(study.failed)} of {len(study.runs)} runs failed: {study.names(study.failed)}. `dvc repro` tries them again."
-        )
+        failed = f"{len(study.failed)} of {len(study.runs)} runs failed: {study.names(study.failed)}"
+        raise TrainingError(f"{failed}. `dvc repro` tries them again.")
 
 
 def log(done: Sequence[StudyRun], root: Path) -> None:

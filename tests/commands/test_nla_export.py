@@ -63,7 +63,7 @@ def test_the_probabilities_are_those_of_pytorch(
 def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     trained(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(CommandError, match=r"needs onnx and onnxscript .*: `pip install -e \.\[onnx\]`"):
+    with pytest.raises(CommandError, match=r"needs onnx and onnxscript .*\. Run `pip install -e \.\[onnx\]`"):
         main([str(tmp_path / "model.onnx"), "--model", str(tmp_path)])
     assert not list(tmp_path.glob("*.onnx*"))
 
