@@ -1,4 +1,4 @@
-"""What the benchmarks make of their measurements; the measurements themselves are no tests."""
+"""Evaluation of the benchmarks' measurements, and the pages made of them; the measurements themselves are not tested."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGES = {"accuracy": "results", "performance": "performance", "on_ray": "ray", "
 
 
 @pytest.mark.parametrize(("module", "name"), PAGES.items())
-def test_a_page_of_figures_is_what_its_records_say(module: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_generated_from_its_records(module: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     assert (ROOT / f"docs/{name}.md").read_text() == importlib.import_module(module).page()
 
@@ -37,7 +37,7 @@ def check(interleaved: ModuleType) -> ModuleType:
     return check
 
 
-def test_rounds_beside_other_work_do_not_count(interleaved: ModuleType) -> None:
+def test_disturbed_rounds_do_not_count(interleaved: ModuleType) -> None:
     values = [(1.0, 2.0, 0.0), (1.0, 4.0, 1.2), (3.0, 2.0, 0.1), (9.0, 1.0, 0.8)]
     result = interleaved.compared(
         {
@@ -52,7 +52,7 @@ def test_rounds_beside_other_work_do_not_count(interleaved: ModuleType) -> None:
     assert result["ratios"] == [0.5, 0.25, 1.5, 9.0]
 
 
-def test_things_take_turns_and_others_are_seen(interleaved: ModuleType) -> None:
+def test_measurements_alternate_and_see_other_processes(interleaved: ModuleType) -> None:
     order: list[str] = []
 
     def thing(name: str) -> float:
@@ -64,7 +64,7 @@ def test_things_take_turns_and_others_are_seen(interleaved: ModuleType) -> None:
     assert [turn.value for turn in found["a"]] == [1, 4, 5]
 
 
-def test_the_check_is_rarely_wrong_and_stops_early_when_all_is_well(check: ModuleType) -> None:
+def test_the_check_is_rarely_wrong_and_stops_early_if_fast(check: ModuleType) -> None:
     rng = np.random.default_rng(0)
     sizes = range(check.FEWEST, check.MOST + 1, 2)
 
@@ -86,7 +86,7 @@ def test_the_check_needs_rounds_for_a_verdict(check: ModuleType) -> None:
     assert not check.is_clear([0.5, 1.0] * check.FEWEST)
 
 
-def test_what_the_user_has_not_committed_is_there_afterwards(interleaved: ModuleType, tmp_path: Path) -> None:
+def test_uncommitted_files_are_restored(interleaved: ModuleType, tmp_path: Path) -> None:
     import working_tree
 
     def git(*words: str) -> None:

@@ -1,4 +1,4 @@
-"""README and docs say what is true: their Python runs, their commands exist, and their links lead somewhere."""
+"""README and docs hold: their Python runs, commands and parameters exist, links resolve, figures are the records'."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_loss_in_your_own_loop() -> None:
     assert loss() < 0.9 * before
 
 
-def test_the_loop_of_the_loss_page_is_whole() -> None:
+def test_the_loop_of_the_loss_page_runs() -> None:
     names: dict[str, Any] = {}
     exec(block(LOSS, "naw_weight"), names)
     assert names["epoch"] == 4
@@ -133,7 +133,7 @@ def test_no_block_is_left_out() -> None:
 
 
 def test_figures_are_those_of_the_records() -> None:
-    """The README's own, against what the benchmarks and `dvc repro` have written for it."""
+    """Those of the README, against the records of the benchmarks and of `dvc repro`."""
     text = " ".join(README.read_text().split())
     names = ("reference-0", "reference-1", "reference-2", "longer", "noisy")
     *references, longer, noisy = (read_json(ROOT / f"benchmarks/records/{name}.json") for name in names)
@@ -149,9 +149,9 @@ def test_figures_are_those_of_the_records() -> None:
     ):
         assert figure in text
     first = references[0]["command"].split()
-    told = [command.split() for command in commands(README)]
-    assert any(sorted([*words, "-S", "train.seed=0"]) == sorted(first) for words in told), "seed 0 is the default"
-    # The committed ones: who has run `dvc repro` with other parameters has others in the workspace.
+    stated = [command.split() for command in commands(README)]
+    assert any(sorted([*words, "-S", "train.seed=0"]) == sorted(first) for words in stated), "seed 0 is the default"
+    # The committed metrics: `dvc repro` with other parameters leaves others in the workspace.
     committed = subprocess.run(["git", "show", "HEAD:reports/metrics.json"], cwd=ROOT, check=True, capture_output=True)
     drawn = json.loads(committed.stdout)["test"]
     assert f"test accuracy {drawn['accuracy']:.2%}" in text
@@ -165,8 +165,10 @@ def test_the_table_of_the_study_is_that_of_its_results() -> None:
     expected = []
     for name in methods:
         scores = [condition["methods"][name] for condition in conditions.values()]
-        told = [f"{100 * of[key]['mean']:.1f} ± {100 * of[key]['std']:.1f}" for of in scores for key in METRICS]
-        expected.append(f"| `{name}` | {' | '.join(told)} |")
+        stated = [
+            f"{100 * score[key]['mean']:.1f} ± {100 * score[key]['std']:.1f}" for score in scores for key in METRICS
+        ]
+        expected.append(f"| `{name}` | {' | '.join(stated)} |")
     assert rows == expected
 
 
@@ -202,7 +204,7 @@ def test_commands_with_parameters_are_found() -> None:
 
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_resolve(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if target.startswith(("http://", "https://")):
             continue
@@ -241,17 +243,17 @@ def weight(variant: Variant, p_GT: float, p_NN: float, progress: float) -> float
 def test_defaults_of_the_loss_page() -> None:
     """Each row of its table of arguments, against the loss itself."""
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| [^|]+ \| ([^|]+) \| ([^|]+) \|$", LOSS.read_text(), re.MULTILINE)
-    told = {name: cells for names, *cells in rows for name in re.findall(r"`(\w+)`", names)}
-    assert told.keys() == LossConfig.model_fields.keys() - {"name", "options", "variant"}
+    stated = {name: cells for names, *cells in rows for name in re.findall(r"`(\w+)`", names)}
+    assert stated.keys() == LossConfig.model_fields.keys() - {"name", "options", "variant"}
     for column, variant in enumerate(("released", "paper")):
         loss = NLALoss(variant)  # type: ignore[arg-type]
         actual = vars(loss.naw) | {"lam": loss.lam, "consistency": loss.consistency}
         actual |= {"consistency_reduction": loss.reduction}
         for name in actual:
-            assert_told(told[name], column, name, actual[name])
+            assert_stated(stated[name], column, name, actual[name])
 
 
-def assert_told(cells: list[str], column: int, name: str, actual: object) -> None:
+def assert_stated(cells: list[str], column: int, name: str, actual: object) -> None:
     text = cells[0] if cells[column] == "same" else cells[column]
     values = ast.literal_eval("[" + re.sub(r"`(\w+)`", r"'\1'", text) + "]")
     paired = name.startswith(("true_", "false_")) and len(values) == 2
