@@ -1,4 +1,4 @@
-"""Evaluation of the benchmarks' measurements, and the pages made of them; the measurements themselves are not tested."""
+"""Evaluation of the benchmarks' measurements and the pages made of them; the measurements are not tested."""
 
 from __future__ import annotations
 
