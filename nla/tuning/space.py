@@ -75,10 +75,10 @@ def trial_base(params: Mapping[str, Any]) -> dict[str, Any]:
 
     Other nulls stay: the published consistency weight is 1 - lam, which depends on the trial.
     """
-    sections = training_config(params)
-    in_force = sections.resolved()["loss"]
-    lists = {name: value for name, value in in_force.items() if isinstance(value, list)}
-    return sections.dump() | {"loss": sections.dump()["loss"] | lists}
+    config = training_config(params)
+    sections, in_force = config.dump(), config.resolved()["loss"]
+    sections["loss"] |= {name: value for name, value in in_force.items() if isinstance(value, list)}
+    return sections
 
 
 def active(values: Values, space: Mapping[str, Distribution], base: Mapping[str, Any]) -> dict[str, Any]:

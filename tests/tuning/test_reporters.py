@@ -38,6 +38,8 @@ def test_run_has_the_last_values_of_its_trial(tmp_path: Path, monkeypatch: pytes
     expected = ("0.4", "[0.3, 0.5]") if fixed else ("0.48", "[0.24, 0.5]")
     assert (run.data.params["loss.lam"], run.data.params["loss.true_mean"]) == expected
     assert run.data.params["train.batch_size"] == "16"
+    assert run.data.params["loss.slope"] == "15.0", "the published value, which params.yaml leaves null"
+    assert float(run.data.params["loss.consistency_weight"]) == 1 - float(expected[0]), "it follows lam"
 
 
 def test_one_line_per_ended_trial(capsys: pytest.CaptureFixture[str]) -> None:
