@@ -1,8 +1,8 @@
 """Section `loss`: the training method and its options.
 
 Options of `nla` are fields of the section, in which null means the published value of `variant`; options of all other
-methods are in `options`. This file is the only one that knows the difference: code elsewhere reads `given_options`, and
-writes sections with `with_options`. The values in force are those of nla.methods.method_options.
+methods are in `options`. `given_options` and `with_options` hide the difference from other code. The values in force
+are those of nla.methods.method_options.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class LossConfig(Section):
     @property
     def unused_fields(self) -> list[str]:
         """Fields that are not null although the method does not take them."""
-        fields = NLA_FIELDS - {"variant"} if self.name != NLA else frozenset()
-        return [name for name in type(self).model_fields if name in fields and getattr(self, name) is not None]
+        unused = _unused_fields(self.name)
+        return [name for name in type(self).model_fields if name in unused and getattr(self, name) is not None]
 
     @property
     def label(self) -> str:
@@ -74,10 +74,7 @@ class LossConfig(Section):
         return "loss" if self.name == NLA else "loss.options"
 
     def with_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The section with these options of the method, JSON-able, without fields that the method does not take.
-
-        `variant` always stays: figures draw its weight for every method.
-        """
+        """The section with these options of the method, JSON-able, without fields that the method does not take."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
         section = {"name": self.name, "variant": self.variant, "options": {}}
         return section | (values if self.name == NLA else {"options": values})
@@ -89,5 +86,10 @@ NLA_FIELDS = frozenset(LossConfig.model_fields) - {"name", "options"}
 
 def without_unused(loss: Mapping[str, Any]) -> dict[str, Any]:
     """A raw section `loss` without the fields of nla if its method is another one, which would refuse them."""
-    unused = NLA_FIELDS - {"variant"} if loss.get("name", NLA) != NLA else frozenset()
+    unused = _unused_fields(loss.get("name", NLA))
     return {key: value for key, value in loss.items() if key not in unused}
+
+
+def _unused_fields(method: str) -> frozenset[str]:
+    """Fields that the method does not take; `variant` has a value for every method, as figures draw its weight."""
+    return frozenset() if method == NLA else NLA_FIELDS - {"variant"}
