@@ -85,8 +85,8 @@ def test_mlflow_has_a_nested_run_per_trial(searched: Project) -> None:
     table = {row["id"]: row for row in rows(searched)}
     assert {run.data.tags["nla.trial"] for run in nested} == set(table) and len(nested) == 3
     client = MlflowClient(searched.store)
-    kept = {file.path for file in client.list_artifacts(parent.info.run_id, "tune")}
-    assert kept == {"tune/best.yaml", "tune/trials.parquet"}
+    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id, "tune")}
+    assert artifacts == {"tune/best.yaml", "tune/trials.parquet"}
     for run in nested:
         row = table[run.data.tags["nla.trial"]]
         assert run.info.status == "FINISHED" and run.data.tags["nla.trial_status"] == "finished"

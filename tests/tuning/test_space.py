@@ -100,9 +100,9 @@ def test_options_of_a_method_can_be_searched() -> None:
     check_space(space, {})
     assert first_values(space, {}) == {"loss.name": "nla", "loss.slope": 15.0}, "beta is inactive there"
     drawn = {"loss.name": "elr", "loss.slope": 3.0, "loss.options.beta": 0.6}
-    kept = active(drawn, space, trial_base({}))
-    assert kept == {"loss.name": "elr", "loss.options.beta": 0.6}
-    assert with_values(trial_base({}), kept)["loss"]["options"] == {"beta": 0.6}
+    in_force = active(drawn, space, trial_base({}))
+    assert in_force == {"loss.name": "elr", "loss.options.beta": 0.6}
+    assert with_values(trial_base({}), in_force)["loss"]["options"] == {"beta": 0.6}
     assert active(drawn | {"loss.name": "nla"}, space, trial_base({})) == {"loss.name": "nla", "loss.slope": 3.0}
     elr = {"loss": {"name": "elr", "options": {"beta": 0.8}}}
     assert first_values(space, elr) == {"loss.name": "elr", "loss.options.beta": 0.8}
