@@ -3,8 +3,8 @@
 best.yaml has the searched keys of the best trial, which override params.yaml in stage `train`; `{}` with 0 trials.
 An interrupted search resumes, and a larger num_samples extends it; `dvc repro -sf tune` starts over.
 
-Most runs of the pipeline search nothing. They take 0.4 s here, because Ray, PyTorch, Optuna, MLflow and Matplotlib are
-imported by the functions that need them.
+Most runs of the pipeline search nothing. This takes them half a second, because the slow imports (Ray, PyTorch, Optuna,
+MLflow, Matplotlib) are in the functions that need them.
 """
 
 from __future__ import annotations
