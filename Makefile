@@ -17,7 +17,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@# `dvc exp run` commits each experiment: without an identity of yours it takes this one, in this clone alone.
+	@# `dvc exp run` commits each experiment: if git has no identity, this one is set, for this clone only.
 	@git config user.name >/dev/null || git config --local user.name "NLA user"
 	@git config user.email >/dev/null || git config --local user.email "nla@localhost"
 	@touch $@
@@ -25,16 +25,16 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 repro: setup          ## from raw faces to a registered model
 	dvc repro
 
-# three at a time: half of the time the tests wait for processes to start
+# three at a time: tests spend half of their time waiting for processes to start
 PYTEST := python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test: setup lint
 	$(PYTEST) -m "not thorough"
 
-test-thorough: setup  ## the rest of the tests: nodes that die, second ways to what `test` shows, rare failures
+test-thorough: setup  ## the other tests: nodes that die, rare failures, second checks of what `test` covers
 	$(PYTEST) -m thorough
 
-check-performance: setup  ## the training loop against its limit, as a ratio, in one to two minutes
+check-performance: setup  ## the training loop relative to its limit, in one to two minutes
 	python benchmarks/check.py
 
 lint: setup
@@ -43,7 +43,7 @@ lint: setup
 	mypy
 	python -m nla.workflow.deps --check
 
-deps: setup           ## dvc.yaml's lists of code, from what each stage's script imports
+deps: setup           ## the code lists of dvc.yaml, from what each stage imports
 	python -m nla.workflow.deps --write
 
 docs: setup           ## docs/api.md, from the docstrings
@@ -54,12 +54,12 @@ build: setup          ## dist/: source distribution and wheel, checked as a pack
 	python -m build --no-isolation --outdir dist .
 	twine check --strict dist/*
 
-ui: setup             ## MLflow over the local store, on this machine alone
+ui: setup             ## MLflow's pages for the local store, on 127.0.0.1
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $${PORT:-5000}
 
 lock: setup           ## requirements.lock from what is installed
 	{ echo "# Every version that is tested together: make lock"; pip freeze --exclude-editable --all \
 		| sed -e 's/^\(torch==[0-9.]*\)+cpu/\1/' -e '/^pip==/d' -e '/^#/d'; } > requirements.lock
 
-clean:                ## what can be made again; data/raw, mlflow.db, mlruns and the records in git stay
+clean:                ## removes what can be reproduced; data/raw, mlflow.db, mlruns and the records in git stay
 	rm -rf .runs .logs run.json data/*.parquet models reports/figures reports/plots reports/predictions reports/suspects.parquet reports/tune reports/registered.json

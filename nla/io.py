@@ -91,11 +91,6 @@ def _first_problem(invalid: ValidationError) -> str:
     return f"{field}: {validation_message(first)}" if field else validation_message(first)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object whose fields the caller checks. Raises DataError if it is missing or damaged."""
-    return read_json_as(path, dict[str, Any])
-
-
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes rows as CSV, with a header of all their keys in order of first appearance."""
     rows = list(rows)

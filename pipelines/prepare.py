@@ -20,12 +20,12 @@ def main() -> None:
     with bar("prepare", "faces") as progress:
         report = prepare(Path("data/faces.parquet"), Path("data"), config, progress=progress)
     write_json(Path("reports/prepare.json"), report)
-    for line in told(report):
+    for line in summary(report):
         say(line)
 
 
-def told(report: Mapping[str, Any]) -> Iterator[str]:
-    """A summary of the splits for the console, in two or three lines."""
+def summary(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yields two or three lines on the splits for the console."""
     rows = {split: sum(by_class.values()) for split, by_class in report["samples"].items()}
     leaks = dict(report["leaks"])
     out = {
@@ -34,18 +34,18 @@ def told(report: Mapping[str, Any]) -> Iterator[str]:
         "for the imbalance": (report["imbalance"] or {"dropped": 0})["dropped"],
     }
     yield (
-        f"rows: {', '.join(f'{split} {n:,}' for split, n in rows.items())}; left out: {_those_found(out)}; "
-        f"identical images of labelled rows: {_those_found(leaks)}"
+        f"rows: {', '.join(f'{split} {n:,}' for split, n in rows.items())}; left out: {_nonzero(out)}; "
+        f"identical images of labelled rows: {_nonzero(leaks)}"
     )
-    lacking = [f"{split} has no image of {', '.join(names)}" for split, names in report["absent"].items() if names]
-    if lacking:
-        yield f"warning: {'; '.join(lacking)}: its means leave them out"
+    missing = [f"{split} has no image of {', '.join(names)}" for split, names in report["absent"].items() if names]
+    if missing:
+        yield f"warning: {'; '.join(missing)}: its means leave them out"
     noise = report["noise"]
-    wrong = f"{noise['flipped']:,} of {rows['train']:,} ({noise['measured_rate']:.2%}), {noise['kind']}"
-    yield f"wrong labels put into train: {wrong if noise['flipped'] else 'none'}; validation and test are clean"
+    flipped = f"{noise['flipped']:,} of {rows['train']:,} ({noise['measured_rate']:.2%}), {noise['kind']}"
+    yield f"synthetic label noise in train: {flipped if noise['flipped'] else 'none'}; validation and test are clean"
 
 
-def _those_found(counts: Mapping[str, int]) -> str:
+def _nonzero(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in counts.items() if n) or "none"
 
 

@@ -126,7 +126,7 @@ def test_a_stage_that_goes_well_is_quiet_and_hushed(outcome: Outcome) -> None:
 
 
 def test_an_interrupt_says_how_to_go_on(outcome: Outcome) -> None:
-    assert outcome("raise KeyboardInterrupt") == (130, "", "interrupted: `dvc repro` resumes from here\n")
+    assert outcome("raise KeyboardInterrupt") == (130, "", "interrupted: `dvc repro` resumes\n")
 
 
 def test_a_stage_that_is_terminated_puts_things_in_order(tmp_path: Path) -> None:

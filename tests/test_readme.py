@@ -29,7 +29,6 @@ from nla.config.register import RegisterConfig
 from nla.config.train import METRICS, TrainConfig
 from nla.config.tune import TuneConfig
 from nla.data.images import encode_png
-from nla.io import read_json
 from nla.losses.naw import Variant, naw_parameters, weight_at
 from nla.losses.nla import NLALoss
 from nla.methods import METHODS, method_options
@@ -136,7 +135,7 @@ def test_figures_are_those_of_the_records() -> None:
     """Those of the README, against the records of the benchmarks and of `dvc repro`."""
     text = " ".join(README.read_text().split())
     names = ("reference-0", "reference-1", "reference-2", "longer", "noisy")
-    *references, longer, noisy = (read_json(ROOT / f"benchmarks/records/{name}.json") for name in names)
+    *references, longer, noisy = (json.loads((ROOT / f"benchmarks/records/{name}.json").read_text()) for name in names)
     tests = [record["metrics"]["test"] for record in references]
     accuracies, means = ([100 * test[key] for test in tests] for key in ("accuracy", "mean_accuracy"))
     for figure in (
@@ -159,7 +158,7 @@ def test_figures_are_those_of_the_records() -> None:
 
 
 def test_the_table_of_the_study_is_that_of_its_results() -> None:
-    conditions = read_json(ROOT / "studies/ferplus/results.json")["conditions"]
+    conditions = json.loads((ROOT / "studies/ferplus/results.json").read_text())["conditions"]
     methods = next(iter(conditions.values()))["methods"]
     rows = [line for line in README.read_text().splitlines() if re.match(r"\| `(\w+)` \|", line)]
     expected = []

@@ -57,8 +57,8 @@ class _WithoutDocstrings(ast.NodeTransformer):
     """Removes docstrings, and strings that document an assignment."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        alone = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if alone else node
+        is_docstring = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_docstring else node
 
 
 def _imports(path: Path) -> Iterator[str]:

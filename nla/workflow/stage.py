@@ -51,7 +51,7 @@ def run_stage(main: Callable[[], None]) -> None:
     except (NLAError, OSError) as error:
         _fail(user_message(error))
     except KeyboardInterrupt:
-        print("interrupted: `dvc repro` resumes from here", file=sys.stderr)
+        print("interrupted: `dvc repro` resumes", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except Exception:
         print(f"internal error (a bug); full log: {log_file()}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from nla.commands.measure import main
 from nla.data.images import encode_png
 from nla.data.schema import FACES, SAMPLES, TableInfo, with_info
 from nla.errors import DataError
-from nla.io import read_json
 from nla.models.card import read_card
 from nla.serving.predictor import Predictor
 
@@ -37,7 +37,9 @@ def folder(root: str, **images: int) -> list[bytes]:
 def measured(*argv: str) -> tuple[dict, pd.DataFrame]:
     main([*argv])
     assert sorted(path.name for path in Path("reports/measured").iterdir()) == FILES
-    return read_json(Path("reports/measured/metrics.json")), pd.read_parquet("reports/measured/predictions.parquet")
+    return json.loads(Path("reports/measured/metrics.json").read_text()), pd.read_parquet(
+        "reports/measured/predictions.parquet"
+    )
 
 
 def test_a_table_of_prepare(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

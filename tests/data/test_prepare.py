@@ -16,7 +16,7 @@ from nla.data.images import decode, encode_png, fit, pixel_hash
 from nla.data.prepare import prepare
 from nla.data.schema import FACES, SAMPLES, SPLITS, TableInfo, read_info, with_info
 from nla.errors import ConfigError, DataError
-from pipelines.prepare import told
+from pipelines.prepare import summary
 
 CLASSES = ("calm", "glad", "contempt")
 VOTES = (*CLASSES, "unknown")
@@ -267,23 +267,23 @@ def test_leaks_are_reported_and_dropped_on_demand_but_never_from_test(tmp_path: 
 
 def test_two_lines_say_what_became_of_the_rows(tmp_path: Path) -> None:
     report, _ = run(tmp_path, labelled())
-    assert list(told(report)) == [
+    assert list(summary(report)) == [
         "rows: train 30, valid 6, test 6; left out: none; identical images of labelled rows: none",
-        "wrong labels put into train: none; validation and test are clean",
+        "synthetic label noise in train: none; validation and test are clean",
     ]
     faces = [*labelled(train=90), face("train", None, [3, 3, 0, 4])]
     twins = [next(i for i, row in enumerate(faces) if row["split"] == split) for split in ("train", "test")]
     for i in twins:
         faces[i]["picture"] = 1
     report, samples = run(tmp_path, faces, imbalance_factor=4.0, drop_leaks=True, noise={"rate": 0.2, "kind": "pair"})
-    first, second = told(report)
+    first, second = summary(report)
     kept, flipped = len(samples["train"]), sum(row["is_flipped"] for row in samples["train"])
     left_out = f"1 by label rule majority, 1 as leaks, {89 - kept} for the imbalance"
     assert first == (
         f"rows: train {kept}, valid 6, test 6; left out: {left_out}; identical images of labelled rows: 1 test in train"
     )
     share = f"{flipped} of {kept} ({flipped / kept:.2%}), pair"
-    assert second == f"wrong labels put into train: {share}; validation and test are clean"
+    assert second == f"synthetic label noise in train: {share}; validation and test are clean"
 
 
 def test_a_missing_validation_split_is_taken_from_train(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def searched(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Pro
     interrupted = project.start_dvc("repro", "tune")
     interrupted.wait_for(r"trial +1/3")
     os.killpg(interrupted.process.pid, signal.SIGINT)  # like Ctrl-C
-    assert interrupted.process.wait(PATIENCE) != 0 and "`dvc repro` resumes from here" in interrupted.text
+    assert interrupted.process.wait(PATIENCE) != 0 and "`dvc repro` resumes" in interrupted.text
     assert not (project / "best.yaml").exists()
     first = project.start_dvc("repro", "tune")
     first.wait_for("full logs: ")
