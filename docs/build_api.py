@@ -135,8 +135,8 @@ def members(node: ast.ClassDef) -> Iterator[str]:
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and not item.name.startswith("_") and ast.get_docstring(item):
             is_property = any(ast.unparse(decorator) == "property" for decorator in item.decorator_list)
-            text = f"{node.name}.{item.name}" if is_property else signature(item, f"{node.name}.")
-            yield from ("", "```py", text, "```", "", *paragraphs(item))
+            head = f"{node.name}.{item.name}" if is_property else signature(item, f"{node.name}.")
+            yield from ("", "```py", head, "```", "", *paragraphs(item))
 
 
 def paragraphs(documented: ModuleType | ast.ClassDef | ast.FunctionDef) -> Iterator[str]:
