@@ -103,15 +103,15 @@ def read_grid(path: Path) -> Grid:
 
 
 def _check_tuning(grid: Grid, tuning: Tuning, path: Path) -> None:
-    if strange := next((name for name in tuning.conditions if name not in grid.conditions), None):
-        near = nearest(strange, [*grid.conditions])
-        raise ConfigError(f"{path}: tuning.conditions: {strange!r} is not a condition{near}")
+    if unknown := next((name for name in tuning.conditions if name not in grid.conditions), None):
+        near = nearest(unknown, [*grid.conditions])
+        raise ConfigError(f"{path}: tuning.conditions: {unknown!r} is not a condition{near}")
     if len(set(tuning.conditions)) < len(tuning.conditions):
         raise ConfigError(f"{path}: tuning.conditions: duplicate condition in {tuning.conditions}. List each once.")
     if tuning.seed in grid.seeds:
         raise ConfigError(f"{path}: tuning.seed: {tuning.seed} is also in `seeds`. Choose one that no comparison uses.")
-    if strange := next((name for name in tuning.space if name not in grid.methods), None):
-        raise ConfigError(f"{path}: tuning.space: {strange!r} is not a method{nearest(strange, [*grid.methods])}")
+    if unknown := next((name for name in tuning.space if name not in grid.methods), None):
+        raise ConfigError(f"{path}: tuning.space: {unknown!r} is not a method{nearest(unknown, [*grid.methods])}")
     if not any(map(tuning.space_of, grid.methods)):
         raise ConfigError(f"{path}: tuning: nothing to search. Set `space` or `common`, or remove `tuning`.")
 
@@ -144,13 +144,13 @@ def make_cell(
 ) -> Cell:
     """One run. Raises ConfigError if it is invalid."""
     changes = grid.methods[method]
-    if strange := sorted(changes.keys() - set(METHOD_SECTIONS)):
+    if unknown := sorted(changes.keys() - set(METHOD_SECTIONS)):
         raise ConfigError(
-            f"grid.yaml: methods.{method}: unknown section {', '.join(strange)}: valid are {', '.join(METHOD_SECTIONS)}"
+            f"grid.yaml: methods.{method}: unknown section {', '.join(unknown)}: valid are {', '.join(METHOD_SECTIONS)}"
         )
-    if strange := sorted(grid.conditions[condition].keys() & INGEST_KEYS):
+    if fixed := sorted(grid.conditions[condition].keys() & INGEST_KEYS):
         raise ConfigError(
-            f"grid.yaml: conditions.{condition}: {', '.join(strange)} cannot differ within a study. Set it in "
+            f"grid.yaml: conditions.{condition}: {', '.join(fixed)} cannot differ within a study. Set it in "
             "params.yaml, or make one study for each value."
         )
     seeded = {"data": {**grid.conditions[condition], "seed": seed}, "train": {"seed": seed}}

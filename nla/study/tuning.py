@@ -55,14 +55,14 @@ def tuning_cells(grid: Grid, params: Mapping[str, Any]) -> list[Cell]:
 def _settings(grid: Grid, tuning: Tuning, params: Mapping[str, Any], method: str) -> list[Values]:
     """The grid's setting followed by distinct draws from the method's space."""
 
-    def laid(values: Values) -> Mapping[str, Any]:
+    def params_with(values: Values) -> Mapping[str, Any]:
         return make_cell(grid, params, method, tuning.conditions[0], tuning.seed, values).params
 
     found: list[Values] = [{}]
-    base = laid({})
+    base = params_with({})
     seen = [training_config(base)]
     for values in itertools.islice(_draws(_space(tuning, method, base), base, tuning.seed), DRAWS * tuning.settings):
-        if (sections := training_config(laid(values))) not in seen:
+        if (sections := training_config(params_with(values))) not in seen:
             found.append(values)
             seen.append(sections)
         if len(found) == tuning.settings:

@@ -76,8 +76,8 @@ def draw_curves() -> Figure:
 
 def positions(p_NC: np.ndarray, label_N: np.ndarray) -> np.ndarray:
     """(p_GT, p_NN) [N, 2]."""
-    rivals = [np.delete(p, label).max() for p, label in zip(p_NC, label_N, strict=True)]
-    return np.stack([p_NC[np.arange(len(p_NC)), label_N], rivals], axis=1)
+    others = [np.delete(p, label).max() for p, label in zip(p_NC, label_N, strict=True)]
+    return np.stack([p_NC[np.arange(len(p_NC)), label_N], others], axis=1)
 
 
 @cache
@@ -323,10 +323,10 @@ class TestTriangle:
 class TestGallery:
     P = np.array([[0.5, 0.5, 0.0], [0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.4, 0.3, 0.3]])
 
-    def test_picks_the_nearest_rivals(self) -> None:
+    def test_picks_the_smallest_margins(self) -> None:
         assert most_ambiguous(self.P, 2).tolist() == [0, 3]
 
-    def test_picks_the_surest_errors(self) -> None:
+    def test_picks_the_most_confident_errors(self) -> None:
         assert most_wrong(self.P, np.array([2, 1, 1, 2]), 9).tolist() == [1, 0, 3]
         assert most_wrong(self.P, self.P.argmax(1), 9).tolist() == []
 
