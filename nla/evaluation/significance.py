@@ -1,6 +1,6 @@
 """95 % confidence intervals of metrics, and the paired comparison of two models on the same samples.
 
-SciPy computes what it has. `scipy.stats` is imported by the functions that need it: importing it takes 1.3 s of
+SciPy computes what it has. `scipy.stats` is imported by the functions that need it: importing it takes about 1 s of
 processor time, twice that of all else that `nla compare` imports. The two bootstraps are ours, because both need only
 a few counts per resample where `scipy.stats.bootstrap` would draw every sample.
 

@@ -94,7 +94,7 @@ def claims_at(
 
 def auroc(score_N: np.ndarray, positive_N: np.ndarray) -> float | None:
     """Area under the ROC curve of `score` for the positives; None if all samples are positive, or none is."""
-    from sklearn.metrics import roc_auc_score  # takes two seconds to import, which the report of a study need not wait
+    from sklearn.metrics import roc_auc_score  # takes two seconds to import, which a report need not wait for
 
     return None if positive_N.all() or not positive_N.any() else float(roc_auc_score(positive_N, score_N))
 
