@@ -36,7 +36,7 @@ TOLERANCE = 1e-3
 def confusion(label_N: ArrayLike, predicted_N: ArrayLike, classes: int) -> Ints:
     """Counts [C, C] by (actual, predicted).
 
-    Like scikit-learn's `confusion_matrix`, whose import takes about 2 s of processor time, also in each training process.
+    Like scikit-learn's `confusion_matrix`, whose import takes about 2 s, also in each training process.
 
     Raises:
         DataError: a label or prediction is outside of 0..C-1.
