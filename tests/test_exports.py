@@ -18,13 +18,14 @@ HEAVY = {"torch", "ray", "mlflow", "matplotlib", "albumentations", "sklearn", "s
 
 
 def test_public_names() -> None:
-    from nla import NLALoss, Predictor, naw_weight
+    from nla import NLALoss, Predictor, fit, naw_weight
+    from nla.fitting import fit as fit_function
     from nla.losses import NLALoss as Loss
     from nla.losses.naw import naw_weight as weight
     from nla.serving.predictor import Predictor as Served
 
-    assert (NLALoss, naw_weight, Predictor) == (Loss, weight, Served)
-    assert set(nla.__all__) == {"NLALoss", "Predictor", "naw_weight"}
+    assert (NLALoss, naw_weight, Predictor, fit) == (Loss, weight, Served, fit_function)
+    assert set(nla.__all__) == {"NLALoss", "Predictor", "fit", "naw_weight"}
     assert all(getattr(nla, name) for name in nla.__all__)
 
 
@@ -60,6 +61,7 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
         ("import nla.commands.compare", {"pyarrow"}),
         ("import nla.training.local_ray_trainer", {"ray", "pyarrow"}),  # Ray's controller loads it
         ("from nla import NLALoss, naw_weight", {"torch"}),
+        ("from nla import fit", HEAVY - {"ray", "mlflow", "matplotlib"}),
     ],
 )
 def test_light_things_load_nothing_heavy(tmp_path: Path, statement: str, allowed: set[str]) -> None:

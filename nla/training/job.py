@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from nla.config.model import RESNETS, ModelConfig
 from nla.config.train import TrainConfig
 from nla.data.images import pixel_statistics
 from nla.errors import ConfigError
-from nla.methods import check_method, method_class, resolved_loss
+from nla.methods import Context, Method, build_method, check_method, method_class, resolved_loss
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.models.weights import start_from
 
@@ -94,10 +94,16 @@ class Job:
     """Initial tensors of the backbone; those that it lacks, or all if None, are initialised from the seed."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Recorded with the result."""
+    method: Callable[[Context], Method] | None = None
+    """Builds a method from outside of METHODS, in place of the one that `config.loss` selects."""
 
     def build(self) -> Classifier:
         """Builds the network; its random weights come from PyTorch's global generator, so seed that first."""
         return Classifier(Architecture.of(self.config.model, self.num_classes), self.image)
+
+    def build_method(self, context: Context) -> Method:
+        """Builds the training method. Raises ConfigError for an option out of its range."""
+        return build_method(self.config.loss, context) if self.method is None else self.method(context)
 
 
 def image_spec(images_NHWC: np.ndarray) -> ImageSpec:

@@ -36,7 +36,7 @@ from nla.evaluation.predict import ONE_VIEW, predict
 from nla.evaluation.uncertainty import label_probability, log
 from nla.hardware import use_bf16
 from nla.losses.functional import p_gt_and_p_nn
-from nla.methods import Context, Method, Minibatch, Outcome, build_method
+from nla.methods import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 from nla.training.callbacks import Callback, CallbackList
 from nla.training.checkpoint import (
@@ -106,7 +106,7 @@ class Trainer:
             torch.manual_seed(config.seed)
             self.network = self._build_network()
             label_M = torch.from_numpy(split.train.label_N).to(group.device)
-            method = build_method(job.config.loss, Context(label_M, job.num_classes, group, self._build_network))
+            method = job.build_method(Context(label_M, job.num_classes, group, self._build_network))
         self.module = TrainingModule(self.network, method).to(group.device)
         self.optimizer = make_optimizer(self.module, config)
         self.average = _weight_average(self.network, config.ema)
