@@ -216,3 +216,14 @@ def muscles(
     blend *= rng.uniform(*INTENSITY, (len(blend), 1))
     blend += rng.normal(0, TWITCH, blend.shape)
     return blend
+
+
+def make_faces(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Draws faces with clear expressions of random classes, for examples: images [N, 48, 48], and indices of CLASSES.
+
+    The data set of this source also has ambiguous faces, votes and imbalance.
+    """
+    rng = np.random.default_rng(seed)
+    label_N = rng.integers(len(CLASSES), size=count)
+    muscles_NM = muscles(label_N, label_N, np.zeros(count), rng)
+    return draw_faces(muscles_NM, Look.draw(count, rng), rng), label_N
