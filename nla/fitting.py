@@ -46,6 +46,8 @@ from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Split, Trainer
 from nla.workflow.provenance import fingerprint
 
+__all__ = ["FitResult", "fit"]
+
 Dataset = tuple[Any, Any] | Path | str
 """(images, labels) as nla.data.arrays.make_samples takes them, or the path of a table that stage `prepare` wrote."""
 Loss = str | nn.Module | Callable[[Context], Method]

@@ -12,7 +12,7 @@ from shutil import copy2, copytree, ignore_patterns
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("nla", "pipelines", "tests")
+FOLDERS = ("nla", "examples", "pipelines", "tests")
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 
 

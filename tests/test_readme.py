@@ -18,6 +18,7 @@ import torch
 from mlflow_parts import CLASSES, constant_model, new_store, write_samples
 from ruamel.yaml import YAML
 
+from nla import Predictor
 from nla.config.augment import AugmentConfig
 from nla.config.base import flatten, merge, read_params, section
 from nla.config.data import DataConfig
@@ -35,6 +36,7 @@ from nla.methods import METHODS, method_options
 
 ROOT = Path(__file__).parents[1]
 README, LOSS, METHODS_PAGE = ROOT / "README.md", ROOT / "docs/loss.md", ROOT / "docs/methods.md"
+EMBEDDING = ROOT / "docs/embedding.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 OTHERS = [ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("studies/*/README.md"))]
 SECTIONS = (
@@ -125,10 +127,24 @@ def test_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert list(names["champion"].predict(names["pd"].DataFrame({"image": [names["face"]]}))["label"]) == [CLASSES[1]]
 
 
+def test_training_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of README and the page; the models that they save are read again."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    names: dict[str, Any] = {"images": rng.integers(0, 256, (80, 16, 16), np.uint8), "labels": np.arange(80) % 2}
+    exec(block(README, "fit("), names)
+    assert Predictor.load("my-model").classes == ("happy", "sad")
+    page: dict[str, Any] = {}
+    exec(block(EMBEDDING, "fit("), page)
+    assert len(page["result"].history) == 2
+    assert Predictor.load("my-model").predict(page["images"][:3]).label == page["prediction"].label
+
+
 def test_no_block_is_left_out() -> None:
     """Every block is run by a test above, those of docs/methods.md by tests/methods/test_adding.py."""
-    assert len(python_blocks(README)) == 3
-    assert {page.name for page in PAGES if python_blocks(page)} == {"README.md", "loss.md", "methods.md"}
+    assert len(python_blocks(README)) == 4
+    pages = {"README.md", "embedding.md", "loss.md", "methods.md"}
+    assert {page.name for page in PAGES if python_blocks(page)} == pages
 
 
 def test_figures_are_those_of_the_records() -> None:
