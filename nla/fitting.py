@@ -43,6 +43,7 @@ from nla.training.checkpoint import FolderStore
 from nla.training.job import Job, TrainingConfig, image_spec, training_config, with_first_weights
 from nla.training.launch import progress_bar
 from nla.training.process_group import ProcessGroup
+from nla.training.reproducibility import reproducible
 from nla.training.trainer import Split, Trainer
 from nla.workflow.provenance import fingerprint
 
@@ -135,12 +136,12 @@ def fit(
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     config = _config(params or {}, given, loss)
     split = _split(train, valid, classes, image_size, color, valid_fraction, config.train.seed)
-    job = _job(config, split, None if isinstance(loss, str) else loss)
     group = ProcessGroup(_device(device))
-    with _folder(checkpoint_dir) as folder, _bar(config, progress) as bars:
+    with reproducible(group.device), _folder(checkpoint_dir) as folder, _bar(config, progress) as bars:
+        job = _job(config, split, None if isinstance(loss, str) else loss)
         trainer = Trainer(job, split, group, FolderStore(folder), [*bars, *callbacks])
         trainer.fit()
-    return _result(trainer)
+        return _result(trainer)
 
 
 def _config(params: Mapping[str, Any], given: Mapping[str, Any], loss: Loss | None) -> TrainingConfig:
@@ -169,7 +170,7 @@ def _config(params: Mapping[str, Any], given: Mapping[str, Any], loss: Loss | No
 def _set_once(section: dict[str, Any], key: str, value: Any, keyword: str) -> None:
     if key in section:
         raise ConfigError(
-            f"{keyword}: given as a keyword and in params (got {value!r} and {section[key]!r}). Keep one."
+            f"{keyword}: given as a keyword and in params (got {value!r} and {section[key]!r}). Keep one of them."
         )
     section[key] = value
 
@@ -213,7 +214,8 @@ def _table(path: Path, classes: Sequence[str] | None, name: str, options: Mappin
     """The samples of a table, which has its own classes, size and colour."""
     if unused := [option for option, value in options.items() if value is not None]:
         raise DataError(
-            f"{unused[0]}: {path} has images of one size and colour. Leave it out, and set it in params.yaml."
+            f"{unused[0]}: not for tables, whose images `prepare` has resized (got {options[unused[0]]!r} for {path}). "
+            "Leave it out."
         )
     samples = load_samples(path)
     if classes is not None and tuple(classes) != samples.classes:
@@ -261,7 +263,8 @@ def _name(loss: Any) -> str:
         return f"{_name(loss.func)}({options})"
     if isinstance(loss, nn.Module):
         return f"{type(loss).__module__}.{loss!r}"
-    return f"{loss.__module__}.{loss.__qualname__}"
+    named = loss if hasattr(loss, "__qualname__") else type(loss)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _digest(split: Split) -> str:

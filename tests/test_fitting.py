@@ -124,7 +124,7 @@ class TestResult:
     ) -> None:
         images, label_N = data
         named = fit(
-            ([encode_png(image) for image in images], [CLASSES[label] for label in label_N]),
+            ([encode_png(image) for image in images[..., 0]], [CLASSES[label] for label in label_N]),
             params=PARAMS,
             epochs=2,
             batch_size=16,
@@ -273,10 +273,14 @@ GOOD = np.zeros((4, 16, 16), np.uint8)
         ({"params": {"trian": {}}}, ConfigError, r"params: unknown section 'trian': did you mean 'train'\?"),
         ({"params": {"train": {"lrr": 1.0}}}, ConfigError, r"unknown key 'train\.lrr': did you mean 'lr'\?"),
         ({"params": {"train": 3}}, ConfigError, r"section train must be a mapping \(got 3\)"),
-        ({"params": {"train": {"lr": 0.1}}, "lr": 0.2}, ConfigError, r"lr: also given in params \(got 0\.2 and 0\.1\)"),
+        (
+            {"params": {"train": {"lr": 0.1}}, "lr": 0.2},
+            ConfigError,
+            r"lr: given as a keyword and in params \(got 0\.2 and",
+        ),
         ({"epochs": 0}, ConfigError, r"train\.epochs: .* \(got 0\)"),
         ({"loss": "fokal"}, ConfigError, r"unknown method 'fokal': did you mean 'focal'\?"),
-        ({"batch_size": 64}, ConfigError, r"train\.batch_size: 64 is more than the 3[0-9] training samples"),
+        ({"batch_size": 64}, ConfigError, r"train\.batch_size: 64 is more than the \d+ training samples"),
         ({"device": "gpu"}, TrainingError, r"device: unknown \(got 'gpu'\)"),
         ({"device": "meta"}, TrainingError, r"only cpu and cuda are supported \(got meta\)"),
         ({"device": "cuda:99"}, TrainingError, r"device: PyTorch finds \d+ GPUs \(got cuda:99\)"),
@@ -299,5 +303,5 @@ def test_tables_of_other_classes_or_with_options(tmp_path: Path) -> None:
     other = write_samples(tmp_path / "v.parquet", [0, 1, 0], classes=("x", "y"))
     with pytest.raises(DataError, match=r"valid: expected the classes neutral, .* \(got x, y in"):
         fit(path, other)
-    with pytest.raises(DataError, match=r"image_size: not for tables"):
+    with pytest.raises(DataError, match=r"image_size: not for tables, .* \(got 32 for"):
         fit(path, image_size=32)
