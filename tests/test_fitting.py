@@ -104,7 +104,7 @@ class TestResult:
         (tmp_path / "face.png").write_bytes(encode_png(images[0]))
         table = tmp_path / "predictions.csv"
         nla_command(["predict", str(tmp_path / "face.png"), "--model", str(path.parent), "--out", str(table)])
-        (row,) = csv.DictReader(table.open())
+        (row,) = csv.DictReader(table.read_text().splitlines())
         assert row["label"] == expected.label[0]
         assert [row[f"p_{name}"] for name in CLASSES] == [f"{p:.6f}" for p in expected.probabilities[0]]
 
@@ -276,7 +276,7 @@ GOOD = np.zeros((4, 16, 16), np.uint8)
         (
             {"params": {"train": {"lr": 0.1}}, "lr": 0.2},
             ConfigError,
-            r"lr: given as a keyword and in params \(got 0\.2 and",
+            r"lr: given as a keyword and in params \(got 0\.2",
         ),
         ({"epochs": 0}, ConfigError, r"train\.epochs: .* \(got 0\)"),
         ({"loss": "fokal"}, ConfigError, r"unknown method 'fokal': did you mean 'focal'\?"),
