@@ -30,7 +30,7 @@ def test_unusable_file_is_one_line_with_file_and_field(tmp_path: Path) -> None:
         "- lr": r"best\.yaml: expected a mapping of loss and train \(got \['lr'\]\)\. Run `dvc repro`\.$",
         "loss: 0.3": r"best\.yaml: loss: expected a mapping \(got 0\.3\)\. Run `dvc repro`\.$",
         "train:": r"best\.yaml: train: expected a mapping \(got None\)\. Run `dvc repro`\.$",
-        "trian: {lr: 0.1}": r"'trian' cannot be searched \(only loss and train can\): did you mean 'train'",
+        "trian: {lr: 0.1}": r"'trian' cannot be searched \(only .*\): did you mean 'train'\? Run `dvc repro`\.$",
         "lam: 0.3": r"best\.yaml: 'lam' cannot be searched \(only loss and train can\)\. Run `dvc repro`\.$",
     }.items():
         path.write_text(text)

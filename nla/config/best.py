@@ -41,19 +41,18 @@ def read_best(path: Path, remedy: str) -> dict[str, Any]:
     try:
         return Best.model_validate({} if content is None else content).model_dump(exclude_unset=True)
     except ValidationError as invalid:
-        raise ConfigError(f"{path}: {_first_problem(invalid)}. {remedy}") from None
+        raise ConfigError(f"{path}: {_first_problem(invalid)} {remedy}") from None
 
 
 def _first_problem(invalid: ValidationError) -> str:
-    """The first problem of a file, as `FIELD: problem (got VALUE)`."""
+    """The first problem of a file, as the sentence `FIELD: problem (got VALUE).`"""
     problem = invalid.errors(include_url=False)[0]
     field = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         hint = nearest(field, SECTIONS)
-        similar = hint if "did you mean" in hint else ""
-        return f"'{field}' cannot be searched (only {' and '.join(SECTIONS)} can){similar}".rstrip("?")
+        return f"'{field}' cannot be searched (only {' and '.join(SECTIONS)} can){hint if hint.endswith('?') else '.'}"
     expected = "expected a mapping" if field else f"expected a mapping of {' and '.join(SECTIONS)}"
-    return f"{field + ': ' if field else ''}{expected} (got {shortened(repr(problem['input']))})"
+    return f"{field + ': ' if field else ''}{expected} (got {shortened(repr(problem['input']))})."
 
 
 def with_best(params: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str, Any]:
