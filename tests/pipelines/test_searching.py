@@ -134,8 +134,8 @@ def test_if_all_trials_fail_the_table_has_the_reasons(prepared: Project, tmp_pat
     project = failing(prepared, tmp_path, 1e38, 2e38)
     done = project.try_stage("tune")
     assert done.code == 1 and "Traceback" not in done.text
-    assert "no trial of the search succeeded: the loss" in done.err and "is not finite" in done.err
-    assert done.out.count(" failed: the loss") == 2
+    assert "no trial of the search succeeded: the training loss" in done.err and "is not finite" in done.err
+    assert done.out.count(" failed: the training loss") == 2
     assert [(row["status"], row["chosen"], row["train.lr"]) for row in rows(project)] == [
         ("failed", False, 1e38),
         ("failed", False, 2e38),
