@@ -28,18 +28,20 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
     """Yields two or three lines on the splits for the console."""
     rows = {split: sum(by_class.values()) for split, by_class in report["samples"].items()}
     leaks = dict(report["leaks"])
-    out = {
-        f"by label rule {report['label_rule']}": sum(n for why in report["dropped"].values() for n in why.values()),
+    left_out = {
+        f"by label rule {report['label_rule']}": sum(
+            n for reasons in report["dropped"].values() for n in reasons.values()
+        ),
         "as leaks": sum(leaks.pop("dropped").values()),
         "for the imbalance": (report["imbalance"] or {"dropped": 0})["dropped"],
     }
     yield (
-        f"rows: {', '.join(f'{split} {n:,}' for split, n in rows.items())}; left out: {_nonzero(out)}; "
+        f"rows: {', '.join(f'{split} {n:,}' for split, n in rows.items())}; left out: {_nonzero(left_out)}; "
         f"identical images of labelled rows: {_nonzero(leaks)}"
     )
     missing = [f"{split} has no image of {', '.join(names)}" for split, names in report["absent"].items() if names]
     if missing:
-        yield f"warning: {'; '.join(missing)}: its means leave them out"
+        yield f"warning: {'; '.join(missing)}: means over classes leave them out"
     noise = report["noise"]
     flipped = f"{noise['flipped']:,} of {rows['train']:,} ({noise['measured_rate']:.2%}), {noise['kind']}"
     yield f"synthetic label noise in train: {flipped if noise['flipped'] else 'none'}; validation and test are clean"

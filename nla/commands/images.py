@@ -12,8 +12,9 @@ from typing import TypeVar
 import numpy as np
 
 from nla.data.images import Pixels, decode, fit
+from nla.data.parallel import map_in_order
 from nla.data.sources.base import Problem
-from nla.data.sources.image_files import SUFFIXES, image_names, in_order
+from nla.data.sources.image_files import SUFFIXES, image_names
 from nla.errors import DataError
 from nla.models.classifier import ImageSpec
 from nla.serving.predictor import BATCH, Prediction, Predictor
@@ -85,7 +86,7 @@ def predict_batches(
     """
     spec = predictor.model.image
     batch: list[tuple[S, Pixels]] = []
-    for image, found in in_order(lambda image: (image, read_image(image, spec)), stored, BATCH):
+    for image, found in map_in_order(lambda image: (image, read_image(image, spec)), stored, BATCH):
         if isinstance(found, Problem):
             problems.append(found)
             continue

@@ -1,4 +1,4 @@
-"""`data`: data set, labels, and deliberate corruption of the labels."""
+"""`data`: data set, labels, and synthetic class imbalance and label noise."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class SyntheticConfig(Section):
 
 
 class NoiseConfig(Section):
-    """Deliberately wrong labels in the training split."""
+    """Synthetic label noise in the training split."""
 
     kind: NoiseKind = "symmetric"
     rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the training rows whose label is replaced; for `asymmetric`, of the rows whose class is in `mapping`."""
+    """Share of the training rows whose label is flipped; for `asymmetric`, of the rows whose class is in `mapping`."""
     exact: bool = True
     """Flip round(rate * n) rows; otherwise each row independently with probability `rate`."""
     mapping: dict[str, str] = Field(default_factory=dict)
@@ -44,7 +44,7 @@ class NoiseConfig(Section):
 
 
 class DataConfig(Section):
-    """Data set, labels, and deliberate corruption of the labels."""
+    """Data set, labels, and synthetic class imbalance and label noise."""
 
     NAME: ClassVar[str] = "data"
 

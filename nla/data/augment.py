@@ -14,6 +14,7 @@ import numpy as np
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise it queries PyPI for a newer version on import
 import albumentations as A
 
+from nla.config.base import nearest
 from nla.errors import ConfigError
 
 # Images are too small for threads inside OpenCV, which would only take cores from the training step.
@@ -26,7 +27,7 @@ def make_augment(recipe: str, *, fill: float | Sequence[float] = MID_GREY) -> Ca
     """augment(image_HWC uint8, seed >= 0) -> uint8 of the same shape, the same in every process and thread.
 
     none: the image itself. flip: mirrored half of the time. affine: flip, zoom, shift and rotation. strong: affine,
-        light and erasing. released: pixel noise, flip and erasing, as in NLA's public code.
+    light and erasing. released: pixel noise, flip and erasing, as in NLA's public code.
 
     Args:
         recipe: name of the recipe.
@@ -36,7 +37,7 @@ def make_augment(recipe: str, *, fill: float | Sequence[float] = MID_GREY) -> Ca
         ConfigError: an unknown recipe.
     """
     if recipe not in _RECIPES:
-        raise ConfigError(f"augment.recipe: unknown recipe {recipe!r}: valid are {', '.join(_RECIPES)}")
+        raise ConfigError(f"augment.recipe: unknown recipe {recipe!r}{nearest(recipe, tuple(_RECIPES))}")
     values = np.clip(np.round(fill), 0, 255).astype(int).tolist()
     steps = _RECIPES[recipe](tuple(values) if isinstance(values, list) else values)
     return _Seeded(steps) if steps else _unchanged
@@ -97,8 +98,8 @@ class _Seeded:
     """Applies transforms with generators that are reseeded for every image.
 
     Compose.set_random_seed would give every transform a generator with the same seed: their draws would be equal, and
-    no image would be erased that is not mirrored too. Here all transforms share one pair of generators, whose state is
-    reset for each image: about 10 us, against 80 for new generators and 240 for set_random_seed.
+    no image would be erased that is not mirrored too. In this class all transforms share one pair of generators, whose state
+    is reset for each image: about 10 us, against 80 for new generators and 240 for set_random_seed.
 
     The result is that of Compose, without its checks and bookkeeping: with Mirror, 31 against 39 us per image at
     48x48x1 for the recipe affine. The loader's thread takes a core from the training step meanwhile.
@@ -153,7 +154,7 @@ def _affine(fill: Fill) -> list[A.BasicTransform]:
 
 
 def _strong(fill: Fill) -> list[A.BasicTransform]:
-    """affine, light and erasing: for long trainings, which would otherwise memorise the training faces."""
+    """affine, light and erasing: for long training, which would otherwise memorise the faces."""
     return [
         *_affine(fill),
         A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
@@ -164,8 +165,8 @@ def _strong(fill: Fill) -> list[A.BasicTransform]:
 def _released(fill: Fill) -> list[A.BasicTransform]:
     """Noise of variance 30, flip, and erasing of .02 to .3 of the area.
 
-    The aspect ratio, width over height, is uniform in .3 to 3.3, while torchvision draws its logarithm: holes are wider
-    here.
+    The aspect ratio, width over height, is uniform in .3 to 3.3, while torchvision draws its logarithm: these holes
+    are wider.
     """
     return [
         PixelNoise(variance=30, p=0.5),

@@ -1,7 +1,4 @@
-"""Decoding, encoding, hashing and resizing of images: uint8, grey [H, W] or RGB [H, W, 3].
-
-Mean and standard deviation of pixels, for input normalisation.
-"""
+"""Images as arrays, uint8, grey [H, W] or RGB [H, W, 3]: decoding, encoding, hashing, resizing, pixel statistics."""
 
 from __future__ import annotations
 
@@ -25,6 +22,9 @@ Pixels = np.ndarray
 PNG, JPEG, BMP, WEBP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"RIFF"
 SCAN, END = b"\xda", b"\xff\xd9"  # JPEG markers: start of the pixels, and end of the image
 
+SLICE = 1000
+"""Images counted at a time: np.bincount copies its input to int64."""
+
 
 def decode(data: bytes) -> Pixels:
     """Decodes a PNG, JPEG, BMP or WebP: [H, W] for a grey file, else RGB [H, W, 3], without alpha.
@@ -42,7 +42,7 @@ def decode(data: bytes) -> Pixels:
     except cv2.error as error:
         raise DataError(f"the image cannot be decoded: {error.err}") from None
     if pixels is None:
-        raise DataError("the file is damaged or no image" if data else "the file is empty")
+        raise DataError("the file is damaged or not an image" if data else "the file is empty")
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
@@ -72,6 +72,29 @@ def fit(pixels: Pixels, size: int, color: Literal["grey", "rgb"]) -> Pixels:
     if min(height, width) < size:
         pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_CUBIC)
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if color == "rgb" and pixels.ndim == 2 else pixels
+
+
+def pixel_statistics(images_NHWC: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) per channel on the scale 0..1, exact, from histograms of the uint8 values."""
+    values = np.arange(256) / 255
+    means, stds = [], []
+    for count_256 in _histograms(images_NHWC):
+        share = count_256 / count_256.sum()
+        mean = float(share @ values)
+        means.append(mean)
+        stds.append(max(float(np.sqrt(share @ (values - mean) ** 2)), 1 / 255))  # constant images: no division by 0
+    return tuple(means), tuple(stds)
+
+
+def _histograms(images_NHWC: np.ndarray) -> np.ndarray:
+    """Number of pixels per channel and value, [C, 256]; in slices, because the images can be a mapped file."""
+    channels = images_NHWC.shape[3]
+    count_C256 = np.zeros((channels, 256), np.int64)
+    for start in range(0, len(images_NHWC), SLICE):
+        part = np.asarray(images_NHWC[start : start + SLICE])
+        for channel in range(channels):
+            count_C256[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
+    return count_C256
 
 
 def _check_png(data: bytes) -> None:
@@ -113,30 +136,3 @@ _CHECKS: dict[bytes, Callable[[bytes], None]] = {
     BMP: _check_bmp,
     WEBP: _check_webp,
 }
-
-
-SLICE = 1000
-"""Images counted at a time: np.bincount copies its input to int64."""
-
-
-def pixel_statistics(images_NHWC: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std) per channel on the scale 0..1, exact, from histograms of the uint8 values."""
-    values = np.arange(256) / 255
-    means, stds = [], []
-    for count_256 in _histograms(images_NHWC):
-        share = count_256 / count_256.sum()
-        mean = float(share @ values)
-        means.append(mean)
-        stds.append(max(float(np.sqrt(share @ (values - mean) ** 2)), 1 / 255))  # constant images: no division by 0
-    return tuple(means), tuple(stds)
-
-
-def _histograms(images_NHWC: np.ndarray) -> np.ndarray:
-    """Number of pixels per channel and value, [C, 256]; in slices, because the images can be a mapped file."""
-    channels = images_NHWC.shape[3]
-    count_C256 = np.zeros((channels, 256), np.int64)
-    for start in range(0, len(images_NHWC), SLICE):
-        part = np.asarray(images_NHWC[start : start + SLICE])
-        for channel in range(channels):
-            count_C256[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
-    return count_C256

@@ -1,7 +1,4 @@
-"""Counts rows, classes and identical images per split while faces are streamed.
-
-Streams any source into faces.parquet, and reports what was found.
-"""
+"""Streams any source into faces.parquet, and reports what was found: rows, classes, duplicates, problems."""
 
 from __future__ import annotations
 
@@ -20,6 +17,144 @@ from nla.data.schema import FACES, SPLITS, TableInfo, with_info
 from nla.data.sources.base import Findings, Problem, Source
 from nla.errors import DataError
 from nla.io import atomic_write
+
+GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # a row group ends at either limit
+SHOWN = 10  # problems listed in an error message
+
+# Images are compressed already, and hashes cannot be compressed.
+COMPRESSION = {
+    "row": "ZSTD",
+    "split": "ZSTD",
+    "label": "ZSTD",
+    "votes.list.element": "ZSTD",
+    "posterior.list.element": "ZSTD",
+    "pixels": "NONE",
+    "image.bytes": "NONE",
+    "image.path": "ZSTD",
+}
+DICTIONARY = ["split", "label", "votes.list.element"]  # columns with few distinct values
+
+Progress = Callable[[int, int], None]
+
+
+def ingest(
+    source: Source,
+    out: Path,
+    *,
+    on_bad: OnBad,
+    listing: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Writes the faces of `source` to `out` atomically, and returns a JSON-able report.
+
+    Report: source, rows, counts by split and class, unique_images, duplicates across splits, problems, warnings, notes.
+
+    Args:
+        source: source of the faces.
+        out: path of the Parquet file.
+        on_bad: "error" fails on bad rows; "quarantine" leaves them out.
+        listing: file that lists all problems if there are more than SHOWN; the error then shows only the first SHOWN.
+        progress: called with (done, total) rows.
+
+    Raises:
+        DataError: there is only one class, rows are bad and `on_bad` is "error", or train or test is empty. The message
+            names the problems.
+    """
+    _check_classes(source)
+    findings, census = Findings(), Census(source.classes)
+    try:
+        with atomic_write(out) as part:
+            _write(_counted(source, findings, census, progress), part, with_info(FACES, _info(source)))
+            _check(source, census, findings, on_bad)
+    except DataError as error:
+        raise DataError("\n".join([str(error), *_lines(findings.problems, listing)])) from None
+    return _report(source, census, findings)
+
+
+def _info(source: Source) -> TableInfo:
+    return TableInfo(source.name, source.classes, source.votes)
+
+
+def _counted(source: Source, findings: Findings, census: Census, progress: Progress | None) -> Iterator[pa.RecordBatch]:
+    """The batches of `source`, counted and checked for problems as they pass."""
+    done, total = 0, len(source)
+    for batch in source.batches(findings):
+        census.add(batch)
+        yield batch
+        done += len(batch)
+        if progress:
+            progress(done, total)
+
+
+def _write(batches: Iterable[pa.RecordBatch], path: Path, schema: pa.Schema) -> None:
+    options = {"compression": COMPRESSION, "use_dictionary": DICTIONARY, "write_statistics": DICTIONARY[:2]}
+    with pq.ParquetWriter(path, schema, **options) as writer:
+        for group in _groups(batches):
+            table = pa.Table.from_batches(group).replace_schema_metadata(schema.metadata)
+            writer.write_table(table, row_group_size=len(table))
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """Batches grouped into row groups; a group is never much larger than GROUP_BYTES."""
+    group: list[pa.RecordBatch] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(map(len, group)) >= GROUP_ROWS or sum(part.nbytes for part in group) >= GROUP_BYTES:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _check_classes(source: Source) -> None:
+    if len(source.classes) < 2:
+        raise DataError(
+            f"{source.name}: expected two classes or more (got {', '.join(source.classes) or 'none'}). "
+            "Add images of another class: see docs/datasets.md."
+        )
+
+
+def _check(source: Source, census: Census, findings: Findings, on_bad: str) -> None:
+    empty = [split for split in ("train", "test") if not census.rows(split)]
+    if empty:
+        raise DataError(f"{source.name}: no good image for {' and '.join(empty)}. Add some: see docs/datasets.md.")
+    if findings.problems and on_bad == "error":
+        raise DataError(
+            f"{source.name}: {len(findings.problems):,} bad rows or files. Fix or remove them, "
+            "or exclude them with data.on_bad: quarantine."
+        )
+
+
+def _lines(problems: list[Problem], listing: Path | None) -> list[str]:
+    """Lines for an error message: all problems or, if they are many, the first SHOWN while `listing` gets all."""
+    lines = [str(problem) for problem in _sorted(problems)]
+    if listing is None or len(lines) <= SHOWN:
+        return [f"  {line}" for line in lines]
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    listing.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    shown = [f"  {line}" for line in lines[:SHOWN]]
+    return [*shown, f"  and {len(lines) - SHOWN:,} more; all {len(lines):,} are listed in {listing}"]
+
+
+def _sorted(problems: list[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
+
+
+def _report(source: Source, census: Census, findings: Findings) -> dict[str, Any]:
+    counts, duplicates, unique = census.counts(), census.duplicates(), census.unique_images()
+    rows = sum(count["rows"] for count in counts.values())
+    notes = [f"different images in {rows:,} rows: {unique:,}"] if unique < rows else []
+    notes += [f"images of {pair} too, pixel for pixel: {number:,}" for pair, number in duplicates.items() if number]
+    return {
+        "source": source.name,
+        "rows": rows,
+        "counts": counts,
+        "unique_images": unique,
+        "duplicates": duplicates,
+        "problems": [str(problem) for problem in _sorted(findings.problems)],
+        "warnings": [*findings.warnings, *census.differences(source.known_counts)],
+        "notes": [*findings.notes, *notes],
+    }
 
 
 class Census:
@@ -70,142 +205,3 @@ class Census:
         if counts.keys() <= {None}:
             return {}
         return {"classes": {name: counts[label] for label, name in enumerate(self._classes)}}
-
-
-GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # a row group ends at either limit
-SHOWN = 10  # problems listed in an error message
-
-# Images are compressed already, and hashes cannot be compressed.
-COMPRESSION = {
-    "row": "ZSTD",
-    "split": "ZSTD",
-    "label": "ZSTD",
-    "votes.list.element": "ZSTD",
-    "posterior.list.element": "ZSTD",
-    "pixels": "NONE",
-    "image.bytes": "NONE",
-    "image.path": "ZSTD",
-}
-DICTIONARY = ["split", "label", "votes.list.element"]  # columns with few distinct values
-
-Progress = Callable[[int, int], None]
-
-
-def ingest(
-    source: Source,
-    out: Path,
-    *,
-    on_bad: OnBad,
-    listing: Path | None = None,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Writes the faces of `source` to `out` atomically, and returns a JSON-able report.
-
-    Report: source, rows, counts by split and class, unique_images, duplicates across splits, problems, warnings, notes.
-
-    Args:
-        source: source of the faces.
-        out: path of the Parquet file.
-        on_bad: "error" fails on bad rows; "quarantine" leaves them out.
-        listing: file that lists all problems if there are more than SHOWN; the error then shows only the first SHOWN.
-        progress: called with (done, total) rows.
-
-    Raises:
-        DataError: there is only one class, rows are bad and `on_bad` is "error", or train or test is empty. The message
-            names the problems.
-    """
-    _check_classes(source)
-    findings, census = Findings(), Census(source.classes)
-    try:
-        with atomic_write(out) as part:
-            _write(_watched(source, findings, census, progress), part, with_info(FACES, _info(source)))
-            _check(source, census, findings, on_bad)
-    except DataError as error:
-        raise DataError("\n".join([str(error), *_lines(findings.problems, listing)])) from None
-    return _report(source, census, findings)
-
-
-def _info(source: Source) -> TableInfo:
-    return TableInfo(source.name, source.classes, source.votes)
-
-
-def _watched(source: Source, findings: Findings, census: Census, progress: Progress | None) -> Iterator[pa.RecordBatch]:
-    """The batches of `source`, counted and checked for problems as they pass."""
-    done, total = 0, len(source)
-    for batch in source.batches(findings):
-        census.add(batch)
-        yield batch
-        done += len(batch)
-        if progress:
-            progress(done, total)
-
-
-def _write(batches: Iterable[pa.RecordBatch], path: Path, schema: pa.Schema) -> None:
-    options = {"compression": COMPRESSION, "use_dictionary": DICTIONARY, "write_statistics": DICTIONARY[:2]}
-    with pq.ParquetWriter(path, schema, **options) as writer:
-        for group in _groups(batches):
-            table = pa.Table.from_batches(group).replace_schema_metadata(schema.metadata)
-            writer.write_table(table, row_group_size=len(table))
-
-
-def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Batches grouped into row groups; a group is never much larger than GROUP_BYTES."""
-    group: list[pa.RecordBatch] = []
-    for batch in batches:
-        group.append(batch)
-        if sum(map(len, group)) >= GROUP_ROWS or sum(part.nbytes for part in group) >= GROUP_BYTES:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _check_classes(source: Source) -> None:
-    if len(source.classes) < 2:
-        raise DataError(
-            f"{source.name}: {' '.join(source.classes) or 'nothing'} is its only class, and there is nothing to tell "
-            "apart: add images of another class as in docs/datasets.md"
-        )
-
-
-def _check(source: Source, census: Census, findings: Findings, on_bad: str) -> None:
-    empty = [split for split in ("train", "test") if not census.rows(split)]
-    if empty:
-        raise DataError(f"{source.name}: no good image for {' and '.join(empty)}: complete it as in docs/datasets.md")
-    if findings.problems and on_bad == "error":
-        raise DataError(
-            f"{source.name}: {len(findings.problems):,} bad rows or files: mend or remove them, "
-            "or leave them out with data.on_bad: quarantine"
-        )
-
-
-def _lines(problems: list[Problem], listing: Path | None) -> list[str]:
-    """Lines for an error message: all problems or, if they are many, the first SHOWN while `listing` gets all."""
-    lines = [str(problem) for problem in _sorted(problems)]
-    if listing is None or len(lines) <= SHOWN:
-        return [f"  {line}" for line in lines]
-    listing.parent.mkdir(parents=True, exist_ok=True)
-    listing.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    shown = [f"  {line}" for line in lines[:SHOWN]]
-    return [*shown, f"  and {len(lines) - SHOWN:,} more; all {len(lines):,} are listed in {listing}"]
-
-
-def _sorted(problems: list[Problem]) -> list[Problem]:
-    return sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
-
-
-def _report(source: Source, census: Census, findings: Findings) -> dict[str, Any]:
-    counts, duplicates, unique = census.counts(), census.duplicates(), census.unique_images()
-    rows = sum(count["rows"] for count in counts.values())
-    notes = [f"different images in {rows:,} rows: {unique:,}"] if unique < rows else []
-    notes += [f"images of {pair} too, pixel for pixel: {number:,}" for pair, number in duplicates.items() if number]
-    return {
-        "source": source.name,
-        "rows": rows,
-        "counts": counts,
-        "unique_images": unique,
-        "duplicates": duplicates,
-        "problems": [str(problem) for problem in _sorted(findings.problems)],
-        "warnings": [*findings.warnings, *census.differences(source.known_counts)],
-        "notes": [*findings.notes, *notes],
-    }

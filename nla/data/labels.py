@@ -47,13 +47,12 @@ def label_faces(
     rule: LabelRule,
     contempt: bool = True,
 ) -> Labels:
-    """Labels of N faces. A face with a label of its own keeps it; the others get one from their votes.
+    """Labels N faces. A face that the source has labelled keeps its label; the others get one from their votes.
 
     - `majority`, as FERPlus was published: counts of 1 are outliers and become 0; a face is kept if its largest count
       is over half of what remains, including no-class votes, and belongs to an emotion.
     - `argmax`, `votes`: the emotion with most votes, the first one on ties. Faces without an image name, or without a
-    vote
-      for an emotion, are left out. (`votes` uses the shares as the target, and only in training: see nla.data.plan.)
+      vote for an emotion, are left out. (`votes` uses the shares as the target, only in training: see nla.data.plan.)
 
     Args:
         label_N: integers, -1 where the source gives none.
@@ -71,15 +70,16 @@ def label_faces(
     beyond = np.flatnonzero(label_N >= len(classes))
     if beyond.size:
         raise DataError(
-            f"row {beyond[0]} has label {label_N[beyond[0]]} of {len(classes)} classes: ingest the source anew"
+            f"row {beyond[0]} of the faces: expected a label below {len(classes)} (got {label_N[beyond[0]]}). "
+            "Run `dvc repro -f ingest`."
         )
     reason_N = np.full(len(label_N), KEPT, np.int8)
     if not contempt and CONTEMPT in classes:
         label_N, votes_NV, reason_N = _without(list(classes).index(CONTEMPT), label_N, votes_NV, reason_N)
         classes = [name for name in classes if name != CONTEMPT]
     by_votes = _by_votes(votes_NV, is_named_N, len(classes), rule)
-    needs_votes_N = (label_N < 0) & (reason_N == KEPT)
-    label_N, reason_N = np.where(needs_votes_N, by_votes, (label_N, reason_N)).astype(np.int8)
+    is_unlabelled_N = (label_N < 0) & (reason_N == KEPT)
+    label_N, reason_N = np.where(is_unlabelled_N, by_votes, (label_N, reason_N)).astype(np.int8)
     return Labels(
         tuple(classes), np.where(reason_N == KEPT, label_N, DROPPED), reason_N, shares(votes_NV, len(classes))
     )
@@ -119,9 +119,9 @@ def _argmax(votes_NV: np.ndarray, is_named_N: np.ndarray, num_classes: int) -> t
 
 
 def _without(
-    gone: int, label_N: np.ndarray, votes_NV: np.ndarray, reason_N: np.ndarray
+    removed: int, label_N: np.ndarray, votes_NV: np.ndarray, reason_N: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, votes and reasons without class `gone`; later classes move up by one."""
-    reason_N = np.where(label_N == gone, IS_CONTEMPT, reason_N)
-    label_N = np.where(label_N > gone, label_N - 1, label_N)
-    return label_N, np.delete(votes_NV, gone, axis=1) if votes_NV.shape[1] else votes_NV, reason_N
+    """Labels, votes and reasons without class `removed`; later classes move up by one."""
+    reason_N = np.where(label_N == removed, IS_CONTEMPT, reason_N)
+    label_N = np.where(label_N > removed, label_N - 1, label_N)
+    return label_N, np.delete(votes_NV, removed, axis=1) if votes_NV.shape[1] else votes_NV, reason_N

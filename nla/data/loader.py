@@ -15,7 +15,7 @@ from nla.data.samples import Samples
 from nla.errors import ConfigError
 
 ORDER, AUGMENT = 11, 12
-"""Purposes of random streams, which are seeded by (train.seed, purpose, epoch)."""
+"""Keys of independent random streams, which are seeded by (train.seed, key, epoch)."""
 PREFETCH = 3
 """Batches made ahead of the training step."""
 
@@ -60,7 +60,7 @@ def _often(position_M: np.ndarray, quota: int, rng: np.random.Generator) -> np.n
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
-    """Number of full global batches in n samples; the rest is left out in this epoch."""
+    """Number of full global batches in n samples; the remaining samples are left out of this epoch."""
     return n // batch_size
 
 
@@ -87,7 +87,7 @@ def batches(
     """
     n = len(samples)
     if batch_size > n:
-        raise ConfigError(f"train.batch_size: {batch_size} is more than the {n} training samples: lower it")
+        raise ConfigError(f"train.batch_size: larger than the {n} training samples (got {batch_size}). Lower it.")
     check_batch(batch_size, [world_size], "ray.num_workers")
     order = balanced_order(samples.label_N, seed, epoch) if balanced else epoch_order(n, seed, epoch)
     share = batch_size // world_size

@@ -1,4 +1,4 @@
-"""Artificial corruption of training labels: class imbalance and label noise, as functions of label arrays."""
+"""Synthetic class imbalance and label noise of training labels, as functions of label arrays."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def flip_labels(
         DataError: fewer than two classes, or a mapping of a class to itself or to one outside the classes.
     """
     if num_classes < 2:
-        raise DataError("label noise needs two classes or more: set data.noise.rate to 0")
+        raise DataError(f"data.noise.rate: label noise needs two classes or more (got {num_classes}). Set it to 0.")
     wrong_N = _wrong_labels(label_N, num_classes, kind, mapping, rng)
     eligible = np.flatnonzero(wrong_N != label_N)
     n = len(eligible)
@@ -86,8 +86,8 @@ def _long_tail(size_C: np.ndarray, factor: float) -> np.ndarray:
     head = np.min(size_C[by_size] / decay_C)
     if factor > largest_factor(size_C):
         raise DataError(
-            f"data.imbalance_factor: {factor:g} would leave a class without training images; "
-            f"the largest that can be made of them is {np.floor(largest_factor(size_C)):g}"
+            f"data.imbalance_factor: a class would have no training image (got {factor:g}). "
+            f"Use {np.floor(largest_factor(size_C)):g} or less."
         )
     target_C = np.empty_like(size_C)
     target_C[by_size] = np.round(head * decay_C)
@@ -97,7 +97,7 @@ def _long_tail(size_C: np.ndarray, factor: float) -> np.ndarray:
 def _wrong_labels(
     label_N: np.ndarray, num_classes: int, kind: NoiseKind, mapping: Mapping[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """The label that each row would be flipped to; its own if it cannot be flipped."""
+    """The label that each row would be flipped to; the clean one if the row cannot be flipped."""
     if kind == "symmetric":
         return ((label_N + rng.integers(1, num_classes, len(label_N))) % num_classes).astype(label_N.dtype)
     if kind == "pair":
@@ -105,7 +105,7 @@ def _wrong_labels(
     becomes_C: np.ndarray = np.arange(num_classes, dtype=label_N.dtype)
     for clean, noisy in mapping.items():
         if clean == noisy or not (0 <= clean < num_classes and 0 <= noisy < num_classes):
-            raise DataError(f"data.noise.mapping: class {clean} cannot become class {noisy} of {num_classes}")
+            raise DataError(f"data.noise.mapping: class {clean} cannot become class {noisy}. Map it to another class.")
         becomes_C[clean] = noisy
     wrong_N: np.ndarray = becomes_C[label_N]
     return wrong_N

@@ -1,6 +1,4 @@
-"""Validation split, and images shared between splits.
-
-Plans which face becomes which sample, without reading images.
+"""Plans which face becomes which sample, without reading images.
 
 Steps: label rule -> leaks -> validation split -> imbalance -> noise.
 """
@@ -17,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nla.config.base import nearest
 from nla.config.data import DataConfig, LabelRule, NoiseConfig
 from nla.data.labels import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
 from nla.data.noise import flip_labels, impose_imbalance, transition_matrix
@@ -24,52 +23,15 @@ from nla.data.schema import SPLITS, TableInfo, dense, read_info
 from nla.errors import ConfigError, DataError
 
 TRAIN, VALID, TEST = range(len(SPLITS))
-
-
-def stratified_split(label_N: np.ndarray, image_N: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Mask of the validation part, bool [N]: about `fraction` of the images of every class.
-
-    Equal `image_N` mark identical images, which stay on one side, counted for the class of the first one, so that the
-    split does not leak. A class of two or more images has at least one on either side.
-    """
-    _, first_M, picture_N = np.unique(image_N, return_index=True, return_inverse=True)
-    label_M = label_N[first_M]
-    is_valid_M = np.zeros(len(first_M), bool)
-    for label in np.unique(label_M):
-        pictures = rng.permutation(np.flatnonzero(label_M == label))
-        size = round(fraction * len(pictures))
-        is_valid_M[pictures[: min(max(size, 1), len(pictures) - 1)]] = True
-    return is_valid_M[picture_N]
-
-
-def leaks(split_N: np.ndarray, image_N: np.ndarray) -> dict[str, int]:
-    """Number of rows of a later split whose image is in an earlier split too, such as {"test_in_train": 288}."""
-    pairs = ((VALID, TRAIN), (TEST, TRAIN), (TEST, VALID))
-    return {
-        f"{SPLITS[later]}_in_{SPLITS[earlier]}": int(
-            np.isin(image_N[split_N == later], image_N[split_N == earlier]).sum()
-        )
-        for later, earlier in pairs
-    }
-
-
-def leaking_rows(split_N: np.ndarray, image_N: np.ndarray) -> np.ndarray:
-    """Mask of train rows whose image is in valid or test, and valid rows whose image is in test; bool [N]."""
-    in_test_N = np.isin(image_N, image_N[split_N == TEST])
-    in_valid_N = np.isin(image_N, image_N[split_N == VALID])
-    leaking_N: np.ndarray = ((split_N == TRAIN) & (in_valid_N | in_test_N)) | ((split_N == VALID) & in_test_N)
-    return leaking_N
-
-
 OUT = -1
-"""Value in place of a split for faces that are left out."""
+"""Value of `split_N` for faces that are left out."""
 SPLIT, IMBALANCE, NOISE = 1, 2, 3
-"""Purposes of random streams, each seeded by (data.seed, purpose), so that they are independent."""
-CLEAN = "validation and test are clean: no label noise and no imbalance was put into them"
+"""Keys of independent random streams: each is seeded by (data.seed, key)."""
+CLEAN = "validation and test are clean: label noise and imbalance are only in train"
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplePlan:
     """Assignment of N faces, in the order of their table."""
 
     info: TableInfo
@@ -100,7 +62,7 @@ class _Faces:
     """Equal numbers mark identical images."""
 
 
-def make_plan(path: Path, config: DataConfig) -> Plan:
+def plan_samples(path: Path, config: DataConfig) -> SamplePlan:
     """Makes the plan for the faces table at `path`.
 
     Raises:
@@ -129,7 +91,9 @@ def make_plan(path: Path, config: DataConfig) -> Plan:
     report["samples"] = _counts(split_N, labels.label_N, labels.classes)
     report["clean"] = CLEAN
     posterior_NC = _posterior(faces, labels.classes)
-    return Plan(faces.info, labels.classes, split_N, labels.label_N, label_N, labels.votes_NC, posterior_NC, report)
+    return SamplePlan(
+        faces.info, labels.classes, split_N, labels.label_N, label_N, labels.votes_NC, posterior_NC, report
+    )
 
 
 def _read(path: Path) -> _Faces:
@@ -155,15 +119,15 @@ def _labels(faces: _Faces, config: DataConfig) -> Labels:
     labels = _labelled(faces, config.label_rule, config)
     if config.label_rule != "votes":
         return labels
-    return _in_place(labels, _labelled(faces, "majority", config), faces.split_N != TRAIN)
+    return _relabelled(labels, _labelled(faces, "majority", config), faces.split_N != TRAIN)
 
 
 def _labelled(faces: _Faces, rule: LabelRule, config: DataConfig) -> Labels:
     return label_faces(faces.label_N, faces.votes_NV, faces.is_named_N, faces.info.classes, rule, config.contempt)
 
 
-def _in_place(labels: Labels, others: Labels, where_N: np.ndarray) -> Labels:
-    """`labels`, but for the faces of `where_N`, which have those of `others`."""
+def _relabelled(labels: Labels, others: Labels, where_N: np.ndarray) -> Labels:
+    """`labels`, with those of `others` for the faces of `where_N`."""
     return replace(
         labels,
         label_N=np.where(where_N, others.label_N, labels.label_N),
@@ -172,16 +136,16 @@ def _in_place(labels: Labels, others: Labels, where_N: np.ndarray) -> Labels:
 
 
 def _measured(faces: _Faces, split_N: np.ndarray, labels: Labels, config: DataConfig) -> tuple[np.ndarray, Labels]:
-    """Labels by majority for a validation split drawn from train, too; its faces without one are left out."""
-    labels = _in_place(labels, _labelled(faces, "majority", config), split_N == VALID)
+    """Under `votes`, labels a validation split drawn from train by majority; faces without a majority are left out."""
+    labels = _relabelled(labels, _labelled(faces, "majority", config), split_N == VALID)
     return np.where(labels.reason_N == KEPT, split_N, OUT), labels
 
 
 def _leaks(split_N: np.ndarray, image_N: np.ndarray, config: DataConfig) -> tuple[np.ndarray, dict[str, Any]]:
     found: dict[str, Any] = {**leaks(split_N, image_N)}
-    gone_N = leaking_rows(split_N, image_N) & config.drop_leaks
-    found["dropped"] = {name: int((gone_N & (split_N == s)).sum()) for s, name in enumerate(SPLITS)}
-    return np.where(gone_N, OUT, split_N), found
+    dropped_N = leaking_rows(split_N, image_N) & config.drop_leaks
+    found["dropped"] = {name: int((dropped_N & (split_N == s)).sum()) for s, name in enumerate(SPLITS)}
+    return np.where(dropped_N, OUT, split_N), found
 
 
 def _validation(faces: _Faces, split_N: np.ndarray, label_N: np.ndarray, config: DataConfig) -> tuple[np.ndarray, str]:
@@ -202,8 +166,8 @@ def _absent(split_N: np.ndarray, labels: Labels) -> dict[str, list[str]]:
     empty = [f"{split} has no image of {name}" for split in SPLITS for name in absent[split] if _needed(split, counts)]
     if empty:
         raise DataError(
-            "; ".join(empty) + ": add images of it to the source, or choose another data.label_rule "
-            "(contempt can be left out with data.contempt: false), then run `dvc repro`"
+            "; ".join(empty) + ". Add images of it to the source, or choose another data.label_rule "
+            "(data.contempt: false leaves out contempt), then run `dvc repro`."
         )
     return absent
 
@@ -247,16 +211,18 @@ def _noise(split_N: np.ndarray, labels: Labels, config: DataConfig) -> tuple[np.
             for clean, row in zip(labels.classes, matrix_CC.tolist(), strict=True)
         },
     }
-    gone = [name for name, n in facts["train_labels"].items() if not n]
-    if gone:
-        raise DataError(f"data.noise leaves no training label of {', '.join(gone)}: lower data.noise.rate")
+    absent = [name for name, n in facts["train_labels"].items() if not n]
+    if absent:
+        raise DataError(
+            f"data.noise.rate: no training label of {', '.join(absent)} remains (got {noise.rate:g}). Lower it."
+        )
     return label_N, facts
 
 
 def _class_map(noise: NoiseConfig, classes: tuple[str, ...]) -> Mapping[int, int]:
     unknown = sorted({name for pair in noise.mapping.items() for name in pair} - set(classes))
     if unknown:
-        raise ConfigError(f"data.noise.mapping: unknown class {', '.join(unknown)}: valid are {', '.join(classes)}")
+        raise ConfigError(f"data.noise.mapping: unknown class {', '.join(unknown)}{nearest(unknown[0], classes)}")
     return {classes.index(clean): classes.index(noisy) for clean, noisy in noise.mapping.items()}
 
 
@@ -278,3 +244,38 @@ def _dropped(split_N: np.ndarray, reason_N: np.ndarray) -> dict[str, dict[str, i
         split: {reason: n for reason, n in zip(REASONS, row, strict=True) if reason and n}
         for split, row in zip(SPLITS, count_SR, strict=True)
     }
+
+
+def stratified_split(label_N: np.ndarray, image_N: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Mask of the validation split, bool [N]: about `fraction` of the images of every class.
+
+    Equal `image_N` mark identical images, which stay on one side, counted for the class of the first one, so that the
+    split does not leak. A class of two or more images has at least one on either side.
+    """
+    _, first_M, group_N = np.unique(image_N, return_index=True, return_inverse=True)
+    label_M = label_N[first_M]
+    is_valid_M = np.zeros(len(first_M), bool)
+    for label in np.unique(label_M):
+        images = rng.permutation(np.flatnonzero(label_M == label))
+        size = round(fraction * len(images))
+        is_valid_M[images[: min(max(size, 1), len(images) - 1)]] = True
+    return is_valid_M[group_N]
+
+
+def leaks(split_N: np.ndarray, image_N: np.ndarray) -> dict[str, int]:
+    """Number of rows of a later split whose image is in an earlier split too, such as {"test_in_train": 288}."""
+    pairs = ((VALID, TRAIN), (TEST, TRAIN), (TEST, VALID))
+    return {
+        f"{SPLITS[later]}_in_{SPLITS[earlier]}": int(
+            np.isin(image_N[split_N == later], image_N[split_N == earlier]).sum()
+        )
+        for later, earlier in pairs
+    }
+
+
+def leaking_rows(split_N: np.ndarray, image_N: np.ndarray) -> np.ndarray:
+    """Mask of train rows whose image is in valid or test, and valid rows whose image is in test; bool [N]."""
+    in_test_N = np.isin(image_N, image_N[split_N == TEST])
+    in_valid_N = np.isin(image_N, image_N[split_N == VALID])
+    leaking_N: np.ndarray = ((split_N == TRAIN) & (in_valid_N | in_test_N)) | ((split_N == VALID) & in_test_N)
+    return leaking_N

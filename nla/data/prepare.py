@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from nla.config.data import INGEST_KEYS, DataConfig
 from nla.data.images import PNG, decode, encode_png, fit
-from nla.data.plan import TRAIN, Plan, make_plan
+from nla.data.plan import TRAIN, SamplePlan, plan_samples
 from nla.data.schema import SAMPLES, SPLITS, Preparation, TableInfo, nested, with_info
 from nla.hardware import cores
 
@@ -35,9 +35,9 @@ def prepare(faces: Path, out: Path, config: DataConfig, progress: Progress | Non
     Samples keep the order of the faces. A PNG of the right size and colour keeps its bytes; any other image is resized
     and encoded losslessly. Only train gets noise: a flipped row has no target, votes or posterior, which would reveal
     its true class. No file appears before all three are complete. `progress(done, total)` counts faces. Raises what
-    make_plan raises.
+    plan_samples raises.
     """
-    plan = make_plan(faces, config)
+    plan = plan_samples(faces, config)
     out.mkdir(parents=True, exist_ok=True)
     unfinished = [out / f".{split}.parquet.part" for split in SPLITS]
     try:
@@ -85,7 +85,7 @@ class _GroupWriter:
         self._waiting = [table.slice(table.num_rows - left)] if left else []
 
 
-def _schema(plan: Plan, config: DataConfig, split: int) -> pa.Schema:
+def _schema(plan: SamplePlan, config: DataConfig, split: int) -> pa.Schema:
     noise = plan.report["noise"]
     facts = {
         "split": SPLITS[split],
@@ -100,7 +100,7 @@ def _schema(plan: Plan, config: DataConfig, split: int) -> pa.Schema:
     return with_info(SAMPLES, TableInfo(plan.info.source, plan.classes, votes, facts, preparation))
 
 
-def _stream(faces: Path, plan: Plan, config: DataConfig, writers: list[_GroupWriter]) -> Iterator[int]:
+def _stream(faces: Path, plan: SamplePlan, config: DataConfig, writers: list[_GroupWriter]) -> Iterator[int]:
     """Sends each face to its split's writer; yields the number of faces read so far."""
     start = 0
     with ThreadPoolExecutor(cores()) as pool:
@@ -115,22 +115,22 @@ def _stream(faces: Path, plan: Plan, config: DataConfig, writers: list[_GroupWri
 
 
 def _samples(
-    batch: pa.RecordBatch, index: np.ndarray, plan: Plan, config: DataConfig, pool: ThreadPoolExecutor
+    batch: pa.RecordBatch, index: np.ndarray, plan: SamplePlan, config: DataConfig, pool: ThreadPoolExecutor
 ) -> pa.Table:
     """Rows of SAMPLES for the faces at `index` of the plan; `batch` holds their rows and images."""
     label, clean = plan.label_N[index], plan.clean_N[index]
-    told = label == clean
-    votes = nested(plan.votes_NC[index], told & ~np.isnan(plan.votes_NC[index, 0]))
+    unflipped = label == clean
+    votes = nested(plan.votes_NC[index], unflipped & ~np.isnan(plan.votes_NC[index, 0]))
     image = batch["image"]
     pixels = _fitted(image.field("bytes").to_pylist(), config, pool)
     columns = {
         "row": batch["row"],
         "label": label,
         "clean_label": clean,
-        "is_flipped": ~told,
+        "is_flipped": ~unflipped,
         "target": votes if config.label_rule == "votes" else pa.nulls(len(index), SAMPLES.field("target").type),
         "votes": votes,
-        "posterior": nested(plan.posterior_NC[index], told & ~np.isnan(plan.posterior_NC[index, 0])),
+        "posterior": nested(plan.posterior_NC[index], unflipped & ~np.isnan(plan.posterior_NC[index, 0])),
         "image": pa.StructArray.from_arrays([pa.array(pixels, pa.binary()), image.field("path")], ["bytes", "path"]),
     }
     return pa.table(columns, schema=SAMPLES)

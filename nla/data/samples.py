@@ -1,9 +1,7 @@
-"""Memory-mapped file of decoded images, for sets larger than memory; the system pages it in and out.
+"""Loads a table of SAMPLES into NumPy arrays, with images decoded once: in memory, or in a memory-mapped file.
 
-The order of training, and so every bit of its result, is the same as with images in memory. All processes of a node
-share the cached pages.
-
-Loads a table of SAMPLES into NumPy arrays, with images decoded once.
+A set larger than memory is mapped: the operating system pages it in and out, and all processes of a node share the
+cached pages. The order of training, and so every bit of its result, is the same as with images in memory.
 """
 
 from __future__ import annotations
@@ -28,50 +26,9 @@ from nla.errors import DataError
 from nla.hardware import cores
 from nla.io import atomic_write, sha256
 
-Fill = Callable[[np.ndarray], None]
-
-
-class MappedImages(np.memmap):
-    """[N, H, W, C] uint8. It pickles as its path and shape; slices and copies pickle with their content."""
-
-    _mmap: Any
-    """NumPy's attribute; None in a copy."""
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        path = Path(str(self.filename))
-        if self._mmap is not None and self.flags.c_contiguous and self.nbytes == path.stat().st_size:
-            return open_images, (path, self.shape)
-        return np.asarray(self).__reduce_ex__(protocol)
-
-
-def open_images(path: Path, shape: tuple[int, ...]) -> MappedImages:
-    """Opens the images of a file. Raises DataError if this node does not see it."""
-    try:
-        return MappedImages(path, np.uint8, "r", shape=shape)
-    except FileNotFoundError:
-        raise DataError(
-            f"the decoded images lie in {path}, which this node does not see: keep the project on storage that all "
-            "nodes see, or raise ray.images_in_memory"
-        ) from None
-
-
-def mapped(path: Path, shape: tuple[int, ...], fill: Fill) -> MappedImages:
-    """The images at `path`; if the file does not exist, `fill` first writes it, atomically.
-
-    If several processes ask for it at once, one writes it and the others wait.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
-            with atomic_write(path) as part:
-                images_NHWC = MappedImages(part, np.uint8, "w+", shape=shape)
-                fill(images_NHWC)
-                images_NHWC.flush()
-    return open_images(path, shape)
-
-
 DECODE_ROWS = 256
 """Images that a thread decodes at a time; with fewer, the overhead exceeds the gain."""
+Fill = Callable[[np.ndarray], None]
 
 
 @dataclass(frozen=True)
@@ -110,8 +67,7 @@ class Annotations:
 def load_samples(path: Path, limit: int | None = None, folder: Path | None = None) -> Samples:
     """Reads and decodes a table of `prepare`.
 
-    With `limit` and `folder`, images of more than `limit` bytes are kept in a memory-mapped file there
-    (nla.data.samples).
+    With `limit` and `folder`, images of more than `limit` bytes in total are mapped from a file in `folder`.
 
     Raises:
         DataError: the table is missing, or an image has another size.
@@ -141,8 +97,7 @@ def load_annotations(path: Path) -> Annotations:
 
 def _images(path: Path, info: TableInfo, limit: int | None, folder: Path | None) -> np.ndarray:
     """Images [N, H, W, C] uint8, in memory or mapped."""
-    facts = info.extra or {}
-    size, channels = facts["image_size"], facts["channels"]
+    size, channels = info.extra["image_size"], info.extra["channels"]
     shape = (pq.read_metadata(path).num_rows, size, size, channels)
     if folder is None or limit is None or math.prod(shape) <= limit:
         images_NHWC = np.empty(shape, np.uint8)
@@ -160,7 +115,8 @@ def _decode(path: Path, images_NHWC: np.ndarray) -> None:
             pixels = decode(data)
             if pixels.shape[:2] != tuple(expected[:2]) or pixels.size != images_NHWC[i].size:
                 raise DataError(
-                    f"{path}, row {i}: an image of {pixels.shape} in a table of {'x'.join(map(str, expected))}"
+                    f"{path}, row {i}: expected an image of {'x'.join(map(str, expected))}, got "
+                    f"{'x'.join(map(str, pixels.shape))}. Run `dvc repro -f prepare`."
                 )
             images_NHWC[i] = pixels.reshape(expected)
 
@@ -179,3 +135,42 @@ def _distributions(column: pa.ChunkedArray, info: TableInfo) -> np.ndarray | Non
     if column.null_count == len(column):
         return None
     return dense(column, len(info.classes), np.float32, np.nan)
+
+
+class MappedImages(np.memmap):
+    """[N, H, W, C] uint8. It pickles as its path and shape; slices and copies pickle with their content."""
+
+    _mmap: Any
+    """NumPy's attribute; None in a copy."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        path = Path(str(self.filename))
+        if self._mmap is not None and self.flags.c_contiguous and self.nbytes == path.stat().st_size:
+            return open_images, (path, self.shape)
+        return np.asarray(self).__reduce_ex__(protocol)
+
+
+def open_images(path: Path, shape: tuple[int, ...]) -> MappedImages:
+    """Opens the images of a file. Raises DataError if this node does not see it."""
+    try:
+        return MappedImages(path, np.uint8, "r", shape=shape)
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: this node does not see the file of decoded images. Keep the project on storage that all nodes "
+            "share, or raise ray.images_in_memory."
+        ) from None
+
+
+def mapped(path: Path, shape: tuple[int, ...], fill: Fill) -> MappedImages:
+    """The images at `path`; if the file does not exist, `fill` first writes it, atomically.
+
+    If several processes ask for it at once, one writes it and the others wait.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            with atomic_write(path) as part:
+                images_NHWC = MappedImages(part, np.uint8, "w+", shape=shape)
+                fill(images_NHWC)
+                images_NHWC.flush()
+    return open_images(path, shape)

@@ -88,7 +88,7 @@ def test_what_cannot_be_read_is_left_out_and_told(here: Path, capsys: pytest.Cap
 def test_none_that_can_be_read_is_an_error_and_writes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("face.png").write_bytes(b"no image")
     for out in ("out.csv", "-"):
-        with pytest.raises(DataError, match=r"no image can be read\. .*\n  face.png: the file is damaged or no image"):
+        with pytest.raises(DataError, match=r"no image can be read\. .*\n  face.png: the file is damaged or not"):
             main(["face.png", "--out", out])
     assert sorted(path.name for path in here.iterdir()) == ["face.png", "models"]
     assert "p_neutral" not in capsys.readouterr().out

@@ -19,7 +19,7 @@ def picture(channels: int = 1, side: int = 48) -> np.ndarray:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_same_seed_gives_the_same_image_in_any_order_and_leaves_the_input_alone(recipe: str, channels: int) -> None:
+def test_the_same_seed_gives_the_same_image_in_any_order_and_keeps_the_input(recipe: str, channels: int) -> None:
     image, fill = picture(channels), (10.0, 20.0, 30.0)[:channels]
     image.flags.writeable = False  # as it lies in shared memory
     seeds = [0, 1, 2**63 - 1, *range(10, 30)]

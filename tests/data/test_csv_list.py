@@ -114,7 +114,7 @@ def test_whatever_it_holds_is_read_or_refused_by_name(head: str, lines: list[str
 
 def test_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "faces.csv").write_bytes("image,split,label\na.png,train,fröhlich\n".encode("latin-1"))
-    with pytest.raises(DataError, match="no CSV in UTF-8"):
+    with pytest.raises(DataError, match="not CSV in UTF-8"):
         open_source(CONFIG, tmp_path)
 
 
@@ -194,7 +194,10 @@ def test_bad_votes(tmp_path: Path, votes: str, what: str) -> None:
         ("image,split,glad,glad\na.png,train,1,2\n", "has two columns glad: remove one"),
         ("image,split,Label\na.png,train,sad\n", "has a column Label: write label if that is meant"),
         ("image,split,glad,nf\na.png,train,1,2\n", "has a column nf: write NF if that is meant"),
-        ('image,split,label\na.png,train,"sad\n', r"faces.csv, after line 2: no CSV in UTF-8 \(.*\): save it as such"),
+        (
+            'image,split,label\na.png,train,"sad\n',
+            r"csv, after line 2: not CSV in UTF-8 \(.*\)\. Save it as such",
+        ),
     ],
 )
 def test_a_list_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:

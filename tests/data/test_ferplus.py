@@ -269,7 +269,7 @@ def test_known_oddities_are_notes(tmp_path: Path) -> None:
     assert findings.problems == []
     assert findings.notes == [
         "rows without an image name, kept: 1",
-        "rows with votes for NF (no face) alone, kept though no label rule finds them a label: 1",
+        "rows with votes only for NF (no face), kept though no label rule finds them a label: 1",
         "image names that occur more than once, kept: 1 (fer0000002.png)",
         "images that are all black, kept: 1",
     ]

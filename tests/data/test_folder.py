@@ -76,7 +76,7 @@ def test_all_image_kinds_are_read_and_other_files_counted(tmp_path: Path) -> Non
 @pytest.mark.parametrize("missing", ["train", "test"])
 def test_train_and_test_are_needed(tmp_path: Path, missing: str) -> None:
     tree(tmp_path, *(f"{split}/sad/a.png" for split in ("train", "valid", "test") if split != missing))
-    with pytest.raises(DataError, match=f"{tmp_path}/{missing} is missing\nTrain and test are both needed"):
+    with pytest.raises(DataError, match=f"{tmp_path}/{missing} is missing\nBoth train and test are needed"):
         open_source(CONFIG, tmp_path)
 
 

@@ -18,8 +18,7 @@ from nla.data.images import encode_png, pixel_hash
 from nla.data.ingest import ingest
 from nla.data.schema import FACES, TableInfo, read_info
 from nla.data.sources import SOURCES, open_source
-from nla.data.sources.base import Findings, Problem
-from nla.data.sources.image_files import face_batch
+from nla.data.sources.base import Findings, Problem, face_batch
 from nla.errors import DataError
 
 
@@ -180,7 +179,7 @@ def test_quarantine_writes_the_good_rows_and_lists_the_bad(tmp_path: Path) -> No
 def test_a_single_class_is_an_error_before_an_image_is_read(tmp_path: Path) -> None:
     stub = Stub(ROWS, breaks=RuntimeError("read"))
     stub.classes = ("sad",)
-    with pytest.raises(DataError, match=r"^stub: sad is its only class, .* add images of another class"):
+    with pytest.raises(DataError, match=r"^stub: expected two classes or more \(got sad\)\. Add images of another"):
         ingest(stub, tmp_path / "faces.parquet", on_bad="quarantine")
     assert files_below(tmp_path) == []
 
@@ -190,7 +189,7 @@ def test_a_single_class_is_an_error_before_an_image_is_read(tmp_path: Path) -> N
 def test_an_empty_train_or_test_is_an_error(tmp_path: Path, split: str, named: str, on_bad: Any) -> None:
     rows = [row for row in ROWS if row[0] != split]
     problem = Problem("a.png", None, "cut off")
-    with pytest.raises(DataError, match=f"no good image for {named}: (?s:.*)a.png: cut off"):
+    with pytest.raises(DataError, match=rf"no good image for {named}\. (?s:.*)a.png: cut off"):
         ingest(Stub(rows, Findings([problem])), tmp_path / "faces.parquet", on_bad=on_bad)
     assert files_below(tmp_path) == []
 
@@ -210,7 +209,7 @@ def test_nothing_is_left_of_a_broken_run_and_the_old_table_stays(tmp_path: Path,
     assert out.read_bytes() == before and files_below(tmp_path) == ["faces.parquet"]
 
 
-def test_problems_found_before_a_break_are_told_too(tmp_path: Path) -> None:
+def test_problems_found_before_a_break_are_reported_too(tmp_path: Path) -> None:
     stub = Stub(ROWS, Findings([Problem("a.png", None, "cut off")]), breaks=DataError("it ends too early"))
     with pytest.raises(DataError, match=r"^it ends too early\n  a.png: cut off$"):
         ingest(stub, tmp_path / "faces.parquet", on_bad="quarantine")

@@ -97,7 +97,7 @@ def test_a_source_without_votes_keeps_its_labels_under_any_rule() -> None:
 
 
 def test_a_label_outside_the_classes_is_an_error() -> None:
-    with pytest.raises(DataError, match="row 1 has label 9 of 8 classes"):
+    with pytest.raises(DataError, match=r"row 1 of the faces: expected a label below 8 \(got 9\)"):
         label_faces(np.array([0, 9]), np.empty((2, 0)), np.ones(2, bool), EIGHT, "majority")
 
 

@@ -81,16 +81,16 @@ def images_by_index(samples: Samples, **where: Any) -> dict[int, bytes]:
 
 def test_an_augmented_image_does_not_depend_on_ranks() -> None:
     samples = samples_of(40)
-    alone = images_by_index(samples, epoch=1)
-    assert len(alone) == 40
+    local = images_by_index(samples, epoch=1)
+    assert len(local) == 40
     for world_size in (2, 4, 8):
         shared: dict[int, bytes] = {}
         for rank in range(world_size):
             shared |= images_by_index(samples, epoch=1, rank=rank, world_size=world_size)
-        assert shared == alone
+        assert shared == local
     next_epoch = images_by_index(samples, epoch=2)
-    assert sum(next_epoch[i] == alone[i] for i in alone) < 3
-    assert sum(alone[i] == samples.images_NHWC[i].tobytes() for i in alone) < 3
+    assert sum(next_epoch[i] == local[i] for i in local) < 3
+    assert sum(local[i] == samples.images_NHWC[i].tobytes() for i in local) < 3
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=90), st.integers(0, 9), st.integers(0, 9))

@@ -86,7 +86,7 @@ def test_a_pickle_of_a_part_holds_what_is_in_it(images: MappedImages, part: obje
 def test_a_node_that_does_not_see_the_file_says_so(images: MappedImages) -> None:
     text = pickle.dumps(images)
     Path(str(images.filename)).unlink()
-    with pytest.raises(DataError, match=r"images\.u8, which this node does not see: .* raise ray\.images_in_memory"):
+    with pytest.raises(DataError, match=r"images\.u8: this node does not see the file .* raise ray\.images_in_memory"):
         pickle.loads(text)
 
 

@@ -174,7 +174,7 @@ def test_a_png_of_the_right_size_but_another_colour_is_converted(tmp_path: Path)
     np.testing.assert_array_equal(decode(image), fit(coloured, 20, "grey"))
 
 
-def test_noise_is_in_train_alone_and_a_flipped_row_tells_nothing_of_its_class(tmp_path: Path) -> None:
+def test_noise_is_only_in_train_and_a_flipped_row_does_not_reveal_its_class(tmp_path: Path) -> None:
     faces = [row | {"posterior": [0.2, 0.3, 0.5]} for row in labelled(train=60)]
     config = {"label_rule": "votes", "noise": {"kind": "symmetric", "rate": 0.3}}
     report, samples = run(tmp_path, faces, **config)
@@ -206,7 +206,7 @@ def test_asymmetric_noise_goes_by_class_names(tmp_path: Path) -> None:
     _, samples = run(tmp_path, labelled(), **config)
     flips = [(row["clean_label"], row["label"]) for row in samples["train"] if row["is_flipped"]]
     assert flips == [(0, 2)] * 5
-    with pytest.raises(ConfigError, match="unknown class glda: valid are calm, glad, contempt"):
+    with pytest.raises(ConfigError, match="unknown class glda: did you mean 'glad'"):
         run(tmp_path, labelled(), noise={"kind": "asymmetric", "rate": 0.5, "mapping": {"calm": "glda"}})
 
 
@@ -265,7 +265,7 @@ def test_leaks_are_reported_and_dropped_on_demand_but_never_from_test(tmp_path: 
     assert {row["row"] for row in samples["test"]} == set(places["test"])
 
 
-def test_two_lines_say_what_became_of_the_rows(tmp_path: Path) -> None:
+def test_two_lines_summarise_what_became_of_the_rows(tmp_path: Path) -> None:
     report, _ = run(tmp_path, labelled())
     assert list(summary(report)) == [
         "rows: train 30, valid 6, test 6; left out: none; identical images of labelled rows: none",
@@ -306,13 +306,13 @@ def without_contempt(*splits: str) -> list[dict[str, Any]]:
 
 
 def test_a_class_that_train_lacks_is_an_error_that_names_it_and_writes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"train has no image of contempt: .*dvc repro"):
+    with pytest.raises(DataError, match=r"train has no image of contempt\. .*dvc repro"):
         run(tmp_path, without_contempt("train"))
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_a_class_that_is_never_measured_is_told(tmp_path: Path, split: str) -> None:
+def test_a_class_that_is_never_measured_is_reported(tmp_path: Path, split: str) -> None:
     report, samples = run(tmp_path, without_contempt(split))
     assert report["absent"] == {name: ["contempt"] if name == split else [] for name in SPLITS}
     assert 2 not in {row["label"] for row in samples[split]}
@@ -320,7 +320,7 @@ def test_a_class_that_is_never_measured_is_told(tmp_path: Path, split: str) -> N
 
 def test_noise_that_empties_a_class_is_an_error(tmp_path: Path) -> None:
     config = {"noise": {"kind": "asymmetric", "rate": 0.99, "mapping": {"calm": "glad"}}}
-    with pytest.raises(DataError, match="no training label of calm: lower"):
+    with pytest.raises(DataError, match=r"no training label of calm remains .*Lower"):
         run(tmp_path, labelled(), **config)
 
 
@@ -332,7 +332,7 @@ def test_a_failure_half_way_leaves_the_old_tables_and_no_others(
     monkeypatch.setattr(module, "BATCH_ROWS", 8)
     broken = labelled()
     broken[-1] |= {"bytes": b"no image"}
-    with pytest.raises(DataError, match="no image"):
+    with pytest.raises(DataError, match="not an image"):
         run(tmp_path, broken, image_size=16)
     assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == before
 

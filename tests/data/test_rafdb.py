@@ -171,4 +171,4 @@ def test_a_flag_in_a_third_column_is_a_note(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_label(tmp_path: Path) -> None:
     (sorted_into_folders(tmp_path) / "train/8").mkdir()
     _, findings = read(tmp_path)
-    assert [str(problem) for problem in findings.problems] == ["train/8: the folder's name is no label from 1 to 7"]
+    assert [str(problem) for problem in findings.problems] == ["train/8: the folder's name is not a label from 1 to 7"]

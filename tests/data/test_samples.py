@@ -67,9 +67,9 @@ def test_what_training_loads_holds_nothing_of_the_truth() -> None:
 def test_an_image_of_another_size_is_an_error(tmp_path: Path) -> None:
     small = {"bytes": encode_png(np.zeros((8, 8), np.uint8)), "path": ""}
     write_samples(tmp_path / "test.parquet", [{"label": 0, "clean_label": 0}, {"label": 0, "image": small}])
-    with pytest.raises(DataError, match=r"row 1: an image of \(8, 8\) in a table of 16x16x1"):
+    with pytest.raises(DataError, match=r"row 1: expected an image of 16x16x1, got 8x8"):
         load_samples(tmp_path / "test.parquet")
-    with pytest.raises(DataError, match="missing: run `dvc repro`"):
+    with pytest.raises(DataError, match=r"is missing\. Run `dvc repro`"):
         load_samples(tmp_path / "nowhere.parquet")
 
 

@@ -58,7 +58,7 @@ def test_mirrors_follow_the_images() -> None:
     assert not torch.allclose(both[:4], both[4:])
 
 
-def test_the_state_is_the_backbones_alone() -> None:
+def test_the_state_is_only_the_backbones() -> None:
     model = Classifier(TINY, COLOUR)
     assert set(model.state_dict()) == {f"backbone.{name}" for name in model.backbone.state_dict()}
 
@@ -99,7 +99,9 @@ TIMM = Architecture("timm/resnet10t", 4, "stride2", 0.0, 3)
         ),
     ],
 )
-def test_trouble_with_timm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, message: str) -> None:
+def test_errors_of_timm_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, message: str
+) -> None:
     (tmp_path / "timm.py").write_text(module + "\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "timm", raising=False)
@@ -109,13 +111,13 @@ def test_trouble_with_timm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed")
-def test_a_missing_timm_is_told() -> None:
+def test_a_missing_timm_is_reported() -> None:
     with pytest.raises(WeightsError, match=r"needs timm \(No module named 'timm'\): `pip install -e \.\[timm\]`"):
         Classifier(TIMM, COLOUR)
 
 
 @pytest.mark.parametrize("takes", ["num_classes, in_chans, drop_rate, img_size", "num_classes, in_chans, drop_rate"])
-def test_timm_is_told_the_size_where_it_takes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes: str) -> None:
+def test_timm_gets_the_size_if_it_takes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes: str) -> None:
     (tmp_path / "timm.py").write_text(
         f"import torch\ndef create_model(name, *, {takes}):\n"
         "    net = torch.nn.Flatten()\n    net.given = dict(locals())\n    return net\n"

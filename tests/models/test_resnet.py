@@ -148,7 +148,7 @@ def test_a_block_adds_its_shortcut(name: str, last: str, channels: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "features"), [("resnet18", 32), ("resnet50", 128)])
-def test_a_cosine_head_knows_directions_alone(name: str, features: int) -> None:
+def test_a_cosine_head_knows_only_directions(name: str, features: int) -> None:
     model = ResNet(name, 3, channels=1, width=4, stem="stride2", head="cosine").eval()
     x_ND = torch.randn(5, features, generator=torch.manual_seed(0))
     w_CD = model.get_parameter("fc.weight").detach().double().numpy()
@@ -170,7 +170,7 @@ def test_a_cosine_head_has_finite_gradients(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_dropout_acts_in_training_alone(name: str) -> None:
+def test_dropout_acts_only_in_training(name: str) -> None:
     torch.manual_seed(0)
     model = ResNet(name, 3, channels=1, width=4, stem="stride2", dropout=0.9)
     x = torch.randn(1, 1, 16, 16)

@@ -119,7 +119,7 @@ def test_a_resnet50_of_a_face_recogniser(tmp_path: Path, kind: str) -> None:
     torch.testing.assert_close(after, {name: state[name] for name in after}, rtol=0, atol=0)
 
 
-def test_a_classifier_of_other_classes_starts_afresh(tmp_path: Path) -> None:
+def test_a_classifier_of_other_classes_starts_from_scratch(tmp_path: Path) -> None:
     state, model = pretrained(classes=1000), classifier()
     torch.save({**state, "extra.weight": torch.zeros(2)}, tmp_path / "face.pth")
     fresh = model.backbone.state_dict()["fc.weight"].clone()

@@ -183,7 +183,7 @@ CASES = {
     "row too short": Case(
         "ingest",
         ferplus(lambda pixels, votes: pixels[4].pop()),
-        ("fer2013.csv, line 5: 2 instead of 3 values", "mend or remove them"),
+        ("fer2013.csv, line 5: 2 instead of 3 values", "Fix or remove them"),
     ),
     "pixel missing": Case(
         "ingest",
@@ -193,12 +193,12 @@ CASES = {
     "pixel no number": Case(
         "ingest",
         set_cell(False, 4, 1, lambda text: "12x " + text.split(" ", 1)[1]),
-        ("fer2013.csv, line 5: pixel 1 is '12x', not a number from 0 to 255", "mend or remove"),
+        ("fer2013.csv, line 5: pixel 1 is '12x', not a number from 0 to 255", "Fix or remove"),
     ),
     "label 9": Case(
         "ingest",
         set_cell(False, 4, 0, lambda _: "9"),
-        ("fer2013.csv, line 5: emotion is '9', not a label from 0 to 6", "mend or remove"),
+        ("fer2013.csv, line 5: emotion is '9', not a label from 0 to 6", "Fix or remove"),
     ),
     "votes all zero": Case("ingest", ferplus(no_votes), ("fer2013new.csv, line 5: all votes are zero", "mend or")),
     "vote no number": Case(
@@ -214,12 +214,12 @@ CASES = {
     ),
     "faces missing": Case("prepare", removed("data/faces.parquet"), ("data/faces.parquet is missing", "`dvc repro`")),
     "class gone from a split": Case(
-        "prepare", without_fear_in_train, ("train has no image of fear", "add images of it to the source")
+        "prepare", without_fear_in_train, ("train has no image of fear", "Add images of it to the source")
     ),
     "noise to no class": Case(
         "prepare",
         params(data={"noise": {"kind": "asymmetric", "rate": 0.2, "mapping": {"fear": "suprise"}}}),
-        ("data.noise.mapping: unknown class suprise", "valid are neutral, happiness, surprise"),
+        ("data.noise.mapping: unknown class suprise", "did you mean 'surprise'?"),
     ),
     "search of nothing": Case(
         "tune",

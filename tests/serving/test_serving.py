@@ -184,7 +184,7 @@ class TestServedModel:
         (row,) = json.loads(answer.response)["predictions"]
         assert row["label"] == "surprise"
         assert sum(row["probabilities"]) == pytest.approx(1)
-        with pytest.raises(MlflowException, match="image 0: the file is damaged or no image") as caught:
+        with pytest.raises(MlflowException, match="image 0: the file is damaged or not an image") as caught:
             ask(json.dumps({"dataframe_split": {"columns": ["image"], "data": [["bm8gaW1hZ2U="]]}}))
         assert caught.value.get_http_status_code() == 400
 

@@ -300,7 +300,7 @@ def test_a_damaged_checkpoint_is_reported(tmp_path: Path, split: Split) -> None:
 
 
 def test_a_batch_larger_than_the_data(tmp_path: Path, split: Split) -> None:
-    with pytest.raises(ConfigError, match=r"train\.batch_size: 64 is more than the 56 training samples: lower it"):
+    with pytest.raises(ConfigError, match=r"train\.batch_size: larger than the 56 training samples \(got 64\)\. Lower"):
         run(make_job(batch_size=64), split, tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -1,6 +1,6 @@
 """AffectNet with eight expressions (Mollahosseini et al., TAC 2017): the release with .npy labels, or with CSV lists.
 
-Its test set was never published, and results are reported on its validation set. That set is `test` here, and `prepare`
+Its test set was never published, and results are reported on its validation set. So it becomes `test`, and `prepare`
 makes a validation split from train.
 """
 
@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from nla.config.data import DataConfig
-from nla.data.sources.base import Findings, Problem, first_of, require
+from nla.data.sources.base import Findings, Problem, first_existing, require
 from nla.data.sources.csv_stream import read_rows
-from nla.data.sources.image_files import LeftOut, Listed, image_names, read_faces
+from nla.data.sources.image_files import Excluded, Listed, image_names, read_faces
 
 FOLDERS = {"train": "train_set", "test": "val_set"}
 LISTS = {"train": "training.csv", "test": "validation.csv"}
@@ -46,7 +46,7 @@ class AffectNet:
     def __init__(self, config: DataConfig, root: Path) -> None:
         self._root = root
         self._found = Findings()
-        lists = first_of(root / "Manually_Annotated_file_lists", root)
+        lists = first_existing(root / "Manually_Annotated_file_lists", root)
         self._has_lists = not (root / FOLDERS["train"]).exists() and (lists / LISTS["train"]).exists()
         self._listed = list(self._by_lists(lists) if self._has_lists else self._by_folders())
 
@@ -68,7 +68,7 @@ class AffectNet:
             for name in sorted(image_names(self._root / folder / "images"), key=_number):
                 yield Listed(next(row), split, f"{folder}/images/{name}", label=None)
 
-    def _annotate(self, item: Listed) -> Listed | LeftOut | Problem:
+    def _annotate(self, item: Listed) -> Listed | Excluded | Problem:
         """`item` with the label of its .npy file, or why there is none."""
         image = Path(item.path)
         path = image.parent.with_name("annotations") / f"{image.stem}_exp.npy"
@@ -77,12 +77,12 @@ class AffectNet:
         except FileNotFoundError:
             return Problem(path.as_posix(), None, f"is missing, though {image.name} is there")
         except (ValueError, TypeError, OSError):
-            return Problem(path.as_posix(), None, "holds no single whole number")
+            return Problem(path.as_posix(), None, "does not hold a single whole number")
         return self._decide(replace(item, label=label, listing=path.as_posix()))
 
     def _by_lists(self, lists: Path) -> Iterator[Listed]:
         require(*(lists / name for name in LISTS.values()), advice=f"Put both lists of AffectNet into {lists}.")
-        images = first_of(*(self._root / above / IMAGES for above in ABOVE_IMAGES), self._root)
+        images = first_existing(*(self._root / above / IMAGES for above in ABOVE_IMAGES), self._root)
         above = images.relative_to(self._root)
         row = count()
         first: dict[str, tuple[str, int]] = {}
@@ -104,9 +104,9 @@ class AffectNet:
             columns = (column.to_pylist() for column in rows.columns.columns)
             yield from zip(rows.line_N.tolist(), *columns, strict=True)
 
-    def _decide(self, item: Listed) -> Listed | LeftOut | Problem:
+    def _decide(self, item: Listed) -> Listed | Excluded | Problem:
         if item.label in NO_CLASS:
-            return LeftOut(NO_CLASS[item.label])
+            return Excluded(NO_CLASS[item.label])
         if item.label in range(len(self.classes)):
             return item
         return Problem(item.listing or item.path, item.line, f"label {item.label} is not from 0 to {max(NO_CLASS)}")

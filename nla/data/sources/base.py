@@ -1,18 +1,27 @@
-"""Interface of data sources: record batches of FACES, and findings about what was read.
+"""What a data source is, and what the sources share: findings, record batches of FACES, checks of the folder's layout.
 
-Checks that a source's folder is complete; the error says where to get the files.
+A source reads the files of one data set, or generates faces, and yields them as record batches. It never stops at a bad
+row: it records the problem and continues, so that the user sees all of them at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
+from nla.data.schema import FACES, IMAGE_TYPE
 from nla.errors import DataError
+
+MAX_CLASSES = 127
+"""Labels are int8."""
+SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+"""Common names of splits -> the names in FACES."""
+DOCS = "See docs/datasets.md for the layout, and for where to get the files."
 
 
 @dataclass(frozen=True)
@@ -62,10 +71,30 @@ class Source(Protocol):
         ...
 
 
-MOST_CLASSES = 127  # labels are int8
-SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
-"""Common names of splits -> their names here."""
-DOCS = "docs/datasets.md shows the layout and says where to get the files."
+def face_batch(
+    row: Sequence[int] | np.ndarray,
+    split: Sequence[str] | np.ndarray,
+    pixels: Sequence[bytes],
+    data: Sequence[bytes],
+    path: Sequence[str] | np.ndarray,
+    *,
+    label: Sequence[int | None] | np.ndarray | None = None,
+    votes: Sequence[np.ndarray | tuple[int, ...] | None] | None = None,
+    posterior: Sequence[np.ndarray] | None = None,
+) -> pa.RecordBatch:
+    """A record batch of N faces; `pixels` are their hashes, `data` their encoded images. Omitted columns are null."""
+    images = pa.StructArray.from_arrays(
+        [pa.array(data, pa.binary()), pa.array(path, pa.string())], fields=list(IMAGE_TYPE)
+    )
+    given = {"row": row, "split": split, "pixels": pixels, "label": label, "votes": votes, "posterior": posterior}
+    columns = [
+        images if field.name == "image" else _column(given[field.name], field.type, len(data)) for field in FACES
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=FACES)
+
+
+def _column(values: Sequence[Any] | np.ndarray | None, kind: pa.DataType, size: int) -> pa.Array:
+    return pa.nulls(size, kind) if values is None else pa.array(values, kind)
 
 
 def require(*paths: Path, advice: str) -> None:
@@ -75,6 +104,6 @@ def require(*paths: Path, advice: str) -> None:
         raise DataError("\n".join([*(f"{path} is missing" for path in missing), f"{advice} {DOCS}"]))
 
 
-def first_of(*paths: Path) -> Path:
+def first_existing(*paths: Path) -> Path:
     """The first of `paths` that exists; the first one if none does."""
     return next((path for path in paths if path.exists()), paths[0])

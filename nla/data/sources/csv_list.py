@@ -1,18 +1,29 @@
-"""Images with a list, `root/faces.csv`, that gives each a label or the votes of its annotators."""
+"""Images with a list, `root/faces.csv`, that gives each a label or the votes of its annotators.
+
+The list has one image per line, as written by hand or by a spreadsheet. Lists of many thousand lines of pixels are read
+by csv_stream.py instead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import csv
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from nla.config.data import DataConfig
-from nla.data.sources.base import DOCS, MOST_CLASSES, Findings, Problem, require
-from nla.data.sources.image_files import FORM, LABEL, NO_CLASS, Listed, Row, read_faces, read_list
+from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, Problem, require
+from nla.data.sources.image_files import Listed, read_faces
 from nla.errors import DataError
 
 LIST = "faces.csv"
+IMAGE, SPLIT, LABEL = "image", "split", "label"
+NON_CLASSES = ("unknown", "NF")
+"""Vote columns for non-classes, as named in FERPlus."""
+COLUMNS = f"{IMAGE},{SPLIT},{LABEL}, or {IMAGE},{SPLIT} and a column of votes for each class, with commas between"
 DIGITS = 4  # of a vote count, so that it fits int16
 
 
@@ -24,19 +35,21 @@ class CSVList:
 
     def __init__(self, config: DataConfig, root: Path) -> None:
         self._root, self._found = root, Findings()
-        require(root / LIST, advice=f"Write it, with {FORM}.")
+        require(root / LIST, advice=f"Write it, with {COLUMNS}.")
         columns, rows = read_list(root / LIST, self._found)
         self.votes: tuple[str, ...] = ()
         if LABEL in columns:
             self.classes = tuple(sorted({row.values[LABEL] for row in rows if row.split == "train"} - {""}))
         else:
-            self.classes = tuple(name for name in columns if name not in NO_CLASS)
-            self.votes = (*self.classes, *(name for name in NO_CLASS if name in columns))
+            self.classes = tuple(name for name in columns if name not in NON_CLASSES)
+            self.votes = (*self.classes, *(name for name in NON_CLASSES if name in columns))
             self._found.notes.append(f"columns of {LIST} taken as classes: {', '.join(self.classes)}")
         if not self.classes:
-            raise DataError(f"{root / LIST} has neither labels in train nor columns of votes: it needs {FORM}. {DOCS}")
-        if len(self.classes) > MOST_CLASSES:
-            raise DataError(f"{root / LIST} has {len(self.classes)} classes: at most {MOST_CLASSES} are possible")
+            raise DataError(
+                f"{root / LIST} has neither labels in train nor columns of votes: it needs {COLUMNS}. {DOCS}"
+            )
+        if len(self.classes) > MAX_CLASSES:
+            raise DataError(f"{root / LIST} has {len(self.classes)} classes: at most {MAX_CLASSES} are possible")
         self._listed = [item for row in rows if (item := self._annotated(row))]
 
     def __len__(self) -> int:
@@ -75,3 +88,89 @@ class CSVList:
 
 def _is_count(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= DIGITS
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the list: an image and its split."""
+
+    line: int
+    """Line number, counted from 1 as in an editor."""
+    position: int
+    """Position among the rows, from 0."""
+    image: str
+    """Normalised path, relative to the list's folder."""
+    split: str
+    values: Mapping[str, str]
+    """The other columns, by name."""
+
+
+def read_list(path: Path, findings: Findings) -> tuple[list[str], list[Row]]:
+    """Column names other than image and split, and the rows; bad lines become problems.
+
+    Raises:
+        DataError: the file is not CSV in UTF-8, or does not have the columns of a list.
+    """
+    lines = _lines(path)
+    _, first = next(lines, (1, []))
+    names = [name.strip() for name in first]
+    _check_columns(path, names)
+    return [name for name in names if name not in (IMAGE, SPLIT)], list(_rows(path, names, lines, findings))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line and cells of each row that is not blank; for a quoted cell with line breaks, the line of the row's end."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            for cells in reader:
+                if any(cells):
+                    yield reader.line_num, cells
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(
+                f"{path}, after line {reader.line_num}: not CSV in UTF-8 ({error}). Save it as such."
+            ) from None
+
+
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    if missing := [name for name in (IMAGE, SPLIT) if name not in names]:
+        has = ", ".join(map(repr, names)) or "none"
+        raise DataError(f"{path} has no column {' and '.join(missing)} (it has {has}): it needs {COLUMNS}. {DOCS}")
+    known = {name.lower(): name for name in (IMAGE, SPLIT, LABEL, *NON_CLASSES)}
+    for name in names:
+        if not name:
+            raise DataError(f"{path} has a column without a name: remove it, or name it in line 1")
+        if names.count(name) > 1:
+            raise DataError(f"{path} has two columns {name}: remove one")
+        if (meant := known.get(name.lower(), name)) != name:
+            raise DataError(f"{path} has a column {name}: write {meant} if that is meant, or rename it")
+
+
+def _rows(
+    path: Path, names: Sequence[str], lines: Iterator[tuple[int, list[str]]], findings: Findings
+) -> Iterator[Row]:
+    seen: dict[str, int] = {}
+    for position, (line, cells) in enumerate(lines):
+        if len(cells) != len(names):
+            findings.problems.append(Problem(path.name, line, f"{len(cells)} instead of {len(names)} values"))
+            continue
+        values = dict(zip(names, map(str.strip, cells), strict=True))
+        image = posixpath.normpath(values[IMAGE])
+        if wrong := _problem_of(values.pop(IMAGE), image, values[SPLIT], seen):
+            findings.problems.append(Problem(path.name, line, wrong))
+            continue
+        seen[image] = line
+        yield Row(line, position, image, SPLIT_NAMES[values.pop(SPLIT).lower()], values)
+
+
+def _problem_of(image: str, path: str, split: str, seen: Mapping[str, int]) -> str | None:
+    """Checks an image as it is written, its normalised `path`, and its split; returns what is wrong, or None."""
+    if not image or "\0" in image:
+        return "it names no image"
+    if path.startswith(("/", "../")):
+        return f"{image} is not below the folder of the list: DVC would not see it change"
+    if path in seen:
+        return f"{image} is listed twice, in line {seen[path]} too"
+    if split.lower() not in SPLIT_NAMES:
+        return f"{SPLIT} is {split!r}, not train, valid or test"
+    return None

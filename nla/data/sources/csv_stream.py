@@ -42,10 +42,10 @@ def read_rows(
         DataError: a wanted column is missing, or the file is not CSV.
     """
     names, lines_above = _header(path, wanted, unnamed)
-    torn: list[int] = []
+    skipped: list[int] = []
 
-    def note(row: pacsv.InvalidRow) -> str:
-        torn.append(row.number)
+    def skip(row: pacsv.InvalidRow) -> str:
+        skipped.append(row.number)
         what = f"{row.actual_columns} instead of {row.expected_columns} values"
         findings.problems.append(Problem(path.name, row.number, what))
         return "skip"
@@ -57,14 +57,14 @@ def read_rows(
             read_options=pacsv.ReadOptions(
                 use_threads=False, block_size=block, column_names=names, skip_rows=lines_above
             ),
-            parse_options=pacsv.ParseOptions(invalid_row_handler=note, ignore_empty_lines=False),
+            parse_options=pacsv.ParseOptions(invalid_row_handler=skip, ignore_empty_lines=False),
             convert_options=pacsv.ConvertOptions(
                 include_columns=list(wanted), column_types={name: pa.string() for name in wanted}
             ),
         )
-        yield from _numbered(reader, torn, lines_above)
+        yield from _numbered(reader, skipped, lines_above)
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:  # ArrowKeyError: a duplicate column
-        raise DataError(f"{path} cannot be read as CSV ({error}): get the file again. {DOCS}") from None
+        raise DataError(f"{path} cannot be read as CSV ({error}). Get the file again. {DOCS}") from None
 
 
 def _header(path: Path, wanted: Sequence[str], unnamed: Sequence[str] | None) -> tuple[list[str], int]:
@@ -73,7 +73,7 @@ def _header(path: Path, wanted: Sequence[str], unnamed: Sequence[str] | None) ->
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = next(csv.reader(file), [])
     except (UnicodeDecodeError, csv.Error):
-        raise DataError(f"{path} is no CSV text file: get it again. {DOCS}") from None
+        raise DataError(f"{path} is not a CSV text file. Get it again. {DOCS}") from None
     names = [name.strip() for name in first]
     if unnamed and len(names) == len(unnamed) and not set(names) & set(unnamed):
         return list(unnamed), 0
@@ -81,16 +81,16 @@ def _header(path: Path, wanted: Sequence[str], unnamed: Sequence[str] | None) ->
     if missing:
         raise DataError(
             f"{path} has no column {', '.join(map(repr, missing))} (it has {', '.join(map(repr, names)) or 'none'}): "
-            f"it is not the file it should be. {DOCS}"
+            f"this is a different file, or an edited one. {DOCS}"
         )
     return names, 1
 
 
-def _numbered(reader: pacsv.CSVStreamingReader, torn: list[int], lines_above: int) -> Iterator[Rows]:
-    """Blocks of `reader` with lines and positions; `torn` are the lines skipped so far."""
+def _numbered(reader: pacsv.CSVStreamingReader, skipped: list[int], lines_above: int) -> Iterator[Rows]:
+    """Blocks of `reader` with lines and positions; `skipped` are the numbers of the lines left out so far."""
     line, num_blank = lines_above + 1, 0
     for batch in reader:
-        line_N = np.setdiff1d(np.arange(line, line + len(batch) + len(torn)), torn)[: len(batch)]
+        line_N = np.setdiff1d(np.arange(line, line + len(batch) + len(skipped)), skipped)[: len(batch)]
         is_blank_N = np.logical_and.reduce([_is_empty(column) for column in batch.columns])
         position_N = line_N - lines_above - 1 - num_blank - np.cumsum(is_blank_N)
         keep_N = ~is_blank_N

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from nla.config.data import DataConfig
 from nla.data.schema import SPLITS
-from nla.data.sources.base import DOCS, MOST_CLASSES, SPLIT_NAMES, Findings, Problem, require
+from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, Problem, require
 from nla.data.sources.image_files import SUFFIXES, Listed, image_names, read_faces
 from nla.errors import DataError
 
@@ -43,26 +43,28 @@ class Folder:
         row = count()
         for split, above in splits.items():
             for folder in _folders(above):
-                place = folder.relative_to(self._root).as_posix()
+                path = folder.relative_to(self._root).as_posix()
                 if folder.name not in self.classes:
                     what = f"train has no class {folder.name!r} (it has {', '.join(self.classes)})"
-                    self._found.problems.append(Problem(place, None, what))
+                    self._found.problems.append(Problem(path, None, what))
                     continue
                 names = image_names(folder)
-                if spare := {file.name for file in folder.iterdir() if not file.name.startswith(".")} - set(names):
+                if unused := {file.name for file in folder.iterdir() if not file.name.startswith(".")} - set(names):
                     self._found.notes.append(
-                        f"files of {place} that are not used: {len(spare):,}, such as {min(spare)}"
+                        f"files of {path} that are not used: {len(unused):,}, such as {min(unused)}"
                     )
                 for name in names:
-                    yield Listed(next(row), split, f"{place}/{name}", self.classes.index(folder.name))
+                    yield Listed(next(row), split, f"{path}/{name}", self.classes.index(folder.name))
 
     def _check_classes(self, train: Path) -> None:
         filled = {item.label for item in self._listed if item.split == "train"}
         empty = [name for label, name in enumerate(self.classes) if label not in filled]
         if not self.classes:
-            raise DataError(f"{train} holds no folders: make one a class, with its images in it. {DOCS}")
-        if len(self.classes) > MOST_CLASSES:
-            raise DataError(f"{train} holds {len(self.classes)} classes: at most {MOST_CLASSES} are possible")
+            raise DataError(f"{train} holds no folders. Make one per class, with its images in it. {DOCS}")
+        if len(self.classes) > MAX_CLASSES:
+            raise DataError(
+                f"{train} holds {len(self.classes)} classes: merge some, at most {MAX_CLASSES} are possible"
+            )
         if empty:
             kinds = ", ".join(SUFFIXES)
             raise DataError(f"{train} has no image of {', '.join(empty)}: add some ({kinds}), or remove the folder")
@@ -78,9 +80,9 @@ def _split_folders(root: Path) -> dict[str, Path]:
         f"{' and '.join(f.name for f in folders)} are both {split}" for split, folders in found.items() if folders[1:]
     ]
     if twice:
-        raise DataError(f"{root}: {'; '.join(twice)}: keep one folder a split")
+        raise DataError(f"{root}: {'; '.join(twice)}: keep one folder per split")
     missing = [root / split for split in ("train", "test") if not found[split]]
-    advice = "Train and test are both needed; a validation split is made from train where there is none."
+    advice = "Both train and test are needed; a validation split is made from train if there is none."
     require(*missing, advice=advice)
     return {split: folders[0] for split, folders in found.items() if folders}
 

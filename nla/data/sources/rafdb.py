@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from nla.config.data import DataConfig
-from nla.data.sources.base import Findings, Problem, first_of, require
+from nla.data.sources.base import Findings, Problem, first_existing, require
 from nla.data.sources.image_files import Listed, image_names, read_faces
 
 LIST = "EmoLabel/list_patition_label.txt"  # the authors' spelling
@@ -32,7 +32,7 @@ class RAFDB:
     def __init__(self, config: DataConfig, root: Path) -> None:
         self._root = root
         self._found = Findings()
-        sorted_into = first_of(root / "DATASET", root)
+        sorted_into = first_existing(root / "DATASET", root)
         if not (root / LIST).exists() and (sorted_into / "train").exists():
             require(sorted_into / "test", advice=f"Put both train and test into {sorted_into}.")
             self._listed = list(self._by_folder(sorted_into))
@@ -54,7 +54,7 @@ class RAFDB:
         with_flag = 0
         lines = (self._root / LIST).read_text(encoding="utf-8", errors="replace").splitlines()
         for number, fields in enumerate((line.split() for line in lines), 1):
-            if wrong := _what_is_wrong(fields, self.classes, seen):
+            if wrong := _problem_of(fields, self.classes, seen):
                 self._found.problems.append(Problem(LIST, number, wrong))
             elif fields:
                 seen.add(fields[0])
@@ -64,9 +64,9 @@ class RAFDB:
         if with_flag:
             self._found.notes.append(f"lines of {LIST} with a third column, not used: {with_flag:,}")
         listed = {f"{Path(name).stem}_aligned.jpg" for name in seen}
-        if spare := set(image_names(self._root / ALIGNED)) - listed:
+        if unlisted := set(image_names(self._root / ALIGNED)) - listed:
             self._found.warnings.append(
-                f"images of {ALIGNED} that are not listed: {len(spare):,}, such as {min(spare)}"
+                f"images of {ALIGNED} that are not listed: {len(unlisted):,}, such as {min(unlisted)}"
             )
 
     def _by_folder(self, above: Path) -> Iterator[Listed]:
@@ -74,16 +74,16 @@ class RAFDB:
         row = count()
         for split in SPLITS:
             for folder in sorted(folder for folder in (above / split).iterdir() if folder.is_dir()):
-                place = folder.relative_to(self._root).as_posix()
+                path = folder.relative_to(self._root).as_posix()
                 if folder.name not in labels:
-                    what = f"the folder's name is no label from 1 to {len(labels)}"
-                    self._found.problems.append(Problem(place, None, what))
+                    what = f"the folder's name is not a label from 1 to {len(labels)}"
+                    self._found.problems.append(Problem(path, None, what))
                     continue
                 for name in image_names(folder):
-                    yield Listed(next(row), split, f"{place}/{name}", labels[folder.name])
+                    yield Listed(next(row), split, f"{path}/{name}", labels[folder.name])
 
 
-def _what_is_wrong(fields: list[str], classes: tuple[str, ...], seen: set[str]) -> str | None:
+def _problem_of(fields: list[str], classes: tuple[str, ...], seen: set[str]) -> str | None:
     """Checks the fields of a line such as `train_00001.jpg 5`; a blank one is valid."""
     if not fields:
         return None

@@ -1,8 +1,7 @@
 """Synthetic faces whose true label posterior is known.
 
-A face blends two expressions: its muscles are at (1 - m) of the one's prototype and m of the other's. People label it
-    as
-the other one with probability g(m) = 1 / (1 + exp(-STEEPNESS (m - 1/2))); the label and the ten votes are independent
+A face blends two expressions: its muscles are at (1 - m) of one prototype and m of the other. People label it as the
+other one with probability g(m) = 1 / (1 + exp(-STEEPNESS (m - 1/2))); the label and the ten votes are independent
 draws from that. So the posterior is that of the expression on the face, before pose, light, occlusion and blur make it
 harder to see: no classifier of the pixels does better on average than its argmax.
 
@@ -24,8 +23,7 @@ from numpy.typing import NDArray
 from nla.config.data import DataConfig
 from nla.data.images import encode_png, pixel_hash
 from nla.data.schema import SPLITS
-from nla.data.sources.base import Findings
-from nla.data.sources.image_files import face_batch
+from nla.data.sources.base import Findings, face_batch
 from nla.data.sources.synthetic_render import Look, Muscle, draw_faces
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
@@ -40,7 +38,7 @@ CLEAR = 0.15  # the others have m below this, or above 1 minus this
 INTENSITY = (0.95, 1.2)  # factor on the whole expression
 TWITCH = 0.04  # standard deviation of the noise on each muscle
 
-_LAYOUT, _FACES = 0, 1  # purposes of random streams
+_LAYOUT, _FACES = 0, 1  # keys of independent random streams
 
 # Muscles of each expression, after the emotion prototypes of Ekman & Friesen's FACS.
 _M = Muscle

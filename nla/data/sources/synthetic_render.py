@@ -1,8 +1,6 @@
-"""Parameters of a drawn face: the muscles of its expression, and its look, which is independent of the expression.
+"""Draws grey faces, a batch at a time, from the muscles of their expressions and a look independent of the expression.
 
-Draws grey faces from muscle activities and a look, a batch at a time.
-
-Each face has its own coordinates: u to the right and v down, (0, 0) between nose and eyes, in half image sides. Shapes
+Each face has local coordinates: u to the right and v down, (0, 0) between nose and eyes, in half image sides. Shapes
 are painted over each other, each through its coverage in [0, 1], which falls off within about one pixel around the
 shape's edge. Left and right share one computation through |u|.
 """
