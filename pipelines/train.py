@@ -18,7 +18,7 @@ from typing import Any
 
 from nla.config.base import read_params, section
 from nla.config.best import read_best, with_best
-from nla.config.model import RESNETS
+from nla.config.networks import offering
 from nla.config.ray import RayConfig
 from nla.config.train import check_batch
 from nla.console import say
@@ -106,7 +106,7 @@ def summary(config: TrainingConfig, tables: Tables) -> str:
     """One line for the console on data, length, network and loss."""
     model, loss, train = config.model, config.loss, config.train
     info, faces = tables.info, len(tables.split.train)
-    network = f"{model.name} of width {model.width}" if model.name in RESNETS else model.name  # timm's have no width
+    network = f"{model.name} of width {model.width}" if model.name in offering("has_width") else model.name
     return (
         f"train: {faces:,} {info.source} faces of {len(info.classes)} classes, {train.epochs} epochs of "
         f"{steps_per_epoch(faces, train.batch_size)} steps of {train.batch_size} images; "

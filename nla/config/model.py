@@ -6,9 +6,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from nla.config.base import Section
-
-RESNETS = ("resnet18", "resnet34", "resnet50")
+from nla.config.base import Section, nearest
+from nla.config.networks import NAMES, NETWORKS, find_network
 
 
 class ModelConfig(Section):
@@ -17,34 +16,40 @@ class ModelConfig(Section):
     NAME: ClassVar[str] = "model"
 
     name: str = "resnet18"
-    """resnet18, -34, -50, or timm/NAME for any timm network (`pip install -e .[timm]`), without width and stem."""
+    """A key of nla.config.networks.NETWORKS, or timm/NAME for any timm network (`pip install -e .[timm]`)."""
     width: Annotated[int, Field(ge=4, le=256)] = 16
-    """Channels after the stem; 64 as in the published ResNet."""
+    """Channels after the stem of a network that has a width; 64 as in the published ResNet."""
     stem: str = "stride2"
     """imagenet: 7x7 stride 2 and max pooling; stride2: 3x3 stride 2; stride1: 3x3 stride 1."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout probability before the last layer."""
     head: Literal["linear", "cosine"] = "linear"
-    """The last layer. cosine: scaled cosines of features and class weights, as in LDAM; only for our ResNets."""
+    """The last layer. cosine: scaled cosines of features and class weights, as in LDAM."""
     weights: str | None = None
     """Local .pth or .safetensors file with initial weights; null trains from scratch."""
 
     @field_validator("name")
     @classmethod
-    def _known_name(cls, name: str) -> str:
-        if name not in RESNETS and not name.startswith("timm/"):
-            raise ValueError(f"unknown network: valid are {', '.join(RESNETS)} and timm/NAME")
+    def _name_exists(cls, name: str) -> str:
+        if find_network(name) is None:
+            raise ValueError(f"unknown network{nearest(name, NAMES)}")
         return name
 
     @field_validator("stem")
     @classmethod
-    def _known_stem(cls, stem: str) -> str:
-        if stem not in ("imagenet", "stride2", "stride1"):
-            raise ValueError("unknown stem: valid are imagenet, stride2, stride1")
+    def _stem_exists(cls, stem: str) -> str:
+        stems = tuple(dict.fromkeys(stem for network in NETWORKS.values() for stem in network.stems))
+        if stem not in stems:
+            raise ValueError(f"unknown stem{nearest(stem, stems)}")
         return stem
 
     @model_validator(mode="after")
-    def _head_of_ours(self) -> Self:
-        if self.head != "linear" and self.name not in RESNETS:
-            raise ValueError(f"head {self.head} is of {', '.join(RESNETS)} alone")
+    def _network_has_head_and_stem(self) -> Self:
+        network = find_network(self.name)
+        assert network is not None  # checked above
+        if self.head not in network.heads:
+            others = [name for name, other in NETWORKS.items() if self.head in other.heads]
+            raise ValueError(f"head={self.head} is only available for {', '.join(others)}, not for {self.name}")
+        if network.stems and self.stem not in network.stems:
+            raise ValueError(f"stem={self.stem} is not available for {self.name}: valid are {', '.join(network.stems)}")
         return self

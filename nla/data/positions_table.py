@@ -8,10 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, Field, ValidationError
 
+from nla.errors import DataError
 from nla.io import write_table
 
 MOMENTS = ("early", "late")
+COLUMNS = ("row", *(f"{moment}_{axis}" for moment in MOMENTS for axis in ("p_GT", "p_NN")))
 
 
 class PositionsTable(NamedTuple):
@@ -20,15 +23,23 @@ class PositionsTable(NamedTuple):
     row_N: np.ndarray
     """Row of each in faces.parquet."""
     positions: dict[str, np.ndarray]
-    """[N, 2] by moment; NaN where no batch held the row yet."""
+    """[N, 2] by moment; NaN for a row that no batch contained before."""
     moments: dict[str, int]
     """Whole epochs before each moment."""
     epochs: int
     """Planned epochs."""
 
     def progress(self, moment: str) -> float:
-        """Share of the training before the moment, in [0, 1)."""
+        """Share of training before the moment, in [0, 1)."""
         return self.moments[moment] / self.epochs
+
+
+class _Metadata(BaseModel):
+    """The schema's metadata, whose values are strings of digits."""
+
+    early_epoch: int = Field(ge=0)
+    late_epoch: int = Field(ge=0)
+    epochs: int = Field(ge=1)
 
 
 def write_positions(path: Path, table: PositionsTable) -> None:
@@ -42,11 +53,22 @@ def write_positions(path: Path, table: PositionsTable) -> None:
 
 
 def read_positions(path: Path) -> PositionsTable:
-    """The inverse of `write_positions`."""
-    table = pq.read_table(path)
-    facts = {key.decode(): int(value) for key, value in table.schema.metadata.items()}
-    columns = {name: table[name].to_numpy() for name in table.column_names}
-    positions = {name: np.stack([columns[f"{name}_p_GT"], columns[f"{name}_p_NN"]], axis=1) for name in MOMENTS}
-    return PositionsTable(
-        columns["row"], positions, {name: facts[f"{name}_epoch"] for name in MOMENTS}, facts["epochs"]
-    )
+    """The inverse of `write_positions`. Raises DataError if the file is missing, damaged or lacks something."""
+    remedy = "Run `dvc repro -sf train`."
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: file not found. {remedy}") from None
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path} is not a Parquet file ({error}). {remedy}") from None
+    if missing := [name for name in COLUMNS if name not in table.column_names]:
+        raise DataError(f"{path}: column {', '.join(missing)} is missing. {remedy}")
+    try:
+        facts = _Metadata.model_validate({k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"{path}: metadata: {'.'.join(map(str, first['loc']))}: {first['msg']}. {remedy}") from None
+    column = {name: table[name].to_numpy() for name in COLUMNS}
+    positions = {name: np.stack([column[f"{name}_p_GT"], column[f"{name}_p_NN"]], axis=1) for name in MOMENTS}
+    moments = {"early": facts.early_epoch, "late": facts.late_epoch}
+    return PositionsTable(column["row"], positions, moments, facts.epochs)

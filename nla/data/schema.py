@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from nla.errors import DataError
+from nla.io import parse_json_as
 
 SPLITS = ("train", "valid", "test")
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -93,13 +94,10 @@ class TableInfo:
     """Of samples; None for faces."""
 
 
-_TABLE_INFO = TypeAdapter(TableInfo)
-
-
 def with_info(schema: pa.Schema, info: TableInfo) -> pa.Schema:
     """`schema` with `info` and Hugging Face's feature description in its metadata."""
     features = b'{"info": {"features": {"image": {"_type": "Image"}}}}'
-    return schema.with_metadata({"nla": _TABLE_INFO.dump_json(info), "huggingface": features})
+    return schema.with_metadata({"nla": TypeAdapter(TableInfo).dump_json(info), "huggingface": features})
 
 
 def read_info(path: Path) -> TableInfo:
@@ -112,12 +110,7 @@ def read_info(path: Path) -> TableInfo:
         raise DataError(f"{path} is not a Parquet file ({error}). Remove it and run `dvc repro`.") from None
     if b"nla" not in metadata:
         raise DataError(f"{path} was not written by this pipeline. Remove it and run `dvc repro`.")
-    try:
-        return _TABLE_INFO.validate_json(metadata[b"nla"])
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(map(str, ("metadata", *problem["loc"])))
-        raise DataError(f"{path}: {field}: {problem['msg']}. Remove the file and run `dvc repro`.") from None
+    return parse_json_as(metadata[b"nla"], TableInfo, f"{path}: metadata", "Remove the file and run `dvc repro`.")
 
 
 def dense(column: pa.ChunkedArray, width: int, dtype: Any, null: float) -> np.ndarray:

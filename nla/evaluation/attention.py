@@ -32,7 +32,7 @@ def attention(model: Classifier, images_NHWC: np.ndarray, class_N: np.ndarray) -
         with torch.no_grad():
             maps_NDhw = model.maps(torch.from_numpy(np.array(images_NHWC)).to(device))
         maps_NDhw.requires_grad_()
-        logits_NC = model.resnet.classify(maps_NDhw.mean(dim=(2, 3)))
+        logits_NC = model.feature_backbone.classify(maps_NDhw.mean(dim=(2, 3)))
         chosen = logits_NC.gather(1, torch.from_numpy(class_N).to(device)[:, None]).sum()
         (gradient_NDhw,) = torch.autograd.grad(chosen, maps_NDhw)
     alpha_ND11 = gradient_NDhw.mean(dim=(2, 3), keepdim=True)
@@ -41,7 +41,7 @@ def attention(model: Classifier, images_NHWC: np.ndarray, class_N: np.ndarray) -
     heat_Nhw = torch.where(highest_N11 > 0, heat_Nhw / highest_N11, heat_Nhw).cpu()
     _, height, width, _ = images_NHWC.shape
     down_Hh, across_Ww = (
-        interpolation(pixels, positions, model.resnet.stride)
+        interpolation(pixels, positions, model.feature_backbone.stride)
         for pixels, positions in zip((height, width), heat_Nhw.shape[1:], strict=True)
     )
     return torch.einsum("Hh,nhw,Ww->nHW", down_Hh, heat_Nhw, across_Ww).numpy()

@@ -96,6 +96,6 @@ class ErasingAttention(Method):
         mean_C = network.mean.flatten().round().to(torch.uint8)
         images_NHWC = erase(batch.images_NHWC, mean_C, self.erasing, self.shares)
         first_NDhw, mirrored_NDhw = network.maps(images_NHWC, mirrored=True).chunk(2)
-        logits_NC = network.resnet.classify(first_NDhw.mean(dim=(2, 3)))
-        consistency = attention_consistency(first_NDhw, mirrored_NDhw, network.resnet.fc.weight)
+        logits_NC = network.feature_backbone.classify(first_NDhw.mean(dim=(2, 3)))
+        consistency = attention_consistency(first_NDhw, mirrored_NDhw, network.feature_backbone.fc.weight)
         return Outcome(cross_entropy(logits_NC, batch.target).mean() + self.lam * consistency, logits_NC)

@@ -58,7 +58,7 @@ class RelativeUncertainty(Method):
     def __init__(self, context: Context, *, dimensions: int = 64) -> None:
         super().__init__()
         require(dimensions >= 1, "dimensions", dimensions, "at least 1")
-        features = context.build().resnet.fc.in_features
+        features = context.build().feature_backbone.fc.in_features
         # No running statistics: the uncertainty is not used after training. The bias is in BatchNorm.
         norm = nn.BatchNorm1d(dimensions, track_running_stats=False)
         self.uncertainty = nn.Sequential(nn.Linear(features, dimensions, bias=False), norm)
@@ -72,9 +72,9 @@ class RelativeUncertainty(Method):
         features_ND = network.maps(batch.images_NHWC).mean(dim=(2, 3))
         partner_N = torch.randperm(len(features_ND), device=features_ND.device)
         mixed_ND = mixed(features_ND, self._log_sigma(features_ND), partner_N)
-        loss = add_up(network.resnet.classify(mixed_ND), batch.target, partner_N)
+        loss = add_up(network.feature_backbone.classify(mixed_ND), batch.target, partner_N)
         with torch.no_grad():
-            return Outcome(loss, network.resnet.classify(features_ND))
+            return Outcome(loss, network.feature_backbone.classify(features_ND))
 
     def _log_sigma(self, features_ND: Tensor) -> Tensor:
         """Returns the log of the sum of the exponentials, [N]; the constant factor of a mean cancels in the mixture."""

@@ -120,14 +120,14 @@ class SelfCure(Method):
         self.beta, self.rank_margin, self.gamma = beta, rank_margin, gamma
         self.relabel_margin, self.relabel_from = relabel_margin, relabel_from
         self.group = context.group
-        self.importance = nn.Linear(context.build().resnet.fc.in_features, 1)
+        self.importance = nn.Linear(context.build().feature_backbone.fc.in_features, 1)
         self.new_label = SampleMemory(torch.full_like(context.label_N, AS_GIVEN), context.group)
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         if len(batch.index_N) * self.group.size < 2:
             raise TrainingError("train.batch_size: scn compares two groups of each batch (got 1). Use at least 2.")
         features_ND = network.maps(batch.images_NHWC).mean(dim=(2, 3))
-        logits_NC = network.resnet.classify(features_ND)
+        logits_NC = network.feature_backbone.classify(features_ND)
         alpha_N = self.importance(features_ND).squeeze(1).float().sigmoid()
         target = corrected(batch.target, self.new_label.read(batch.index_N))
         high_N, counts = self._groups(alpha_N.detach(), batch.index_N)

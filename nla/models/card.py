@@ -7,17 +7,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nla.errors import DataError, WeightsError
-from nla.io import atomic_write, sha256
+from nla.io import atomic_write, read_json_as, sha256
+from nla.models.base import Architecture, ImageSpec
 from nla.models.classifier import Classifier
 
 FORMAT = 1
+RETRAIN = "Run `dvc repro -sf train`."
 Known = tuple[str, Sequence[str]]
 """Source and class names."""
+
+
+class Card(BaseModel):
+    """What a card must hold to build and check the network; stages add facts, such as classes, source and epoch."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    format: int
+    architecture: Architecture
+    image: ImageSpec
+    sha256: str
+    """Of the file with the weights."""
+    source: str | None = None
+    classes: list[str] | None = None
 
 
 def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
@@ -37,39 +54,35 @@ def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
     """Returns the classifier, in eval mode on the CPU, and its card.
 
     Raises:
-        WeightsError: a file is missing or damaged, the two files are from different trainings, or the weights do not
+        WeightsError: a file is missing or damaged, the two files are from different runs, or the weights do not
             match the card's architecture.
     """
     card, state = read_card(weights), read_tensors(weights)
     model = Classifier.build(card)
     load_state(model, state, weights)
     if card["sha256"] != sha256(weights):
-        raise WeightsError(f"{weights} is damaged (it has not the sha256 of its card): run `dvc repro -sf train`")
+        raise WeightsError(f"{weights}: the sha256 does not match {weights.stem}.json. {RETRAIN}")
     return model.eval(), card
 
 
 def read_card(weights: Path) -> dict[str, Any]:
     """Reads the card beside `weights`. Raises WeightsError if it is missing, damaged, or has another format."""
     path = weights.with_suffix(".json")
-    try:
-        card = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise WeightsError(f"{path} is missing: it is written by `dvc repro` beside {weights.name}") from None
-    except ValueError as error:
-        raise WeightsError(f"{path} is damaged ({error}): run `dvc repro -sf train`") from None
+    card = read_json_as(path, dict[str, Any], RETRAIN, WeightsError)
     if card.get("format") != FORMAT:
-        raise WeightsError(f"{path} has format {card.get('format')!r}, this version reads {FORMAT}")
+        raise WeightsError(f"{path}: format: this version reads {FORMAT} (got {card.get('format')!r}). {RETRAIN}")
+    read_json_as(path, Card, RETRAIN, WeightsError)
     return card
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads the tensors of a .safetensors file. Raises WeightsError if it is missing or damaged."""
+def read_tensors(path: Path, remedy: str = RETRAIN) -> dict[str, Tensor]:
+    """Reads the tensors of a .safetensors file. Raises WeightsError with `remedy` if it is missing or damaged."""
     try:
         return load_file(path)
     except FileNotFoundError:
-        raise WeightsError(f"{path} is missing: run `dvc repro`") from None
+        raise WeightsError(f"{path}: file not found. {remedy}") from None
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is damaged ({error}): run `dvc repro -sf train`") from None
+        raise WeightsError(f"{path}: the file is damaged ({error}). {remedy}") from None
 
 
 def require_same(model: Known, data: Known, where: Path) -> None:
@@ -80,8 +93,8 @@ def require_same(model: Known, data: Known, where: Path) -> None:
     (source, classes), (other, others) = model, data
     if (source, tuple(classes)) != (other, tuple(others)):
         raise DataError(
-            f"the model was trained on {source} ({', '.join(classes)}), but {where} holds {other} "
-            f"({', '.join(others)}): run `dvc repro`, or measure it there with `nla measure {where}`"
+            f"{where}: the model was trained on {source} with classes {', '.join(classes)} (got {other} with "
+            f"{', '.join(others)}). Run `dvc repro`, or evaluate it with `nla measure {where}`."
         )
 
 
@@ -97,5 +110,5 @@ def load_state(model: Classifier, state: Mapping[str, Tensor], origin: Path | st
     ]
     if wrong:
         shown = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-        raise WeightsError(f"{origin} is of another architecture than {model.architecture}: {shown}")
+        raise WeightsError(f"{origin}: the weights do not fit {model.architecture}: {shown}. {RETRAIN}")
     model.backbone.load_state_dict(dict(state))

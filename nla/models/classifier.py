@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nla.config.model import RESNETS, ModelConfig
+from nla.config.networks import offering
 from nla.errors import WeightsError
-from nla.models.resnet import ResNet
+from nla.models.backbones import build_backbone
+from nla.models.base import Architecture, FeatureMapBackbone, ImageSpec, describe
 
-
-@dataclass(frozen=True)
-class ImageSpec:
-    """The network's input: size in pixels, and mean and standard deviation per channel, for pixels in [0, 1]."""
-
-    size: int
-    channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @property
-    def color(self) -> Literal["grey", "rgb"]:
-        """Name of the channel layout, as `nla.data.images.fit` takes it."""
-        return "grey" if self.channels == 1 else "rgb"
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Everything that is needed to build the network; saved with the weights."""
-
-    name: str
-    width: int
-    stem: str
-    dropout: float
-    num_classes: int
-    head: str = "linear"
-    """Missing in cards that are older than this field, which means "linear"."""
-
-    @classmethod
-    def of(cls, config: ModelConfig, num_classes: int) -> Architecture:
-        return cls(config.name, config.width, config.stem, config.dropout, num_classes, config.head)
+__all__ = ["Architecture", "Classifier", "ImageSpec", "describe"]
 
 
 class Classifier(nn.Module):
@@ -55,7 +26,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.architecture, self.image = architecture, image
         self.layout = torch.channels_last
-        self.backbone = _backbone(architecture, image)
+        self.backbone = build_backbone(architecture, image)
         # The factor 255 is folded in: (x / 255 - mean) / std = (x - 255 mean) / (255 std)
         self.register_buffer("mean", torch.tensor(image.mean).view(1, -1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(image.std).view(1, -1, 1, 1) * 255, persistent=False)
@@ -78,15 +49,16 @@ class Classifier(nn.Module):
         return self.backbone(self._views(images_NHWC, mirrored))
 
     def maps(self, images_NHWC: Tensor, mirrored: bool = False) -> Tensor:
-        """Returns the last stage's output of our ResNets, [N, D, h, w]; with `mirrored`, [2 N, D, h, w]."""
-        return self.resnet.maps(self._views(images_NHWC, mirrored))
+        """Returns the last feature maps, [N, D, h, w]; with `mirrored`, [2 N, D, h, w]."""
+        return self.feature_backbone.maps(self._views(images_NHWC, mirrored))
 
     @property
-    def resnet(self) -> ResNet:
-        """The backbone, if it is a ResNet of this package. Raises WeightsError for a timm network."""
-        if not isinstance(self.backbone, ResNet):
+    def feature_backbone(self) -> FeatureMapBackbone:
+        """The backbone, if it has feature maps. Raises WeightsError otherwise."""
+        if not isinstance(self.backbone, FeatureMapBackbone):
             raise WeightsError(
-                f"only a ResNet of {', '.join(RESNETS)} can be looked into, not {self.architecture.name}"
+                f"model.name: {self.architecture.name} does not offer feature maps. "
+                f"Use one of {', '.join(offering('has_feature_maps'))}."
             )
         return self.backbone
 
@@ -99,37 +71,8 @@ class Classifier(nn.Module):
         return describe(self.architecture, self.image)
 
     @classmethod
-    def build(cls, description: dict[str, Any]) -> Classifier:
+    def build(cls, description: Mapping[str, Any]) -> Classifier:
         """Builds a classifier from the result of `describe`, with new weights."""
         image = description["image"]
         spec = ImageSpec(image["size"], image["channels"], tuple(image["mean"]), tuple(image["std"]))
         return cls(Architecture(**description["architecture"]), spec)
-
-
-def describe(architecture: Architecture, image: ImageSpec) -> dict[str, Any]:
-    """JSON-able description for `Classifier.build` of a network that need not be built."""
-    return {"architecture": asdict(architecture), "image": asdict(image)}
-
-
-def _backbone(architecture: Architecture, image: ImageSpec) -> nn.Module:
-    of = architecture
-    if of.name in RESNETS:
-        size = {"channels": image.channels, "width": of.width}
-        return ResNet(of.name, of.num_classes, **size, stem=of.stem, dropout=of.dropout, head=of.head)
-    try:
-        return _of_timm(of, image)
-    except ImportError as error:
-        raise WeightsError(f"model.name {of.name} needs timm ({error}): `pip install -e .[timm]`") from None
-    except RuntimeError as error:  # a name unknown to timm, or a torchvision that does not fit this torch
-        raise WeightsError(f"model.name {of.name}: timm cannot build it ({error}): see timm.list_models()") from None
-
-
-def _of_timm(of: Architecture, image: ImageSpec) -> nn.Module:
-    import timm
-
-    name = of.name.removeprefix("timm/")
-    options = {"num_classes": of.num_classes, "in_chans": image.channels, "drop_rate": of.dropout}
-    try:
-        return timm.create_model(name, img_size=image.size, **options)
-    except TypeError:  # convolutional networks take images of any size, and do not have this option
-        return timm.create_model(name, **options)

@@ -12,8 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nla.models.base import Architecture, FeatureMapBackbone, ImageSpec
+
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 COSINE_SCALE = 30.0  # from LDAM's public code; with plain cosines, at most 1, softmax could never be confident
+
+
+def build_resnet(architecture: Architecture, image: ImageSpec) -> ResNet:
+    """Builds the ResNet of that architecture, for images with that number of channels."""
+    return ResNet(
+        architecture.name,
+        architecture.num_classes,
+        channels=image.channels,
+        width=architecture.width,
+        stem=architecture.stem,
+        dropout=architecture.dropout,
+        head=architecture.head,
+    )
 
 
 def _convolution(side: int, channels_in: int, channels: int, stride: int = 1) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
@@ -110,7 +125,7 @@ class CosineLinear(nn.Linear):
 HEADS: dict[str, type[nn.Linear]] = {"linear": nn.Linear, "cosine": CosineLinear}
 
 
-class ResNet(nn.Module):
+class ResNet(FeatureMapBackbone):
     """[N, channels, H, W] -> logits [N, num_classes]."""
 
     def __init__(
@@ -126,7 +141,6 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stride = STEM_STRIDES[stem] * 2 ** (len(STAGES) - 1)
-        """Pixels between neighbours in `maps`: cell i is centred on pixel i * stride."""
         self.conv1, self.maxpool = _stem(stem, channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         block, depths = BLOCKS[name]
@@ -149,13 +163,6 @@ class ResNet(nn.Module):
         for stage in STAGES:
             x = self.get_submodule(stage)(x)
         return x
-
-    def classify(self, features_ND: Tensor) -> Tensor:
-        """Returns the logits of features, which are the spatial means of the maps."""
-        return self.fc(self.dropout(features_ND))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classify(self.maps(x).mean(dim=(2, 3)))
 
 
 def _initialise(module: nn.Module) -> None:

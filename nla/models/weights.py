@@ -1,14 +1,15 @@
-"""Initial weights from a local file in any common format, such as face-pretrained checkpoints.
+"""Initial weights from a local file in any common format, such as networks pretrained on faces.
 
 Supported: .safetensors, and .pth/.pt read with weights_only (no pickle is executed); a state dict at the top level or
 under `state_dict`, `model_state_dict`, `model` or `net`; the prefix `module.`, `backbone.` or `model.` on most names
-(the others can be those of a face recogniser's head, saved beside the network).
-The last linear layer is used only if its shape matches.
+(the others can be those of a face recogniser's head, saved beside the network). The last layer is used only if its
+shape matches.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nla.config.model import RESNETS
+from nla.config.networks import find_network
 from nla.errors import WeightsError
 from nla.io import sha256
 from nla.models.card import read_tensors
@@ -25,6 +26,10 @@ from nla.models.classifier import Classifier
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "backbone.", "model.")
+GIT_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+HTML = (b"<!doctype html", b"<html", b"<?xml")
+PICKLE = b"\x80"  # the opcode PROTO
+UNSAFE_GLOBAL = re.compile(r"GLOBAL (\S+)")  # in the message of torch.load
 
 
 @dataclass(frozen=True)
@@ -52,43 +57,71 @@ def start_from(model: Classifier, path: Path) -> Start:
     found = _fit_channels(_strip(given), expected)
     head = {name for name in expected if name.split(".")[0] in ("fc", "head", "classifier")}
     fitting = {n: t for n, t in found.items() if n in expected and t.shape == expected[n].shape}
-    lacking = [
+    missing = [
         name
         for name in expected
         if name not in fitting and name not in head and not name.endswith("num_batches_tracked")
     ]
     if len(found.keys() & expected.keys()) < min(len(found), len(expected)) / 2:
-        unnamed = (name for name in lacking if name not in found)
+        unnamed = (name for name in missing if name not in found)
         raise WeightsError(
-            f"model.weights: the names in {path} are not those of {model.architecture.name}: it has {_some(given)}, "
-            f"and {_some(unnamed)} are wanted: save its tensors under these names"
+            f"model.weights: {path} has other tensor names than {model.architecture.name}: expected {_some(unnamed)} "
+            f"(got {_some(given)}). Rename its tensors, or set model.name to its network."
         )
-    if lacking:
+    if missing:
+        network = find_network(model.architecture.name)
+        keys = "model.name, width and stem" if network and network.has_width else "model.name"
         raise WeightsError(
-            f"model.weights: {path} does not fit {model.architecture}: {len(lacking)} of {len(expected)} tensors are "
-            f"missing or of another shape, the first is {_misfit(lacking[0], found, expected)}: set "
-            f"{'model.name, width and stem' if model.architecture.name in RESNETS else 'model.name'} to the file's"
+            f"model.weights: {path} does not fit {model.architecture}: {len(missing)} of {len(expected)} tensors are "
+            f"missing or have another shape, the first is {_misfit(missing[0], found, expected)}. "
+            f"Set {keys} to those of the file."
         )
     return Start(str(path), sha256(path), fitting, tuple(sorted(found.keys() - fitting.keys())))
 
 
 def existing(path: Path) -> Path:
     """Returns `path`. Raises WeightsError if it is not a file."""
-    if not path.is_file():
-        raise WeightsError(f"model.weights: {path} is missing: give a local file, or null to start from scratch")
-    return path
+    if path.is_file():
+        return path
+    problem = "is a folder" if path.is_dir() else "file not found" if path.parent.is_dir() else "folder not found"
+    raise WeightsError(f"model.weights: {problem} (got {path}). Give a local file, or null to train from scratch.")
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    _check_kind(path)
     if path.suffix == ".safetensors":
-        return read_tensors(path)
+        return read_tensors(path, "Download model.weights again.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler can raise anything: IndexError, KeyError, struct.error ...
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise WeightsError(
-            f"model.weights: {path} cannot be read safely ({reason}): re-save it as a state dict"
-        ) from None
+        raise WeightsError(f"model.weights: {path} {_why_unreadable(path, str(error))}") from None
+
+
+def _check_kind(path: Path) -> None:
+    """Raises WeightsError for what a download or a clone often leaves in place of weights."""
+    with path.open("rb") as file:
+        start = file.read(256).lstrip().lower()
+    if not start:
+        raise WeightsError(f"model.weights: {path} is empty. Download it again.")
+    if start.startswith(GIT_LFS_POINTER):
+        raise WeightsError(f"model.weights: {path} is a Git LFS pointer. Run `git lfs pull` in the clone it is from.")
+    if start.startswith(HTML):
+        raise WeightsError(f"model.weights: {path} is a web page (HTML). Download the file that the page links to.")
+
+
+def _why_unreadable(path: Path, error: str) -> str:
+    """Problem and next action. PyTorch's own text would recommend to load the file unsafely."""
+    ask = "Get them from their author as .safetensors, or as a .pth with only a state dict."
+    if "TorchScript" in error:
+        return f"is a TorchScript program, which is not loaded: it could run code. Only tensors are read. {ask}"
+    if found := UNSAFE_GLOBAL.search(error):
+        name = found[1].rstrip(".")
+        return f"holds the Python object {name}, which is not loaded: it could run code. Only tensors are read. {ask}"
+    with path.open("rb") as file:
+        pickled = file.read(1) == PICKLE
+    if pickled:
+        return f"is a pickle, which is not loaded: it could run code, or it is cut off. Only tensors are read. {ask}"
+    return "cannot be read: it is damaged, or not in PyTorch's format. Download it again."
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
@@ -97,7 +130,9 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
             content = content[key]
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
-        raise WeightsError(f"model.weights: {path} holds no state dict (looked under {', '.join(CONTAINERS)})")
+        raise WeightsError(
+            f"model.weights: {path} has no state dict at the top or under {', '.join(CONTAINERS)}. Save one there."
+        )
     return tensors
 
 
@@ -117,7 +152,7 @@ def _some(names: Iterable[str]) -> str:
 
 def _misfit(name: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
     wanted = list(expected[name].shape)
-    return f"{name}, {list(found[name].shape)} where {wanted} is wanted" if name in found else f"{name} {wanted}"
+    return f"{name}, {list(found[name].shape)} instead of {wanted}" if name in found else f"{name} {wanted}"
 
 
 def _fit_channels(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -126,5 +161,5 @@ def _fit_channels(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor])
 
 
 def _summed(tensor: Tensor, wanted: torch.Size) -> Tensor:
-    of_colour = tensor.ndim == 4 and tensor.shape[1] == 3 and wanted == (len(tensor), 1, *tensor.shape[2:])
-    return tensor.sum(dim=1, keepdim=True) if of_colour else tensor
+    is_color = tensor.ndim == 4 and tensor.shape[1] == 3 and wanted == (len(tensor), 1, *tensor.shape[2:])
+    return tensor.sum(dim=1, keepdim=True) if is_color else tensor

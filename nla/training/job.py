@@ -13,7 +13,8 @@ from torch import Tensor
 from nla.config.augment import AugmentConfig
 from nla.config.base import Section, section
 from nla.config.loss import LossConfig
-from nla.config.model import RESNETS, ModelConfig
+from nla.config.model import ModelConfig
+from nla.config.networks import offering
 from nla.config.train import TrainConfig
 from nla.data.images import pixel_statistics
 from nla.errors import ConfigError
@@ -65,10 +66,10 @@ def training_config(params: Mapping[str, Any], file: str = "params.yaml") -> Tra
 def _check_method_fits_network(config: TrainingConfig) -> None:
     """Raises ConfigError if the method needs a part of the network that this one does not offer."""
     model, loss, method = config.model, config.loss, method_class(config.loss)
-    if method.needs_feature_maps and model.name not in RESNETS:
+    if method.needs_feature_maps and model.name not in (suitable := offering("has_feature_maps")):
         raise ConfigError(
             f"model.name: loss {loss.name} reads the network's feature maps, which {model.name} does not offer. "
-            f"Use {', '.join(RESNETS)}."
+            f"Use {', '.join(suitable)}."
         )
     if config.train.compile and method.needs_feature_maps:
         raise ConfigError(

@@ -28,7 +28,7 @@ def test_with_a_linear_head_it_is_the_class_activation_map() -> None:
     model.eval()
     with torch.no_grad():
         maps_NDhw = model.maps(torch.from_numpy(pixels)).numpy()
-    weight_CD = model.resnet.fc.weight.detach().numpy()
+    weight_CD = model.feature_backbone.fc.weight.detach().numpy()
     for n, c in enumerate(class_N):
         plain = np.maximum(sum(weight_CD[c, d] * maps_NDhw[n, d] for d in range(len(weight_CD[c]))), 0)
         plain = plain / plain.max() if plain.max() > 0 else plain
@@ -51,7 +51,7 @@ def test_it_is_from_0_to_1_and_leaves_the_model_as_it_was(head: str) -> None:
 def test_what_speaks_against_a_class_is_no_heat() -> None:
     model = network()
     with torch.no_grad():
-        model.resnet.fc.weight.copy_(torch.stack([torch.full((32,), s) for s in (1.0, -1.0, 0.0)]))
+        model.feature_backbone.fc.weight.copy_(torch.stack([torch.full((32,), s) for s in (1.0, -1.0, 0.0)]))
     heat_NHW = attention(model, images(3), np.array([0, 1, 2]))
     assert heat_NHW[0].max() == 1 and not heat_NHW[1:].any()
 
@@ -66,7 +66,7 @@ def test_a_place_of_the_last_stage_looks_at_its_pixel(name: str, stem: str) -> N
             sizes = (module.kernel_size, module.padding)
             side, padding = (size if isinstance(size, int) else size[0] for size in sizes)
             assert 2 * int(padding) == side - 1
-    stride = model.resnet.stride
+    stride = model.feature_backbone.stride
     with torch.no_grad():
         places = [model.maps(torch.zeros(1, pixels, pixels, 1)).shape[2] for pixels in (3 * stride, 3 * stride + 1)]
     assert places == [3, 4]
@@ -75,7 +75,5 @@ def test_a_place_of_the_last_stage_looks_at_its_pixel(name: str, stem: str) -> N
 def test_a_network_of_timm_is_refused() -> None:
     pytest.importorskip("timm")
     model = Classifier(Architecture("timm/resnet10t", 0, "", 0.0, 3), IMAGE)
-    with pytest.raises(
-        WeightsError, match="only a ResNet of resnet18, resnet34, resnet50 can be looked into, not timm"
-    ):
+    with pytest.raises(WeightsError, match="timm/resnet10t does not offer feature maps"):
         attention(model, images(1), np.array([0]))

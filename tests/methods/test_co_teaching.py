@@ -82,9 +82,9 @@ def test_both_networks_differ_even_from_the_same_weights() -> None:
     """As with pretrained ones: two equal networks would stay equal, and choose like one."""
     network = small_network()
     peer = CoTeaching(replace(context(), build=lambda: deepcopy(network))).peer
-    assert torch.equal(peer.resnet.conv1.weight, network.resnet.conv1.weight)
-    assert not torch.equal(peer.resnet.fc.weight, network.resnet.fc.weight)
-    assert not torch.equal(peer.resnet.fc.bias, network.resnet.fc.bias)
+    assert torch.equal(peer.feature_backbone.conv1.weight, network.feature_backbone.conv1.weight)
+    assert not torch.equal(peer.feature_backbone.fc.weight, network.feature_backbone.fc.weight)
+    assert not torch.equal(peer.feature_backbone.fc.bias, network.feature_backbone.fc.bias)
 
 
 @pytest.mark.parametrize("options", [{"forget_rate": 1.0}, {"forget_rate": -0.1}, {"ramp": 0.0}, {"ramp": 1.1}])

@@ -65,7 +65,7 @@ def test_a_batch_against_the_formulas(soft: bool, name: str, features: int) -> N
     outcome = method(network, batch)
     maps = double(network.maps(torch.cat([images, images.flip(2)])))
     assert maps.shape == (8, features, 4, 4)
-    weight, bias = double(network.resnet.fc.weight), double(network.resnet.fc.bias)
+    weight, bias = double(network.feature_backbone.fc.weight), double(network.feature_backbone.fc.bias)
     z_NC = maps[:4].mean(axis=(2, 3)) @ weight.T + bias
     expected = cross_entropies(z_NC, batch.target.numpy()).mean() + 3.0 * consistency(maps[:4], maps[4:], weight)
     np.testing.assert_allclose(outcome.loss.item(), expected, rtol=1e-4)

@@ -33,7 +33,7 @@ def test_a_batch_against_the_formulas(soft: bool, name: str) -> None:
     u_NK = (u_NK - u_NK.mean(0)) / np.sqrt(u_NK.var(0) + 1e-5)
     u_NK = u_NK * double(method.uncertainty[1].weight) + double(method.uncertainty[1].bias)
     sigma_N = np.exp(u_NK).mean(1)
-    fc, loss = network.resnet.fc, 0.0
+    fc, loss = network.feature_backbone.fc, 0.0
     for i, j in enumerate(partner_N):
         mu_D = (sigma_N[i] * mu_ND[i] + sigma_N[j] * mu_ND[j]) / (sigma_N[i] + sigma_N[j])
         z_C = double(fc.weight) @ mu_D + double(fc.bias)

@@ -105,14 +105,14 @@ def test_errors_of_timm_are_reported(
     (tmp_path / "timm.py").write_text(module + "\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "timm", raising=False)
-    with pytest.raises(WeightsError, match=rf"model\.name timm/resnet10t.*{message}"):
+    with pytest.raises(WeightsError, match=rf"model\.name: .*timm/resnet10t.*{message}"):
         Classifier(TIMM, COLOUR)
     sys.modules.pop("timm", None)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed")
 def test_a_missing_timm_is_reported() -> None:
-    with pytest.raises(WeightsError, match=r"needs timm \(No module named 'timm'\): `pip install -e \.\[timm\]`"):
+    with pytest.raises(WeightsError, match=r"needs timm \(No module named 'timm'\)\. Run `pip install -e \.\[timm\]`"):
         Classifier(TIMM, COLOUR)
 
 

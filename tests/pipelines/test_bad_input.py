@@ -248,10 +248,12 @@ CASES = {
         "train", shortened("data/train.parquet"), ("data/train.parquet is not a Parquet file", "dvc repro")
     ),
     "first weights missing": Case(
-        "train", params(model={"weights": "face.pth"}), ("model.weights: ", "face.pth is missing", "null to start")
+        "train",
+        params(model={"weights": "face.pth"}),
+        ("model.weights: file not found", "face.pth", "or null to train from scratch"),
     ),
     "first weights of another architecture": Case(
-        "train", wider_start, ("wider.pth does not fit", "the first is conv1.weight", "set model.name, width and stem")
+        "train", wider_start, ("wider.pth does not fit", "the first is conv1.weight", "Set model.name, width and stem")
     ),
     "MLflow server away": Case(
         "train",
@@ -268,14 +270,16 @@ CASES = {
     "model damaged": Case(
         "evaluate",
         shortened("models/model.safetensors"),
-        ("models/model.safetensors is damaged", "`dvc repro -sf train`"),
+        ("models/model.safetensors: the file is damaged", "`dvc repro -sf train`"),
     ),
     "model of another architecture": Case(
         "evaluate",
         wider_model,
-        ("models/model.safetensors is of another architecture", "conv1.weight is (16, 1, 3, 3), not (8, 1, 3, 3)"),
+        ("models/model.safetensors: the weights do not fit", "conv1.weight is (16, 1, 3, 3), not (8, 1, 3, 3)"),
     ),
-    "card missing": Case("register", removed("models/model.json"), ("models/model.json is missing", "`dvc repro`")),
+    "card missing": Case(
+        "register", removed("models/model.json"), ("models/model.json: file not found", "`dvc repro -sf train`")
+    ),
     "metrics damaged": Case(
         "register", written("reports/metrics.json", "{"), ("reports/metrics.json: not valid JSON",)
     ),

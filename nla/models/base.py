@@ -1,0 +1,80 @@
+"""What every network is described by, and what a network with feature maps offers.
+
+Legend: N images, D features, h x w cells of a feature map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict
+from torch import Tensor, nn
+
+from nla.config.model import ModelConfig
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """The network's input: size in pixels, and mean and standard deviation per channel, for pixels in [0, 1]."""
+
+    size: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def color(self) -> Literal["grey", "rgb"]:
+        """Name of the channel layout, as `nla.data.images.fit` takes it."""
+        return "grey" if self.channels == 1 else "rgb"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything that is needed to build the network; saved with the weights."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    """A card with a field of a later version must not build another network."""
+
+    name: str
+    width: int
+    stem: str
+    dropout: float
+    num_classes: int
+    head: str = "linear"
+    """Missing in cards that are older than this field, which means "linear"."""
+
+    @classmethod
+    def of(cls, config: ModelConfig, num_classes: int) -> Architecture:
+        """The architecture that section `model` of params.yaml selects."""
+        return cls(config.name, config.width, config.stem, config.dropout, num_classes, config.head)
+
+
+def describe(architecture: Architecture, image: ImageSpec) -> dict[str, Any]:
+    """JSON-able description for `Classifier.build` of a network that need not be built."""
+    return {"architecture": asdict(architecture), "image": asdict(image)}
+
+
+class FeatureMapBackbone(nn.Module):
+    """A network that classifies the spatial mean of its last feature maps.
+
+    Methods that look inside the network (EAC, SCN, RUL) and Grad-CAM use these parts.
+    """
+
+    stride: int
+    """Pixels between neighbouring cells of `maps`: cell i is centred on pixel i * stride."""
+    dropout: nn.Dropout
+    fc: nn.Linear
+    """The last layer, D -> num_classes."""
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Normalised images [N, channels, H, W] -> the last feature maps, [N, D, h, w]."""
+        raise NotImplementedError
+
+    def classify(self, features_ND: Tensor) -> Tensor:
+        """Features, which are spatial means of the maps -> logits [N, num_classes]."""
+        return self.fc(self.dropout(features_ND))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images [N, channels, H, W] -> logits [N, num_classes]."""
+        return self.classify(self.maps(x).mean(dim=(2, 3)))
