@@ -27,7 +27,11 @@ class Network:
 RESNET = Network(
     has_width=True, stems=("imagenet", "stride2", "stride1"), heads=("linear", "cosine"), has_feature_maps=True
 )
-NETWORKS: Mapping[str, Network] = {"resnet18": RESNET, "resnet34": RESNET, "resnet50": RESNET}
+NETWORKS: Mapping[str, Network] = {
+    "resnet18": RESNET,
+    "resnet34": RESNET,
+    "resnet50": RESNET,
+}
 
 TIMM = Network()
 TIMM_PREFIX = "timm/"

@@ -72,7 +72,7 @@ class Method(nn.Module):
     """Base of all methods."""
 
     needs_feature_maps: ClassVar[bool] = False
-    """Whether it calls parts of the network, `network.maps` and `network.feature_backbone`, which timm's networks lack and
+    """Whether it calls `network.maps` or `network.feature_backbone`, which timm's networks lack and
     torch.compile does not cover."""
     needs_linear_head: ClassVar[bool] = False
     """Whether it uses the weights of the last layer, which must be linear."""
