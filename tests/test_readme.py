@@ -141,9 +141,12 @@ def test_training_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_no_block_is_left_out() -> None:
-    """Every block is run by a test above, those of docs/methods.md by tests/methods/test_adding.py."""
+    """Every block is run by a test above, those of the pages on adding by the tests that follow them.
+
+    These are tests/methods/test_adding.py, tests/models/test_added_network.py and tests/data/test_added_source.py.
+    """
     assert len(python_blocks(README)) == 4
-    pages = {"README.md", "embedding.md", "loss.md", "methods.md"}
+    pages = {"README.md", "datasets.md", "embedding.md", "loss.md", "methods.md", "networks.md"}
     assert {page.name for page in PAGES if python_blocks(page)} == pages
 
 

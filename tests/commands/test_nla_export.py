@@ -69,5 +69,5 @@ def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_missing_model_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"model\.json is missing"):
+    with pytest.raises(WeightsError, match=r"model\.json: file not found"):
         main([str(tmp_path / "model.onnx"), "--model", str(tmp_path)])

@@ -253,7 +253,7 @@ def test_a_run_of_another_store_is_copied(bench: Bench) -> None:
 
 
 def test_model_and_validation_data_belong_together(bench: Bench) -> None:
-    with pytest.raises(DataError, match=r"trained on folder (.*)holds synthetic (.*)run `dvc repro`"):
+    with pytest.raises(DataError, match=r"trained on folder .*\(got synthetic .*Run `dvc repro`"):
         bench.register(bench.models(0, source="folder"))
     assert bench.client.search_registered_models() == []
 

@@ -115,7 +115,7 @@ class TestPredictor:
     def test_missing_files(self, tmp_path: Path) -> None:
         random_model(tmp_path)
         (tmp_path / "model.json").unlink()
-        with pytest.raises(WeightsError, match=r"model\.json is missing"):
+        with pytest.raises(WeightsError, match=r"model\.json: file not found"):
             Predictor.load(tmp_path)
 
 
