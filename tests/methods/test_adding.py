@@ -13,7 +13,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE, REGISTRY = Path("docs/methods.md"), Path("nla/methods/registry.py")
-COPIED = ("README.md", "nla", "pipelines", "tests", "docs", "dvc.yaml", "params.yaml", "pyproject.toml")
+COPIED = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "nla",
+    "pipelines",
+    "tests",
+    "docs",
+    "dvc.yaml",
+    "params.yaml",
+    "pyproject.toml",
+)
 CHECK = """
 import torch
 from method_parts import context, minibatch, small_network
@@ -109,7 +119,7 @@ def test_following_the_page_leads_to_green_tests(tmp_path: Path) -> None:
         "tests/losses/test_poly.py",
         "tests/losses/test_baselines.py",
         "tests/test_readme.py::test_methods_of_the_page",
-        "tests/tuning/test_space.py::test_every_method_can_be_tried",
+        "tests/tuning/test_space.py::test_every_method_can_be_searched",
         "tests/test_exports.py::test_losses_import_nothing_but_torch",
         "tests/pipelines/test_dag.py::test_the_fingerprint_of_training_covers_every_loss_and_method",
     ]

@@ -200,7 +200,7 @@ CASES = {
         set_cell(False, 4, 0, lambda _: "9"),
         ("fer2013.csv, line 5: emotion is '9', not a label from 0 to 6", "Fix or remove"),
     ),
-    "votes all zero": Case("ingest", ferplus(no_votes), ("fer2013new.csv, line 5: all votes are zero", "mend or")),
+    "votes all zero": Case("ingest", ferplus(no_votes), ("fer2013new.csv, line 5: all votes are zero", "Fix or")),
     "vote no number": Case(
         "ingest",
         set_cell(True, 4, 3, lambda _: "ten"),
@@ -336,7 +336,7 @@ def test_a_loss_that_is_no_number_stops_training(prepared: Project, tmp_path: Pa
     project = prepared.copy(tmp_path / "project")
     project.set({"train": {"lr": 1e30, "schedule": "constant"}, "ray": {"num_workers": 0}})
     outcome = project.try_stage("train")
-    assert_refused(outcome, "the loss is not finite at epoch 1, step 2", "lower train.lr", "train.grad_clip")
+    assert_refused(outcome, "the training loss is not finite at epoch 1, step 2", "lower train.lr", "train.grad_clip")
     assert not [out for out in stage_outs("train") if (project / out).exists()]
     assert not project.unfinished()
 
