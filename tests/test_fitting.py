@@ -280,7 +280,7 @@ GOOD = np.zeros((4, 16, 16), np.uint8)
         ),
         ({"epochs": 0}, ConfigError, r"train\.epochs: .* \(got 0\)"),
         ({"loss": "fokal"}, ConfigError, r"unknown method 'fokal': did you mean 'focal'\?"),
-        ({"batch_size": 64}, ConfigError, r"train\.batch_size: 64 is more than the \d+ training samples"),
+        ({"batch_size": 64}, ConfigError, r"train\.batch_size: larger than the \d+ training samples \(got 64\)"),
         ({"device": "gpu"}, TrainingError, r"device: unknown \(got 'gpu'\)"),
         ({"device": "meta"}, TrainingError, r"only cpu and cuda are supported \(got meta\)"),
         ({"device": "cuda:99"}, TrainingError, r"device: PyTorch finds \d+ GPUs \(got cuda:99\)"),

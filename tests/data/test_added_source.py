@@ -16,6 +16,7 @@ from nla.data.images import encode_png
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_source_is_added_as_the_page_shows(tmp_path: Path) -> None:
     project = copy_of_project(tmp_path)
     files = follow("docs/datasets.md", "Adding a data set", project)

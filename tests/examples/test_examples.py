@@ -73,6 +73,7 @@ def test_the_loss_of_own_method() -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.usefixtures("ray_cluster")
 def test_sweep(capsys: pytest.CaptureFixture[str]) -> None:
     best = main_of("sweep")(faces=120, epochs=1)
@@ -82,6 +83,7 @@ def test_sweep(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     uri = new_store(tmp_path, monkeypatch)
     served = main_of("serving")(tmp_path, faces=120, epochs=1)

@@ -100,6 +100,7 @@ def python(project: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_following_the_page_leads_to_green_tests(tmp_path: Path) -> None:
     project, text = copy_of_the_project(tmp_path), (ROOT / PAGE).read_text()
     text = text[text.index("## Adding a loss") :]

@@ -29,6 +29,7 @@ print("learns" if losses[-1] < losses[0] else losses)
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_network_is_added_as_the_page_shows(tmp_path: Path) -> None:
     project = copy_of_project(tmp_path)
     files = follow("docs/networks.md", "Adding a network", project)

@@ -46,7 +46,7 @@ def test_a_model_is_not_measured_on_labels_of_another_set(
     bf16_model: Classifier, split: Samples, change: dict[str, Any]
 ) -> None:
     """By number the labels would fit, and every figure would be wrong."""
-    with pytest.raises(DataError, match=r"trained on tiny .* but data/test\.parquet holds .*`nla measure data/test"):
+    with pytest.raises(DataError, match=r"data/test\.parquet: .*trained on tiny .*\(got .*`nla measure data/test"):
         evaluate.probabilities("model", {"test": replace(split, **change)}, Views())
 
 
