@@ -20,8 +20,9 @@ from nla.data.positions_table import read_positions
 from nla.data.samples import Annotations, Samples, load_annotations, load_samples
 from nla.errors import DataError
 from nla.evaluation.calibration import reliability
+from nla.evaluation.confusion import confusion
 from nla.evaluation.figures import figures_of_label_issues, figures_of_test, figures_of_training
-from nla.evaluation.metrics import confusion, main_metrics, measure, summary
+from nla.evaluation.metrics import main_metrics, measure, summary
 from nla.evaluation.predict import ONE_VIEW, Views, predict
 from nla.evaluation.tables import predictions, suspects, write_confusion, write_reliability
 from nla.hardware import use_bf16

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from nla.config.evaluate import EvaluateConfig
 from nla.console import say
 from nla.errors import DataError
-from nla.evaluation.metrics import accuracy, confusion, mean_accuracy, recall, support
+from nla.evaluation.confusion import accuracy, confusion, mean_accuracy, recall, support
 from nla.evaluation.significance import mcnemar, paired_difference
 
 FOLDER = "reports/predictions"

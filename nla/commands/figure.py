@@ -15,7 +15,8 @@ from nla.config.evaluate import EvaluateConfig
 from nla.errors import CommandError
 from nla.evaluation import plots
 from nla.evaluation.calibration import reliability
-from nla.evaluation.metrics import confusion, per_class
+from nla.evaluation.confusion import confusion
+from nla.evaluation.metrics import per_class
 
 PREDICTIONS = Path(FOLDER, "test.parquet")
 PREFIX = "p_"

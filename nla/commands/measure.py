@@ -22,7 +22,7 @@ from nla.console import bar, say
 from nla.data.sources.base import Problem
 from nla.errors import DataError
 from nla.evaluation import metrics
-from nla.evaluation.metrics import confusion
+from nla.evaluation.confusion import confusion
 from nla.evaluation.plots import confusion_matrix
 from nla.evaluation.tables import with_predictions
 from nla.io import write_json, write_table

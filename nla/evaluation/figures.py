@@ -14,7 +14,7 @@ from nla.data.positions_table import PositionsTable
 from nla.data.samples import Samples
 from nla.evaluation import plots
 from nla.evaluation.calibration import reliability
-from nla.evaluation.metrics import confusion
+from nla.evaluation.confusion import confusion
 from nla.evaluation.uncertainty import most_ambiguous, most_doubted, most_wrong
 from nla.evaluation.weight import position_weight
 

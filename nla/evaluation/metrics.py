@@ -1,8 +1,6 @@
 """Metrics of a classifier, and the report of a split.
 
-- From a confusion matrix: accuracy, recall, precision, F1, and their means over classes. They accept leading
-  dimensions, so that a thousand bootstrap resamples are one call, which scikit-learn's functions of labels do not
-  offer; and the matrices of several workers can be added before anything is divided.
+- From a confusion matrix (nla.evaluation.confusion): accuracy, mean accuracy and macro-F1, with intervals; each class.
 - From probabilities: NLL and expected calibration error; the agreement with the annotators' votes; the Bayes accuracy.
 - `measure`: all of them for one split, as a JSON-able dict.
 
@@ -18,94 +16,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from nla.config.evaluate import EvaluateConfig
 from nla.errors import DataError, WeightsError
 from nla.evaluation.calibration import gaps, reliability
+from nla.evaluation.confusion import accuracy, confusion, f1, macro_f1, mean_accuracy, precision, recall, support
 from nla.evaluation.significance import bootstrap, percentiles, reflected, resampled_means, wilson
 from nla.evaluation.uncertainty import ambiguity, entropy, label_probability, log
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 TOLERANCE = 1e-3
 """On the sum of a row of probabilities; averaging two views in float32 errs by 1e-7, half precision by 5e-4."""
 
 
-def confusion(label_N: ArrayLike, predicted_N: ArrayLike, classes: int) -> Ints:
-    """Counts [C, C] by (actual, predicted).
-
-    Like scikit-learn's `confusion_matrix`, whose import takes about 2 s, also in each training process.
-
-    Raises:
-        DataError: a label or prediction is outside of 0..C-1.
-    """
-    label, predicted = np.asarray(label_N, np.int64), np.asarray(predicted_N, np.int64)
-    if label.shape != predicted.shape or label.ndim != 1:
-        raise ValueError(
-            f"labels {label.shape} and predictions {predicted.shape} must be two vectors of the same length"
-        )
-    both = np.concatenate([label, predicted])
-    if both.size and not 0 <= both.min() <= both.max() < classes:
-        raise DataError(
-            f"labels run from {both.min()} to {both.max()}, but {classes} classes allow 0 to {classes - 1}. "
-            "Run `dvc repro prepare`."
-        )
-    return np.bincount(label * classes + predicted, minlength=classes * classes).reshape(classes, classes)
-
-
-def support(counts_CC: np.ndarray) -> np.ndarray:
-    """Samples per class [..., C]."""
-    return np.asarray(counts_CC.sum(axis=-1))
-
-
-def accuracy(counts_CC: np.ndarray) -> Floats:
-    """Proportion of correct samples [...]."""
-    return _ratio(_right(counts_CC).sum(axis=-1), counts_CC.sum(axis=(-2, -1)))
-
-
-def recall(counts_CC: np.ndarray) -> Floats:
-    """Proportion of each class's samples that are correct [..., C]; 0 for a class without samples."""
-    return _ratio(_right(counts_CC), support(counts_CC))
-
-
-def precision(counts_CC: np.ndarray) -> Floats:
-    """Proportion of each class's predictions that are correct [..., C]; 0 for a class that is never predicted."""
-    return _ratio(_right(counts_CC), counts_CC.sum(axis=-2))
-
-
-def f1(counts_CC: np.ndarray) -> Floats:
-    """Harmonic mean of recall and precision [..., C]; 0 for a class without samples and predictions."""
-    return _ratio(2 * _right(counts_CC), support(counts_CC) + counts_CC.sum(axis=-2))
-
-
-def mean_accuracy(counts_CC: np.ndarray) -> Floats:
-    """Class-balanced accuracy [...]: mean recall of the classes that have samples."""
-    return _mean_of_present(recall(counts_CC), counts_CC)
-
-
-def macro_f1(counts_CC: np.ndarray) -> Floats:
-    """Mean F1 [...] of the classes that have samples."""
-    return _mean_of_present(f1(counts_CC), counts_CC)
-
-
 MAIN_METRICS = {"accuracy": accuracy, "mean_accuracy": mean_accuracy, "macro_f1": macro_f1}
-
-
-def _right(counts_CC: np.ndarray) -> np.ndarray:
-    return np.diagonal(counts_CC, axis1=-2, axis2=-1)
-
-
-def _mean_of_present(value_C: Floats, counts_CC: np.ndarray) -> Floats:
-    present_C = support(counts_CC) > 0
-    return _ratio((value_C * present_C).sum(axis=-1), present_C.sum(axis=-1))
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> Floats:
-    part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
-    ratio: Floats = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
-    return ratio
 
 
 def main_metrics(counts_CC: np.ndarray, config: EvaluateConfig) -> dict[str, float]:

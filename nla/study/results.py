@@ -14,7 +14,8 @@ import numpy as np
 from nla.config.base import flatten
 from nla.config.train import METRICS
 from nla.errors import DataError
-from nla.evaluation.metrics import MAIN_METRICS, confusion
+from nla.evaluation.confusion import confusion
+from nla.evaluation.metrics import MAIN_METRICS
 from nla.hardware import in_words
 from nla.study.record import Record, TuningEntries, TuningEntry
 from nla.study.statistics import RESAMPLES, comparisons

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nla.data.samples import Samples
-from nla.evaluation.metrics import accuracy, confusion, mean_accuracy
+from nla.evaluation.confusion import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import Views, predict
 from nla.evaluation.weight import position_weight
 from nla.hardware import machine, versions

@@ -31,7 +31,7 @@ from nla.data.augment import make_augment
 from nla.data.loader import batches, steps_per_epoch
 from nla.data.samples import Samples
 from nla.errors import Diverged
-from nla.evaluation.metrics import accuracy, confusion, mean_accuracy
+from nla.evaluation.confusion import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import ONE_VIEW, predict
 from nla.evaluation.uncertainty import label_probability, log
 from nla.hardware import use_bf16

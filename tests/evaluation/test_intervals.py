@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nla.evaluation import metrics as counts
+from nla.evaluation import confusion as counts
 from nla.evaluation.calibration import gaps, reliability
 from nla.evaluation.significance import bootstrap, percentiles, reflected, resampled_means, wilson
 

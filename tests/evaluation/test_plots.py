@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from nla.config.evaluate import EvaluateConfig
-from nla.evaluation import metrics as counts
+from nla.evaluation import confusion as counts
 from nla.evaluation import plots
 from nla.evaluation.calibration import Reliability, reliability
 from nla.evaluation.metrics import measure

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nla.evaluation.metrics import accuracy, support
+from nla.evaluation.confusion import accuracy, support
 from nla.plotting import BLUE, BLUES, INK, MUTED, headline, on_split, percent, percent_axis, short, styled
 
 LARGEST_WITH_TEXT = 16  # classes; with more, a cell is too small to read

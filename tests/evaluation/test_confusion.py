@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 
 from nla.errors import DataError
-from nla.evaluation import metrics as counts
+from nla.evaluation import confusion as counts
 
 CLASSES = 5
 PAIRS = hnp.arrays(np.int64, st.tuples(st.integers(1, 60), st.just(2)), elements=st.integers(0, CLASSES - 1))
