@@ -34,8 +34,8 @@ from nla.errors import ConfigError, DataError, TrainingError
 from nla.io import sha256
 from nla.methods import Context, Method
 from nla.methods.base import OneView
-from nla.models.card import save_model
 from nla.models.classifier import Classifier
+from nla.models.saved_model import save_model
 from nla.models.weights import existing
 from nla.serving.predictor import WEIGHTS, Predictor
 from nla.training.callbacks import Callback
@@ -50,7 +50,7 @@ from nla.workflow.provenance import fingerprint
 __all__ = ["FitResult", "fit"]
 
 Dataset = tuple[Any, Any] | Path | str
-"""(images, labels) as nla.data.arrays.make_samples takes them, or the path of a table that stage `prepare` wrote."""
+"""(images, labels) as nla.data.arrays.make_samples takes them, or the path of a table that the `prepare` stage wrote."""
 Loss = str | nn.Module | Callable[[Context], Method]
 SECTIONS = ("model", "augment", "loss", "train")
 

@@ -27,7 +27,7 @@ from nla.evaluation.predict import ONE_VIEW, Views, predict
 from nla.evaluation.tables import predictions, suspects, write_confusion, write_reliability
 from nla.hardware import use_bf16
 from nla.io import read_json_as, write_json, write_table
-from nla.models.card import load_model, require_same
+from nla.models.saved_model import load_model, require_same
 from nla.plotting import write_figure
 from nla.tracking import MlflowTracker, configure
 from nla.tracking.run_record import RunRecord

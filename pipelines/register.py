@@ -19,7 +19,7 @@ from nla.console import say
 from nla.data.schema import read_info
 from nla.evaluation.predict import Views
 from nla.io import read_json_as, sha256, write_json
-from nla.models.card import read_card, require_same
+from nla.models.saved_model import read_card, require_same
 from nla.serving.logged import log_served_model, shipped_code
 from nla.serving.predictor import WEIGHTS, Predictor
 from nla.serving.promotion import judge

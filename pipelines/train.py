@@ -115,7 +115,7 @@ def summary(config: TrainingConfig, tables: Tables) -> str:
 
 
 def data_params(info: TableInfo) -> dict[str, Any]:
-    """Facts about the data, from the table: params.yaml may have changed since stage `prepare` wrote it."""
+    """Facts about the data, from the table: params.yaml may have changed since the `prepare` stage wrote it."""
     made = info.preparation
     return {"source": info.source} | (made.model_dump(include=DATA_FIELDS) if made else {})
 

@@ -1,6 +1,6 @@
 """Stage `tune`: params.yaml, data/{train,valid}.parquet -> best.yaml, reports/tune/{trials.parquet,figures/}.
 
-best.yaml has the searched keys of the best trial, which override params.yaml in stage `train`; `{}` with 0 trials.
+best.yaml has the searched keys of the best trial, which override params.yaml in the `train` stage; `{}` with 0 trials.
 An interrupted search resumes, and a larger num_samples extends it; `dvc repro -sf tune` starts over.
 
 Most runs of the pipeline search nothing. This takes them half a second, because the slow imports (Ray, PyTorch, Optuna,

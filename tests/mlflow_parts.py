@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -25,8 +26,8 @@ from patience import PATIENCE
 
 from nla.data.images import encode_png
 from nla.data.schema import SAMPLES, Preparation, TableInfo, with_info
-from nla.models.card import save_model
 from nla.models.classifier import Architecture, Classifier, ImageSpec
+from nla.models.saved_model import save_model
 from nla.tracking import configure
 
 CLASSES = ("neutral", "happiness", "surprise")
@@ -142,10 +143,16 @@ def mlflow_server(root: Path, store: str | None = None) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now and that the system gives to nobody who asks for any.
+
+    Between this answer and its use, Ray's processes of another test might get one from the system: those start at
+    32,768 on Linux and 49,152 on macOS. Ray's workers have those from 10,002 to 19,999.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("none of 100 ports is free")
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nla.commands.arguments import SUFFIXES, add_model, add_title, check_format, save_figure
-from nla.commands.images import StoredImage, find_images, none_readable_error, read_image, report_unreadable
+from nla.commands.image_inputs import StoredImage, find_images, none_readable_error, read_image, report_unreadable
 from nla.config.base import nearest
 from nla.console import say
 from nla.data.images import Pixels

@@ -22,8 +22,8 @@ from nla.commands.arguments import add_model, weights_of
 from nla.console import say
 from nla.errors import CommandError
 from nla.io import atomic_write
-from nla.models.card import load_model
 from nla.models.classifier import Classifier
+from nla.models.saved_model import load_model
 
 EXAMPLE = 2
 """Batch size of the traced example: PyTorch would treat a size of 1 as constant."""

@@ -1,6 +1,6 @@
 """A labelled set outside of training, and the correspondence of its classes with those of a model.
 
-A set is a table written by stage `prepare`, or a folder with one subfolder per class.
+A set is a table written by the `prepare` stage, or a folder with one subfolder per class.
 
 Legend: N images, C classes of the model, S of the set, M that metrics cover.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from nla.commands.images import StoredImage
+from nla.commands.image_inputs import StoredImage
 from nla.config.base import nearest
 from nla.data.schema import read_info
 from nla.data.sources.image_files import SUFFIXES, image_names
@@ -114,9 +114,9 @@ class ClassMatching:
 def match_classes(
     set_classes: Sequence[str], model_classes: Sequence[str], renamed: Mapping[str, str], shared: bool
 ) -> ClassMatching:
-    """Matches each class of the set with the model's class of its name, or of the name that `renamed` gives it.
+    """Matches each class of the set with the model's class of the same name, or of the name given in `renamed`.
 
-    With `shared`, metrics cover only the classes that both have, else all classes of the model.
+    With `shared`, metrics cover only the classes that both have; otherwise, all classes of the model.
 
     Raises:
         DataError: `renamed` names a class that does not exist.

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from nla.commands.arguments import add_model, weights_of
-from nla.commands.images import none_readable_error, predict_batches, report_unreadable
+from nla.commands.image_inputs import none_readable_error, predict_batches, report_unreadable
 from nla.commands.labelled_set import NONE, ClassMatching, LabelledImage, LabelledSet, match_classes, open_set
 from nla.config.evaluate import EvaluateConfig
 from nla.console import bar, say
@@ -26,7 +26,7 @@ from nla.evaluation.confusion import confusion
 from nla.evaluation.plots import confusion_matrix
 from nla.evaluation.tables import with_predictions
 from nla.io import write_json, write_table
-from nla.models.card import read_card
+from nla.models.saved_model import read_card
 from nla.plotting import write_figure
 from nla.serving.predictor import Predictor
 
@@ -79,7 +79,10 @@ def summary_lines(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("nla measure", description="A model on another labelled set.")
-    add, text = parser.add_argument, "a table of stage `prepare`, or a folder with one subfolder of images per class"
+    add, text = (
+        parser.add_argument,
+        "a table of the `prepare` stage, or a folder with one subfolder of images per class",
+    )
     add("set", type=Path, metavar="SET", help=text)
     add_model(parser)
     add("--out", type=Path, default="reports/measured", help="the folder for the results (%(default)s)")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nla.commands.arguments import add_model
-from nla.commands.images import (
+from nla.commands.image_inputs import (
     StoredImage,
     find_images,
     none_readable_error,

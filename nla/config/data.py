@@ -13,7 +13,7 @@ NoiseKind = Literal["symmetric", "asymmetric", "pair"]
 LabelRule = Literal["majority", "argmax", "votes"]
 OnBad = Literal["error", "quarantine"]
 INGEST_KEYS = {"source", "raw", "on_bad", "synthetic"}
-"""Keys that stage `ingest` depends on; all others concern only stage `prepare`."""
+"""Keys that the `ingest` stage depends on; all others concern only the `prepare` stage."""
 
 
 class SyntheticConfig(Section):

@@ -1,7 +1,7 @@
 """Section `loss`: the training method and its options.
 
 Options of `nla` are fields of the section, in which null means the published value of `variant`; options of all other
-methods are in `options`. `given_options` and `with_options` hide the difference from other code. The values in force
+methods are in `options`. `given_options` and `with_options` hide the difference from other code. The effective values
 are those of nla.methods.method_options.
 """
 

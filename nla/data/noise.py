@@ -1,4 +1,4 @@
-"""Synthetic class imbalance and label noise of training labels, as functions of label arrays."""
+"""Synthetic label noise, as functions of label arrays."""
 
 from __future__ import annotations
 
@@ -8,29 +8,6 @@ import numpy as np
 
 from nla.config.data import NoiseKind
 from nla.errors import DataError
-
-
-def impose_imbalance(label_N: np.ndarray, num_classes: int, factor: float, rng: np.random.Generator) -> np.ndarray:
-    """Sorted indices of the rows to keep, so that the largest class is `factor` times the smallest.
-
-    Class sizes follow n_c = n_0 * factor ** (-c / (C - 1)), with classes sorted by their current size (Cui et al., CVPR
-    2019) and the largest n_0 for which every class has enough rows.
-
-    Raises:
-        DataError: the smallest class would have no row left.
-    """
-    size_C = np.bincount(label_N, minlength=num_classes)
-    target_C = _long_tail(size_C, factor)
-    kept = [rng.permutation(np.flatnonzero(label_N == c))[: target_C[c]] for c in range(num_classes)]
-    return np.sort(np.concatenate(kept))
-
-
-def largest_factor(size_C: np.ndarray) -> float:
-    """The largest factor that keeps a row of the smallest class: min over c of size_c ** ((C - 1) / (C - 1 - c))."""
-    size_C = np.sort(size_C)[::-1]
-    last = len(size_C) - 1
-    powers = [float(size_C[c]) ** (last / (last - c)) for c in range(last)]
-    return min(powers, default=1.0) if size_C[-1] else 0.0
 
 
 def flip_labels(
@@ -78,20 +55,6 @@ def transition_matrix(clean_N: np.ndarray, noisy_N: np.ndarray, num_classes: int
     count_CC[empty_C, empty_C] = 1
     share_CC: np.ndarray = count_CC / count_CC.sum(axis=1, keepdims=True)
     return share_CC
-
-
-def _long_tail(size_C: np.ndarray, factor: float) -> np.ndarray:
-    by_size = np.argsort(-size_C, kind="stable")
-    decay_C = factor ** (-np.arange(len(size_C)) / max(len(size_C) - 1, 1))
-    head = np.min(size_C[by_size] / decay_C)
-    if factor > largest_factor(size_C):
-        raise DataError(
-            f"data.imbalance_factor: a class would have no training image (got {factor:g}). "
-            f"Use {np.floor(largest_factor(size_C)):g} or less."
-        )
-    target_C = np.empty_like(size_C)
-    target_C[by_size] = np.round(head * decay_C)
-    return target_C
 
 
 def _wrong_labels(

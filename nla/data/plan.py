@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 
 from nla.config.base import nearest
 from nla.config.data import DataConfig, LabelRule, NoiseConfig
-from nla.data.labels import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
-from nla.data.noise import flip_labels, impose_imbalance, transition_matrix
+from nla.data.imbalance import impose_imbalance
+from nla.data.label_rules import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
+from nla.data.noise import flip_labels, transition_matrix
 from nla.data.schema import SPLITS, TableInfo, dense, read_info
 from nla.errors import ConfigError, DataError
 

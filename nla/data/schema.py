@@ -63,7 +63,7 @@ class Noise(_Facts):
 
 
 class Preparation(_Facts):
-    """How stage `prepare` made the samples: the parameters of section `data` that were in force, by their names there.
+    """How the `prepare` stage made the samples: the effective parameters of the `data` section, by their names there.
 
     The types are not narrowed to the valid names, which nla/config/data.py knows: training reads tables through this
     module, and must not go stale when a data set or a kind of noise is added.

@@ -33,7 +33,7 @@ PUBLISHED_TERMS: dict[str, dict[str, Any]] = {
 
 
 def nla_options(variant: Variant = "paper", **given: Any) -> dict[str, Any]:
-    """All arguments of NLALoss with the values in force.
+    """All arguments of NLALoss with their effective values.
 
     Args:
         variant: "released" or "paper".

@@ -1,7 +1,7 @@
 """Training methods by name. Each method has one file, and one line in METHODS.
 
 The options of a method are the keyword-only arguments of its loss or class, and their defaults the published values.
-`method_options` gives the values in force: everything that builds, searches, logs or names a run reads them there.
+`method_options` returns the effective values: everything that builds, searches, logs or names a run reads them there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
     build: Callable[..., Method]
     """build(context, **options)."""
     options: Callable[..., dict[str, Any]]
-    """options(**given): all options with the values in force, if those given are set."""
+    """options(**given): all options with their effective values: those given, and the defaults of the rest."""
     method_class: type[Method] = OneView
 
 
@@ -61,9 +61,9 @@ def strategy(method: type[Method]) -> Entry:
 
 
 def keyword_options(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
-    """Returns a function that completes given options by the defaults of the keyword-only arguments of `function`.
+    """Returns a function that adds the defaults of `function`'s keyword-only arguments to the options it is given.
 
-    A whole number for a float becomes a float, so that both name the same run.
+    An int given for a float option becomes a float, so that `1` and `1.0` name the same run.
     """
     published = {
         name: parameter.default
@@ -100,7 +100,7 @@ METHODS: dict[str, Entry] = {
 
 
 def method_options(loss: LossConfig) -> dict[str, Any]:
-    """Returns all options of the method with the values in force: the published ones, updated by params.yaml.
+    """Returns all options of the method with their effective values: the published ones, overridden by params.yaml.
 
     The section must have passed `check_method`.
     """
@@ -108,7 +108,7 @@ def method_options(loss: LossConfig) -> dict[str, Any]:
 
 
 def resolved_loss(loss: LossConfig) -> dict[str, Any]:
-    """Returns the section `loss` with the values in force instead of nulls and omissions, JSON-able.
+    """Returns the section `loss` with effective values in place of nulls and omissions, JSON-able.
 
     A run of the pipeline is named, logged and recorded by it, so that `lam: null` and `lam: 0.5` are the same run.
     Records of a study are named by the values that differ from their defaults instead (`Section.stated`), so that those

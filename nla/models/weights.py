@@ -21,8 +21,8 @@ from torch import Tensor
 from nla.config.networks import find_network
 from nla.errors import WeightsError
 from nla.io import sha256
-from nla.models.card import read_tensors
 from nla.models.classifier import Classifier
+from nla.models.saved_model import read_tensors
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "backbone.", "model.")

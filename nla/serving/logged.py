@@ -13,7 +13,7 @@ import pandas as pd
 
 from nla.data.images import encode_png
 from nla.evaluation.predict import Views
-from nla.models.card import read_card
+from nla.models.saved_model import read_card
 from nla.serving.predictor import WEIGHTS
 from nla.telemetry import disable_telemetry
 from nla.workflow.provenance import fingerprint, imported_sources

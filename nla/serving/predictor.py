@@ -13,8 +13,8 @@ from nla.data.images import decode, fit
 from nla.errors import DataError
 from nla.evaluation.predict import Views, predict
 from nla.evaluation.uncertainty import ambiguity
-from nla.models.card import load_model
 from nla.models.classifier import Classifier
+from nla.models.saved_model import load_model
 
 WEIGHTS = "model.safetensors"
 BATCH = 256

@@ -22,10 +22,8 @@ from nla.study.statistics import RESAMPLES, comparisons
 from nla.study.tuning import Attempt, Candidate, best_candidate, candidates_of
 
 TOLERANCE = 0.01
-"""Tolerance on a recomputed accuracy: a GPU may break a few ties differently, while wrong labels are far off."""
-REMEDY = (
-    "It was made on another data set or label rule. Run `dvc repro prepare`, or remove the record and run the study."
-)
+"""Allowed difference from a recomputed accuracy: a GPU may break a few ties differently, while wrong labels are far off."""
+REMEDY = "The record comes from a different data set or label rule. Run `dvc repro prepare`, or remove the record and run the study."
 PROTOCOL = (
     "noise and imbalance in train only, validation and test labels as the source has them; validation chooses the "
     "epoch, and settings where there is tuning; test selects nothing"
@@ -73,7 +71,7 @@ def tuning_results(tuning: TuningEntries, records: Mapping[str, Record], methods
     null if training diverged. A method with nothing to tune has no settings, and `chosen` is null.
 
     Args:
-        tuning: the part of runs.json on tuning.
+        tuning: the `tuning` entries of runs.json.
         records: fingerprint -> record.
         methods: all methods of the study.
     """
@@ -105,7 +103,9 @@ def check(records: Iterable[Record], label_N: np.ndarray, classes: int) -> None:
         then = record.test_accuracy[record.best_epoch - 1]
         now = measured(record.best_predicted, label_N, classes)["accuracy"]
         if abs(then - now) > TOLERANCE:
-            raise DataError(f"{name} has an accuracy of {then:.2%} on test, but {now:.2%} by these labels. {REMEDY}")
+            raise DataError(
+                f"{name} has an accuracy of {then:.2%} on test, but {now:.2%} with the present labels. {REMEDY}"
+            )
 
 
 def measured(predicted_N: np.ndarray, label_N: np.ndarray, classes: int) -> dict[str, float]:
@@ -171,7 +171,7 @@ def _spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
 
 
 def _made_by(records: Sequence[Record]) -> dict[str, list[str]]:
-    """Each distinct hardware with its versions, and each distinct commit."""
+    """The distinct machines with their versions, and the distinct commits."""
     facts = [record.facts for record in records]
     places = (f"{f['device_name']} in {f['precision']}; {in_words(f['machine'], f['versions'])}" for f in facts)
     return {"places": [*dict.fromkeys(places)], "commits": [*dict.fromkeys(f["commit"] or "unknown" for f in facts)]}

@@ -21,8 +21,8 @@ from nla.evaluation.predict import Views, predict
 from nla.evaluation.weight import position_weight
 from nla.hardware import machine, versions
 from nla.io import read_json_as, write_json
-from nla.models.card import load_state
 from nla.models.classifier import Classifier
+from nla.models.saved_model import load_state
 from nla.study.claims import weight_claims
 from nla.study.variants import Variant
 from nla.training.callbacks import Callback

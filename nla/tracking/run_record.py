@@ -1,4 +1,4 @@
-"""run.json: what stage `train` records of a run for the stages behind it, and for other MLflow stores."""
+"""run.json: what the `train` stage records of a run for the stages behind it, and for other MLflow stores."""
 
 from __future__ import annotations
 

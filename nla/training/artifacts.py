@@ -14,7 +14,7 @@ from nla.data.positions_table import PositionsTable, write_positions
 from nla.data.samples import load_samples
 from nla.data.schema import TableInfo, read_info
 from nla.io import sha256
-from nla.models.card import save_model
+from nla.models.saved_model import save_model
 from nla.training.checkpoint import read_group, read_progress
 from nla.training.trainer import Split
 from nla.workflow.runs import IMAGES

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from nla.errors import TrainingError
 from nla.io import parse_json_as, read_json_as
-from nla.models.card import read_tensors
+from nla.models.saved_model import read_tensors
 
 STATE = "state.json"
 REMEDY = "`dvc repro -sf train` retrains."

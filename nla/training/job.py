@@ -42,7 +42,7 @@ class TrainingConfig:
         return {name: config.model_dump(mode="json") for name, config in self.sections.items()}
 
     def resolved(self) -> dict[str, dict[str, Any]]:
-        """The same with the values in force of the method's options: what names, logs and records a run."""
+        """The same with the effective values of the method's options: what names, logs and records a run."""
         return self.dump() | {"loss": resolved_loss(self.loss)}
 
 

@@ -26,8 +26,8 @@ from nla.errors import ClusterError, ConfigError
 from nla.ray_cluster import LOWER_TRIAL_RESOURCES, Cluster
 from nla.training.checkpoint import read_history
 from nla.training.trainer import Split
-from nla.tuning.callbacks import SearchMonitor, TrialCallback
 from nla.tuning.distributed_trial import distributed_history, run_distributed_trial
+from nla.tuning.monitor import SearchMonitor, TrialCallback
 from nla.tuning.results import Status, Trial
 from nla.tuning.searchers import ConcurrencyLimit, build_scheduler, build_searcher, param_space
 from nla.tuning.space import active, with_values

@@ -48,7 +48,7 @@ def _domain(distribution: Distribution) -> Any:
 def build_searcher(
     template: Template, settings: TuneConfig, earlier: Sequence[Trial], num_earlier_samples: int
 ) -> Searcher | SearchAlgorithm:
-    """The searcher: proposes the values in force without a search first, then new ones.
+    """The searcher: proposes first the values that apply without a search, then new ones.
 
     Optuna's samplers learn from earlier trials, but not with two objectives: Ray cannot pass pairs of scores to Optuna.
 
@@ -184,7 +184,7 @@ def _swap_random_state(state: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 def _first_point(template: Template, settings: TuneConfig) -> dict[str, Any]:
-    """The values in force without a search; without grid parameters, which are tried exhaustively anyway.
+    """The values that apply without a search; without grid parameters, which are tried exhaustively anyway.
 
     Optuna needs a value of every parameter, including those that are inactive in this trial.
     """

@@ -66,7 +66,7 @@ def as_sections(values: Values, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` after validation, with the values in force of the method's options."""
+    """`params` after validation, with the effective values of the method's options."""
     return training_config(params).resolved()
 
 
@@ -148,7 +148,7 @@ def problems_of(space: Mapping[str, Distribution], params: Mapping[str, Any]) ->
 
 
 def _possible(space: Mapping[str, Distribution], base: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """All values in force of each parameter, by dotted name: without a search, and with any one choice of another."""
+    """All effective values of each parameter, by dotted name: without a search, and with any one choice of another."""
     choices = {name: each.ends() for name, each in space.items() if each.kind in ("choice", "grid")}
     pairs = [(name, value) for name, values in choices.items() for value in values]
     found: dict[str, list[Any]] = {}

@@ -15,8 +15,8 @@ from mlflow_parts import CLASSES, ROOT
 
 from nla.commands.export import main
 from nla.errors import CommandError, WeightsError
-from nla.models.card import load_model, save_model
 from nla.models.classifier import Architecture, Classifier, ImageSpec
+from nla.models.saved_model import load_model, save_model
 
 
 def trained(folder: Path, head: str = "linear", channels: int = 1) -> Path:

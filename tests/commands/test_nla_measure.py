@@ -16,7 +16,7 @@ from nla.commands.measure import main
 from nla.data.images import encode_png
 from nla.data.schema import FACES, SAMPLES, TableInfo, with_info
 from nla.errors import DataError
-from nla.models.card import read_card
+from nla.models.saved_model import read_card
 from nla.serving.predictor import Predictor
 
 FILES = ["confusion.png", "metrics.json", "predictions.parquet"]

@@ -20,8 +20,8 @@ import pytest
 import torch
 from tiny_project import ROOT, Finished, Outcome, Project, stage_outs
 
-from nla.models.card import load_model, save_model
 from nla.models.classifier import Architecture, Classifier, ImageSpec
+from nla.models.saved_model import load_model, save_model
 
 SIDE = 48  # of FER2013's images
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")

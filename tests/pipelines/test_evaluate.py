@@ -15,8 +15,8 @@ from mlflow_parts import CLASSES, new_store
 from nla.data.samples import Samples
 from nla.errors import DataError, RegistryError
 from nla.evaluation.predict import Views, predict
-from nla.models.card import save_model
 from nla.models.classifier import Architecture, Classifier, ImageSpec
+from nla.models.saved_model import save_model
 from nla.tracking import MlflowTracker
 from nla.tracking.run_record import RunRecord
 from pipelines import evaluate

@@ -21,7 +21,7 @@ from nla.data.images import decode
 from nla.errors import DataError, RegistryError
 from nla.evaluation.predict import Views, predict
 from nla.io import parse_json_as, read_json_as
-from nla.models.card import load_model
+from nla.models.saved_model import load_model
 from nla.tracking import MlflowTracker
 from nla.tracking.run_record import RunRecord
 from pipelines import register as stage

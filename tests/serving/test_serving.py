@@ -19,7 +19,7 @@ from mlflow_parts import CLASSES, ROOT, constant_model, new_store, random_model,
 from nla.data.images import encode_png
 from nla.errors import DataError, WeightsError
 from nla.evaluation.predict import Views
-from nla.models.card import load_model
+from nla.models.saved_model import load_model
 from nla.serving import Predictor, logged
 from nla.serving.logged import REQUIREMENTS, log_served_model, requirements, shipped_code
 from nla.serving.predictor import BATCH

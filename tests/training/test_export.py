@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from training_parts import SINGLE, MakeSamples, checkpoint_of, make_job
 
-from nla.models.card import load_model
+from nla.models.saved_model import load_model
 from nla.training.artifacts import export
 from nla.training.checkpoint import FolderStore
 from nla.training.trainer import Split, Trainer

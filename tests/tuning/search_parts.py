@@ -18,7 +18,7 @@ from nla.data.samples import Samples
 from nla.models.classifier import ImageSpec
 from nla.ray_cluster import Cluster, connected
 from nla.training.trainer import Split
-from nla.tuning.callbacks import History, TrialCallback
+from nla.tuning.monitor import History, TrialCallback
 from nla.tuning.results import Trial
 from nla.tuning.search import run_search
 from nla.tuning.space import trial_base

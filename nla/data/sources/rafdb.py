@@ -37,7 +37,7 @@ class RAFDB:
             require(sorted_into / "test", advice=f"Put both train and test into {sorted_into}.")
             self._listed = list(self._by_folder(sorted_into))
         else:
-            advice = f"Put EmoLabel, and Image/aligned out of aligned.zip, of RAF-DB's folder `basic` into {root}."
+            advice = f"From RAF-DB's folder `basic`, copy EmoLabel and the unpacked Image/aligned (in aligned.zip) into {root}."
             require(root / LIST, root / ALIGNED, advice=advice)
             self._listed = list(self._by_list())
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from nla.errors import WeightsError
-from nla.models.card import load_model, read_card, save_model
 from nla.models.classifier import Architecture, Classifier, ImageSpec
+from nla.models.saved_model import load_model, read_card, save_model
 
 GREY = ImageSpec(16, 1, (0.5,), (0.25,))
 
