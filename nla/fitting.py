@@ -50,7 +50,7 @@ from nla.workflow.provenance import fingerprint
 __all__ = ["FitResult", "fit"]
 
 Dataset = tuple[Any, Any] | Path | str
-"""(images, labels) as nla.data.arrays.make_samples takes them, or the path of a table that the `prepare` stage wrote."""
+"""(images, labels) as nla.data.arrays.make_samples takes them, or the path of a table of the `prepare` stage."""
 Loss = str | nn.Module | Callable[[Context], Method]
 SECTIONS = ("model", "augment", "loss", "train")
 

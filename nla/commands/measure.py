@@ -79,10 +79,7 @@ def summary_lines(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("nla measure", description="A model on another labelled set.")
-    add, text = (
-        parser.add_argument,
-        "a table of the `prepare` stage, or a folder with one subfolder of images per class",
-    )
+    add, text = parser.add_argument, "a table of the `prepare` stage, or a folder with a subfolder of images per class"
     add("set", type=Path, metavar="SET", help=text)
     add_model(parser)
     add("--out", type=Path, default="reports/measured", help="the folder for the results (%(default)s)")

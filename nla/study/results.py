@@ -22,8 +22,10 @@ from nla.study.statistics import RESAMPLES, comparisons
 from nla.study.tuning import Attempt, Candidate, best_candidate, candidates_of
 
 TOLERANCE = 0.01
-"""Allowed difference from a recomputed accuracy: a GPU may break a few ties differently, while wrong labels are far off."""
-REMEDY = "The record comes from a different data set or label rule. Run `dvc repro prepare`, or remove the record and run the study."
+"""Allowed difference from a recomputed accuracy: a GPU may break a few ties differently; wrong labels are far off."""
+REMEDY = (
+    "The record comes from a different data set or label rule. Run `dvc repro prepare`, or remove it and run the study."
+)
 PROTOCOL = (
     "noise and imbalance in train only, validation and test labels as the source has them; validation chooses the "
     "epoch, and settings where there is tuning; test selects nothing"

@@ -37,7 +37,7 @@ class RAFDB:
             require(sorted_into / "test", advice=f"Put both train and test into {sorted_into}.")
             self._listed = list(self._by_folder(sorted_into))
         else:
-            advice = f"From RAF-DB's folder `basic`, copy EmoLabel and the unpacked Image/aligned (in aligned.zip) into {root}."
+            advice = f"Copy EmoLabel and Image/aligned (in aligned.zip) from RAF-DB's folder `basic` into {root}."
             require(root / LIST, root / ALIGNED, advice=advice)
             self._listed = list(self._by_list())
 
