@@ -52,7 +52,8 @@ def label_faces(
     - `majority`, as FERPlus was published: counts of 1 are outliers and become 0; a face is kept if its largest count
       is over half of what remains, including no-class votes, and belongs to an emotion.
     - `argmax`, `votes`: the emotion with the most votes, the first one on ties. Faces without an image name, or
-      without a vote for an emotion, are left out. (`votes` uses the shares as the target, only in training: see nla.data.plan.)
+      without a vote for an emotion, are left out. (`votes` uses the shares as the target, only in training: see
+      nla.data.plan.)
 
     Args:
         label_N: integers, -1 where the source gives none.

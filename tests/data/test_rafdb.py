@@ -105,7 +105,7 @@ def test_known_counts_are_the_published_totals(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", [LIST, "Image/aligned"])
 def test_a_missing_part_is_named(tmp_path: Path, missing: str) -> None:
     (published(tmp_path) / missing).rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match=f"{missing} is missing\nPut EmoLabel, .* into {tmp_path}"):
+    with pytest.raises(DataError, match=f"{missing} is missing\nCopy EmoLabel .* into {tmp_path}"):
         open_source(CONFIG, tmp_path)
 
 
