@@ -47,6 +47,19 @@ def flip_labels(
     return noisy_N
 
 
+def swap_shares(share_NC: np.ndarray, clean_N: np.ndarray, given_N: np.ndarray) -> np.ndarray:
+    """Copy of distributions [N, C] in which the shares of the clean and of the given class have changed places.
+
+    The given class takes over the lead of the clean one, and the sorted shares stay the same, so that neither the
+    highest share nor the entropy of a target says whether its label was flipped.
+    """
+    swapped_NC: np.ndarray = share_NC.copy()
+    flipped = np.flatnonzero(clean_N != given_N)
+    clean, given = clean_N[flipped], given_N[flipped]
+    swapped_NC[flipped, clean], swapped_NC[flipped, given] = share_NC[flipped, given], share_NC[flipped, clean]
+    return swapped_NC
+
+
 def transition_matrix(clean_N: np.ndarray, noisy_N: np.ndarray, num_classes: int) -> np.ndarray:
     """Empirical P(noisy label | clean label), [C, C]; rows sum to 1. A class without rows counts as never flipped."""
     count_CC = np.zeros((num_classes, num_classes))

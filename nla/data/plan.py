@@ -19,7 +19,7 @@ from nla.config.base import nearest
 from nla.config.data import DataConfig, LabelRule, NoiseConfig
 from nla.data.imbalance import impose_imbalance
 from nla.data.label_rules import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
-from nla.data.noise import flip_labels, transition_matrix
+from nla.data.noise import flip_labels, swap_shares, transition_matrix
 from nla.data.schema import SPLITS, TableInfo, dense, read_info
 from nla.errors import ConfigError, DataError
 
@@ -46,6 +46,8 @@ class SamplePlan:
     """Labels given to training, int8."""
     votes_NC: np.ndarray
     """Shares of the annotators' votes, float32; NaN rows without votes."""
+    target_NC: np.ndarray
+    """Distributions to learn instead of the labels, after noise, float32; NaN rows where the label is to be learnt."""
     posterior_NC: np.ndarray
     """True P(class | image), float32; NaN rows if unknown."""
     report: dict[str, Any]
@@ -91,9 +93,16 @@ def plan_samples(path: Path, config: DataConfig) -> SamplePlan:
     label_N, report["noise"] = _noise(split_N, labels, config)
     report["samples"] = _counts(split_N, labels.label_N, labels.classes)
     report["clean"] = CLEAN
-    posterior_NC = _posterior(faces, labels.classes)
     return SamplePlan(
-        faces.info, labels.classes, split_N, labels.label_N, label_N, labels.votes_NC, posterior_NC, report
+        faces.info,
+        labels.classes,
+        split_N,
+        labels.label_N,
+        label_N,
+        labels.votes_NC,
+        _target(labels, label_N, config),
+        _posterior(faces, labels.classes),
+        report,
     )
 
 
@@ -218,6 +227,12 @@ def _noise(split_N: np.ndarray, labels: Labels, config: DataConfig) -> tuple[np.
             f"data.noise.rate: no training label of {', '.join(absent)} remains (got {noise.rate:g}). Lower it."
         )
     return label_N, facts
+
+
+def _target(labels: Labels, given_N: np.ndarray, config: DataConfig) -> np.ndarray:
+    if config.label_rule != "votes":
+        return np.full_like(labels.votes_NC, np.nan)
+    return swap_shares(labels.votes_NC, labels.label_N, given_N)
 
 
 def _class_map(noise: NoiseConfig, classes: tuple[str, ...]) -> Mapping[int, int]:

@@ -33,9 +33,9 @@ def prepare(faces: Path, out: Path, config: DataConfig, progress: Progress | Non
     """Writes train.parquet, valid.parquet and test.parquet of SAMPLES into `out`, and returns a JSON-able report.
 
     Samples keep the order of the faces. A PNG of the right size and colour keeps its bytes; any other image is resized
-    and encoded losslessly. Only train gets noise: a flipped row has no target, votes or posterior, which would reveal
-    its true class. No file appears before all three are complete. `progress(done, total)` counts faces. Raises what
-    plan_samples raises.
+    and encoded losslessly. Only train gets noise: a flipped row has no votes or posterior, which would reveal its true
+    class, and in its target the shares of the true and of the given class have changed places. No file appears before
+    all three are complete. `progress(done, total)` counts faces. Raises what plan_samples raises.
     """
     plan = plan_samples(faces, config)
     out.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def _samples(
     """Rows of SAMPLES for the faces at `index` of the plan; `batch` holds their rows and images."""
     label, clean = plan.label_N[index], plan.clean_N[index]
     unflipped = label == clean
-    votes = nested(plan.votes_NC[index], unflipped & ~np.isnan(plan.votes_NC[index, 0]))
+    votes_NC, target_NC, posterior_NC = plan.votes_NC[index], plan.target_NC[index], plan.posterior_NC[index]
     image = batch["image"]
     pixels = _fitted(image.field("bytes").to_pylist(), config, pool)
     columns = {
@@ -128,9 +128,9 @@ def _samples(
         "label": label,
         "clean_label": clean,
         "is_flipped": ~unflipped,
-        "target": votes if config.label_rule == "votes" else pa.nulls(len(index), SAMPLES.field("target").type),
-        "votes": votes,
-        "posterior": nested(plan.posterior_NC[index], unflipped & ~np.isnan(plan.posterior_NC[index, 0])),
+        "target": nested(target_NC, ~np.isnan(target_NC[:, 0])),
+        "votes": nested(votes_NC, unflipped & ~np.isnan(votes_NC[:, 0])),
+        "posterior": nested(posterior_NC, unflipped & ~np.isnan(posterior_NC[:, 0])),
         "image": pa.StructArray.from_arrays([pa.array(pixels, pa.binary()), image.field("path")], ["bytes", "path"]),
     }
     return pa.table(columns, schema=SAMPLES)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import mannwhitneyu
 
 from nla.config.data import INGEST_KEYS, DataConfig
 from nla.data import prepare as module
@@ -187,7 +188,11 @@ def test_noise_is_only_in_train_and_a_flipped_row_does_not_reveal_its_class(tmp_
             assert row["is_flipped"] == (row["label"] != own["label"])
             if row["is_flipped"]:
                 assert split == "train"
-                assert row["votes"] is row["target"] is row["posterior"] is None
+                assert row["votes"] is row["posterior"] is None
+                expected = [n / 10 for n in own["votes"][:3]]
+                true, given = row["clean_label"], row["label"]
+                expected[true], expected[given] = expected[given], expected[true]
+                assert row["target"] == pytest.approx(expected)
             else:
                 assert row["votes"] == row["target"] == pytest.approx([n / 10 for n in own["votes"][:3]])
                 assert row["posterior"] == pytest.approx([0.2, 0.3, 0.5])
@@ -199,6 +204,32 @@ def test_noise_is_only_in_train_and_a_flipped_row_does_not_reveal_its_class(tmp_
             assert share == pytest.approx(sum(CLASSES[row["label"]] == noisy for row in rows) / len(rows))
     assert report["samples"]["train"] == {"calm": 20, "glad": 20, "contempt": 20}
     assert sum(noise["train_labels"].values()) == 60
+
+
+def test_targets_do_not_tell_which_labels_were_flipped(tmp_path: Path) -> None:
+    """From the highest share alone, and from the spread of the shares, a detector of flips is no better than chance."""
+    rng = np.random.default_rng(2)
+    faces = [
+        face(split, None, [*rng.multinomial(10, rng.dirichlet([0.5] * 3)).tolist(), 0])
+        for split, n in (("train", 3000), ("test", 90))
+        for _ in range(n)
+    ]
+    _, samples = run(tmp_path, faces, label_rule="votes", noise={"rate": 0.3})
+    target_NC = np.array([row["target"] for row in samples["train"]])
+    is_flipped_N = np.array([row["is_flipped"] for row in samples["train"]])
+    for clue_N in (target_NC.max(axis=1), np.square(target_NC).sum(axis=1)):
+        area = mannwhitneyu(clue_N[is_flipped_N], clue_N[~is_flipped_N]).statistic
+        # four standard deviations of an area of .5: sqrt(1 / (12 n) + 1 / (12 m)), about .0115 here
+        assert area / is_flipped_N.sum() / (~is_flipped_N).sum() == pytest.approx(0.5, abs=0.046)
+    label_N = np.array([row["label"] for row in samples["train"]])
+    given_N = target_NC[np.arange(len(label_N)), label_N]
+    np.testing.assert_array_equal(given_N, target_NC.max(axis=1), "the given class leads in its target")
+
+
+def test_noise_of_single_labels_has_no_targets(tmp_path: Path) -> None:
+    _, samples = run(tmp_path, labelled(), label_rule="argmax", noise={"rate": 0.3})
+    assert all(row["target"] is None for rows in samples.values() for row in rows)
+    assert sum(row["is_flipped"] for row in samples["train"]) == 9
 
 
 def test_asymmetric_noise_goes_by_class_names(tmp_path: Path) -> None:
