@@ -18,7 +18,7 @@ from typing import Any
 
 from nla.config.base import read_params, section
 from nla.config.best import read_best, with_best
-from nla.config.networks import offering
+from nla.config.network_catalog import offering
 from nla.config.ray import RayConfig
 from nla.config.train import check_batch
 from nla.console import say

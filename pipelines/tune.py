@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from nla.tracking import MlflowTracker
     from nla.training.artifacts import Tables
-    from nla.tuning.reporters import MlflowTrialLogger
     from nla.tuning.trial import Template
+    from nla.tuning.trial_logging import MlflowTrialLogger
     from nla.workflow.runs import RunFolder
 
 BEST, TRIALS, FIGURES = Path("best.yaml"), Path("reports/tune/trials.parquet"), Path("reports/tune/figures")
@@ -84,9 +84,9 @@ def search(params: Mapping[str, Any], settings: TuneConfig) -> None:
     """Runs the search, logs it to MLflow, and writes its outputs."""
     from nla.ray_cluster import connected
     from nla.tracking import configure
-    from nla.tuning.reporters import progress_table
     from nla.tuning.search import run_search
     from nla.tuning.storage import Clock
+    from nla.tuning.trial_logging import progress_table
     from nla.workflow.runs import run_lock
 
     ray, root = section(RayConfig, params), project_root()
@@ -141,8 +141,8 @@ def plan_search(params: Mapping[str, Any], settings: TuneConfig, ray: RayConfig,
 def tracked(plan: SearchPlan, run: RunFolder, uri: str) -> Iterator[tuple[MlflowTracker, MlflowTrialLogger]]:
     """The search's MLflow run, reopened if the search resumes, and the callback that logs trials as nested runs."""
     from nla.tracking import MlflowTracker, run_tags
-    from nla.tuning.reporters import MlflowTrialLogger
     from nla.tuning.space import resolved
+    from nla.tuning.trial_logging import MlflowTrialLogger
 
     template, tables, settings = plan.template, plan.tables, plan.settings
     tracker = MlflowTracker(uri)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from nla.config.base import Section, nearest
-from nla.config.networks import NAMES, NETWORKS, find_network
+from nla.config.network_catalog import NAMES, NETWORKS, find_network
 
 
 class ModelConfig(Section):
@@ -16,7 +16,7 @@ class ModelConfig(Section):
     NAME: ClassVar[str] = "model"
 
     name: str = "resnet18"
-    """A key of nla.config.networks.NETWORKS, or timm/NAME for any timm network (`pip install -e .[timm]`)."""
+    """A key of nla.config.network_catalog.NETWORKS, or timm/NAME for any timm network (`pip install -e .[timm]`)."""
     width: Annotated[int, Field(ge=4, le=256)] = 16
     """Channels after the stem of a network that has a width; 64 as in the published ResNet."""
     stem: str = "stride2"

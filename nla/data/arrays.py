@@ -15,7 +15,7 @@ import numpy as np
 
 from nla.config.base import nearest
 from nla.data.images import decode, fit, pixel_hash
-from nla.data.plan import SPLIT, stratified_split
+from nla.data.sample_plan import SPLIT, stratified_split
 from nla.data.samples import Samples
 from nla.errors import DataError
 from nla.hardware import cores

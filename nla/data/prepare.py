@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from nla.config.data import INGEST_KEYS, DataConfig
 from nla.data.images import PNG, decode, encode_png, fit
-from nla.data.plan import TRAIN, SamplePlan, plan_samples
+from nla.data.sample_plan import TRAIN, SamplePlan, plan_samples
 from nla.data.schema import SAMPLES, SPLITS, Preparation, TableInfo, nested, with_info
 from nla.hardware import cores
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nla.config.networks import offering
+from nla.config.network_catalog import offering
 from nla.errors import WeightsError
-from nla.models.backbones import build_backbone
 from nla.models.base import Architecture, FeatureMapBackbone, ImageSpec, describe
+from nla.models.network_registry import build_backbone
 
 __all__ = ["Architecture", "Classifier", "ImageSpec", "describe"]
 

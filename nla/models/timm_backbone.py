@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from nla.config.networks import TIMM_PREFIX
+from nla.config.network_catalog import TIMM_PREFIX
 from nla.errors import WeightsError
 from nla.models.base import Architecture, ImageSpec
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nla.config.networks import find_network
+from nla.config.network_catalog import find_network
 from nla.errors import WeightsError
 from nla.io import sha256
 from nla.models.classifier import Classifier

@@ -14,7 +14,7 @@ from nla.config.augment import AugmentConfig
 from nla.config.base import Section, section
 from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
-from nla.config.networks import offering
+from nla.config.network_catalog import offering
 from nla.config.train import TrainConfig
 from nla.data.images import pixel_statistics
 from nla.errors import ConfigError

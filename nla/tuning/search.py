@@ -27,7 +27,6 @@ from nla.ray_cluster import LOWER_TRIAL_RESOURCES, Cluster
 from nla.training.checkpoint import read_history
 from nla.training.trainer import Split
 from nla.tuning.distributed_trial import distributed_history, run_distributed_trial
-from nla.tuning.monitor import SearchMonitor, TrialCallback
 from nla.tuning.results import Status, Trial
 from nla.tuning.searchers import ConcurrencyLimit, build_scheduler, build_searcher, param_space
 from nla.tuning.space import active, with_values
@@ -41,6 +40,7 @@ from nla.tuning.storage import (
     trial_folder,
 )
 from nla.tuning.trial import FAILED, Template, run_trial
+from nla.tuning.trial_callbacks import SearchMonitor, TrialCallback
 from nla.workflow.runs import delete_run
 
 log = logging.getLogger(__name__)

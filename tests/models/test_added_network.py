@@ -33,12 +33,12 @@ print("learns" if losses[-1] < losses[0] else losses)
 def test_a_network_is_added_as_the_page_shows(tmp_path: Path) -> None:
     project = copy_of_project(tmp_path)
     files = follow("docs/networks.md", "Adding a network", project)
-    assert files == ["nla/models/plain.py", "nla/config/networks.py", "nla/models/backbones.py"]
+    assert files == ["nla/models/plain.py", "nla/config/network_catalog.py", "nla/models/network_registry.py"]
     run(project, "-m", "nla.workflow.deps", "--write")
     run(project, "-m", "nla.workflow.deps", "--check")
     assert "nla/models/plain.py" in (project / "dvc.yaml").read_text()
     assert run(project, "-c", TRAIN_ONE_BATCH) == "learns\n"
     passed = run(
-        project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/models/test_backbones.py", "-k", "plain"
+        project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/models/test_network_registry.py", "-k", "plain"
     )
     assert " passed" in passed and "plain" in run(project, "-m", "pytest", "--collect-only", "-q", "tests/models")

@@ -18,12 +18,12 @@ from nla.data.samples import Samples
 from nla.models.classifier import ImageSpec
 from nla.ray_cluster import Cluster, connected
 from nla.training.trainer import Split
-from nla.tuning.monitor import History, TrialCallback
 from nla.tuning.results import Trial
 from nla.tuning.search import run_search
 from nla.tuning.space import trial_base
 from nla.tuning.storage import Clock
 from nla.tuning.trial import Template
+from nla.tuning.trial_callbacks import History, TrialCallback
 
 EPOCHS = 3
 SPACE = {"loss": {"lam": {"uniform": [0.3, 0.7]}, "slope": {"uniform": [0.0, 30.0]}}}

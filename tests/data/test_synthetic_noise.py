@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nla.data.imbalance import impose_imbalance, largest_factor
-from nla.data.noise import flip_labels, transition_matrix
+from nla.data.synthetic_imbalance import impose_imbalance, largest_factor
+from nla.data.synthetic_noise import flip_labels, transition_matrix
 from nla.errors import DataError
 
 KINDS = st.sampled_from(["symmetric", "asymmetric", "pair"])

@@ -1,6 +1,7 @@
 """The registry of networks: `model.name` -> the function or class that builds the network.
 
-What each network offers is in nla/config/networks.py, under the same name. docs/networks.md shows how to add one.
+What each network offers is in nla/config/network_catalog.py, under the same name. docs/networks.md shows how to add
+one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from nla.config.base import nearest
-from nla.config.networks import NAMES, TIMM_PREFIX
+from nla.config.network_catalog import NAMES, TIMM_PREFIX
 from nla.errors import WeightsError
 from nla.models.base import Architecture, ImageSpec
 from nla.models.resnet import build_resnet

@@ -18,10 +18,10 @@ from nla.errors import RegistryError
 from nla.tracking.store import PARENT, runs_by_tag
 from nla.tracking.tracker import MlflowTracker, Status
 from nla.training.callbacks import MetricRecorder
-from nla.tuning.monitor import History
 from nla.tuning.results import Trial, row_score
 from nla.tuning.space import active, resolved, with_values
 from nla.tuning.trial import Template
+from nla.tuning.trial_callbacks import History
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The networks that `model.name` can select, and what each offers.
 
 Reading params.yaml checks names and options against this table, without importing PyTorch. The code that builds each
-network is registered under the same name in nla/models/backbones.py.
+network is registered under the same name in nla/models/network_registry.py.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def label_faces(
       is over half of what remains, including no-class votes, and belongs to an emotion.
     - `argmax`, `votes`: the emotion with the most votes, the first one on ties. Faces without an image name, or
       without a vote for an emotion, are left out. (`votes` uses the shares as the target, only in training: see
-      nla.data.plan.)
+      nla.data.sample_plan.)
 
     Args:
         label_N: integers, -1 where the source gives none.

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from nla.config.base import nearest
 from nla.config.data import DataConfig, LabelRule, NoiseConfig
-from nla.data.imbalance import impose_imbalance
-from nla.data.label_rules import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
-from nla.data.noise import flip_labels, swap_shares, transition_matrix
 from nla.data.schema import SPLITS, TableInfo, dense, read_info
+from nla.data.synthetic_imbalance import impose_imbalance
+from nla.data.synthetic_noise import flip_labels, swap_shares, transition_matrix
+from nla.data.vote_labels import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
 from nla.errors import ConfigError, DataError
 
 TRAIN, VALID, TEST = range(len(SPLITS))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nla.data.label_rules import CONTEMPT, KEPT, REASONS, Labels, label_faces
+from nla.data.vote_labels import CONTEMPT, KEPT, REASONS, Labels, label_faces
 from nla.errors import DataError
 
 EIGHT = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")

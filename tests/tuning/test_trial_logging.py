@@ -12,8 +12,8 @@ from search_parts import template
 from nla.config.tune import Distribution
 from nla.tracking import MlflowTracker
 from nla.tracking.store import experiment
-from nla.tuning.reporters import MlflowTrialLogger, progress_table
 from nla.tuning.results import Trial
+from nla.tuning.trial_logging import MlflowTrialLogger, progress_table
 
 SPACE = {"loss.lam": Distribution(uniform=(0.0, 1.0)), "loss.true_mean.0": Distribution(uniform=(0.0, 1.0))}
 FIRST, LAST = {"loss.lam": 0.4, "loss.true_mean.0": 0.3}, {"loss.lam": 0.48, "loss.true_mean.0": 0.24}

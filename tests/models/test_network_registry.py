@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from nla.config.model import ModelConfig
-from nla.config.networks import NETWORKS
+from nla.config.network_catalog import NETWORKS
 from nla.errors import WeightsError
-from nla.models.backbones import BACKBONES, build_backbone
 from nla.models.base import Architecture, FeatureMapBackbone, ImageSpec
+from nla.models.network_registry import BACKBONES, build_backbone
 
 SIDE, CLASSES = 32, 3
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nla.data.plan import TEST, TRAIN, VALID, leaking_rows, leaks, stratified_split
+from nla.data.sample_plan import TEST, TRAIN, VALID, leaking_rows, leaks, stratified_split
 
 
 def test_split_is_stratified_and_seeded() -> None:
