@@ -92,6 +92,7 @@ def write_samples(
     source: str = "synthetic",
     size: int = 16,
     preparation: Preparation | None = None,
+    targets: Sequence[Sequence[float] | None] | None = None,
 ) -> Path:
     """A samples table with those labels and random grey images."""
     rng = np.random.default_rng((0, len(labels)))
@@ -101,7 +102,8 @@ def write_samples(
         "label": labels,
         "clean_label": labels,
         "is_flipped": [False] * len(labels),
-        **{name: [None] * len(labels) for name in ("target", "votes", "posterior")},
+        "target": targets or [None] * len(labels),
+        **{name: [None] * len(labels) for name in ("votes", "posterior")},
         "image": [{"bytes": encode_png(image), "path": f"{i}.png"} for i, image in enumerate(images)],
     }
     info = TableInfo(source, tuple(classes), (), {"image_size": size, "channels": 1}, preparation)

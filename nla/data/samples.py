@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from nla.data.images import decode
-from nla.data.schema import TableInfo, dense, read_info
+from nla.data.schema import TableInfo, distributions, read_info, targets
 from nla.errors import DataError
 from nla.hardware import cores
 from nla.io import atomic_write, sha256
@@ -75,12 +75,8 @@ def load_samples(path: Path, limit: int | None = None, folder: Path | None = Non
     info = read_info(path)
     table = pq.read_table(path, columns=["row", "label", "target"])
     label_N = table["label"].to_numpy().astype(np.int64)
-    target_NC = _distributions(table["target"], info)
-    if target_NC is not None:
-        without = np.isnan(target_NC[:, 0])
-        target_NC[without] = np.eye(len(info.classes), dtype=np.float32)[label_N[without]]
     images_NHWC = _images(path, info, limit, folder)
-    return Samples(images_NHWC, label_N, target_NC, table["row"].to_numpy(), info.classes, info.source)
+    return Samples(images_NHWC, label_N, targets(table, info), table["row"].to_numpy(), info.classes, info.source)
 
 
 def load_annotations(path: Path) -> Annotations:
@@ -88,8 +84,8 @@ def load_annotations(path: Path) -> Annotations:
     info = read_info(path)
     table = pq.read_table(path, columns=["votes", "posterior", "clean_label", "is_flipped"])
     return Annotations(
-        _distributions(table["votes"], info),
-        _distributions(table["posterior"], info),
+        distributions(table["votes"], info),
+        distributions(table["posterior"], info),
         table["clean_label"].to_numpy().astype(np.int64),
         table["is_flipped"].to_numpy(),
     )
@@ -128,13 +124,6 @@ def _decode(path: Path, images_NHWC: np.ndarray) -> None:
             parts = range(0, len(chunk), DECODE_ROWS)
             list(pool.map(decode_into, [start + p for p in parts], [chunk.slice(p, DECODE_ROWS) for p in parts]))
             start += len(chunk)
-
-
-def _distributions(column: pa.ChunkedArray, info: TableInfo) -> np.ndarray | None:
-    """[N, C] float32 with NaN rows for nulls; None if all are."""
-    if column.null_count == len(column):
-        return None
-    return dense(column, len(info.classes), np.float32, np.nan)
 
 
 class MappedImages(np.memmap):

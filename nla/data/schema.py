@@ -130,6 +130,22 @@ def dense(column: pa.ChunkedArray, width: int, dtype: Any, null: float) -> np.nd
     return rows
 
 
+def distributions(column: pa.ChunkedArray, info: TableInfo) -> np.ndarray | None:
+    """A list column over the classes as float32 [N, C] with NaN rows for nulls; None if all are null."""
+    if column.null_count == len(column):
+        return None
+    return dense(column, len(info.classes), np.float32, np.nan)
+
+
+def targets(table: pa.Table, info: TableInfo) -> np.ndarray | None:
+    """What is learnt from the columns `label` and `target` of SAMPLES, float32 [N, C]; None if only labels are."""
+    target_NC = distributions(table["target"], info)
+    if target_NC is not None:
+        without = np.isnan(target_NC[:, 0])
+        target_NC[without] = np.eye(len(info.classes), dtype=np.float32)[table["label"].to_numpy()[without]]
+    return target_NC
+
+
 def nested(value_NC: np.ndarray, given_N: np.ndarray) -> pa.ListArray:
     """Converts an array [N, C] to a list<float> column, null where `given_N` [N] is False: the inverse of `dense`."""
     width = value_NC.shape[1]

@@ -70,6 +70,7 @@ def label_and_nearest(p_NC: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def positive_counts(class_counts: Tensor) -> Tensor:
     """The counts [C] as float32; a class without samples gets the count of the rarest class that has some.
 
+    Counts need not be whole: those of distributions are the sums of their shares.
     Such a class has no weight, margin or prior of its own; with a count of 0 or 1 it would dominate the others.
 
     Raises:
@@ -78,7 +79,7 @@ def positive_counts(class_counts: Tensor) -> Tensor:
     positive = class_counts[class_counts > 0]
     if not len(positive):
         raise ValueError("no class has a sample")
-    return class_counts.clamp(min=int(positive.min())).float()
+    return class_counts.clamp(min=positive.min().item()).float()
 
 
 def log_prior(class_counts: Tensor) -> Tensor:

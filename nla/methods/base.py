@@ -61,10 +61,18 @@ class Context:
     group: Group
     build: Callable[[], Classifier]
     """Builds another network of the trained architecture, with its own initial weights."""
+    target_NC: Tensor | None = None
+    """Distributions [N, C] that are learnt instead of the labels, if any."""
 
     @property
     def class_counts(self) -> Tensor:
-        """Number of training samples of each class, [C]."""
+        """Number of training samples of each class, [C]: int64 from labels; from distributions their float64 sums.
+
+        The labels of distributions would not do: a class that rarely has the largest share is rarer among the labels
+        than among the targets, which are what is learnt.
+        """
+        if self.target_NC is not None:
+            return self.target_NC.double().sum(dim=0)
         return torch.bincount(self.label_N, minlength=self.num_classes)
 
 

@@ -105,8 +105,7 @@ class Trainer:
         with reproducible(group.device):
             torch.manual_seed(config.seed)
             self.network = self._build_network()
-            label_M = torch.from_numpy(split.train.label_N).to(group.device)
-            method = job.build_method(Context(label_M, job.num_classes, group, self._build_network))
+            method = job.build_method(self._context())
         self.module = TrainingModule(self.network, method).to(group.device)
         self.optimizer = make_optimizer(self.module, config)
         self.average = _weight_average(self.network, config.ema)
@@ -118,6 +117,12 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         facts = {**job.facts, **self.facts}
         self.progress = Progress(job.fingerprint, config.epochs, early_epoch=early_epoch(config.epochs), facts=facts)
+
+    def _context(self) -> Context:
+        train, device = self.split.train, self.group.device
+        target_MC = None if train.target_NC is None else torch.from_numpy(train.target_NC).to(device)
+        label_M = torch.from_numpy(train.label_N).to(device)
+        return Context(label_M, self.job.num_classes, self.group, self._build_network, target_MC)
 
     def fit(self) -> Progress:
         """Trains to the last epoch, resuming from the store's checkpoint if it has one.

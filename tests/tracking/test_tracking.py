@@ -19,6 +19,7 @@ from patience import PATIENCE
 from nla.data.schema import read_info
 from nla.errors import RegistryError
 from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
+from nla.tracking.dataset import TableDataset
 from nla.tracking.store import experiment, find_run, store_errors, store_id, store_lock
 from nla.workflow.paths import project_root, workspace
 
@@ -272,6 +273,13 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert json.loads(logged.dataset.profile) == profile
         assert [c["name"] for c in json.loads(logged.dataset.schema)["mlflow_colspec"]] == ["image", "label"]
         assert [(tag.key, tag.value) for tag in logged.tags] == [("mlflow.data.context", "training")]
+
+    def test_a_dataset_of_distributions_has_their_sums(self, tmp_path: Path) -> None:
+        targets = [[0.5, 0.25, 0.25], None, [0.0, 0.125, 0.875]]
+        path = write_samples(tmp_path / "train.parquet", [0, 1, 2], classes=("a", "b", "c"), targets=targets)
+        profile = TableDataset(path, read_info(path)).profile
+        assert profile["counts"] == {"a": 1, "b": 1, "c": 1}
+        assert profile["target_sums"] == {"a": 0.5, "b": 1.38, "c": 1.12}
 
     def test_files(self, uri: str, client: MlflowClient, tmp_path: Path) -> None:
         (tmp_path / "curves.csv").write_text("epoch\n0\n")
