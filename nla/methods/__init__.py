@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from nla.methods.base import Context, Method, Minibatch, Outcome
-from nla.methods.registry import METHODS, build_method, check_method, method_class, method_options, resolved_loss
+from nla.methods.registry import (
+    METHODS,
+    build_method,
+    check_method,
+    frequency_corrections,
+    method_class,
+    method_options,
+    resolved_loss,
+)
 
 __all__ = [
     "METHODS",
@@ -13,6 +21,7 @@ __all__ = [
     "Outcome",
     "build_method",
     "check_method",
+    "frequency_corrections",
     "method_class",
     "method_options",
     "resolved_loss",

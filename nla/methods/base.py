@@ -84,6 +84,8 @@ class Method(nn.Module):
     torch.compile does not cover."""
     needs_linear_head: ClassVar[bool] = False
     """Whether it uses the weights of the last layer, which must be linear."""
+    frequency_options: ClassVar[tuple[str, ...]] = ()
+    """Its options that correct class frequencies, each of them off at 0; class-balanced sampling must not be added."""
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         """Computes the loss of a batch; runs under autocast if training does."""

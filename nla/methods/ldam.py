@@ -56,6 +56,7 @@ class LabelDistributionAwareMargin(Method):
         ValueError: an option is out of its range, or no class has a sample.
     """
 
+    frequency_options = ("margin", "beta")
     margin_C: Tensor
     weight_C: Tensor
 

@@ -87,6 +87,7 @@ class Plus(Method):
         ValueError: an option is out of its range, or no class has a sample.
     """
 
+    frequency_options = ("tau",)
     shift_C: Tensor
 
     def __init__(

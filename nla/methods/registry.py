@@ -43,6 +43,8 @@ class Entry(NamedTuple):
     options: Callable[..., dict[str, Any]]
     """options(**given): all options with their effective values: those given, and the defaults of the rest."""
     method_class: type[Method] = OneView
+    frequency_options: tuple[str, ...] = ()
+    """As for Method."""
 
 
 def plain(loss: Callable[..., nn.Module]) -> Entry:
@@ -50,14 +52,21 @@ def plain(loss: Callable[..., nn.Module]) -> Entry:
     return Entry(lambda context, **options: OneView(loss(**options)), keyword_options(loss))
 
 
-def counted(loss: Callable[..., nn.Module]) -> Entry:
-    """Returns the entry of a loss of logits and targets that takes the class counts as its first argument."""
-    return Entry(lambda context, **options: OneView(loss(context.class_counts, **options)), keyword_options(loss))
+def counted(loss: Callable[..., nn.Module], *frequency_options: str) -> Entry:
+    """Returns the entry of a loss of logits and targets that takes the class counts as its first argument.
+
+    `frequency_options` are those that correct class frequencies, each of them off at 0.
+    """
+
+    def build(context: Context, **options: Any) -> Method:
+        return OneView(loss(context.class_counts, **options))
+
+    return Entry(build, keyword_options(loss), frequency_options=frequency_options)
 
 
 def strategy(method: type[Method]) -> Entry:
     """Returns the entry of a method that is more than a loss."""
-    return Entry(method, keyword_options(method), method)
+    return Entry(method, keyword_options(method), method, method.frequency_options)
 
 
 def keyword_options(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
@@ -85,8 +94,8 @@ METHODS: dict[str, Entry] = {
     "ce": plain(CrossEntropyLoss),
     "label_smoothing": plain(LabelSmoothingLoss),
     "focal": plain(FocalLoss),
-    "class_balanced": counted(ClassBalancedLoss),
-    "logit_adjustment": counted(LogitAdjustedLoss),
+    "class_balanced": counted(ClassBalancedLoss, "beta"),
+    "logit_adjustment": counted(LogitAdjustedLoss, "tau"),
     "ldam": strategy(LabelDistributionAwareMargin),
     "gce": plain(GeneralisedCrossEntropyLoss),
     "sce": plain(SymmetricCrossEntropyLoss),
@@ -128,6 +137,12 @@ def build_method(loss: LossConfig, context: Context) -> Method:
 def method_class(loss: LossConfig) -> type[Method]:
     """Returns the class of the method, whose attributes state what it needs from the network."""
     return METHODS[loss.name].method_class
+
+
+def frequency_corrections(loss: LossConfig) -> dict[str, Any]:
+    """Returns the options by which the method corrects class frequencies, with their values; {} if it does not."""
+    options = method_options(loss)
+    return {name: options[name] for name in METHODS[loss.name].frequency_options if options[name]}
 
 
 def check_method(loss: LossConfig) -> None:

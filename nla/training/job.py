@@ -18,7 +18,15 @@ from nla.config.network_catalog import offering
 from nla.config.train import TrainConfig
 from nla.data.images import pixel_statistics
 from nla.errors import ConfigError
-from nla.methods import Context, Method, build_method, check_method, method_class, resolved_loss
+from nla.methods import (
+    Context,
+    Method,
+    build_method,
+    check_method,
+    frequency_corrections,
+    method_class,
+    resolved_loss,
+)
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.models.weights import start_from
 
@@ -60,6 +68,7 @@ def training_config(params: Mapping[str, Any], file: str = "params.yaml") -> Tra
     )
     check_method(config.loss)
     _check_method_fits_network(config)
+    _check_frequencies_corrected_once(config)
     return config
 
 
@@ -79,6 +88,17 @@ def _check_method_fits_network(config: TrainingConfig) -> None:
     if method.needs_linear_head and model.head != "linear":
         raise ConfigError(
             f"model.head: loss {loss.name} reads the weights of a linear head (got {model.head}). Set it to linear."
+        )
+
+
+def _check_frequencies_corrected_once(config: TrainingConfig) -> None:
+    """Raises ConfigError if both the sampler and the method correct class frequencies."""
+    if config.train.sampler == "balanced" and (options := frequency_corrections(config.loss)):
+        values = ", ".join(f"{name} {value:g}" for name, value in options.items())
+        names = " and ".join(f"{config.loss.options_key}.{name}" for name in options)
+        raise ConfigError(
+            f"train.sampler: balanced sampling and loss {config.loss.name} ({values}) would correct class frequencies "
+            f"twice (got balanced). Set it to shuffle, or {names} to 0."
         )
 
 

@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from method_parts import CLASSES, context
+from method_parts import CLASSES, context, minibatch, small_network
 from torch import Tensor
 
 from nla import fit
 from nla.config.loss import LossConfig
+from nla.errors import ConfigError
 from nla.losses.functional import log_prior, positive_counts
-from nla.methods import METHODS, Context, Method, build_method
+from nla.methods import METHODS, Context, Method, build_method, frequency_corrections
 from nla.methods.elr import EarlyLearning
+from nla.training.job import training_config
 
 CORRECTING = {"class_balanced", "ldam", "logit_adjustment", "plus"}
 """Methods with a buffer [C] made of the class counts."""
@@ -79,3 +81,44 @@ def test_training_passes_the_distributions_on() -> None:
         (images_NHW, target_NC), valid, loss=method, params=params, epochs=1, batch_size=8, device="cpu", progress=False
     )
     np.testing.assert_allclose(seen[0], target_NC.sum(axis=0, dtype=np.float64))
+
+
+def depends_on_counts(loss: LossConfig) -> bool:
+    """Whether the same batch has another loss if the training set has other class counts; late in the run."""
+    losses = []
+    for labels in ([0, 1, 2] * 4, [0] * 6 + [1] * 3 + [2] * 3):
+        torch.manual_seed(0)
+        method = build_method(loss, context(labels=labels))
+        losses.append(method(small_network(), minibatch(range(6), progress=0.9)).loss)
+    return not torch.equal(*losses)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_method_says_which_options_correct_class_frequencies(name: str) -> None:
+    published = LossConfig(name=name)
+    assert depends_on_counts(published) == bool(frequency_corrections(published)) == (name in CORRECTING)
+    if name in CORRECTING:
+        off = LossConfig(name=name, options=dict.fromkeys(frequency_corrections(published), 0.0))
+        assert not depends_on_counts(off)
+        assert frequency_corrections(off) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("class_balanced", "loss.options.beta"),
+        ("ldam", "loss.options.margin and loss.options.beta"),
+        ("logit_adjustment", "loss.options.tau"),
+        ("plus", "loss.options.tau"),
+    ],
+)
+def test_class_frequencies_are_not_corrected_twice(name: str, way_out: str) -> None:
+    balanced = {"train": {"sampler": "balanced"}}
+    with pytest.raises(ConfigError) as raised:
+        training_config(balanced | {"loss": {"name": name}})
+    message = str(raised.value)
+    assert message.startswith(f"train.sampler: balanced sampling and loss {name} (")
+    assert message.endswith(f"(got balanced). Set it to shuffle, or {way_out} to 0.")
+    off = dict.fromkeys(METHODS[name].frequency_options, 0.0)
+    training_config(balanced | {"loss": {"name": name, "options": off}})
+    training_config(balanced | {"loss": {"name": "ce"}})
