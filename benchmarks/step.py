@@ -100,7 +100,8 @@ class Limit:
 
     def __init__(self, job: Job, samples: Samples) -> None:
         torch.manual_seed(job.config.train.seed)
-        model = job.build().lay_out(torch.channels_last if job.config.train.channels_last else torch.contiguous_format)
+        memory_format = torch.channels_last if job.config.train.channels_last else torch.contiguous_format
+        model = job.build().set_memory_format(memory_format)
         self.backbone = model.backbone.train()
         if job.config.train.compile:
             self.backbone.compile()

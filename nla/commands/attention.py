@@ -26,7 +26,8 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
         DataError: there is no image, or none can be read.
-        WeightsError: the model cannot be loaded, or its network is a timm one.
+        WeightsError: the model cannot be loaded.
+        ConfigError: the network has no feature maps (a timm network, for example).
         CommandError: the model does not have the requested class.
     """
     options = _parser().parse_args(argv)

@@ -25,7 +25,7 @@ def attention(model: Classifier, images_NHWC: np.ndarray, class_N: np.ndarray) -
     """Evidence for `class_N` in each image, float32 [N, H, W] in [0, 1]; all 0 if there is none.
 
     Raises:
-        WeightsError: the network is a timm one, whose last stage is unknown.
+        ConfigError: the network has no feature maps (a timm network, for example).
     """
     device = next(model.parameters()).device
     with evaluating(model):

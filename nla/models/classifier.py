@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nla.config.network_catalog import offering
-from nla.errors import WeightsError
+from nla.errors import ConfigError
 from nla.models.base import Architecture, FeatureMapBackbone, ImageSpec, describe
 from nla.models.network_registry import build_backbone
 
@@ -17,7 +17,11 @@ __all__ = ["Architecture", "Classifier", "ImageSpec", "describe"]
 
 
 class Classifier(nn.Module):
-    """uint8 [N, H, W, C], or floats in 0..255 -> logits [N, num_classes]; the state dict is that of the backbone."""
+    """uint8 [N, H, W, C], or floats in 0..255 -> logits [N, num_classes].
+
+    Model files hold the state dict of `backbone`; the mean and the standard deviation are in the card, as part of
+    `image`.
+    """
 
     mean: Tensor
     std: Tensor
@@ -25,24 +29,24 @@ class Classifier(nn.Module):
     def __init__(self, architecture: Architecture, image: ImageSpec) -> None:
         super().__init__()
         self.architecture, self.image = architecture, image
-        self.layout = torch.channels_last
+        self.memory_format = torch.channels_last
         self.backbone = build_backbone(architecture, image)
         # The factor 255 is folded in: (x / 255 - mean) / std = (x - 255 mean) / (255 std)
         self.register_buffer("mean", torch.tensor(image.mean).view(1, -1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(image.std).view(1, -1, 1, 1) * 255, persistent=False)
 
-    def lay_out(self, layout: torch.memory_format) -> Classifier:
-        """Sets the memory format of weights and images to `layout`; the images' strides select the kernels."""
-        self.layout = layout
-        return self.to(memory_format=layout)  # type: ignore[call-overload]
+    def set_memory_format(self, memory_format: torch.memory_format) -> Classifier:
+        """Sets the format of weights and images: PyTorch picks channels-last kernels from the input's strides."""
+        self.memory_format = memory_format
+        return self.to(memory_format=memory_format)  # type: ignore[call-overload]
 
     def normalise(self, images_NHWC: Tensor) -> Tensor:
-        """Normalises uint8 [N, H, W, C], or floats in 0..255, to float32 [N, C, H, W] in the format of `lay_out`."""
-        x = images_NHWC.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.layout)
+        """Normalises uint8 [N, H, W, C], or floats in 0..255, to float32 [N, C, H, W] in the current memory format."""
+        x = images_NHWC.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
         return (x - self.mean) / self.std
 
     def forward(self, images_NHWC: Tensor, mirrored: bool = False) -> Tensor:
-        """Returns logits; with `mirrored`, those of the images, then of their mirror images, [2 N, num_classes].
+        """Returns logits; with `mirrored`, [2 N, num_classes]: those for the images, then for their mirror images.
 
         Both views go through the network as one batch, which is faster than two passes, and BatchNorm sees both.
         """
@@ -54,10 +58,10 @@ class Classifier(nn.Module):
 
     @property
     def feature_backbone(self) -> FeatureMapBackbone:
-        """The backbone, if it has feature maps. Raises WeightsError otherwise."""
+        """The backbone, if it has feature maps. Raises ConfigError otherwise."""
         if not isinstance(self.backbone, FeatureMapBackbone):
-            raise WeightsError(
-                f"model.name: {self.architecture.name} does not offer feature maps. "
+            raise ConfigError(
+                f"model.name: the network has no feature maps (got {self.architecture.name}). "
                 f"Use one of {', '.join(offering('has_feature_maps'))}."
             )
         return self.backbone
@@ -67,12 +71,12 @@ class Classifier(nn.Module):
         return torch.cat([x, x.flip(-1)]) if mirrored else x
 
     def describe(self) -> dict[str, Any]:
-        """Returns a JSON-able description for `Classifier.build`."""
+        """Returns a JSON-serializable description for `Classifier.build`."""
         return describe(self.architecture, self.image)
 
     @classmethod
     def build(cls, description: Mapping[str, Any]) -> Classifier:
-        """Builds a classifier from the result of `describe`, with new weights."""
+        """Builds a classifier from the result of `describe`, randomly initialised."""
         image = description["image"]
         spec = ImageSpec(image["size"], image["channels"], tuple(image["mean"]), tuple(image["std"]))
         return cls(Architecture(**description["architecture"]), spec)

@@ -12,7 +12,7 @@ from torch import nn
 
 from nla.config.base import nearest
 from nla.config.network_catalog import NAMES, TIMM_PREFIX
-from nla.errors import WeightsError
+from nla.errors import ConfigError
 from nla.models.base import Architecture, ImageSpec
 from nla.models.resnet import build_resnet
 from nla.models.timm_backbone import build_timm
@@ -28,10 +28,10 @@ BACKBONES: Mapping[str, Build] = {
 
 
 def build_backbone(architecture: Architecture, image: ImageSpec) -> nn.Module:
-    """Builds the network of that name. Raises WeightsError if there is none, or timm cannot build it."""
+    """Builds the network of that name. Raises ConfigError if there is none, or timm cannot build it."""
     name = architecture.name
     if name.startswith(TIMM_PREFIX):
         return build_timm(architecture, image)
     if name not in BACKBONES:
-        raise WeightsError(f"model.name: unknown network '{name}'{nearest(name, NAMES)}")
+        raise ConfigError(f"model.name: unknown network '{name}'{nearest(name, NAMES)}")
     return BACKBONES[name](architecture, image)

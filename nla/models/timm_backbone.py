@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from nla.config.network_catalog import TIMM_PREFIX
-from nla.errors import WeightsError
+from nla.errors import ConfigError
 from nla.models.base import Architecture, ImageSpec
 
 
@@ -13,15 +13,15 @@ def build_timm(architecture: Architecture, image: ImageSpec) -> nn.Module:
     """Builds the network that timm knows by the name after the prefix.
 
     Raises:
-        WeightsError: timm is not installed, or cannot build it.
+        ConfigError: timm is not installed, or cannot build it.
     """
     name = architecture.name
     try:
         return _create(name.removeprefix(TIMM_PREFIX), architecture, image)
     except ImportError as error:
-        raise WeightsError(f"model.name: {name} needs timm ({error}). Run `pip install -e .[timm]`.") from None
+        raise ConfigError(f"model.name: {name} needs timm ({error}). Run `pip install -e .[timm]`.") from None
     except RuntimeError as error:  # a name unknown to timm, or a torchvision that does not match this torch
-        raise WeightsError(f"model.name: timm cannot build {name} ({error}). See timm.list_models().") from None
+        raise ConfigError(f"model.name: timm cannot build {name} ({error}). See timm.list_models().") from None
 
 
 def _create(name: str, architecture: Architecture, image: ImageSpec) -> nn.Module:

@@ -278,8 +278,8 @@ class Trainer:
         network = self.job.build()
         if self.job.first_weights is not None:
             network.backbone.load_state_dict(self.job.first_weights, strict=False)  # without the head if it is new
-        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
-        network = network.to(self.group.device).lay_out(layout)
+        memory_format = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        network = network.to(self.group.device).set_memory_format(memory_format)
         if self.config.compile:
             network.compile()
         return network

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from nla.errors import WeightsError
+from nla.errors import ConfigError
 from nla.evaluation.attention import attention
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 
@@ -72,8 +74,10 @@ def test_a_place_of_the_last_stage_looks_at_its_pixel(name: str, stem: str) -> N
     assert places == [3, 4]
 
 
-def test_a_network_of_timm_is_refused() -> None:
-    pytest.importorskip("timm")
-    model = Classifier(Architecture("timm/resnet10t", 0, "", 0.0, 3), IMAGE)
-    with pytest.raises(WeightsError, match="timm/resnet10t does not offer feature maps"):
+def test_a_network_without_feature_maps_is_refused() -> None:
+    model = Classifier(Architecture("resnet18", 2, "stride2", 0.0, 3), IMAGE)
+    model.architecture, model.backbone = replace(model.architecture, name="timm/resnet10t"), torch.nn.Flatten()
+    with pytest.raises(
+        ConfigError, match=r"^model\.name: .* feature maps \(got timm/resnet10t\)\. Use one of resnet18, "
+    ):
         attention(model, images(1), np.array([0]))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nla.errors import WeightsError
+from nla.errors import ConfigError
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 
 TINY = Architecture("resnet18", 4, "stride2", 0.0, 3)
@@ -36,17 +36,21 @@ def test_floats_are_normalised_as_bytes_are() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_images_have_the_layout_of_the_weights(channels: int, layout: torch.memory_format, dtype: torch.dtype) -> None:
-    """A convolution goes by the strides of both: with one channel too, where either layout counts as contiguous."""
-    model, seen = Classifier(TINY, ImageSpec(16, channels, (0.4,) * channels, (0.2,) * channels)).lay_out(layout), []
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_images_have_the_memory_format_of_the_weights(
+    channels: int, memory_format: torch.memory_format, dtype: torch.dtype
+) -> None:
+    """A convolution goes by the strides of both: with one channel too, where either format counts as contiguous."""
+    model = Classifier(TINY, ImageSpec(16, channels, (0.4,) * channels, (0.2,) * channels))
+    model.set_memory_format(memory_format)
+    seen: list[torch.Tensor] = []
     for name in ("conv1", "layer1"):
         model.backbone.get_submodule(name).register_forward_hook(lambda _, args, out: seen.extend([args[0], out]))
     model(images(channels=channels).to(dtype), mirrored=True)
-    assert model.get_parameter("backbone.layer1.0.conv1.weight").is_contiguous(memory_format=layout)
+    assert model.get_parameter("backbone.layer1.0.conv1.weight").is_contiguous(memory_format=memory_format)
     for x in seen:
-        assert x.stride() == torch.empty(x.shape).to(memory_format=layout).stride() or x.shape[1] == 1
-        assert (x.stride(1) == 1) == (layout == torch.channels_last)
+        assert x.stride() == torch.empty(x.shape).to(memory_format=memory_format).stride() or x.shape[1] == 1
+        assert (x.stride(1) == 1) == (memory_format == torch.channels_last)
 
 
 def test_mirrors_follow_the_images() -> None:
@@ -105,14 +109,14 @@ def test_errors_of_timm_are_reported(
     (tmp_path / "timm.py").write_text(module + "\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "timm", raising=False)
-    with pytest.raises(WeightsError, match=rf"model\.name: .*timm/resnet10t.*{message}"):
+    with pytest.raises(ConfigError, match=rf"model\.name: .*timm/resnet10t.*{message}"):
         Classifier(TIMM, COLOUR)
     sys.modules.pop("timm", None)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed")
 def test_a_missing_timm_is_reported() -> None:
-    with pytest.raises(WeightsError, match=r"needs timm \(No module named 'timm'\)\. Run `pip install -e \.\[timm\]`"):
+    with pytest.raises(ConfigError, match=r"needs timm \(No module named 'timm'\)\. Run `pip install -e \.\[timm\]`"):
         Classifier(TIMM, COLOUR)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nla.config.model import ModelConfig
 from nla.config.network_catalog import NETWORKS
-from nla.errors import WeightsError
+from nla.errors import ConfigError
 from nla.models.base import Architecture, FeatureMapBackbone, ImageSpec
 from nla.models.network_registry import BACKBONES, build_backbone
 
@@ -97,5 +97,5 @@ def test_feature_maps_are_offered_as_registered(variant: Architecture) -> None:
 
 @pytest.mark.parametrize("name", ["resnet19", "xyz"])
 def test_an_unknown_network_is_named(name: str) -> None:
-    with pytest.raises(WeightsError, match=rf"model\.name: unknown network '{name}': (did you mean 'resnet|valid are)"):
+    with pytest.raises(ConfigError, match=rf"model\.name: unknown network '{name}': (did you mean 'resnet|valid are)"):
         build_backbone(replace(architecture("resnet18"), name=name), image(1))
