@@ -15,17 +15,18 @@ interrupted run ends with the same weights, bit for bit, as an uninterrupted one
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nla.data.augment import make_augment
 from nla.data.loader import batches, steps_per_epoch
@@ -52,6 +53,7 @@ from nla.training.optim import LRSchedule, get_lr, make_optimizer, set_lr
 from nla.training.positions import Positions, early_epoch
 from nla.training.process_group import ProcessGroup
 from nla.training.reproducibility import epoch_seed, reproducible
+from nla.training.weight_average import BATCHES, WeightAverage, estimate_batchnorm, has_batchnorm
 
 
 class Split(NamedTuple):
@@ -108,7 +110,7 @@ class Trainer:
             method = job.build_method(self._context())
         self.module = TrainingModule(self.network, method).to(group.device)
         self.optimizer = make_optimizer(self.module, config)
-        self.average = _weight_average(self.network, config.ema)
+        self.average = WeightAverage(self.network, config.ema) if config.ema > 0 else None
         self.replica = group.replicate(self.module)
         self.steps = steps_per_epoch(len(split.train), config.batch_size)
         self.schedule = LRSchedule(config, self.steps)
@@ -150,7 +152,7 @@ class Trainer:
         started = time.perf_counter()
         loss = self.train_epoch(epoch)
         trained = time.perf_counter()
-        self.average_batchnorm()
+        self.settle_batchnorm(epoch)
         return {
             "epoch": epoch + 1,
             **self.validate(),  # first, because MLflow compares runs by the first metric unless told otherwise
@@ -213,10 +215,17 @@ class Trainer:
     @property
     def eval_network(self) -> Classifier:
         """The network that is validated and saved: the weight average if there is one (`train.ema`)."""
-        return self.network if self.average is None else cast(Classifier, self.average.module)
+        return self.network if self.average is None else self.average.network
 
-    def average_batchnorm(self) -> None:
-        """Averages BatchNorm's running statistics over the processes, in every network of the run."""
+    def settle_batchnorm(self, epoch: int) -> None:
+        """Makes BatchNorm's running statistics ready for evaluation, in every network and alike on all processes.
+
+        Those of the weight average are estimated from up to BATCHES batches of `epoch`, unless they are frozen.
+        """
+        if self.average is not None and has_batchnorm(self.average) and not self.config.freeze_batchnorm:
+            with contextlib.closing(self._batches(epoch)) as batches:
+                images = (batch.images_NHWC for batch in itertools.islice(batches, BATCHES))
+                estimate_batchnorm(self.average.network, images, self.bf16)
         networks = [module for module in self.module.modules() if isinstance(module, Classifier)]
         for network in dict.fromkeys([*networks, self.eval_network]):
             self.group.average_buffers(network.backbone)
@@ -284,7 +293,7 @@ class Trainer:
             network.compile()
         return network
 
-    def _batches(self, epoch: int) -> Iterator[Minibatch]:
+    def _batches(self, epoch: int) -> Generator[Minibatch]:
         """This process's part of each global batch of an epoch, on the device."""
         host_batches = batches(
             self.split.train,
@@ -317,12 +326,6 @@ def validation_metrics(network: Classifier, samples: Samples, group: ProcessGrou
         "valid_mean_accuracy": float(mean_accuracy(counts_CC)),
         "valid_nll": float(total[-1] / counts_CC.sum()),
     }
-
-
-def _weight_average(network: Classifier, decay: float) -> AveragedModel | None:
-    if decay == 0:
-        return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
 
 def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
