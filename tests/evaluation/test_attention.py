@@ -76,7 +76,7 @@ def test_a_place_of_the_last_stage_looks_at_its_pixel(name: str, stem: str) -> N
 
 def test_a_network_without_feature_maps_is_refused() -> None:
     model = Classifier(Architecture("resnet18", 2, "stride2", 0.0, 3), IMAGE)
-    model.architecture, model.backbone = replace(model.architecture, name="timm/resnet10t"), torch.nn.Flatten()
+    model.architecture, model.backbone = replace(model.architecture, name="timm/resnet10t"), torch.nn.Linear(1, 1)
     with pytest.raises(
         ConfigError, match=r"^model\.name: .* feature maps \(got timm/resnet10t\)\. Use one of resnet18, "
     ):
