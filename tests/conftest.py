@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 disable_telemetry()  # before a test imports a library that phones home
 
+# The networks of the tests are so small that a second thread of PyTorch costs time: tenfold on a busy machine, where
+# threads that wait for each other by spinning take the cores from those they wait for. Stages and workers inherit both.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job of a shell; its children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -54,9 +59,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """The networks of the tests are so small that a second thread of PyTorch costs time: tenfold on a busy machine."""
+    """Undoes what a test before set: training in the test's process takes every core."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
 
