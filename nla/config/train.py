@@ -38,7 +38,7 @@ class TrainConfig(Section):
     grad_clip: Annotated[float, Field(ge=0)] = 0.0
     """Maximum norm of the gradient; 0 is off."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay per step of the averaged weights, which are validated and kept with their own BatchNorm statistics; 0: off."""
+    """Decay per step of the averaged weights, validated and kept with BatchNorm statistics of their own; 0: off."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on hardware where it is faster: GPUs from Ampere on, CPUs with AMX, AMD CPUs from Zen 4 on."""
     channels_last: bool = True
