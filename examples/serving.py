@@ -15,7 +15,6 @@ import pandas as pd
 from nla import Predictor, fit
 from nla.data.images import encode_png
 from nla.data.sources.synthetic import CLASSES, make_faces
-from nla.evaluation.predict import Views
 from nla.serving.logged import log_served_model
 from nla.tracking import configure
 
@@ -34,7 +33,7 @@ def main(folder: Path | None = None, faces: int = 600, epochs: int = 3) -> pd.Da
 
     uri = configure(folder)  # an SQLite store in the folder
     with mlflow.start_run() as run:
-        model = log_served_model(run.info.run_id, folder, Views(mirror=True))
+        model = log_served_model(run.info.run_id, folder)
     served: pd.DataFrame = mlflow.pyfunc.load_model(model.model_uri).predict(pd.DataFrame({"image": files}))
     print("MLflow:   ", *served["label"])
     print(f"MLFLOW_TRACKING_URI={uri} mlflow models serve -m {model.model_uri} --env-manager local")

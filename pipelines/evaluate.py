@@ -25,7 +25,6 @@ from nla.evaluation.figures import figures_of_label_issues, figures_of_test, fig
 from nla.evaluation.metrics import main_metrics, measure, summary
 from nla.evaluation.predict import ONE_VIEW, Views, predict
 from nla.evaluation.tables import predictions, suspects, write_confusion, write_reliability
-from nla.hardware import use_bf16
 from nla.io import read_json_as, write_json, write_table
 from nla.models.saved_model import load_model, require_same
 from nla.plotting import write_figure
@@ -49,12 +48,12 @@ def main() -> None:
     splits = {name: load_samples(split_path(name), limit, folder) for name in (*MEASURED, "train")}
     measured = {name: splits[name] for name in MEASURED}
     annotations = {name: clean_annotations(split_path(name)) for name in MEASURED}
-    views = Views(config.mirror, config.shift)
-    best, card = probabilities("model", measured, views)
-    last, _ = probabilities("last", measured, views)
+    best, card = probabilities("model", measured)
+    check_views(card, config)
+    last, _ = probabilities("last", measured)
     one_view, _ = probabilities("model", splits, ONE_VIEW)
 
-    metrics: dict[str, Any] = {"protocol": PROTOCOL, "views": vars(views), "epoch": card["epoch"]}
+    metrics: dict[str, Any] = {"protocol": PROTOCOL, **{name: card[name] for name in ("views", "precision", "epoch")}}
     metrics |= measure_splits(best, measured, annotations, config)
     metrics["last"] = measure_splits(last, measured, annotations, config)
     metrics["one_view"] = {name: main_metrics(counts(one_view[name], measured[name]), config) for name in MEASURED}
@@ -85,12 +84,22 @@ def clean_annotations(path: Path) -> Annotations:
     return annotations
 
 
+def check_views(card: Mapping[str, Any], config: EvaluateConfig) -> None:
+    """Raises DataError if params.yaml asks for other views than those of the card, as after `dvc repro -s`."""
+    asked, known = Views(config.mirror, config.shift), Views(**card["views"])
+    if asked != known:
+        raise DataError(
+            f"{MODELS}/model.json: views: params.yaml asks for mirror {asked.mirror}, shift {asked.shift} (got "
+            f"{known.mirror}, {known.shift}). Run `dvc repro`."
+        )
+
+
 def probabilities(
-    stem: str, splits: Mapping[str, Samples], views: Views
+    stem: str, splits: Mapping[str, Samples], views: Views | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """p_NC per split by the model `stem`, on a GPU if there is one; and the model's card.
 
-    bfloat16 is used if the model was trained in it and the hardware supports it: emulation is slow.
+    In float32 and over the card's views, as wherever the model is used, unless other `views` are given.
 
     Raises:
         DataError: a split is of another source, or has other classes.
@@ -98,10 +107,9 @@ def probabilities(
     model, card = load_model(MODELS / f"{stem}.safetensors")
     for name, samples in splits.items():
         require_same((card["source"], card["classes"]), (samples.source, samples.classes), split_path(name))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-    bf16 = card["facts"]["precision"] == "bf16" and use_bf16("auto", device)
-    p = {name: predict(model, samples.images_NHWC, views, bf16=bf16) for name, samples in splits.items()}
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    views = views or Views(**card["views"])
+    p = {name: predict(model, samples.images_NHWC, views) for name, samples in splits.items()}
     return p, card
 
 

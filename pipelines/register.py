@@ -17,7 +17,6 @@ from nla.config.base import flatten, read_params, section
 from nla.config.register import RegisterConfig
 from nla.console import say
 from nla.data.schema import read_info
-from nla.evaluation.predict import Views
 from nla.io import read_json_as, sha256, write_json
 from nla.models.saved_model import read_card, require_same
 from nla.serving.logged import log_served_model, shipped_code
@@ -44,8 +43,6 @@ class Metrics(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    views: Views = Views()
-    """The views that the metrics were measured with, and that the model is served with."""
     test: dict[str, Any]
     valid: dict[str, Any]
 
@@ -89,11 +86,11 @@ def register(
         RegistryError: the store cannot be used.
         DataError: the model does not belong to `valid`.
     """
-    candidate, info = Predictor.load(models, metrics.views), read_info(valid)
+    candidate, info = Predictor.load(models), read_info(valid)
     require_same((candidate.source, candidate.classes), (info.source, info.classes), valid)
     with store_errors(uri), store_lock(uri):
         registry = Registry(uri, f"{config.prefix}-{candidate.source}")
-        version = ensure_version(registry, models, metrics, run, uri)
+        version = ensure_version(registry, models, candidate, metrics, run, uri)
         champion = registry.champion()
         verdict = judge(candidate, version, champion, valid, config)
         if verdict.decision == CHAMPION:
@@ -114,18 +111,20 @@ def register(
         )
 
 
-def ensure_version(registry: Registry, models: Path, metrics: Metrics, run: RunRecord, uri: str) -> ModelVersion:
-    """The model's version in this store, created if missing."""
+def ensure_version(
+    registry: Registry, models: Path, candidate: Predictor, metrics: Metrics, run: RunRecord, uri: str
+) -> ModelVersion:
+    """The version of `candidate`, loaded from `models`, in this store; created if missing."""
     identity = {
         FINGERPRINT: run.fingerprint,
         SHA256: sha256(models / WEIGHTS),
-        VIEWS: json.dumps(asdict(metrics.views)),
+        VIEWS: json.dumps(asdict(candidate.views)),
         CODE: shipped_code(),
     }
     if version := registry.find(identity):
         return version
     run_id = ensure_run(models, metrics, run, uri)
-    model = log_served_model(run_id, models, metrics.views)
+    model = log_served_model(run_id, models)
     numbers = flatten(metrics.model_dump())
     tags = {key: f"{numbers[key]:.4f}" for key in HEADLINES if key in numbers}
     commit = registry.client.get_run(run_id).data.tags.get("mlflow.source.git.commit", "unknown")

@@ -12,12 +12,13 @@ What the stage does, in order of precedence:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nla.config.base import read_params, section
 from nla.config.best import read_best, with_best
+from nla.config.evaluate import EvaluateConfig
 from nla.config.network_catalog import offering
 from nla.config.ray import RayConfig
 from nla.config.train import check_batch
@@ -26,6 +27,7 @@ from nla.data.loader import steps_per_epoch
 from nla.data.schema import TableInfo, read_info
 from nla.io import sha256, write_json, write_rows
 from nla.models.classifier import Architecture, describe
+from nla.models.views import Views
 from nla.models.weights import existing
 from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
 from nla.tracking.run_record import RunRecord
@@ -55,6 +57,8 @@ class Plan:
     params: Mapping[str, Any]
     """The validated sections that it depends on, and facts about the data."""
     tags: Mapping[str, str]
+    views: Views
+    """Views that the trained model predicts with; they are in its card, and change nothing in training."""
 
     @property
     def name(self) -> str:
@@ -99,7 +103,9 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     say(summary(config, tables))
     job, line = with_first_weights(job, root)
     say(line)
-    return Plan(job, tables, {**config.resolved(), "data": data_params(tables.info)}, tags)
+    predicts = section(EvaluateConfig, params)
+    views = Views(predicts.mirror, predicts.shift)
+    return Plan(job, tables, {**config.resolved(), "data": data_params(tables.info)}, tags, views)
 
 
 def summary(config: TrainingConfig, tables: Tables) -> str:
@@ -213,6 +219,7 @@ def card(plan: Plan) -> dict[str, Any]:
         "classes": info.classes,
         "data": info.extra,
         "fingerprint": job.fingerprint,
+        "views": asdict(plan.views),
     }
 
 

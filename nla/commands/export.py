@@ -1,8 +1,8 @@
 """`nla export`: a model as ONNX, for runtimes without PyTorch.
 
 Input: `images`, uint8 [N, H, W, C], as the Classifier takes them; the graph normalises them. Output: `probabilities`,
-float32 [N, num_classes], of the image as it is; averaging over more views is left to the caller. Classes and image size
-are in the metadata.
+float32 [N, num_classes], the mean over the views of the model's card, as of all other predictions; with `--one-view`,
+of the image alone, which takes less time. Classes, image size and views are in the metadata.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,25 @@ from torch import Tensor, nn
 from nla.commands.arguments import add_model, weights_of
 from nla.console import say
 from nla.errors import CommandError
+from nla.evaluation.predict import mean_probabilities
 from nla.io import atomic_write
 from nla.models.classifier import Classifier
 from nla.models.saved_model import load_model
+from nla.models.views import ONE_VIEW, Views
 
 EXAMPLE = 2
 """Batch size of the traced example: PyTorch would treat a size of 1 as constant."""
 
 
 class Probabilities(nn.Module):
-    """uint8 [N, H, W, C] -> float32 [N, num_classes]."""
+    """uint8 [N, H, W, C] -> float32 [N, num_classes], averaged over `views`."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, views: Views) -> None:
         super().__init__()
-        self.classifier = classifier
+        self.classifier, self.views = classifier, views
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(images).softmax(1)
+        return mean_probabilities(self.classifier, images, self.views)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -49,28 +52,31 @@ def main(argv: Sequence[str]) -> None:
     """
     options = _parser().parse_args(argv)
     model, card = load_model(weights_of(options.model))
-    data = to_onnx(model, metadata(card))
+    views = ONE_VIEW if options.one_view else Views(**card["views"])
+    data = to_onnx(model, views, metadata(card, views))
     with atomic_write(options.out) as part:
         part.write_bytes(data)
     image = model.image
     shape = f"uint8 [N, {image.size}, {image.size}, {image.channels}]"
-    say(f"{options.out}: images {shape} -> probabilities [N, {len(card['classes'])}], {len(data) / 2**20:.1f} MiB")
+    outputs = f"probabilities [N, {len(card['classes'])}], mean over {views.count} views"
+    say(f"{options.out}: images {shape} -> {outputs}, {len(data) / 2**20:.1f} MiB")
 
 
-def metadata(card: Mapping[str, Any]) -> dict[str, str]:
-    """Metadata of the ONNX file; `classes` is a JSON list in the order of the output."""
+def metadata(card: Mapping[str, Any], views: Views) -> dict[str, str]:
+    """Metadata of the ONNX file; `classes` is a JSON list in the order of the output, `views` a JSON object."""
     facts = {name: str(card[name]) for name in ("source", "fingerprint")}
-    return {"classes": json.dumps(card["classes"]), "image_size": str(card["image"]["size"]), **facts}
+    lists = {"classes": json.dumps(card["classes"]), "views": json.dumps(asdict(views))}
+    return {**lists, "image_size": str(card["image"]["size"]), **facts}
 
 
-def to_onnx(model: Classifier, facts: Mapping[str, str]) -> bytes:
-    """The model as a checked ONNX file for any batch size, with `facts` as its metadata.
+def to_onnx(model: Classifier, views: Views, facts: Mapping[str, str]) -> bytes:
+    """The model, averaged over `views`, as a checked ONNX file for any batch size, with `facts` as its metadata.
 
     Raises:
         CommandError: onnx or onnxscript is not installed.
     """
     onnx = _package()
-    proto = _exported(model).model_proto
+    proto = _exported(model, views).model_proto
     _forget_the_code(proto.graph)
     onnx.helper.set_model_props(proto, dict(facts))
     onnx.checker.check_model(proto, full_check=True)
@@ -86,7 +92,7 @@ def _package() -> Any:
     return onnx
 
 
-def _exported(model: Classifier) -> Any:
+def _exported(model: Classifier, views: Views) -> Any:
     """PyTorch's ONNXProgram."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it would warn that torchvision is not installed
     image = model.image
@@ -94,7 +100,7 @@ def _exported(model: Classifier) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # raised inside PyTorch 2.13
         return torch.onnx.export(
-            Probabilities(model).eval(),
+            Probabilities(model, views).eval(),
             (example,),
             dynamo=True,
             input_names=["images"],
@@ -114,4 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("nla export", description="A model as ONNX, for runtimes without PyTorch.")
     parser.add_argument("out", type=Path, metavar="OUT.onnx")
     add_model(parser)
+    parser.add_argument(
+        "--one-view", action="store_true", help="of the image alone, not averaged over the card's views"
+    )
     return parser

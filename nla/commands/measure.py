@@ -61,6 +61,7 @@ def main(argv: Sequence[str]) -> None:
         "shared": options.shared,
         "left_out": {"classes": left_out, "unreadable": [str(problem) for problem in problems]},
         "views": asdict(predictor.views),
+        "precision": "fp32",
         **metrics.measure(predicted.p_NM, predicted.label_N, matching.classes, EvaluateConfig()),
     }
     _write(options.out, options.set.resolve().stem, predicted, matching.classes, report)

@@ -1,10 +1,13 @@
-"""Class probabilities of images."""
+"""Class probabilities of images, averaged over views: in float32, unless the caller is in training.
+
+Evaluation, the predictor, served and exported models all compute by `mean_probabilities`, with the views of the model's
+card, so that a model gives an image the same answer everywhere.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,24 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nla.models.classifier import Classifier
+from nla.models.views import ONE_VIEW, Views
 
-
-@dataclass(frozen=True)
-class Views:
-    """Views of an image over which `predict` averages the probabilities."""
-
-    mirror: bool = True
-    """Adds the mirror image of each view."""
-    shift: int = 0
-    """If above 0, adds four views, shifted by this many pixels up, down, left and right."""
-
-    @property
-    def count(self) -> int:
-        """Number of views per image."""
-        return (2 if self.mirror else 1) * (5 if self.shift else 1)
-
-
-ONE_VIEW = Views(mirror=False)
+__all__ = ["ONE_VIEW", "Views", "evaluating", "mean_probabilities", "predict"]
 
 
 def predict(
@@ -40,18 +28,23 @@ def predict(
     Args:
         images_NHWC: uint8 of the model's image size; N can be 0.
         views: views to average over; shifted ones repeat the edge of the image.
-        bf16: compute in bfloat16 autocast.
+        bf16: compute in bfloat16 autocast, as training does when it validates an epoch.
     """
     device = next(model.parameters()).device
     parts = [np.empty((0, model.architecture.num_classes), np.float32)]
     with evaluating(model), torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for start in range(0, len(images_NHWC), batch_size):
             own = np.array(images_NHWC[start : start + batch_size])  # a copy, as PyTorch rejects read-only arrays
-            moved = _shifted(torch.from_numpy(own).to(device), views.shift)
-            logits = torch.cat([model(images, mirrored=views.mirror) for images in moved])
-            p_VNC = logits.float().softmax(1).reshape(-1, len(own), logits.shape[1])
-            parts.append(p_VNC.mean(0).cpu().numpy())
+            parts.append(mean_probabilities(model, torch.from_numpy(own).to(device), views).cpu().numpy())
     return np.concatenate(parts)
+
+
+def mean_probabilities(model: Classifier, images_NHWC: Tensor, views: Views) -> Tensor:
+    """Mean probabilities over all views of each image of a batch, [N, C] float32, by the model as it is."""
+    moved = _shifted(images_NHWC, views.shift)
+    logits = torch.cat([model(images, mirrored=views.mirror) for images in moved])
+    p_VNC = logits.float().softmax(1).reshape(views.count, -1, model.architecture.num_classes)
+    return p_VNC.mean(0)
 
 
 def _shifted(images_NHWC: Tensor, pixels: int) -> list[Tensor]:

@@ -6,22 +6,42 @@ Legend: N images, D features, h x w cells of a feature map.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import AfterValidator, ConfigDict, Field
 from torch import Tensor, nn
 
+from nla.config.base import nearest
 from nla.config.model import ModelConfig
+from nla.config.network_catalog import NAMES, NETWORKS, find_network
+
+
+def _network_name(name: str) -> str:
+    if find_network(name) is None:
+        raise ValueError(f"unknown network{nearest(name, NAMES)}")
+    return name
+
+
+def _stem_name(stem: str) -> str:
+    stems = tuple(dict.fromkeys(stem for network in NETWORKS.values() for stem in network.stems))
+    if stem not in stems:
+        raise ValueError(f"unknown stem{nearest(stem, stems)}")
+    return stem
+
+
+# The limits hold for what is read from a card; a dataclass does not check them when code builds it.
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Deviation = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
 class ImageSpec:
     """The network's input: size in pixels, and mean and standard deviation per channel, for pixels in [0, 1]."""
 
-    size: int
-    channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    size: Annotated[int, Field(ge=1, le=512)]
+    channels: Literal[1, 3]
+    mean: tuple[Share, ...]
+    std: tuple[Deviation, ...]
 
     @property
     def color(self) -> Literal["grey", "rgb"]:
@@ -36,12 +56,12 @@ class Architecture:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     """A card with a field of a later version must not build another network."""
 
-    name: str
-    width: int
-    stem: str
-    dropout: float
-    num_classes: int
-    head: str = "linear"
+    name: Annotated[str, AfterValidator(_network_name)]
+    width: Annotated[int, Field(ge=1, le=256)]
+    stem: Annotated[str, AfterValidator(_stem_name)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    num_classes: Annotated[int, Field(ge=2)]
+    head: Literal["linear", "cosine"] = "linear"
     """Missing in cards that are older than this field, which means "linear"."""
 
     @classmethod

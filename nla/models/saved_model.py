@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -16,15 +18,18 @@ from nla.errors import DataError, WeightsError
 from nla.io import atomic_write, read_json_as, sha256
 from nla.models.base import Architecture, ImageSpec
 from nla.models.classifier import Classifier
+from nla.models.views import Views
 
 FORMAT = 1
 RETRAIN = "Run `dvc repro -sf train`."
+PREDICTION = {"views": asdict(Views()), "precision": "fp32"}
+"""How a model predicts unless its card says otherwise."""
 Known = tuple[str, Sequence[str]]
 """Source and class names."""
 
 
 class Card(BaseModel):
-    """What a card must hold to build and check the network; stages add facts, such as classes, source and epoch."""
+    """What a card must hold to build, check and use the network; stages add facts, such as metrics and hardware."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -33,8 +38,35 @@ class Card(BaseModel):
     image: ImageSpec
     sha256: str
     """Of the file with the weights."""
-    source: str | None = None
-    classes: list[str] | None = None
+    source: str
+    """Name of the data set."""
+    classes: list[str]
+    """In the order of the network's outputs."""
+    fingerprint: str
+    """Of the run that trained the network."""
+    epoch: Annotated[int, Field(ge=0)]
+    """Epoch of the weights, counted from 1."""
+    views: Views = Views()
+    """Views that predictions are averaged over, wherever the model is used. Missing in older cards."""
+    precision: Literal["fp32"] = "fp32"
+    """Arithmetic of predictions, also of a network that was trained in bfloat16. Missing in older cards."""
+
+    @field_validator("image")
+    @classmethod
+    def _one_mean_and_std_per_channel(cls, image: ImageSpec) -> ImageSpec:
+        if not len(image.mean) == len(image.std) == image.channels:
+            raise ValueError(f"must have {image.channels} values of mean and of std, one per channel")
+        return image
+
+    @field_validator("classes")
+    @classmethod
+    def _one_name_per_output(cls, classes: list[str], info: ValidationInfo) -> list[str]:
+        architecture = info.data.get("architecture")  # missing if it is invalid itself
+        if architecture is not None and len(classes) != architecture.num_classes:
+            raise ValueError(f"must have {architecture.num_classes} names, as architecture.num_classes says")
+        if len(set(classes)) < len(classes) or "" in classes:
+            raise ValueError("must have a name of its own for each class")
+        return classes
 
 
 def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
@@ -43,11 +75,12 @@ def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, An
     Args:
         weights: path, such as models/model.safetensors.
         state: the backbone's state dict.
-        card: Classifier.describe() and other facts: classes, source, fingerprint, epoch and so on.
+        card: Classifier.describe(), and the other fields of Card, of which `views` and `precision` have defaults.
     """
     with atomic_write(weights.with_suffix(".json")) as card_part, atomic_write(weights) as part:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
-        card_part.write_text(json.dumps({"format": FORMAT, **card, "sha256": sha256(part)}, indent=2) + "\n")
+        content = {"format": FORMAT, **PREDICTION, **card, "sha256": sha256(part)}
+        card_part.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
@@ -55,24 +88,30 @@ def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
 
     Raises:
         WeightsError: a file is missing or damaged, the two files are from different runs, or the weights do not
-            match the card's architecture.
+            match the card's architecture, or are not finite.
     """
     card, state = read_card(weights), read_tensors(weights)
     model = Classifier.build(card)
     load_state(model, state, weights)
     if card["sha256"] != sha256(weights):
         raise WeightsError(f"{weights}: the sha256 does not match {weights.stem}.json. {RETRAIN}")
+    if wrong := next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), None):
+        raise WeightsError(f"{weights}: {wrong}: not all values are finite, so no image can be classified. {RETRAIN}")
     return model.eval(), card
 
 
 def read_card(weights: Path) -> dict[str, Any]:
-    """Reads the card beside `weights`. Raises WeightsError if it is missing, damaged, or has another format."""
+    """Reads the card beside `weights`, with the default of each field that an older one lacks.
+
+    Raises:
+        WeightsError: the card is missing or damaged, has another format, or a field has a value that it cannot have.
+    """
     path = weights.with_suffix(".json")
     card = read_json_as(path, dict[str, Any], RETRAIN, WeightsError)
     if card.get("format") != FORMAT:
         raise WeightsError(f"{path}: format: this version reads {FORMAT} (got {card.get('format')!r}). {RETRAIN}")
     read_json_as(path, Card, RETRAIN, WeightsError)
-    return card
+    return {**PREDICTION, **card}
 
 
 def read_tensors(path: Path, remedy: str = RETRAIN) -> dict[str, Tensor]:

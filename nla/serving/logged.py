@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from nla.data.images import encode_png
-from nla.evaluation.predict import Views
 from nla.models.saved_model import read_card
 from nla.serving.predictor import WEIGHTS
 from nla.telemetry import disable_telemetry
@@ -51,32 +47,29 @@ SIGNATURE = ModelSignature(
 )
 
 
-def log_served_model(run_id: str, models: Path, views: Views) -> ModelInfo:
+def log_served_model(run_id: str, models: Path) -> ModelInfo:
     """Logs model.safetensors and model.json of `models` into the run, in the store that `configure` set.
 
-    The stored card records the views that the model is served with. The run's metrics of the model's epoch are linked
-    to the model. `model_uri` of the result loads it.
+    The model is served with the views of its card. The run's metrics of the model's epoch are linked to the model.
+    `model_uri` of the result loads it.
     """
     card = read_card(models / WEIGHTS)
     experiment_id = mlflow.MlflowClient().get_run(run_id).info.experiment_id
     mlflow.set_experiment(experiment_id=experiment_id)
-    with tempfile.TemporaryDirectory() as folder:
-        served = Path(folder, WEIGHTS).with_suffix(".json")
-        served.write_text(json.dumps({**card, "views": asdict(views)}, indent=2) + "\n")
-        logged: ModelInfo = Model.log(
-            None,
-            mlflow.pyfunc,
-            name="model",
-            run_id=run_id,
-            step=card["epoch"],
-            python_model=str(SCRIPT),
-            code_paths=[str(PACKAGE)],
-            artifacts={"weights": str(models / WEIGHTS), "card": str(served)},
-            signature=SIGNATURE,
-            input_example=_example(card["image"]["size"]),
-            pip_requirements=requirements(card["architecture"]["name"]),
-            metadata={"classes": card["classes"], "source": card["source"]},
-        )
+    logged: ModelInfo = Model.log(
+        None,
+        mlflow.pyfunc,
+        name="model",
+        run_id=run_id,
+        step=card["epoch"],
+        python_model=str(SCRIPT),
+        code_paths=[str(PACKAGE)],
+        artifacts={"weights": str(models / WEIGHTS), "card": str((models / WEIGHTS).with_suffix(".json"))},
+        signature=SIGNATURE,
+        input_example=_example(card["image"]["size"]),
+        pip_requirements=requirements(card["architecture"]["name"]),
+        metadata={"classes": card["classes"], "source": card["source"]},
+    )
     return logged
 
 

@@ -45,8 +45,7 @@ class Predictor:
 
         Args:
             path: the weights file, or its folder.
-            views: None takes those of the card: a registered model has the ones it was measured with. A card without
-                views, as `train` writes it, means the image and its mirror.
+            views: other views than those of the card, which the model was measured with.
 
         Raises:
             WeightsError: a file is missing or damaged, or does not match its card.
@@ -54,10 +53,10 @@ class Predictor:
         path = Path(path)
         model, card = load_model(path / WEIGHTS if path.is_dir() else path)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model.to(device), card["classes"], card["source"], views or Views(**card.get("views", {})))
+        return cls(model.to(device), card["classes"], card["source"], views or Views(**card["views"]))
 
     def predict(self, images: Sequence[bytes] | np.ndarray) -> Prediction:
-        """Predicts from each image, fitted to the model's size and colour, by the mean over its views.
+        """Predicts from each image, fitted to the model's size and colour, by the mean over its views, in float32.
 
         Args:
             images: encoded images (PNG, JPEG, BMP, WebP), or uint8 pixels [N, H, W] grey or [N, H, W, 3] RGB.

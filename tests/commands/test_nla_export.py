@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from mlflow_parts import CLASSES, ROOT
 
 from nla.commands.export import main
 from nla.errors import CommandError, WeightsError
+from nla.evaluation.predict import Views, predict
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.models.saved_model import load_model, save_model
 
@@ -32,28 +34,35 @@ def trained(folder: Path, head: str = "linear", channels: int = 1) -> Path:
     return folder / "model.safetensors"
 
 
-@pytest.mark.parametrize(("head", "channels"), [("linear", 1), ("cosine", 3)])
-def test_the_probabilities_are_those_of_pytorch(
-    tmp_path: Path, head: str, channels: int, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("head", "channels", "views"),
+    [("linear", 1, Views(mirror=True, shift=2)), ("cosine", 3, Views(mirror=False, shift=0))],
+)
+def test_the_probabilities_are_those_of_the_predictor(
+    tmp_path: Path, head: str, channels: int, views: Views, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights, out = trained(tmp_path, head, channels), tmp_path / "a/model.onnx"
-    main([str(out), "--model", str(weights if channels == 3 else tmp_path)])
+    card = weights.with_suffix(".json")
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"views": asdict(Views(shift=2))}))
+    alone = ["--one-view"] if views.count == 1 else []
+    main([str(out), "--model", str(weights if channels == 3 else tmp_path), *alone])
     said = capsys.readouterr()
-    assert said.out.startswith(f"{out}: images uint8 [N, 16, 16, {channels}] -> probabilities [N, 3], ")
+    assert said.out.startswith(f"{out}: images uint8 [N, 16, 16, {channels}] -> probabilities [N, 3], mean over ")
+    assert f"mean over {views.count} views, " in said.out
     assert said.err == ""
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
     model, _ = load_model(weights)
     for n in (1, 5):
         images_NHWC = np.random.default_rng(n).integers(0, 256, (n, 16, 16, channels), np.uint8)
         (p_NC,) = session.run(["probabilities"], {"images": images_NHWC})
-        with torch.inference_mode():
-            expected = model(torch.from_numpy(images_NHWC)).softmax(1).numpy()
+        expected = predict(model, images_NHWC, views)
         assert p_NC.dtype == np.float32
         np.testing.assert_allclose(p_NC, expected, atol=1e-5)
     assert np.ptp(expected, axis=0).max() > 0.01, "all answers alike would show nothing"
     assert [path.name for path in out.parent.iterdir()] == ["model.onnx"]
     known = session.get_modelmeta().custom_metadata_map
     assert json.loads(known["classes"]) == list(CLASSES)
+    assert json.loads(known["views"]) == asdict(views)
     assert (known["image_size"], known["source"], known["fingerprint"]) == ("16", "synthetic", "f0")
     onnx.checker.check_model(out, full_check=True)
     assert str(ROOT).encode() not in out.read_bytes(), "paths of this machine are nobody's business"

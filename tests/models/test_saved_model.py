@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,18 @@ from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.models.saved_model import load_model, read_card, save_model
 
 GREY = ImageSpec(16, 1, (0.5,), (0.25,))
+FACTS = {"source": "tiny", "classes": ["a", "b", "c"], "fingerprint": "f0", "epoch": 1}
+
+
+def image(**change: Any) -> dict[str, Any]:
+    """Change of a card's field `image`."""
+    return {"image": {"size": 16, "channels": 1, "mean": [0.5], "std": [0.25]} | change}
+
+
+def network(**change: Any) -> dict[str, Any]:
+    """Change of a card's field `architecture`."""
+    fields = {"name": "resnet18", "width": 4, "stem": "stride2", "dropout": 0.0, "num_classes": 3}
+    return {"architecture": fields | change}
 
 
 def classifier(width: int = 4, classes: int = 3, name: str = "resnet18") -> Classifier:
@@ -23,7 +36,7 @@ def classifier(width: int = 4, classes: int = 3, name: str = "resnet18") -> Clas
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path, model = tmp_path / "models/model.safetensors", classifier()
-    save_model(path, model.backbone.state_dict(), {**model.describe(), "classes": ["a", "b", "c"]})
+    save_model(path, model.backbone.state_dict(), {**model.describe(), **FACTS})
     return path
 
 
@@ -38,7 +51,7 @@ def test_a_model_comes_back_as_it_was(saved: Path) -> None:
 
 def test_a_resnet50_comes_back_too(tmp_path: Path) -> None:
     path, model = tmp_path / "models/model.safetensors", classifier(name="resnet50")
-    save_model(path, model.backbone.state_dict(), model.describe())
+    save_model(path, model.backbone.state_dict(), {**model.describe(), **FACTS})
     again, card = load_model(path)
     assert card["architecture"]["name"] == "resnet50"
     x = torch.arange(2 * 16 * 16, dtype=torch.int64).view(2, 16, 16, 1).to(torch.uint8)
@@ -86,14 +99,14 @@ def test_a_card_of_another_format(saved: Path) -> None:
 
 def test_weights_of_another_architecture_name_what_does_not_fit(saved: Path) -> None:
     wide = classifier(width=8)
-    save_model(saved, classifier().backbone.state_dict(), wide.describe())
+    save_model(saved, classifier().backbone.state_dict(), {**wide.describe(), **FACTS})
     with pytest.raises(
         WeightsError, match=r"do not fit Architecture.*conv1\.weight is \(4, 1, 3, 3\), not \(8, 1, 3, 3\)"
     ):
         load_model(saved)
     state = classifier().backbone.state_dict()
     state["conv9.weight"] = state.pop("conv1.weight")
-    save_model(saved, state, classifier().describe())
+    save_model(saved, state, {**classifier().describe(), **FACTS})
     with pytest.raises(WeightsError, match=r"conv1\.weight is missing; conv9\.weight is unknown"):
         load_model(saved)
 
@@ -108,6 +121,25 @@ def test_weights_of_another_architecture_name_what_does_not_fit(saved: Path) -> 
             r"image\.size: .*integer \(got '16'\)",
         ),
         ({"sha256": 5}, r"sha256: .*string \(got 5\)"),
+        (image(size=-16), r"image\.size: must be greater than or equal to 1 \(got -16\)"),
+        (image(channels=2), r"image\.channels: must be 1 or 3 \(got 2\)"),
+        (image(channels=3), r"image: must have 3 values of mean and of std, one per channel"),
+        (image(mean=[math.nan]), r"image\.mean\.0: must be a finite number \(got nan\)"),
+        (image(std=[math.inf]), r"image\.std\.0: must be a finite number \(got inf\)"),
+        (image(std=[0.0]), r"image\.std\.0: must be greater than 0 \(got 0\.0\)"),
+        (image(std=[]), r"image: must have 1 values"),
+        (network(name="resnet19"), r"architecture\.name: unknown network: did you mean 'resnet18'\?"),
+        (network(stem="stride3"), r"architecture\.stem: unknown stem: did you mean 'stride2'\?"),
+        (network(width=10**9), r"architecture\.width: must be less than or equal to 256"),
+        (network(head="other"), r"architecture\.head: must be 'linear' or 'cosine'"),
+        (network(num_classes=4), r"classes: must have 4 names, as architecture\.num_classes says"),
+        ({"classes": ["a", "b"]}, r"classes: must have 3 names"),
+        ({"classes": ["a", "b", "b"]}, r"classes: must have a name of its own for each class"),
+        ({"source": None}, r"source: .*string \(got None\)"),
+        ({"epoch": -1}, r"epoch: must be greater than or equal to 0"),
+        ({"views": {"mirror": True, "shift": -1}}, r"views\.shift: must be greater than or equal to 0"),
+        ({"views": {"mirrors": True}}, r"views\.mirrors: unexpected keyword argument"),
+        ({"precision": "bf16"}, r"precision: must be 'fp32' \(got 'bf16'\)"),
         ({"classes": "abc"}, r"classes: .*array \(got 'abc'\)"),
     ],
 )
@@ -126,3 +158,30 @@ def test_a_network_with_an_option_of_a_later_version_is_not_built(saved: Path) -
     card.write_text(json.dumps(content))
     with pytest.raises(WeightsError, match=r"model\.json: architecture\.depth: .*\(got 7\)"):
         read_card(saved)
+
+
+@pytest.mark.parametrize("field", ["source", "classes", "fingerprint", "epoch", "sha256"])
+def test_a_card_without_a_field_names_it(saved: Path, field: str) -> None:
+    card = saved.with_suffix(".json")
+    content = json.loads(card.read_text())
+    del content[field]
+    card.write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match=rf"model\.json: {field}: field required\. Run `dvc repro -sf train`\."):
+        read_card(saved)
+
+
+def test_a_card_without_views_means_the_image_and_its_mirror(saved: Path) -> None:
+    """As those of version 0.1 were."""
+    card = saved.with_suffix(".json")
+    content = json.loads(card.read_text())
+    assert (content.pop("views"), content.pop("precision")) == ({"mirror": True, "shift": 0}, "fp32")
+    card.write_text(json.dumps(content))
+    assert read_card(saved)["views"] == {"mirror": True, "shift": 0}
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    path, state = tmp_path / "model.safetensors", classifier().backbone.state_dict()
+    state["fc.bias"][1] = math.nan
+    save_model(path, state, {**classifier().describe(), **FACTS})
+    with pytest.raises(WeightsError, match=r"model\.safetensors: fc\.bias: not all values are finite"):
+        load_model(path)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow_parts import CLASSES, new_store
 
+from nla.commands.measure import main as measure_command
+from nla.config.evaluate import EvaluateConfig
+from nla.data.images import encode_png
 from nla.data.samples import Samples
 from nla.errors import DataError, RegistryError
-from nla.evaluation.predict import Views, predict
+from nla.evaluation.predict import ONE_VIEW, Views, predict
 from nla.models.classifier import Architecture, Classifier, ImageSpec
-from nla.models.saved_model import save_model
+from nla.models.saved_model import load_model, save_model
+from nla.serving.predictor import Predictor
 from nla.tracking import MlflowTracker
 from nla.tracking.run_record import RunRecord
 from pipelines import evaluate
@@ -28,8 +34,8 @@ def bf16_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Classifier:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     model = Classifier(Architecture("resnet18", 4, "stride2", 0.0, len(CLASSES)), ImageSpec(16, 1, (0.5,), (0.25,)))
-    known = {"source": "tiny", "classes": CLASSES}
-    card = {**model.describe(), **known, "epoch": 1, "facts": {"precision": "bf16"}}
+    known = {"source": "tiny", "classes": CLASSES, "fingerprint": "f0", "epoch": 1}
+    card = {**model.describe(), **known, "views": {"mirror": True, "shift": 1}, "facts": {"precision": "bf16"}}
     save_model(Path("models/model.safetensors"), model.backbone.state_dict(), card)
     return model
 
@@ -47,7 +53,7 @@ def test_a_model_is_not_measured_on_labels_of_another_set(
 ) -> None:
     """By number the labels would fit, and every figure would be wrong."""
     with pytest.raises(DataError, match=r"data/test\.parquet: .*trained on tiny .*\(got .*`nla measure data/test"):
-        evaluate.probabilities("model", {"test": replace(split, **change)}, Views())
+        evaluate.probabilities("model", {"test": replace(split, **change)})
 
 
 def test_the_summary_names_the_views() -> None:
@@ -62,17 +68,37 @@ def test_the_summary_names_the_views() -> None:
     assert list(evaluate.summary_lines(plain)) == [first, others[1]]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="computes on the GPU here")
 @pytest.mark.parametrize("in_hardware", [False, True])
-def test_bfloat16_is_never_emulated(
+def test_evaluation_predictor_and_measure_give_the_same_probabilities(
     bf16_model: Classifier, split: Samples, monkeypatch: pytest.MonkeyPatch, in_hardware: bool
 ) -> None:
+    """Also of a network that was trained in bfloat16: in float32, with the views of the card."""
     for ask in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.setattr(torch.cpu, ask, lambda: in_hardware)
-    p, _ = evaluate.probabilities("model", {"test": split}, Views())
-    exact_NC = predict(bf16_model, split.images_NHWC, Views())
-    assert np.array_equal(p["test"], exact_NC) != in_hardware
-    np.testing.assert_allclose(p["test"], exact_NC, atol=0.02)
+    p, _ = evaluate.probabilities("model", {"test": split})
+    np.testing.assert_array_equal(p["test"], Predictor.load("models").predict(split.images_NHWC[..., 0]).probabilities)
+    np.testing.assert_allclose(p["test"], predict(bf16_model, split.images_NHWC, Views(shift=1)), atol=1e-5)
+    one, _ = evaluate.probabilities("model", {"test": split}, ONE_VIEW)
+    assert np.abs(one["test"] - p["test"]).max() > 1e-4, "the views must matter here"
+
+    for i, image in enumerate(split.images_NHWC):
+        Path("set", CLASSES[i % 2]).mkdir(parents=True, exist_ok=True)
+        Path("set", CLASSES[i % 2], f"{i}.png").write_bytes(encode_png(image[..., 0]))
+    measure_command(["set"])
+    table = (
+        pq.read_table("reports/measured/predictions.parquet").to_pandas().sort_values("path", key=lambda s: s.str[-5:])
+    )
+    np.testing.assert_allclose(table[[f"p_{name}" for name in CLASSES]], p["test"], atol=1e-6)
+    report = json.loads(Path("reports/measured/metrics.json").read_text())
+    assert (report["views"], report["precision"]) == ({"mirror": True, "shift": 1}, "fp32")
+
+
+@pytest.mark.usefixtures("bf16_model")
+def test_views_that_the_model_was_not_trained_to_be_used_with_are_refused() -> None:
+    _, card = load_model(Path("models/model.safetensors"))
+    evaluate.check_views(card, EvaluateConfig(shift=1))
+    with pytest.raises(DataError, match=r"model\.json: views: .* shift 2 \(got True, 1\)\. Run `dvc repro`"):
+        evaluate.check_views(card, EvaluateConfig(shift=2))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -84,9 +110,9 @@ def test_a_gpu_is_used(bf16_model: Classifier, split: Samples, monkeypatch: pyte
         return predict(model, images_NHWC, **options)
 
     monkeypatch.setattr(evaluate, "predict", spy)
-    p, _ = evaluate.probabilities("model", {"test": split}, Views())
+    p, _ = evaluate.probabilities("model", {"test": split})
     assert used == ["cuda"]
-    np.testing.assert_allclose(p["test"], predict(bf16_model, split.images_NHWC, Views()), atol=0.02)
+    np.testing.assert_allclose(p["test"], predict(bf16_model, split.images_NHWC, Views(shift=1)), atol=0.02)
 
 
 def test_a_run_that_cannot_be_told_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
         tracker.log_epoch({"train_loss": 1.0}, 3)
         tracker.log_metrics({"test": {"accuracy": 0.5}}, 3)
         tracker.finish()
-        info = log_served_model(run_id, constant_model(root / "models", 2), Views())
+        info = log_served_model(run_id, constant_model(root / "models", 2))
     return root, uri, info.model_uri
 
 

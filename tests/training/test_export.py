@@ -21,7 +21,7 @@ def test_both_models_and_the_positions_outlive_training(tmp_path: Path, tiny_sam
     job, split = make_job(model={"name": name}, epochs=4, lr=0.1), Split(tiny_samples(40), tiny_samples(30, seed=1))
     progress = Trainer(job, split, SINGLE, FolderStore(tmp_path / "run")).fit()
     result, models, row_N = checkpoint_of(tmp_path / "run"), tmp_path / "models", np.arange(40) * 3
-    card = {**job.build().describe(), "classes": ["a", "b", "c"], "fingerprint": "tiny"}
+    card = {**job.build().describe(), "source": "tiny", "classes": ["a", "b", "c"], "fingerprint": "tiny"}
     models.mkdir()
     export(result, models, card, row_N)
     names = ["last.json", "last.safetensors", "model.json", "model.safetensors", "positions.parquet"]
