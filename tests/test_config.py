@@ -202,7 +202,7 @@ def test_the_batch_divides_among_every_number_of_workers_there_may_be(tmp_path: 
     assert of.workers == (2, 4)
     fewest, most = of.workers
     check_batch(24, range(fewest, most + 1), "ray.num_workers")
-    with pytest.raises(ConfigError, match=r"train\.batch_size: 64 does not divide among 3 workers: change it or ray\."):
+    with pytest.raises(ConfigError, match=r"train\.batch_size: 64 is not divisible by 3 workers\. Change it or ray\."):
         check_batch(64, range(fewest, most + 1), "ray.num_workers")
     here = RayConfig(num_workers=0)
     assert here.in_process and here.workers == (1, 1) and not of.in_process

@@ -17,9 +17,9 @@ class EvaluateConfig(Section):
     mirror: bool = True
     """Average the probabilities of an image and its mirror image."""
     shift: Annotated[int, Field(ge=0)] = 0
-    """Also average over the image moved by this many pixels to each side, which takes five times as long; 0 is off."""
+    """Also average over copies shifted by this many pixels in each direction, 5 times as slow; 0 disables it."""
     bins: Annotated[int, Field(ge=2)] = 15
     """Equal-width confidence bins of the calibration error (15: Guo et al. 2017)."""
     bootstrap: Annotated[int, Field(ge=100)] = 1000
-    """Resamples behind each 95 % interval."""
+    """Bootstrap resamples for each 95 % confidence interval."""
     seed: Annotated[int, Field(ge=0)] = 0

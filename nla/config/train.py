@@ -12,7 +12,7 @@ from nla.errors import ConfigError
 
 Metric = Literal["accuracy", "mean_accuracy"]
 METRICS = get_args(Metric)
-"""Metrics by which validation can choose the epoch, and trials and methods are compared."""
+"""Validation metrics for selecting the best epoch and for comparing trials and methods."""
 
 
 class TrainConfig(Section):
@@ -25,41 +25,42 @@ class TrainConfig(Section):
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Global batch size, divided evenly among the workers."""
     sampler: Literal["shuffle", "balanced"] = "shuffle"
-    """shuffle: every sample once per epoch; balanced: equally many of each class, repeating those of small classes."""
+    """shuffle: every sample once per epoch; balanced: the same number from each class, oversampling small ones."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 3e-3
     """Peak learning rate of the schedule."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """For sgd."""
+    """SGD only."""
     schedule: Literal["one_cycle", "cosine", "exponential", "constant"] = "one_cycle"
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Factor per epoch, for exponential."""
+    """Decay factor per epoch (exponential schedule only)."""
     grad_clip: Annotated[float, Field(ge=0)] = 0.0
-    """Maximum norm of the gradient; 0 is off."""
+    """Maximum norm of the gradient; 0 disables it."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay per step of the averaged weights, validated and kept with BatchNorm statistics of their own; 0: off."""
+    """EMA decay per step; the averaged weights, with BatchNorm statistics of their own, are the ones validated and
+    saved. 0 disables it."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on hardware where it is faster: GPUs from Ampere on, CPUs with AMX, AMD CPUs from Zen 4 on."""
+    """auto: bf16 where it is faster: on GPUs with bf16, CPUs with AMX, and AMD CPUs with AVX512-BF16."""
     channels_last: bool = True
     compile: bool = False
     """Use torch.compile, which needs a C++ compiler on a CPU."""
     freeze_batchnorm: bool = False
-    """Keep the running statistics fixed: for fine-tuning, and for exact comparisons of worker counts."""
+    """Freeze BatchNorm running statistics, for fine-tuning and for exact comparisons of worker counts."""
     select: Metric = "accuracy"
-    """Validation metric by which the epoch is chosen."""
+    """Validation metric that selects the best epoch."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Epochs without a better validation metric before training stops early; 0 is off."""
+    """Epochs without a better validation metric before training stops early; 0 disables it."""
 
     def is_over(self, epochs_done: int, best_epoch: int) -> bool:
-        """Whether training ends after `epochs_done` epochs. Epochs count from 1; a `best_epoch` of 0 means none yet."""
+        """Whether training ends after `epochs_done` epochs; `best_epoch` counts from 1, and is 0 until there is one."""
         return epochs_done >= self.epochs or 0 < self.patience <= epochs_done - best_epoch
 
 
 def check_batch(batch_size: int, counts: Iterable[int], key: str) -> None:
-    """Raises ConfigError if the batch size is not divisible by each of the worker counts that `key` allows."""
+    """Raises ConfigError, naming the config key `key`, unless the batch size is divisible by each worker count."""
     if wrong := [count for count in counts if batch_size % count]:
         raise ConfigError(
-            f"train.batch_size: {batch_size} does not divide among {', '.join(map(str, wrong))} workers: change it or "
-            f"{key}"
+            f"train.batch_size: {batch_size} is not divisible by {' or '.join(map(str, wrong))} workers. Change it or "
+            f"{key}."
         )

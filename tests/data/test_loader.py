@@ -125,7 +125,7 @@ def test_a_balanced_epoch_shows_who_comes_again_in_another_way() -> None:
 
 
 def test_workers_that_do_not_divide_the_batch_are_an_error() -> None:
-    with pytest.raises(ConfigError, match="10 does not divide among 4 workers"):
+    with pytest.raises(ConfigError, match="10 is not divisible by 4 workers"):
         batches(samples_of(20), batch_size=10, seed=0, epoch=0, world_size=4)
 
 

@@ -278,7 +278,7 @@ def test_several_workers_per_trial(tmp_path: Path, ray_cluster: Cluster, split: 
     assert [trial.history for trial in again] == [trial.history for trial in found] and not events.epochs
     with pytest.raises(ConfigError, match=r"tune\.scheduler: pbt .* needs ray\.workers_per_trial 1 \(got 2\)"):
         run(ray_cluster, split, tmp_path, settings(3, scheduler="pbt"), ray)
-    with pytest.raises(ConfigError, match=r"batch_size: 16 does not divide among 3 workers: .* ray\.workers_"):
+    with pytest.raises(ConfigError, match=r"batch_size: 16 is not divisible by 3 workers\. .* ray\.workers_"):
         run(ray_cluster, split, tmp_path, settings(3), RayConfig(use_gpu=False, workers_per_trial=3))
     with pytest.raises(TrainingError, match=r"no room for 4 workers\. Lower ray\."):
         run(ray_cluster, split, tmp_path, settings(3), RayConfig(use_gpu=False, workers_per_trial=4))
