@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ ORIGINAL_RUN = "nla.stands_for"
 """Tag of a run that is a copy: the id of the original in another store."""
 HTTP_RETRIES = "3"
 """Gives up on an unreachable server after about 15 s instead of MLflow's 4 minutes; metrics are sent again later."""
-STORE_ERRORS = (MlflowException, SQLAlchemyError)
+STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error)
 
 
 def configure(root: Path) -> str:
@@ -51,6 +52,10 @@ def configure(root: Path) -> str:
     set_tracking_uri(uri)
     artifacts = None if uri.startswith("http") else ((database or root.absolute() / "_").parent / ARTIFACTS).as_uri()
     with store_errors(uri), store_lock(uri):
+        if database:
+            from nla.tracking.database import ensure_database  # imports the migrations, which a server does not need
+
+            ensure_database(database)
         _open_experiment(MlflowClient(uri), artifacts)
     return uri
 
