@@ -27,7 +27,9 @@ def class_weights(class_counts: Tensor, beta: float) -> Tensor:
 
 
 class ClassBalancedLoss(nn.Module):
-    """Weighted cross-entropy, averaged over samples, not weights; for distributions, over their labels too.
+    """Weighted cross-entropy, averaged over samples, not divided by the sum of the weights, as in the authors' code.
+
+    For distributions, it is averaged over their labels, too.
 
     Args:
         class_counts: [C] training samples of each class.

@@ -1,7 +1,7 @@
 """Label-distribution-aware margins with deferred re-weighting (LDAM-DRW): the rarer the class, the larger its margin.
 
     L_y = CE(softmax(z - m_y e_y), y)                    m_c ~ n_c^(-1/4), n_c: training samples of the class
-    L   = mean w_y L_y                                   w = 1, and late in the run class-balanced weights
+    L   = sum w_y L_y / sum w_y over the batch           w = 1, and late in the run class-balanced weights
 
 Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019, arXiv 1906.07413,
 equations 12 and 13, Algorithm 1.
@@ -41,10 +41,11 @@ class LabelDistributionAwareMargin(Method):
     """LDAM-DRW, arXiv 1906.07413; the defaults are the authors' for long-tailed CIFAR-10.
 
     It is as published with `model.head: cosine`, where logits are COSINE_SCALE * cos and margins apply to the cosine;
-    other logits get the same margins, COSINE_SCALE * m_c. For a distribution, the loss is its mean over the labels.
+    other logits get the same margins, COSINE_SCALE * m_c. For a distribution, w_y L_y and w_y are means over labels.
 
-    The weighted loss is averaged over the samples, as in the paper's Algorithm 1; the weights are those of the authors'
-    code, which divides by their sum instead. Runs of fewer than five epochs never reach a progress of .8.
+    Algorithm 1 weighs a sample by 1 / n_y and divides the learning rate by the sum of the batch's weights. The authors'
+    code divides the loss by it, as here, and has the weights of the class-balanced loss. The batch is the global one,
+    whatever the number of workers. Runs of fewer than five epochs never reach a progress of .8.
 
     Args:
         context: the run that the method is part of.
@@ -64,12 +65,17 @@ class LabelDistributionAwareMargin(Method):
         super().__init__()
         require(margin >= 0, "margin", margin, "at least 0")
         require(0 <= defer <= 1, "defer", defer, "in [0, 1]")
+        self.group = context.group
         self.defer, counts_C = defer, context.class_counts
         self.register_buffer("margin_C", COSINE_SCALE * margins(counts_C, margin), persistent=False)
         self.register_buffer("weight_C", class_weights(counts_C, beta), persistent=False)
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         logits_NC = network(batch.images_NHWC)
-        weight_C = self.weight_C if batch.progress >= self.defer else torch.ones_like(self.weight_C)
-        loss_N = at_target(weight_C * margin_losses(logits_NC, self.margin_C), batch.target)
-        return Outcome(loss_N.mean(), logits_NC)
+        loss_NC = margin_losses(logits_NC, self.margin_C)
+        if batch.progress < self.defer:
+            return Outcome(at_target(loss_NC, batch.target).mean(), logits_NC)
+        loss_N = at_target(self.weight_C * loss_NC, batch.target)
+        weight_N = at_target(self.weight_C.expand_as(loss_NC), batch.target)
+        # DDP averages over the workers: the mean weight of the global batch makes it the quotient of its sums.
+        return Outcome(loss_N.mean() / self.group.gather(weight_N).mean(), logits_NC)
