@@ -19,7 +19,7 @@ class TrialCallback(Protocol):
     """Interface of a callback; trials are named by Ray's id."""
 
     def on_trial_restored(self, trial: str, history: History) -> None:
-        """A trial ended in an earlier call, after these epochs; without epochs if it failed."""
+        """A trial ended in an earlier run, after these epochs; `history` is empty if it failed."""
         ...
 
     def on_trial_start(self, trial: str, values: Mapping[str, Any]) -> None:
@@ -27,10 +27,10 @@ class TrialCallback(Protocol):
         ...
 
     def on_epoch_end(self, trial: str, row: Mapping[str, float]) -> None:
-        """A trial has ended an epoch; `row` as training logs it."""
+        """A trial has finished an epoch; `row` is what training logs."""
         ...
 
-    def on_trial_end(self, trial: str) -> None:
+    def on_trial_end(self, trial: str, failed: bool = False) -> None:
         """A trial no longer runs, for whatever reason."""
         ...
 
@@ -106,16 +106,16 @@ class SearchMonitor(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has ended, by itself or by a scheduler."""
-        self._end(trial)
+        self._end(trial, failed=FAILED in trial.last_result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Ray gives up a trial."""
-        self._end(trial)
+        """Ray gives up on a trial."""
+        self._end(trial, failed=True)
 
-    def _end(self, trial: Any) -> None:
+    def _end(self, trial: Any, failed: bool) -> None:
         self._ended.add(trial.trial_id)
         for callback in self.callbacks:
-            callback.on_trial_end(trial.trial_id)
+            callback.on_trial_end(trial.trial_id, failed)
 
     def _report_restored(self, trials: list[Any]) -> None:
         """Reports, once, the trials that had ended before Ray's first step."""

@@ -1,4 +1,4 @@
-"""What a search shows while it runs: a live table in the console, and a nested MLflow run for each trial."""
+"""Progress reporting for a search: a live table in the console, and a nested MLflow run for each trial."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ log = logging.getLogger(__name__)
 
 SWEEP_TAG, TRIAL_TAG, STATUS_TAG, REASON_TAG = "nla.sweep", "nla.trial", "nla.trial_status", "nla.trial_reason"
 MLFLOW_STATUS: Mapping[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
-"""MLflow's status of each ending; a trial stopped by a scheduler counts as finished, and STATUS_TAG tells the two
-apart."""
+"""MLflow run status for each trial outcome; a trial stopped by a scheduler counts as finished, and STATUS_TAG tells the
+two apart."""
+OBJECTIVE_WORDS = {"accuracy": "accuracy", "mean_accuracy": "mean accuracy", "both": "mean of both accuracies"}
 
 
 @contextlib.contextmanager
 def progress_table(
     total: int, epochs: int, objective: str, budget: Callable[[], float] = lambda: math.inf
 ) -> Iterator[ProgressTable]:
-    """Shows a table of the running trials; without a terminal, only a line for each trial that ends.
+    """Shows a table of the running trials; without a terminal, prints one line per finished trial.
 
     Args:
         total: number of trials.
-        epochs: of a trial that is not stopped.
-        objective: metric on validation.
+        epochs: maximum epochs per trial.
+        objective: validation metric shown.
         budget: returns the seconds left of the time budget.
     """
     with Live(console=console, refresh_per_second=2, transient=True) as live:
@@ -52,6 +53,7 @@ class ProgressTable:
 
     def __init__(self, total: int, epochs: int, objective: str, budget: Callable[[], float], live: Live) -> None:
         self.total, self.epochs, self.objective, self.budget, self.live = total, epochs, objective, budget, live
+        self.metric = OBJECTIVE_WORDS[objective]
         self.started_at = time.monotonic()
         self.last_row: dict[str, Mapping[str, float]] = {}
         self.best: dict[str, float] = {}
@@ -60,7 +62,7 @@ class ProgressTable:
         self.num_restored = 0
 
     def on_trial_restored(self, trial: str, history: History) -> None:
-        """Counts a trial of an earlier call."""
+        """Counts a trial restored from an earlier run."""
         self.done.add(trial)
         self.num_restored += 1
         if history:
@@ -75,25 +77,29 @@ class ProgressTable:
         self._draw()
 
     def on_epoch_end(self, trial: str, row: Mapping[str, float]) -> None:
-        """Shows the trial's last epoch."""
+        """Shows the trial's latest epoch."""
         self.last_row[trial] = row
         self.best[trial] = max(self.best.get(trial, 0.0), row_score(row, self.objective))
         self._draw()
 
-    def on_trial_end(self, trial: str) -> None:
+    def on_trial_end(self, trial: str, failed: bool = False) -> None:
         """Prints a line with the trial's result."""
         self.running.discard(trial)
         self.done.add(trial)
-        best = max(self.best.values(), default=0.0)
-        say(
-            f"trial {len(self.done):3d}/{self._total}  {self.objective} {self.best.get(trial, 0.0):.2%} "
-            f"after epoch {self._epoch(trial)} of {self.epochs}; best so far {best:.2%}; {self._time_left()}"
-        )
+        if failed:
+            self.best.pop(trial, None)  # a failed trial is never the best
+        best = f"best so far {max(self.best.values()):.2%}; " if self.best else ""
+        say(f"trial {len(self.done):3d}/{self._total}  {self._outcome(trial)}; {best}{self._time_left()}")
         self._draw()
+
+    def _outcome(self, trial: str) -> str:
+        if trial not in self.best:
+            return "failed"
+        return f"best {self.metric} {self.best[trial]:.2%}, ran {self._epoch(trial)} of {self.epochs} epochs"
 
     @property
     def _total(self) -> int:
-        """Number of trials; at least those already started, as an earlier call may have asked for more."""
+        """Number of trials, never fewer than already started: an earlier run may have requested more."""
         return max(self.total, len(self.done) + len(self.running))
 
     def _epoch(self, trial: str) -> int:
@@ -110,9 +116,10 @@ class ProgressTable:
 
     def _draw(self) -> None:
         title = f"{len(self.done)} of {self._total} trials, {self._time_left()}"
-        table = Table("running", "epoch", self.objective, title=title)
+        table = Table("running", "epoch", f"best {self.metric}", title=title)
         for trial in sorted(self.running):
-            table.add_row(trial, f"{self._epoch(trial)}/{self.epochs}", f"{self.best.get(trial, 0.0):.2%}")
+            best = f"{self.best[trial]:.2%}" if trial in self.best else "-"
+            table.add_row(trial, f"{self._epoch(trial)}/{self.epochs}", best)
         self.live.update(table)
 
 
@@ -122,10 +129,10 @@ class MlflowTrialLogger:
     Args:
         uri: MLflow store.
         parent: id of the search's run.
-        template: of all trials.
+        template: what all trials share.
         space: the searched parameters, by dotted name.
-        fixed: whether a trial keeps its values to the end. PBT changes them, and MLflow's parameters are immutable: the
-            searched ones are then logged only when the trial has ended.
+        fixed: whether hyperparameters stay constant; False for PBT, which changes them during a trial. Since MLflow's
+            parameters are immutable, the searched ones are then logged only when the trial has ended.
     """
 
     def __init__(
@@ -138,11 +145,11 @@ class MlflowTrialLogger:
         self._trackers: dict[str, MlflowTracker] = {}
 
     def on_trial_restored(self, trial: str, history: History) -> None:
-        """Does nothing: the trial's run exists, and `finalize` adds what it lacks."""
+        """Does nothing: the trial's run exists, and `finalize` fills in anything missing."""
 
     def on_trial_start(self, trial: str, values: Mapping[str, Any]) -> None:
         """Opens the trial's run."""
-        with _log_mlflow_errors(trial):
+        with _tolerate_mlflow_errors(trial):
             self._open(trial, active(values, self.space, self.template.params))
 
     def on_epoch_end(self, trial: str, row: Mapping[str, float]) -> None:
@@ -150,17 +157,17 @@ class MlflowTrialLogger:
         if trial in self._recorders:
             self._recorders[trial].on_epoch_end(dict(row))
 
-    def on_trial_end(self, trial: str) -> None:
+    def on_trial_end(self, trial: str, failed: bool = False) -> None:
         """Closes the trial's run; `finalize` logs how it ended."""
         if trial in self._trackers:
             del self._recorders[trial]
-            with _log_mlflow_errors(trial):
+            with _tolerate_mlflow_errors(trial):
                 self._trackers.pop(trial).finish()
 
     def finalize(self, trials: Sequence[Trial], objective: str) -> None:
         """Logs how each trial ended, its best epoch, and epochs that a killed driver did not log."""
         for trial in trials:
-            self.on_trial_end(trial.id)  # Ray reports no end when the time budget is used up
+            self.on_trial_end(trial.id)  # Ray sends no end event when the time budget is used up
             tags = {STATUS_TAG: trial.status, REASON_TAG: trial.reason}
             self._open(trial.id, trial.values, tags, f"trial-{trial.number:03d}")
             for row in trial.history:
@@ -174,7 +181,7 @@ class MlflowTrialLogger:
     def _open(
         self, trial: str, values: Mapping[str, Any], tags: Mapping[str, str] | None = None, name: str | None = None
     ) -> None:
-        """Opens the run of a trial; `name` is given once its number, and with it its last values, are known."""
+        """Opens the run of a trial; `name` is passed by `finalize`, when the final values are known."""
         if trial in self._trackers:
             return
         tracker = MlflowTracker(self.uri, system_metrics=False)
@@ -183,7 +190,7 @@ class MlflowTrialLogger:
             all_tags["mlflow.runName"] = name
         params = with_values(self.template.params, values)
         shown = flatten(resolved(params))
-        if not self.fixed and name is None:  # PBT may change them, and with them a null that follows one of them
+        if not self.fixed and name is None:  # PBT may change them and defaults derived from them
             given = flatten(params)
             shown = {key: shown[key] for key in shown if not self._is_searched(key) and given.get(key) is not None}
         self._run_ids[trial] = tracker.start(name or f"trial-{trial}", shown, all_tags, self._run_ids.get(trial))
@@ -195,7 +202,7 @@ class MlflowTrialLogger:
 
 
 @contextlib.contextmanager
-def _log_mlflow_errors(trial: str) -> Iterator[None]:
+def _tolerate_mlflow_errors(trial: str) -> Iterator[None]:
     """Logs MLflow errors instead of raising: MLflow may be down for a while, and `finalize` logs everything again.
 
     An exception would make Ray Tune fail the trial.

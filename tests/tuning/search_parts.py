@@ -40,6 +40,7 @@ class RecordingCallback:
         self.starts: list[str] = []
         self.epochs: list[tuple[str, int]] = []
         self.ends: list[str] = []
+        self.failed: list[str] = []
         self.most_concurrent = 0
 
     def on_trial_restored(self, trial: str, history: History) -> None:
@@ -53,8 +54,9 @@ class RecordingCallback:
     def on_epoch_end(self, trial: str, row: Mapping[str, float]) -> None:
         self.epochs.append((trial, int(row["epoch"])))
 
-    def on_trial_end(self, trial: str) -> None:
+    def on_trial_end(self, trial: str, failed: bool = False) -> None:
         self.ends.append(trial)
+        self.failed += [trial] * failed
 
 
 def settings(num_samples: int, **others: Any) -> TuneConfig:

@@ -170,16 +170,18 @@ def test_reason_of_a_stop_is_its_true_cause(tmp_path: Path, ray_cluster: Cluster
 def test_search_continues_after_an_unexpected_error(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     """BatchNorm fails on one image of 16 px, which is one value per channel in the last stage."""
     space = {"train": {"batch_size": {"grid": [16, 1]}}}
-    found, _ = run(ray_cluster, split, tmp_path, settings(1, space=space), loss={"name": "ce"})
+    found, events = run(ray_cluster, split, tmp_path, settings(1, space=space), loss={"name": "ce"})
     by_batch = {trial.values["train.batch_size"]: trial for trial in found}
+    assert events.failed == [by_batch[1].id]
     assert by_batch[16].status == "finished"
     assert by_batch[1].status == "failed" and by_batch[1].reason.startswith("ValueError: Expected more than 1 value")
 
 
 def test_search_continues_after_a_diverged_trial(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     space = {"train": {"lr": {"choice": [0.01, 1e38]}}}
-    found, _ = run(ray_cluster, split, tmp_path, settings(6, space=space, seed=1), schedule="constant")
+    found, events = run(ray_cluster, split, tmp_path, settings(6, space=space, seed=1), schedule="constant")
     failed = [trial for trial in found if trial.status == "failed"]
+    assert set(events.failed) == {trial.id for trial in failed}
     assert {trial.values["train.lr"] for trial in failed} == {1e38}
     assert {trial.values["train.lr"] for trial in found if trial.status == "finished"} == {0.01}
     assert all("not finite" in trial.reason for trial in failed)

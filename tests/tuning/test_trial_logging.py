@@ -49,8 +49,33 @@ def test_one_line_per_ended_trial(capsys: pytest.CaptureFixture[str]) -> None:
             table.on_epoch_end(trial, {"epoch": 1.0, "valid_accuracy": accuracy, "valid_mean_accuracy": 0.0})
             table.on_trial_end(trial)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial")]
-    assert lines[0].startswith("trial   1/2  accuracy 50.00% after epoch 1 of 3; best so far 50.00%")
-    assert lines[1].startswith("trial   2/2  accuracy 25.00% after epoch 1 of 3; best so far 50.00%")
+    assert lines[0].startswith("trial   1/2  best accuracy 50.00%, ran 1 of 3 epochs; best so far 50.00%; ")
+    assert lines[1].startswith("trial   2/2  best accuracy 25.00%, ran 1 of 3 epochs; best so far 50.00%; ")
+
+
+def test_the_best_epoch_need_not_be_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_table(1, 4, "both") as table:
+        table.on_trial_start("a", {})
+        for epoch, accuracy in enumerate((0.25, 0.75, 0.5, 0.5), 1):
+            row = {"epoch": float(epoch), "valid_accuracy": accuracy, "valid_mean_accuracy": 0.47}
+            table.on_epoch_end("a", row)
+        table.on_trial_end("a")
+    (line,) = printed_lines(capsys)
+    assert line.startswith("trial   1/1  best mean of both accuracies 61.00%, ran 4 of 4 epochs; ")
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_a_failed_trial_has_no_score(capsys: pytest.CaptureFixture[str], epochs: int) -> None:
+    with progress_table(2, 4, "accuracy") as table:
+        for trial, failed in (("a", True), ("b", False)):
+            table.on_trial_start(trial, {})
+            for epoch in range(1, epochs + 1 if failed else 2):
+                accuracy = 0.75 if failed else 0.5
+                table.on_epoch_end(trial, {"epoch": epoch, "valid_accuracy": accuracy, "valid_mean_accuracy": 0.0})
+            table.on_trial_end(trial, failed)
+    first, second = printed_lines(capsys)
+    assert first.startswith("trial   1/2  failed; ") and "best so far" not in first
+    assert second.startswith("trial   2/2  best accuracy 50.00%, ran 1 of 4 epochs; best so far 50.00%; ")
 
 
 def printed_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -66,7 +91,7 @@ def test_resumed_search_counts_restored_trials(capsys: pytest.CaptureFixture[str
         table.on_epoch_end("c", {"epoch": 1.0, "valid_accuracy": 0.25, "valid_mean_accuracy": 0.0})
         table.on_trial_end("c")
     (line,) = printed_lines(capsys)
-    assert line.startswith("trial   3/3  accuracy 25.00% after epoch 1 of 2; best so far 75.00%")
+    assert line.startswith("trial   3/3  best accuracy 25.00%, ran 1 of 2 epochs; best so far 75.00%")
 
 
 def test_retried_trial_counts_once_and_total_grows_if_needed(capsys: pytest.CaptureFixture[str]) -> None:
