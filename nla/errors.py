@@ -7,7 +7,8 @@ NLAError
 ├── TrainingError     training could not start or continue
 │   ├── Diverged      the loss is no longer finite
 │   └── ClusterError  Ray has no room, or lost what it ran: another attempt may succeed
-├── RegistryError     MLflow's store or registry refuses
+├── TrackingError     MLflow's store refuses, or cannot be reached
+│   └── RegistryError its model registry refuses
 └── CommandError      a command of `nla` is unknown, or lacks what it needs
 """
 
@@ -47,8 +48,12 @@ class ClusterError(TrainingError):
     """Ray has no room, or lost what it ran: another attempt may succeed."""
 
 
-class RegistryError(NLAError):
-    """MLflow's store or registry refuses."""
+class TrackingError(NLAError):
+    """MLflow's store refuses, or cannot be reached."""
+
+
+class RegistryError(TrackingError):
+    """MLflow's model registry refuses."""
 
 
 class CommandError(NLAError):

@@ -17,6 +17,7 @@ from nla.config.base import flatten, read_params, section
 from nla.config.register import RegisterConfig
 from nla.console import say
 from nla.data.schema import read_info
+from nla.errors import RegistryError
 from nla.io import read_json_as, sha256, write_json
 from nla.models.saved_model import read_card, require_same
 from nla.serving.logged import log_served_model, shipped_code
@@ -83,12 +84,12 @@ def register(
     run.json.
 
     Raises:
-        RegistryError: the store cannot be used.
+        TrackingError: the store cannot be used; RegistryError for a call of the model registry.
         DataError: the model does not belong to `valid`.
     """
     candidate, info = Predictor.load(models), read_info(valid)
     require_same((candidate.source, candidate.classes), (info.source, info.classes), valid)
-    with store_errors(uri), store_lock(uri):
+    with store_errors(uri, RegistryError), store_lock(uri):
         registry = Registry(uri, f"{config.prefix}-{candidate.source}")
         version = ensure_version(registry, models, candidate, metrics, run, uri)
         champion = registry.champion()

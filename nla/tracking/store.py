@@ -16,7 +16,7 @@ from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from nla.errors import RegistryError
+from nla.errors import TrackingError
 from nla.workflow.paths import without_credentials
 from nla.workflow.provenance import git_commit
 
@@ -41,7 +41,7 @@ def configure(root: Path) -> str:
     because stages also run in temporary copies of the project.
 
     Raises:
-        RegistryError: the store cannot be used.
+        TrackingError: the store cannot be used.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", HTTP_RETRIES)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
@@ -69,13 +69,13 @@ def store_lock(uri: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def store_errors(uri: str) -> Iterator[None]:
-    """Converts errors of the store to RegistryError, without credentials."""
+def store_errors(uri: str, error_class: type[TrackingError] = TrackingError) -> Iterator[None]:
+    """Converts errors of the store to `error_class`, without credentials."""
     try:
         yield
     except STORE_ERRORS as error:
         reason = f"MLflow store {without_credentials(uri)}: {explain(error, uri)}"
-        raise RegistryError(f"{reason}\nCheck MLFLOW_TRACKING_URI, and that the server is running.") from None
+        raise error_class(f"{reason}\nCheck MLFLOW_TRACKING_URI, and that the server is running.") from None
 
 
 def explain(error: Exception, uri: str) -> str:
@@ -89,12 +89,12 @@ def store_id(client: MlflowClient) -> str:
 
 
 def experiment(client: MlflowClient) -> Experiment:
-    """The experiment that `configure` opened. Raises RegistryError if it is missing or deleted."""
+    """The experiment that `configure` opened. Raises TrackingError if it is missing or deleted."""
     name = _experiment_name()
     found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
         number = "" if found is None else f" with `mlflow experiments restore -x {found.experiment_id}`"
-        raise RegistryError(f"MLflow experiment {name}: deleted. Restore it{number}, or set MLFLOW_EXPERIMENT_NAME.")
+        raise TrackingError(f"MLflow experiment {name}: deleted. Restore it{number}, or set MLFLOW_EXPERIMENT_NAME.")
     return found
 
 

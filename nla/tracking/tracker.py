@@ -25,7 +25,7 @@ from mlflow.utils.validation import (
 
 from nla.config.base import flatten
 from nla.data.schema import TableInfo
-from nla.errors import RegistryError
+from nla.errors import TrackingError
 from nla.tracking.dataset import TableDataset
 from nla.tracking.run_record import RunRecord
 from nla.tracking.store import ORIGINAL_RUN, STORE_ERRORS, experiment, explain, find_run, store_errors
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class MlflowTracker:
-    """Logs a run to the store `uri`, as returned by `configure`. Raises RegistryError if the store cannot be used."""
+    """Logs a run to the store `uri`, as returned by `configure`. Raises TrackingError if the store cannot be used."""
 
     def __init__(self, uri: str, *, system_metrics: bool = True) -> None:
         self._uri = uri
@@ -125,7 +125,7 @@ class MlflowTracker:
         """
         if self._monitor is not None:
             self._monitor.finish()
-        forgiving = contextlib.nullcontext() if status == "FINISHED" else contextlib.suppress(RegistryError)
+        forgiving = contextlib.nullcontext() if status == "FINISHED" else contextlib.suppress(TrackingError)
         with forgiving, store_errors(self._uri):
             self._send()
             self._client.set_terminated(self._run_id, status, None if ended is None else round(1000 * ended))

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from nla.config.base import flatten
 from nla.console import console, say
-from nla.errors import RegistryError
+from nla.errors import TrackingError
 from nla.tracking.store import PARENT, runs_by_tag
 from nla.tracking.tracker import MlflowTracker, Status
 from nla.training.callbacks import MetricRecorder
@@ -209,5 +209,5 @@ def _tolerate_mlflow_errors(trial: str) -> Iterator[None]:
     """
     try:
         yield
-    except RegistryError as error:
+    except TrackingError as error:
         log.warning("could not log trial %s to MLflow; will retry at the end of the search: %s", trial, error)

@@ -18,7 +18,7 @@ from nla.commands.measure import main as measure_command
 from nla.config.evaluate import EvaluateConfig
 from nla.data.images import encode_png
 from nla.data.samples import Samples
-from nla.errors import DataError, RegistryError
+from nla.errors import DataError, TrackingError
 from nla.evaluation.predict import ONE_VIEW, Views, predict
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.models.saved_model import load_model, save_model
@@ -130,7 +130,7 @@ def test_a_run_that_cannot_be_told_has_failed(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "reports/figures").mkdir(parents=True)
     (tmp_path / "reports/figures/a.png").write_bytes(b"")
     (tmp_path / "mlruns").write_text("a file in the folder's place")
-    with pytest.raises((RegistryError, OSError)):
+    with pytest.raises((TrackingError, OSError)):
         evaluate.track({"test": {"accuracy": 0.5}}, run, 1)
     assert status() == "FAILED"
 

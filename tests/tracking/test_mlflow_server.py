@@ -11,7 +11,7 @@ from mlflow_parts import CLASSES, constant_model, mlflow_server, write_samples
 
 from nla.config.register import RegisterConfig
 from nla.data.schema import read_info
-from nla.errors import RegistryError
+from nla.errors import TrackingError
 from nla.tracking import MlflowTracker, configure
 from nla.tracking.run_record import RunRecord
 from pipelines.register import Metrics, register
@@ -29,7 +29,7 @@ def test_on_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: py
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     tracker.log_epoch({"loss": 1}, 1)
     assert "could not log epoch 1" in caplog.text
-    with pytest.raises(RegistryError, match=r"MLflow store .*: .*Connection refused(?s:.*)that the server is running"):
+    with pytest.raises(TrackingError, match=r"MLflow store .*: .*Connection refused(?s:.*)that the server is running"):
         tracker.finish()
     tracker.finish("FAILED")
     assert not (tmp_path / "mlflow.db").exists()

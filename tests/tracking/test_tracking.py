@@ -17,7 +17,7 @@ from mlflow_parts import ROOT, clean_env, new_store, run_python, write_samples
 from patience import PATIENCE
 
 from nla.data.schema import read_info
-from nla.errors import RegistryError
+from nla.errors import TrackingError
 from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
 from nla.tracking.dataset import TableDataset
 from nla.tracking.store import experiment, find_run, store_errors, store_id, store_lock
@@ -74,12 +74,12 @@ class TestStore:
 
     def test_file_store_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", str(tmp_path / "mlruns"))
-        with pytest.raises(RegistryError, match=r"MLflow store .*: (?s:.*)Check MLFLOW_TRACKING_URI"):
+        with pytest.raises(TrackingError, match=r"MLflow store .*: (?s:.*)Check MLFLOW_TRACKING_URI"):
             configure(tmp_path)
 
     def test_passwords_are_not_shown(self) -> None:
         uri = "postgresql://me:secret@host/db"
-        with pytest.raises(RegistryError) as caught, store_errors(uri):
+        with pytest.raises(TrackingError) as caught, store_errors(uri):
             raise MlflowException(f"no connection to {uri}")
         assert "secret" not in str(caught.value)
         assert "postgresql://host/db" in str(caught.value)
@@ -87,7 +87,7 @@ class TestStore:
     def test_deleted_experiment_says_how_to_restore_it(self, client: MlflowClient, tmp_path: Path) -> None:
         number = experiment(client).experiment_id
         client.delete_experiment(number)
-        with pytest.raises(RegistryError, match=f"mlflow experiments restore -x {number}"):
+        with pytest.raises(TrackingError, match=f"mlflow experiments restore -x {number}"):
             configure(tmp_path)
 
     def test_one_process_at_a_time(self, uri: str) -> None:
@@ -247,7 +247,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         database.execute("ALTER TABLE metrics RENAME TO hidden")
         run.log_epoch({"loss": 1}, 1)
         assert "could not log epoch 1" in caplog.text
-        with pytest.raises(RegistryError):
+        with pytest.raises(TrackingError):
             run.log_metrics({"a": 1}, 1)
         run.log_epoch({"loss": 2}, 2)
         database.execute("ALTER TABLE hidden RENAME TO metrics")
