@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from nla.errors import printable
+
 console = Console(highlight=False, soft_wrap=True)
 
 
 def say(line: str) -> None:
-    """Prints one line."""
-    console.print(line, markup=False)
+    """Prints one line, with escapes in place of control characters, which names of files and classes can contain."""
+    console.print(printable(line), markup=False)
+
+
+def complain(text: str) -> None:
+    """Prints text on standard error, likewise."""
+    print(printable(text), file=sys.stderr)
 
 
 class _Rate(ProgressColumn):

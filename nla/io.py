@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import json
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +24,31 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+SPECIAL = {
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+"""Tests of a file's mode -> what it is, if it is no regular file."""
+
+
+def regular(path: Path) -> Path:
+    """Returns `path` if it can be read to an end, as a file, or is missing, or a folder, which opening it tells.
+
+    Raises:
+        OSError: it is a pipe, a socket or a device, on which reading could wait forever.
+    """
+    mode = path.stat().st_mode if path.exists() else stat.S_IFREG
+    for is_kind, kind in SPECIAL.items():
+        if is_kind(mode):
+            raise OSError(errno.EINVAL, f"{kind}, not a file. Put a regular file there", str(path))
+    return path
+
+
+def read_regular(path: Path) -> bytes:
+    """Reads a whole file. Raises OSError as `regular` does."""
+    return regular(path).read_bytes()
 
 
 @contextlib.contextmanager

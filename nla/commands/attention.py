@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from nla.commands.arguments import SUFFIXES, add_model, add_title, check_format, save_figure
-from nla.commands.image_inputs import StoredImage, find_images, none_readable_error, read_image, report_unreadable
+from nla.commands.image_inputs import (
+    StoredImage,
+    find_images,
+    none_readable_error,
+    read_image,
+    report_unread,
+    report_unreadable,
+    unread_below,
+)
 from nla.config.base import nearest
 from nla.console import say
 from nla.data.images import Pixels
@@ -39,6 +47,7 @@ def main(argv: Sequence[str]) -> None:
     images_NHWC = pixels.reshape(*pixels.shape[:3], -1)
     heat_NHW = attention(predictor.model, images_NHWC, class_N)
     p_N = p_NC[np.arange(len(pixels)), class_N]
+    report_unread(unread_below(options.paths))
     figure = attention_sheet(images_NHWC, heat_NHW, class_N, p_N, predictor.classes)
     save_figure(figure, options.out, options.title)
     say(f"{len(pixels):,} images: {options.out}")

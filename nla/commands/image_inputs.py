@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from nla.console import complain
 from nla.data.images import Pixels, decode, fit
 from nla.data.parallel import map_in_order
 from nla.data.sources.base import Problem
 from nla.data.sources.image_files import SUFFIXES, image_names
-from nla.errors import DataError
+from nla.data.sources.unread_files import unread
+from nla.errors import DataError, shown
+from nla.io import read_regular
 from nla.models.classifier import ImageSpec
 from nla.serving.predictor import BATCH, Prediction, Predictor
 
@@ -27,17 +29,32 @@ S = TypeVar("S", bound="StoredImage")
 def find_images(paths: Iterable[str]) -> list[str]:
     """Files as given, and all images below folders, except hidden ones: sorted, each once.
 
+    Links to files are followed; links to folders are not, unless they are named themselves.
+
     Raises:
         DataError: a path does not exist, or there is no image in any.
     """
     paths = list(paths)
     missing = [path for path in paths if not Path(path).exists()]
     if missing:
-        raise DataError(f"{', '.join(missing)}: no such file or folder. Name images, or folders that contain some.")
+        raise DataError(
+            f"{', '.join(map(shown, missing))}: no such file or folder. Name images, or folders that contain some."
+        )
     found = sorted({name for path in paths for name in _images(path)})
     if not found:
-        raise DataError(f"{', '.join(paths)}: no images found. Name a folder with {' '.join(SUFFIXES)} files.")
+        what = f"{', '.join(map(shown, paths))}: no images found. Name a folder with {' '.join(SUFFIXES)} files."
+        raise DataError("\n  ".join([what, *unread_below(paths)]))
     return found
+
+
+def unread_below(paths: Iterable[str]) -> list[str]:
+    """Lines on the files below folders that `find_images` does not take."""
+    return [line for path in paths if Path(path).is_dir() for line in _unread(path)]
+
+
+def _unread(folder: str) -> list[str]:
+    read = {Path(name).relative_to(folder).as_posix() for name in _images(folder)}
+    return [f"{shown(folder)}: {line}" for line in unread(Path(folder), read)]
 
 
 def _images(path: str) -> Iterator[str]:
@@ -52,7 +69,13 @@ def _images(path: str) -> Iterator[str]:
 def report_unreadable(problems: Sequence[Problem]) -> None:
     """Lists the unreadable images on standard error; prints nothing if there are none."""
     if problems:
-        print(f"unreadable images, left out: {len(problems):,}\n{_listed(problems)}", file=sys.stderr)
+        complain(f"unreadable images, left out: {len(problems):,}\n{_listed(problems)}")
+
+
+def report_unread(lines: Sequence[str]) -> None:
+    """Prints on standard error which files were not read, as `unread` says it."""
+    for line in lines:
+        complain(f"warning: {line}")
 
 
 def none_readable_error(problems: Sequence[Problem]) -> DataError:
@@ -74,7 +97,7 @@ class StoredImage:
     content: Path | bytes
 
     def read(self) -> bytes:
-        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+        return self.content if isinstance(self.content, bytes) else read_regular(self.content)
 
 
 def predict_batches(

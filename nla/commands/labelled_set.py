@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from nla.commands.image_inputs import StoredImage
 from nla.config.base import nearest
 from nla.data.schema import read_info
-from nla.data.sources.image_files import SUFFIXES, image_names
-from nla.errors import DataError
+from nla.data.sources.image_files import SUFFIXES, image_names, subfolders
+from nla.data.sources.unread_files import unread
+from nla.errors import DataError, shown
 
 ROWS = 1024
 """Rows of a table that are read at a time."""
@@ -46,6 +47,8 @@ class LabelledSet:
     """Indices into `classes`, [N]."""
     images: Callable[[], Iterator[LabelledImage]]
     """Returns an iterator over all images, in the order of `label_N`."""
+    unread: tuple[str, ...] = ()
+    """Lines on the files of a folder that do not belong to the set: how many, where and why."""
 
 
 def open_set(path: Path) -> LabelledSet:
@@ -63,18 +66,20 @@ def open_set(path: Path) -> LabelledSet:
 
 
 def _open_folder(root: Path) -> LabelledSet:
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = subfolders(root)
     names = [(label, name) for label, folder in enumerate(folders) for name in image_names(folder)]
+    read = {f"{folders[label].name}/{name}" for label, name in names}
+    lines = unread(root, read, "they do not lie directly in a folder of a class")
     if not names:
-        raise DataError(
-            f"{root}: no images in subfolders. Make one folder of images ({', '.join(SUFFIXES)}) per class."
-        )
+        what = f"{root}: no images in subfolders. Make one folder of images ({', '.join(SUFFIXES)}) per class."
+        raise DataError("\n  ".join([what, *lines]))
 
     def images() -> Iterator[LabelledImage]:
         for row, (label, name) in enumerate(names):
-            yield LabelledImage(f"{folders[label].name}/{name}", folders[label] / name, row, label)
+            yield LabelledImage(shown(f"{folders[label].name}/{name}"), folders[label] / name, row, label)
 
-    return LabelledSet(tuple(folder.name for folder in folders), np.array([label for label, _ in names]), images)
+    label_N = np.array([label for label, _ in names])
+    return LabelledSet(tuple(shown(folder.name) for folder in folders), label_N, images, tuple(lines))
 
 
 def _open_table(path: Path) -> LabelledSet:

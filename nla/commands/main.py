@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from nla.errors import CommandError, NLAError, user_message
+from nla.errors import CommandError, NLAError, printable, user_message
 from nla.telemetry import disable_telemetry
 
 COMMANDS = {
@@ -60,7 +60,7 @@ def _help() -> str:
 
 def _fail(message: str) -> NoReturn:
     sys.stdout.flush()
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(1)
 
 

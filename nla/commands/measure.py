@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from nla.commands.arguments import add_model, weights_of
-from nla.commands.image_inputs import none_readable_error, predict_batches, report_unreadable
+from nla.commands.image_inputs import none_readable_error, predict_batches, report_unread, report_unreadable
 from nla.commands.labelled_set import NONE, ClassMatching, LabelledImage, LabelledSet, match_classes, open_set
 from nla.config.evaluate import EvaluateConfig
 from nla.console import bar, say
 from nla.data.sources.base import Problem
-from nla.errors import DataError
+from nla.errors import DataError, shown
 from nla.evaluation import metrics
 from nla.evaluation.confusion import confusion
 from nla.evaluation.plots import confusion_matrix
@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> None:
     labelled, predictor = open_set(options.set), Predictor.load(options.model)
     matching = match_classes(labelled.classes, predictor.classes, dict(options.map), options.shared)
     left_out = _left_out(labelled, matching)
+    report_unread(labelled.unread)
     _report_left_out(left_out, labelled, predictor, options.set)
     problems: list[Problem] = []
     predicted = _predict(predictor, labelled, matching, problems)
@@ -59,12 +60,16 @@ def main(argv: Sequence[str]) -> None:
         "set": {"path": str(options.set), "rows": len(labelled.label_N)},
         "map": dict(options.map),
         "shared": options.shared,
-        "left_out": {"classes": left_out, "unreadable": [str(problem) for problem in problems]},
+        "left_out": {
+            "classes": left_out,
+            "unreadable": [str(problem) for problem in problems],
+            "not_read": list(labelled.unread),
+        },
         "views": asdict(predictor.views),
         "precision": "fp32",
         **metrics.measure(predicted.p_NM, predicted.label_N, matching.classes, EvaluateConfig()),
     }
-    _write(options.out, options.set.resolve().stem, predicted, matching.classes, report)
+    _write(options.out, shown(options.set.resolve().stem), predicted, matching.classes, report)
     for line in summary_lines(report):
         say(line)
     say(f"{options.out}: metrics.json, predictions.parquet, confusion.png")

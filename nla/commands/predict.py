@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,10 +15,13 @@ from nla.commands.image_inputs import (
     find_images,
     none_readable_error,
     predict_batches,
+    report_unread,
     report_unreadable,
+    unread_below,
 )
 from nla.console import bar, say
 from nla.data.sources.base import Problem
+from nla.errors import shown
 from nla.io import atomic_write
 from nla.serving.predictor import Predictor
 
@@ -39,6 +41,7 @@ def main(argv: Sequence[str]) -> None:
     with _progress(options.out) as update:
         _write(options.out, rows(predictor, names, problems, update))
     report_unreadable(problems)
+    report_unread(unread_below(options.paths))
     if options.out != STDOUT:
         say(f"{len(names) - len(problems):,} images: {options.out}")
 
@@ -64,7 +67,7 @@ def rows(
             yield ["path", "label", "ambiguity", *(f"p_{name}" for name in predictor.classes)]
         numbers = zip(prediction.ambiguity.tolist(), prediction.probabilities.tolist(), strict=True)
         for image, label, (ambiguity, p_C) in zip(images, prediction.label, numbers, strict=True):
-            yield [_text(image.path), label, *(f"{value:.6f}" for value in (ambiguity, *p_C))]
+            yield [shown(image.path), label, *(f"{value:.6f}" for value in (ambiguity, *p_C))]
         done += len(images)
         update(done + len(problems), len(names))
     if not done:
@@ -90,8 +93,3 @@ def _write(out: str, table: Iterable[list[str]]) -> None:
         return
     with atomic_write(Path(out)) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(table)
-
-
-def _text(path: str) -> str:
-    """The path as valid UTF-8; a name in another encoding is shown with escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from nla.errors import ConfigError, shortened, validation_message
+from nla.io import regular
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -51,7 +52,7 @@ def read_yaml(path: Path, missing: str = "Run this from the project's root.", in
         ConfigError: the file is missing, or is not valid YAML.
     """
     try:
-        return YAML(typ="safe", pure=True).load(path)
+        return YAML(typ="safe", pure=True).load(regular(path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: file not found. {missing}") from None
     except YAMLError as error:

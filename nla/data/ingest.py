@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from nla.config.data import OnBad
 from nla.data.schema import FACES, SPLITS, TableInfo, with_info
 from nla.data.sources.base import Findings, Problem, Source
-from nla.errors import DataError
+from nla.errors import DataError, shown
 from nla.io import atomic_write
 
 GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # a row group ends at either limit
@@ -111,6 +111,11 @@ def _check_classes(source: Source) -> None:
         raise DataError(
             f"{source.name}: expected two classes or more (got {', '.join(source.classes) or 'none'}). "
             "Add images of another class: see docs/datasets.md."
+        )
+    if wrong := [shown(name) for name in source.classes if shown(name) != name]:
+        raise DataError(
+            f"{source.name}: names of classes must be UTF-8 without control characters (got {', '.join(wrong)}). "
+            "Rename them."
         )
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from nla.console import console
-from nla.errors import NLAError, user_message
+from nla.console import complain, console
+from nla.errors import NLAError, printable, user_message
 from nla.telemetry import disable_telemetry
 from nla.workflow.dvc_process import end_with_dvc
 from nla.workflow.paths import project_root, workspace
@@ -26,6 +26,13 @@ CONSOLE_LEVELS = {
     "ray.tune": logging.CRITICAL,  # it logs a traceback for each failed trial, for which this package prints a line
 }
 """Console log level of each library; None keeps what MLFLOW_LOGGING_LEVEL sets."""
+
+
+class _Printable(logging.Formatter):
+    """Escapes control characters, which names of files and classes can contain."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def log_file() -> Path:
@@ -51,10 +58,10 @@ def run_stage(main: Callable[[], None]) -> None:
     except (NLAError, OSError) as error:
         _fail(user_message(error))
     except KeyboardInterrupt:
-        print("interrupted: `dvc repro` resumes", file=sys.stderr)
+        complain("interrupted: `dvc repro` resumes")
         sys.exit(128 + signal.SIGINT)
     except Exception:
-        print(f"internal error (a bug); full log: {log_file()}", file=sys.stderr)
+        complain(f"internal error (a bug); full log: {log_file()}")
         raise
 
 
@@ -62,7 +69,7 @@ def _log_to_file(path: Path) -> None:
     """Logs all messages of the libraries to a new file `path` too; what they print on the console stays the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, "w", encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(_Printable("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name, level in CONSOLE_LEVELS.items():
         logger = logging.getLogger(name)
         shown = logger.handlers or [logging.StreamHandler()]
@@ -77,7 +84,7 @@ def _fail(message: str) -> NoReturn:
     """Exits with `message` and the path of the log, to which the traceback goes."""
     logging.getLogger(__name__).debug("the stage failed", exc_info=True)
     console.file.flush()
-    print(f"error: {message}", file=sys.stderr)
+    complain(f"error: {message}")
     if log_file().is_file():
-        print(f"full log: {log_file()}", file=sys.stderr)
+        complain(f"full log: {log_file()}")
     sys.exit(1)

@@ -59,7 +59,7 @@ def test_a_table_of_prepare(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert report["set"] == {"path": "test.parquet", "rows": 30} and report["rows"] == 30
     card = read_card(here / "models/model.safetensors")
     assert report["model"] == {"path": "models", "fingerprint": "f0", "sha256": card["sha256"]}
-    assert report["left_out"] == {"classes": {}, "unreadable": []}
+    assert report["left_out"] == {"classes": {}, "unreadable": [], "not_read": []}
     assert (report["map"], report["shared"], report["views"]) == ({}, False, {"mirror": True, "shift": 0})
     said = capsys.readouterr().out.splitlines()
     interval = f"95 % interval {report['accuracy_low']:.2%} to {report['accuracy_high']:.2%}"
@@ -120,6 +120,23 @@ def test_unreadable_images_are_reported_and_recorded(here: Path, capsys: pytest.
     assert capsys.readouterr().err == f"unreadable images, left out: 1\n  {problem}\n"
 
 
+def test_images_one_level_deeper_and_of_other_kinds_are_counted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As CK+ is delivered: SUBJECT/SESSION below each class, and GIFs; only two images lie where they are read."""
+    folder("CK", neutral=1, happiness=1)
+    for i in range(20):
+        deep = Path("CK/neutral/S005/001", f"{i}.png")
+        deep.parent.mkdir(parents=True, exist_ok=True)
+        deep.write_bytes(b"")
+        Path("CK/happiness", f"{i}.gif").write_bytes(b"")
+    report, _ = measured("CK")
+    lines = [
+        "images not read, because they do not lie directly in a folder of a class: 20, in neutral/S005/001 (20)",
+        "files not read, because their suffix is not .jpg, .jpeg, .png, .bmp, .webp: 20 .gif, in happiness (20)",
+    ]
+    assert report["rows"] == 2 and report["left_out"]["not_read"] == lines
+    assert capsys.readouterr().err.splitlines() == [f"warning: {line}" for line in lines]
+
+
 def faces_table(path: str) -> None:
     """What `ingest` writes: rows without a clean label."""
     pq.write_table(pa.table({name: [] for name in FACES.names}, with_info(FACES, TableInfo("tiny", CLASSES))), path)
@@ -130,11 +147,14 @@ def test_what_cannot_be_measured_is_an_error_and_writes_nothing(here: Path) -> N
     folder("bad", neutral=1)
     Path("bad/neutral/00.png").write_bytes(b"")
     Path("empty/neutral").mkdir(parents=True)
+    Path("deep/neutral/S005").mkdir(parents=True)
+    Path("deep/neutral/S005/a.png").touch()
     faces_table("faces.parquet")
     pq.write_table(pa.table({"x": [1]}), "foreign.parquet")
     for argv, said in {
         ("nowhere",): "nowhere: not found. Name a table of `prepare`, such as data/test.parquet",
         ("empty",): "empty: no images in subfolders. Make one folder of images",
+        ("deep",): r"deep: no images in subfolders\..*\n  images not read, .*: 1, in neutral/S005 \(1\)",
         ("bad",): r"no image can be read\. .*\n  neutral/00.png: the file is empty",
         ("faces.parquet",): "faces.parquet: no column clean_label. Name a table of `prepare`",
         ("foreign.parquet",): "foreign.parquet was not written by this pipeline",

@@ -50,7 +50,9 @@ def test_files_and_folders_in_sorted_order_as_the_predictor_has_it(
     np.testing.assert_allclose(table.ambiguity, expected.ambiguity, atol=1e-6)
     np.testing.assert_allclose(table[COLUMNS[3:]], expected.probabilities, atol=1e-6)
     said = capsys.readouterr()
-    assert "4/4" in said.out and said.out.endswith("4 images: predictions.csv\n") and said.err == ""
+    assert "4/4" in said.out and said.out.endswith("4 images: predictions.csv\n")
+    other = "files not read, because their suffix is not .jpg, .jpeg, .png, .bmp, .webp: 1 .txt, in the folder itself"
+    assert said.err == f"warning: faces: {other} (1)\n"
 
 
 def test_colour_models_take_grey_files(here: Path) -> None:

@@ -210,3 +210,17 @@ def test_nothing_there_names_the_folders_and_the_lists(tmp_path: Path) -> None:
         DataError, match=r"(?s)train_set/images is missing.*val_set/annotations is missing.*training\.csv"
     ):
         open_source(CONFIG, tmp_path)
+
+
+def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
+    root = npy_layout(tmp_path / "npy", {0: 1, 1: 2}, {0: 3})
+    (root / "train_set/images/1.jpg").rename(root / "train_set/images/1.gif")
+    assert read(root)[1].warnings == [
+        "files not read, because their suffix is not .jpg, .jpeg, .png, .bmp, .webp: 1 .gif, in train_set/images (1)",
+        "annotations of train_set/annotations without an image: 1, such as 1_exp.npy",
+    ]
+    root = csv_layout(tmp_path / "csv", [0, 1], [2])
+    (root / "Manually_Annotated_Images/0/new.jpg").write_bytes(png(9))
+    assert read(root)[1].warnings == [
+        "images not read, because the lists do not name them: 1, in Manually_Annotated_Images/0 (1)"
+    ]

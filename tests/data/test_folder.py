@@ -70,7 +70,29 @@ def test_all_image_kinds_are_read_and_other_files_counted(tmp_path: Path) -> Non
     (tmp_path / "train/sad/.hidden.png").write_text("not an image")
     faces, findings = read(tmp_path)
     assert len(faces) == 6 and findings.problems == []
-    assert findings.notes == ["files of train/sad that are not used: 1, such as notes.txt"]
+    assert findings.warnings == [
+        "files not read, because their suffix is not .jpg, .jpeg, .png, .bmp, .webp: 1 .txt, in train/sad (1)"
+    ]
+
+
+def test_images_elsewhere_are_counted_with_place_and_reason(tmp_path: Path) -> None:
+    tree(tmp_path, "train/sad/a.png", "train/glad/b.png", "test/sad/c.png", "holdout/sad/d.png", "test/e.png")
+    tree(tmp_path, *(f"train/sad/S05/{i}.png" for i in range(50)), *(f"test/sad/{i}.gif" for i in range(3)))
+    _, findings = read(tmp_path)
+    where = "train/CLASS or test/CLASS of a class of train"
+    places = "in train/sad/S05 (50), holdout/sad (1), test (1)"
+    assert findings == Findings(
+        warnings=[
+            f"images not read, because they do not lie directly in {where}: 52, {places}",
+            "files not read, because their suffix is not .jpg, .jpeg, .png, .bmp, .webp: 3 .gif, in test/sad (3)",
+        ]
+    )
+
+
+def test_a_class_whose_images_lie_deeper_is_an_error_that_says_where(tmp_path: Path) -> None:
+    tree(tmp_path, "train/sad/a.png", "train/glad/S05/b.png", "test/sad/c.png")
+    with pytest.raises(DataError, match=r"train has no image of glad: .*\n  images not read, .*train/glad/S05 \(1\)"):
+        open_source(CONFIG, tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["train", "test"])

@@ -146,7 +146,7 @@ def test_listed_but_missing_and_there_but_not_listed(tmp_path: Path) -> None:
     assert [str(problem) for problem in findings.problems] == [
         f"{LIST}, line 4: Image/aligned/train_00002_aligned.jpg is listed but missing"
     ]
-    assert findings.warnings == ["images of Image/aligned that are not listed: 1, such as train_00077_aligned.jpg"]
+    assert findings.warnings == [f"images not read, because {LIST} does not name them: 1, in Image/aligned (1)"]
     assert faces["row"].to_pylist() == [0, 1, 2, 4]
 
 
@@ -172,3 +172,16 @@ def test_a_folder_that_is_no_label(tmp_path: Path) -> None:
     (sorted_into_folders(tmp_path) / "train/8").mkdir()
     _, findings = read(tmp_path)
     assert [str(problem) for problem in findings.problems] == ["train/8: the folder's name is not a label from 1 to 7"]
+
+
+def test_images_that_lie_elsewhere_are_counted(tmp_path: Path) -> None:
+    for root, place in ((published(tmp_path / "list"), "Image/aligned"), (tmp_path / "folders", "train/5")):
+        if place == "train/5":
+            sorted_into_folders(root)
+        (root / place / "more").mkdir()
+        for name in ("more/a.jpg", "b.tif"):
+            (root / place / name).write_bytes(b"")
+        _, findings = read(root)
+        images, others = findings.warnings
+        assert images.startswith("images not read, because ") and images.endswith(f": 1, in {place}/more (1)")
+        assert others.endswith(f": 1 .tif, in {place} (1)")

@@ -6,7 +6,7 @@ makes a validation split from train.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -18,6 +18,9 @@ from nla.config.data import DataConfig
 from nla.data.sources.base import Findings, Problem, first_existing, require
 from nla.data.sources.csv_stream import read_rows
 from nla.data.sources.image_files import Excluded, Listed, image_names, read_faces
+from nla.data.sources.unread_files import unread
+from nla.errors import shown
+from nla.io import regular
 
 FOLDERS = {"train": "train_set", "test": "val_set"}
 LISTS = {"train": "training.csv", "test": "validation.csv"}
@@ -65,8 +68,23 @@ class AffectNet:
         require(*parts, advice=f"Unpack AffectNet into {self._root}, or else put its {lists} and images there.")
         row = count()
         for split, folder in FOLDERS.items():
-            for name in sorted(image_names(self._root / folder / "images"), key=_number):
+            names = sorted(image_names(self._root / folder / "images"), key=_number)
+            self._warn(folder, names)
+            for name in names:
                 yield Listed(next(row), split, f"{folder}/images/{name}", label=None)
+
+    def _warn(self, folder: str, names: Sequence[str]) -> None:
+        """Warns of images of a set that are not read, and of annotations whose image is missing."""
+        images = f"{folder}/images"
+        reason = f"they do not lie directly in {images}"
+        self._found.warnings += unread(self._root, {f"{images}/{name}" for name in names}, reason, images)
+        expected = {f"{Path(name).stem}_exp.npy" for name in names}
+        given = {path.name for path in (self._root / folder / "annotations").glob("[!.]*_exp.npy")}
+        if alone := given - expected:
+            where = f"{folder}/annotations"
+            self._found.warnings.append(
+                f"annotations of {where} without an image: {len(alone):,}, such as {shown(min(alone))}"
+            )
 
     def _annotate(self, item: Listed) -> Listed | Excluded | Problem:
         """`item` with the label of its .npy file, or why there is none."""
@@ -97,6 +115,9 @@ class AffectNet:
                     yield Listed(next(row), split, (above / path).as_posix(), int(label), name, line)
                     continue
                 self._found.problems.append(Problem(name, line, what))
+        read = {(above / path).as_posix() for path in first}
+        read |= {(lists / name).relative_to(self._root).as_posix() for name in LISTS.values()}
+        self._found.warnings += unread(self._root, read, "the lists do not name them", above.as_posix())
 
     def _rows(self, path: Path) -> Iterator[tuple[int, str, str]]:
         """Line, image and label of each row of a list."""
@@ -114,7 +135,7 @@ class AffectNet:
 
 def _read_label(path: Path) -> int:
     """Reads a single number, or string of digits. Raises ValueError, TypeError or OSError for anything else."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         number = float(np.lib.format.read_array(file, allow_pickle=False).reshape(1)[0])
     if not number.is_integer():
         raise ValueError(number)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from nla.data.schema import FACES, IMAGE_TYPE
-from nla.errors import DataError
+from nla.errors import DataError, shown
 
 MAX_CLASSES = 127
 """Labels are int8."""
@@ -34,7 +34,7 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.file}{'' if self.line is None else f', line {self.line}'}: {self.what}"
+        return shown(f"{self.file}{'' if self.line is None else f', line {self.line}'}: {self.what}")
 
 
 @dataclass

@@ -17,7 +17,9 @@ import pyarrow as pa
 from nla.config.data import DataConfig
 from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, Problem, require
 from nla.data.sources.image_files import Listed, read_faces
+from nla.data.sources.unread_files import unread
 from nla.errors import DataError
+from nla.io import regular
 
 LIST = "faces.csv"
 IMAGE, SPLIT, LABEL = "image", "split", "label"
@@ -36,7 +38,8 @@ class CSVList:
     def __init__(self, config: DataConfig, root: Path) -> None:
         self._root, self._found = root, Findings()
         require(root / LIST, advice=f"Write it, with {COLUMNS}.")
-        columns, rows = read_list(root / LIST, self._found)
+        named: set[str] = set()
+        columns, rows = read_list(root / LIST, self._found, named)
         self.votes: tuple[str, ...] = ()
         if LABEL in columns:
             self.classes = tuple(sorted({row.values[LABEL] for row in rows if row.split == "train"} - {""}))
@@ -51,6 +54,7 @@ class CSVList:
         if len(self.classes) > MAX_CLASSES:
             raise DataError(f"{root / LIST} has {len(self.classes)} classes: at most {MAX_CLASSES} are possible")
         self._listed = [item for row in rows if (item := self._annotated(row))]
+        self._found.warnings += unread(root, {LIST, *named}, f"{LIST} does not name them")
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -105,8 +109,10 @@ class Row:
     """The other columns, by name."""
 
 
-def read_list(path: Path, findings: Findings) -> tuple[list[str], list[Row]]:
+def read_list(path: Path, findings: Findings, named: set[str]) -> tuple[list[str], list[Row]]:
     """Column names other than image and split, and the rows; bad lines become problems.
+
+    The images of all lines, good or bad, are added to `named`.
 
     Raises:
         DataError: the file is not CSV in UTF-8, or does not have the columns of a list.
@@ -115,12 +121,12 @@ def read_list(path: Path, findings: Findings) -> tuple[list[str], list[Row]]:
     _, first = next(lines, (1, []))
     names = [name.strip() for name in first]
     _check_columns(path, names)
-    return [name for name in names if name not in (IMAGE, SPLIT)], list(_rows(path, names, lines, findings))
+    return [name for name in names if name not in (IMAGE, SPLIT)], list(_rows(path, names, lines, findings, named))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line and cells of each row that is not blank; for a quoted cell with line breaks, the line of the row's end."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with regular(path).open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
             for cells in reader:
@@ -147,7 +153,7 @@ def _check_columns(path: Path, names: Sequence[str]) -> None:
 
 
 def _rows(
-    path: Path, names: Sequence[str], lines: Iterator[tuple[int, list[str]]], findings: Findings
+    path: Path, names: Sequence[str], lines: Iterator[tuple[int, list[str]]], findings: Findings, named: set[str]
 ) -> Iterator[Row]:
     seen: dict[str, int] = {}
     for position, (line, cells) in enumerate(lines):
@@ -156,6 +162,7 @@ def _rows(
             continue
         values = dict(zip(names, map(str.strip, cells), strict=True))
         image = posixpath.normpath(values[IMAGE])
+        named.add(image)
         if wrong := _problem_of(values.pop(IMAGE), image, values[SPLIT], seen):
             findings.problems.append(Problem(path.name, line, wrong))
             continue

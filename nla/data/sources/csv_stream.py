@@ -17,6 +17,7 @@ import pyarrow.csv as pacsv
 
 from nla.data.sources.base import DOCS, Findings, Problem
 from nla.errors import DataError
+from nla.io import regular
 
 BLOCK = 8 << 20  # bytes: about 1,000 rows of 48x48 pixels as text
 
@@ -70,7 +71,7 @@ def read_rows(
 def _header(path: Path, wanted: Sequence[str], unnamed: Sequence[str] | None) -> tuple[list[str], int]:
     """Column names, and the number of header lines to skip."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with regular(path).open(encoding="utf-8-sig", newline="") as file:
             first = next(csv.reader(file), [])
     except (UnicodeDecodeError, csv.Error):
         raise DataError(f"{path} is not a CSV text file. Get it again. {DOCS}") from None

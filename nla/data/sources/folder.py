@@ -12,6 +12,7 @@ from nla.config.data import DataConfig
 from nla.data.schema import SPLITS
 from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, Problem, require
 from nla.data.sources.image_files import SUFFIXES, Listed, image_names, read_faces
+from nla.data.sources.unread_files import unread
 from nla.errors import DataError
 
 
@@ -29,6 +30,7 @@ class Folder:
         self.classes = tuple(sorted(folder.name for folder in _folders(splits["train"])))
         self._found = Findings()
         self._listed = list(self._list(splits))
+        self._found.warnings += unread(root, {item.path for item in self._listed}, self._reason(splits))
         self._check_classes(splits["train"])
 
     def __len__(self) -> int:
@@ -48,26 +50,29 @@ class Folder:
                     what = f"train has no class {folder.name!r} (it has {', '.join(self.classes)})"
                     self._found.problems.append(Problem(path, None, what))
                     continue
-                names = image_names(folder)
-                if unused := {file.name for file in folder.iterdir() if not file.name.startswith(".")} - set(names):
-                    self._found.notes.append(
-                        f"files of {path} that are not used: {len(unused):,}, such as {min(unused)}"
-                    )
-                for name in names:
+                for name in image_names(folder):
                     yield Listed(next(row), split, f"{path}/{name}", self.classes.index(folder.name))
+
+    def _reason(self, splits: Mapping[str, Path]) -> str:
+        places = [f"{folder.relative_to(self._root).as_posix()}/CLASS" for folder in splits.values()]
+        return f"they do not lie directly in {' or '.join(places)} of a class of train"
 
     def _check_classes(self, train: Path) -> None:
         filled = {item.label for item in self._listed if item.split == "train"}
         empty = [name for label, name in enumerate(self.classes) if label not in filled]
         if not self.classes:
-            raise DataError(f"{train} holds no folders. Make one per class, with its images in it. {DOCS}")
+            raise self._error(f"{train} holds no folders. Make one per class, with its images in it. {DOCS}")
         if len(self.classes) > MAX_CLASSES:
             raise DataError(
                 f"{train} holds {len(self.classes)} classes: merge some, at most {MAX_CLASSES} are possible"
             )
         if empty:
             kinds = ", ".join(SUFFIXES)
-            raise DataError(f"{train} has no image of {', '.join(empty)}: add some ({kinds}), or remove the folder")
+            raise self._error(f"{train} has no image of {', '.join(empty)}: add some ({kinds}), or remove the folder")
+
+    def _error(self, what: str) -> DataError:
+        """An error about images that are missed, with those that were found elsewhere."""
+        return DataError("\n  ".join([what, *self._found.warnings]))
 
 
 def _split_folders(root: Path) -> dict[str, Path]:

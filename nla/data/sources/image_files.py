@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
 from nla.data.images import decode, pixel_hash
 from nla.data.parallel import map_in_order
 from nla.data.sources.base import Findings, Problem, face_batch
-from nla.errors import DataError
+from nla.errors import DataError, is_utf8
+from nla.io import read_regular
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 BATCH_ROWS, BATCH_BYTES = 256, 32 << 20  # a batch ends at either limit
@@ -44,6 +46,10 @@ class Excluded:
     reason: str
 
 
+class LinkedFolder(Problem):
+    """A link to a folder, whose images are not read, because DVC would not see them change."""
+
+
 @dataclass(frozen=True)
 class _Face:
     """An image that was read, and can be decoded."""
@@ -51,6 +57,13 @@ class _Face:
     listed: Listed
     data: bytes
     pixels: bytes
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders directly in `folder`, sorted, without hidden ones and links."""
+    return sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
+    )
 
 
 def image_names(folder: Path) -> list[str]:
@@ -71,9 +84,12 @@ def read_faces(
     `annotate` runs in the reading threads, and can set the label, exclude the image, or report a problem.
     """
     excluded: Counter[str] = Counter()
+    linked: dict[LinkedFolder, None] = {}  # one for all images of a folder
     batch: list[_Face] = []
     for result in map_in_order(lambda item: _read(root, annotate(item) if annotate else item), listed, AHEAD):
-        if isinstance(result, Problem):
+        if isinstance(result, LinkedFolder):
+            linked[result] = None
+        elif isinstance(result, Problem):
             findings.problems.append(result)
         elif isinstance(result, Excluded):
             excluded[result.reason] += 1
@@ -84,14 +100,19 @@ def read_faces(
                 batch = []
     if batch:
         yield _as_batch(batch)
+    findings.problems += linked
     findings.notes += [f"images left out, {reason}: {count:,}" for reason, count in sorted(excluded.items())]
 
 
 def _read(root: Path, item: Listed | Excluded | Problem) -> _Face | Excluded | Problem:
     if not isinstance(item, Listed):
         return item
+    if link := _linked_folder(root, item.path):
+        return link
+    if not is_utf8(item.path):
+        return Problem(item.path, None, "the name is not UTF-8. Rename it")
     try:
-        data = (root / item.path).read_bytes()
+        data = read_regular(root / item.path)
         return _Face(item, data, pixel_hash(decode(data)))
     except FileNotFoundError:
         return Problem(item.listing or item.path, item.line, f"{item.path} is listed but missing")
@@ -99,6 +120,21 @@ def _read(root: Path, item: Listed | Excluded | Problem) -> _Face | Excluded | P
         return Problem(item.path, None, f"cannot be read: {error.strerror}")
     except DataError as error:
         return Problem(item.path, None, str(error))
+
+
+def _linked_folder(root: Path, path: str) -> LinkedFolder | None:
+    """The link to a folder that leads to the image `path`, if any."""
+    *folders, _ = path.split("/")
+    return _first_link(root, "/".join(folders))
+
+
+@lru_cache
+def _first_link(root: Path, folder: str) -> LinkedFolder | None:
+    for above in (*reversed(PurePosixPath(folder).parents), PurePosixPath(folder)):
+        if (root / above).is_symlink() and str(above) != ".":
+            what = "a link to a folder, which DVC does not look into. Link the images instead, or all of the data set"
+            return LinkedFolder(str(above), None, what)
+    return None
 
 
 def _as_batch(faces: list[_Face]) -> pa.RecordBatch:

@@ -11,6 +11,8 @@ import pyarrow as pa
 from nla.config.data import DataConfig
 from nla.data.sources.base import Findings, Problem, first_existing, require
 from nla.data.sources.image_files import Listed, image_names, read_faces
+from nla.data.sources.unread_files import unread
+from nla.io import read_regular
 
 LIST = "EmoLabel/list_patition_label.txt"  # the authors' spelling
 ALIGNED = "Image/aligned"
@@ -51,9 +53,11 @@ class RAFDB:
 
     def _by_list(self) -> Iterator[Listed]:
         seen: set[str] = set()
+        named: set[str] = set()
         with_flag = 0
-        lines = (self._root / LIST).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_regular(self._root / LIST).decode("utf-8", errors="replace").splitlines()
         for number, fields in enumerate((line.split() for line in lines), 1):
+            named.update(fields[:1])
             if wrong := _problem_of(fields, self.classes, seen):
                 self._found.problems.append(Problem(LIST, number, wrong))
             elif fields:
@@ -63,15 +67,12 @@ class RAFDB:
                 yield Listed(number - 1, fields[0].split("_")[0], path, int(fields[1]) - 1, LIST, number)
         if with_flag:
             self._found.notes.append(f"lines of {LIST} with a third column, not used: {with_flag:,}")
-        listed = {f"{Path(name).stem}_aligned.jpg" for name in seen}
-        if unlisted := set(image_names(self._root / ALIGNED)) - listed:
-            self._found.warnings.append(
-                f"images of {ALIGNED} that are not listed: {len(unlisted):,}, such as {min(unlisted)}"
-            )
+        read = {f"{ALIGNED}/{Path(name).stem}_aligned.jpg" for name in named}
+        self._found.warnings += unread(self._root, read, f"{LIST} does not name them", ALIGNED)
 
     def _by_folder(self, above: Path) -> Iterator[Listed]:
         labels = {str(label): label - 1 for label in range(1, len(self.classes) + 1)}
-        row = count()
+        row, read = count(), set()
         for split in SPLITS:
             for folder in sorted(folder for folder in (above / split).iterdir() if folder.is_dir()):
                 path = folder.relative_to(self._root).as_posix()
@@ -80,7 +81,12 @@ class RAFDB:
                     self._found.problems.append(Problem(path, None, what))
                     continue
                 for name in image_names(folder):
+                    read.add(f"{path}/{name}")
                     yield Listed(next(row), split, f"{path}/{name}", labels[folder.name])
+        for split in SPLITS:
+            where = (above / split).relative_to(self._root).as_posix()
+            reason = f"they do not lie directly in {where}/1 to {where}/{len(labels)}"
+            self._found.warnings += unread(self._root, read, reason, where)
 
 
 def _problem_of(fields: list[str], classes: tuple[str, ...], seen: set[str]) -> str | None:
