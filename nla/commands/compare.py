@@ -125,7 +125,7 @@ def compared(both: pa.Table, name_a: str, name_b: str) -> Iterator[str]:
 def _difference(right_a_N: np.ndarray, right_b_N: np.ndarray, config: EvaluateConfig) -> Iterator[str]:
     difference, low, high = (100 * x for x in paired_difference(right_b_N, right_a_N, config.bootstrap, config.seed))
     only_a, only_b = int((right_a_N & ~right_b_N).sum()), int((right_b_N & ~right_a_N).sum())
-    yield f"B - A: {difference:+.2f} points of accuracy, 95 % interval {low:+.2f} to {high:+.2f}"
+    yield f"B - A: {difference:+.2f} points of accuracy, 95 % CI {low:+.2f} to {high:+.2f}"
     p = mcnemar(only_a, only_b)
     yield f"only A is right on {only_a:,} images, only B on {only_b:,}: McNemar's exact p {p:.3g}"
 

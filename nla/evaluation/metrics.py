@@ -1,8 +1,9 @@
 """Metrics of a classifier, and the report of a split.
 
-- From a confusion matrix (nla.evaluation.confusion): accuracy, mean accuracy and macro-F1, with intervals; each class.
+- From a confusion matrix (nla.evaluation.confusion): accuracy, mean class accuracy and macro-F1 with confidence
+  intervals, overall and per class.
 - From probabilities: NLL and expected calibration error; the agreement with the annotators' votes; the Bayes accuracy.
-- `measure`: all of them for one split, as a JSON-able dict.
+- `measure`: all of them for one split, as a JSON-serializable dict.
 
 Proportions are in [0, 1], entropies in nats.
 
@@ -25,14 +26,14 @@ from nla.evaluation.significance import bootstrap, percentiles, reflected, resam
 from nla.evaluation.uncertainty import ambiguity, entropy, label_probability, log
 
 TOLERANCE = 1e-3
-"""On the sum of a row of probabilities; averaging two views in float32 errs by 1e-7, half precision by 5e-4."""
+"""Allowed deviation of a row sum from 1; averaging two views in float32 errs by 1e-7, half precision by 5e-4."""
 
 
 MAIN_METRICS = {"accuracy": accuracy, "mean_accuracy": mean_accuracy, "macro_f1": macro_f1}
 
 
 def main_metrics(counts_CC: np.ndarray, config: EvaluateConfig) -> dict[str, float]:
-    """Accuracy, mean accuracy and macro-F1, each with its interval."""
+    """Accuracy, mean class accuracy and macro-F1, each with its 95 % CI."""
     intervals = bootstrap(counts_CC, MAIN_METRICS, config.bootstrap, config.seed)
     report: dict[str, float] = {}
     for name, statistic in MAIN_METRICS.items():
@@ -43,13 +44,13 @@ def main_metrics(counts_CC: np.ndarray, config: EvaluateConfig) -> dict[str, flo
 
 def summary(report: Mapping[str, Any]) -> str:
     """The main metrics of a report of `measure`, in one line for the console."""
-    interval = f"95 % interval {report['accuracy_low']:.2%} to {report['accuracy_high']:.2%}"
-    means = f"mean {report['mean_accuracy']:.2%}, macro-F1 {report['macro_f1']:.4f}"
+    interval = f"95 % CI {report['accuracy_low']:.2%} to {report['accuracy_high']:.2%}"
+    means = f"mean class accuracy {report['mean_accuracy']:.2%}, macro-F1 {report['macro_f1']:.4f}"
     return f"accuracy {report['accuracy']:.2%} ({interval}), {means}"
 
 
 def per_class(counts_CC: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, float | int]]:
-    """Recall (with its Wilson 95 % interval), precision, F1 and support by class name, of classes that have samples."""
+    """Recall (with its Wilson 95 % CI), precision, F1 and support by class name, for classes with samples."""
     recall_C, precision_C, f1_C = recall(counts_CC), precision(counts_CC), f1(counts_CC)
     report: dict[str, dict[str, float | int]] = {}
     for c, (name, rows) in enumerate(zip(classes, support(counts_CC).tolist(), strict=True)):
@@ -68,7 +69,7 @@ def per_class(counts_CC: np.ndarray, classes: Sequence[str]) -> dict[str, dict[s
 
 
 def probabilistic(p_NC: np.ndarray, label_N: np.ndarray, config: EvaluateConfig) -> dict[str, float]:
-    """NLL and ECE, each with its interval. A probability of exactly 0 costs 87 nats."""
+    """NLL and ECE, each with its 95 % CI. Probabilities are clipped, so a zero contributes 87 nats."""
     nll_N = -log(label_probability(p_NC, label_N))
     value_NK = np.column_stack([nll_N, gaps(p_NC, label_N, config.bins)])
     nll_R, *gap_BR = resampled_means(value_NK, config.bootstrap, config.seed).T
@@ -79,11 +80,11 @@ def probabilistic(p_NC: np.ndarray, label_N: np.ndarray, config: EvaluateConfig)
 
 
 def agreement(p_NC: np.ndarray, votes_NC: np.ndarray) -> dict[str, float | int | None]:
-    """Agreement over the rows that have votes, in nats and proportions; {} if none has any.
+    """Agreement over the rows that have votes, in nats and proportions; {} if no row has votes.
 
-    `vote_share` is the mean share of votes for the predicted class, `vote_share_possible` the same for the best
-    possible prediction. The correlations are Spearman's, of the predictions' entropy and of their ambiguity with the
-    entropy of the votes; None if one side is constant.
+    `vote_share` is the mean share of votes for the predicted class, `vote_share_possible` the maximum attainable. The
+    correlations are Spearman's, of the predictions' entropy and of their ambiguity with the entropy of the votes; None
+    if one side is constant.
     """
     voted_N = ~np.isnan(votes_NC).any(axis=1)
     if not voted_N.any():
@@ -104,7 +105,7 @@ def agreement(p_NC: np.ndarray, votes_NC: np.ndarray) -> dict[str, float | int |
 
 def spearman(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
     """Spearman's rank correlation, in [-1, 1], with mean ranks for ties; None if one side is constant."""
-    from scipy.stats import spearmanr  # takes a second to import, which only sets with votes need
+    from scipy.stats import spearmanr  # takes a second to import, needed only for data with votes
 
     if np.ptp(a_N) == 0 or np.ptp(b_N) == 0:
         return None
@@ -112,7 +113,7 @@ def spearman(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
 
 
 def bayes_accuracy(posterior_NC: np.ndarray, label_N: np.ndarray) -> float:
-    """Accuracy of predicting from the true P(class | image): the highest that a model can be expected to reach."""
+    """Accuracy of predicting from the true P(class | image): an upper bound in expectation."""
     return float((posterior_NC.argmax(axis=1) == label_N).mean())
 
 
@@ -133,11 +134,11 @@ def measure(
     votes_NC: np.ndarray | None = None,
     posterior_NC: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Metrics of one split; NAME_low and NAME_high are the 95 % bootstrap interval of NAME.
+    """Metrics of one split; NAME_low and NAME_high are the 95 % bootstrap CI of NAME.
 
     Means over classes skip classes without samples, which are listed under `absent`. `votes` is included if `votes_NC`
-    (annotators' distributions; rows can be NaN) has any row; `bayes_accuracy` and `bayes_ratio` if `posterior_NC`, the
-    true P(class | image), has any.
+    (annotators' distributions) has any non-NaN row; `bayes_accuracy` and `bayes_ratio` if `posterior_NC`, the true
+    P(class | image), has any.
 
     Raises:
         DataError: the split is empty, or a label is not a class.
@@ -159,7 +160,7 @@ def measure(
 def _check(p_NC: np.ndarray, label_N: np.ndarray, classes: Sequence[str]) -> None:
     if len(label_N) == 0:
         raise DataError(
-            "there is nothing to measure: the split has no rows. Run `dvc repro prepare` and see its report."
+            "there is nothing to measure: the split has no rows. Run `dvc repro prepare` and check its report."
         )
     if p_NC.shape != (len(label_N), len(classes)):
         raise ValueError(f"probabilities {p_NC.shape} do not match {len(label_N)} labels of {len(classes)} classes")

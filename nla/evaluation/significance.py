@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 PERCENTILES = (2.5, 97.5)
-"""Ends of a 95 % interval."""
+"""Ends of a 95 % CI."""
 
 
 def bootstrap(

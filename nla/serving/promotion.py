@@ -1,7 +1,7 @@
 """The rule by which a new version of a model becomes champion.
 
 A version becomes champion if there is none, or if it is significantly more accurate on the current validation images.
-The champion is evaluated on them again, and each of the two with its own views of an image: the paired 95 % interval of
+The champion is evaluated on them again, and each of the two with its own views of an image: the paired 95 % CI of
 the difference in accuracy must lie above zero, and McNemar's exact p below ALPHA. The champion may have been trained on
 some of these images, which only favours the champion. A version with the champion's own weights and views, but changed
 code, replaces it without a comparison, so that fixes of the serving code reach whoever loads the champion.
@@ -89,7 +89,7 @@ def _compare(
     p = mcnemar(int((new_N & ~old_N).sum()), int((old_N & ~new_N).sum()))
     numbers = (
         f"{new} is right on {new_N.mean():.2%} of the {len(new_N):,} validation images and the champion, {old}, on "
-        f"{old_N.mean():.2%}: a difference of {100 * difference:+.2f} points, 95 % interval {100 * low:+.2f} to "
+        f"{old_N.mean():.2%}: a difference of {100 * difference:+.2f} points, 95 % CI {100 * low:+.2f} to "
         f"{100 * high:+.2f} (McNemar's exact p {p:.3f})"
     )
     if low > 0 and p < ALPHA:

@@ -65,7 +65,7 @@ def test_two_files_whose_rows_have_another_order(here: Path, capsys: pytest.Capt
         "40 images",
         "A  a.parquet        accuracy 50.00%, mean accuracy 50.00%",
         "B  other/b.parquet  accuracy 80.00%, mean accuracy 80.00%",
-        f"B - A: +30.00 points of accuracy, 95 % interval {low:+.2f} to {high:+.2f}",
+        f"B - A: +30.00 points of accuracy, 95 % CI {low:+.2f} to {high:+.2f}",
         f"only A is right on 0 images, only B on 12: McNemar's exact p {mcnemar(0, 12):.3g}",
         "  anger  recall  50.0% ->  80.0%   +30.0  n 10",
         "  fear   recall  50.0% ->  80.0%   +30.0  n 10",

@@ -62,8 +62,10 @@ def test_a_table_of_prepare(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert report["left_out"] == {"classes": {}, "unreadable": [], "not_read": []}
     assert (report["map"], report["shared"], report["views"]) == ({}, False, {"mirror": True, "shift": 0})
     said = capsys.readouterr().out.splitlines()
-    interval = f"95 % interval {report['accuracy_low']:.2%} to {report['accuracy_high']:.2%}"
-    assert said[-4].startswith(f"accuracy {report['accuracy']:.2%} ({interval}), mean {report['mean_accuracy']:.2%}")
+    interval = f"95 % CI {report['accuracy_low']:.2%} to {report['accuracy_high']:.2%}"
+    assert said[-4].startswith(
+        f"accuracy {report['accuracy']:.2%} ({interval}), mean class accuracy {report['mean_accuracy']:.2%}"
+    )
     assert said[-4].endswith(f"macro-F1 {report['macro_f1']:.4f}; n 30")
     for line, name in zip(said[-3:-1], ("neutral", "surprise"), strict=True):
         assert line.split() == [name, "recall", f"{report['classes'][name]['recall']:.1%}", "n", "15"]

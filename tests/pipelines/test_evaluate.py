@@ -62,7 +62,7 @@ def test_the_summary_names_the_views() -> None:
     one = {"test": {"accuracy": 0.4875}}
     metrics = {"test": test, "one_view": one, "views": {"mirror": True, "shift": 1}, "epoch": 3}
     first, *others = evaluate.summary_lines(metrics)
-    assert first.startswith("test accuracy 50.00% (95 % interval 40.00% to 60.00%), mean 30.00%")
+    assert first.startswith("test accuracy 50.00% (95 % CI 40.00% to 60.00%), mean class accuracy 30.00%")
     assert others == ["over 10 views per image; 48.75% with one", "recall joy 100.0%, fear 12.5%"]
     plain = metrics | {"views": {"mirror": False, "shift": 0}}
     assert list(evaluate.summary_lines(plain)) == [first, others[1]]
