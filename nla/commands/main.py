@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from nla.errors import CommandError, NLAError, printable, user_message
+from nla.masking import mask_streams
 from nla.telemetry import disable_telemetry
 
 COMMANDS = {
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     An NLAError or OSError gives one message and exit code 1, an interrupt no message and exit code 130.
     """
     disable_telemetry()
+    mask_streams()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         _run(sys.argv[1:] if argv is None else argv)

@@ -16,6 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from nla.errors import ConfigError, shortened, validation_message
 from nla.io import regular
+from nla.masking import holds_secret, masked
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -62,7 +63,11 @@ def read_yaml(path: Path, missing: str = "Run this from the project's root.", in
 
 
 def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
-    """Reads params.yaml as nested dicts. Raises ConfigError for a missing file, bad YAML or an unknown section."""
+    """Reads params.yaml as nested dicts.
+
+    Raises:
+        ConfigError: the file is missing, is not valid YAML, or has an unknown section, or a password or key in a value.
+    """
     params = read_yaml(path)
     if not isinstance(params, dict):
         raise ConfigError(
@@ -71,6 +76,12 @@ def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
     for name in params:
         if name not in SECTIONS:
             raise ConfigError(f"{path}: unknown section '{name}'{nearest(str(name), SECTIONS)}")
+    for key, value in flatten(params).items():
+        if isinstance(value, str) and holds_secret(value):
+            raise ConfigError(
+                f"{path}: {key}: holds a password or key, which DVC and MLflow would record (got {masked(value)}). "
+                "Put it into the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
     return params
 
 

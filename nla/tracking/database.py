@@ -15,7 +15,7 @@ from typing import Any
 from mlflow.store.db import utils
 from sqlalchemy import event
 
-from nla.errors import RegistryError
+from nla.errors import TrackingError
 
 db: Any = utils  # not annotated
 REVISION = "alembic_version"
@@ -33,7 +33,7 @@ def ensure_database(path: Path) -> None:
     The unfinished rest of an interrupted creation is replaced.
 
     Raises:
-        RegistryError: the file belongs to another program, or to another version of MLflow.
+        TrackingError: the file belongs to another program, or to another version of MLflow.
         sqlite3.Error: the file is no SQLite database, or cannot be read.
     """
     if path.is_file() and path.stat().st_size and not _is_unfinished(path):
@@ -63,7 +63,7 @@ def _is_unfinished(path: Path) -> bool:
         names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
         tables = {name for (name,) in names}
         if REVISION not in tables and not tables <= FIRST_TABLES:
-            raise RegistryError(
+            raise TrackingError(
                 f"MLflow store {path}: an SQLite database of another program. Set MLFLOW_TRACKING_URI to another file."
             )
         found = database.execute(f"SELECT version_num FROM {REVISION}").fetchone() if REVISION in tables else None
@@ -73,7 +73,7 @@ def _is_unfinished(path: Path) -> bool:
         if all(_is_empty(database, table) for table in tables - {REVISION}):
             return True
     schemas = f"schema {found and found[0]}, expected {latest}"
-    raise RegistryError(
+    raise TrackingError(
         f"MLflow store {path}: made by another version of MLflow ({schemas}). Copy the file, then run `mlflow "
         f"db upgrade sqlite:///{path}`, or use the version that made it."
     )

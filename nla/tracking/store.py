@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from filelock import FileLock
 from mlflow import MlflowClient, set_tracking_uri
@@ -17,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from nla.errors import TrackingError
+from nla.masking import masked
 from nla.workflow.paths import without_credentials
 from nla.workflow.provenance import git_commit
 
@@ -44,7 +46,7 @@ def configure(root: Path) -> str:
         TrackingError: the store cannot be used.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", HTTP_RETRIES)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    uri = _without_login(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     database = _database(uri, root.absolute())
     if database:
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,7 @@ def store_errors(uri: str, error_class: type[TrackingError] = TrackingError) -> 
 
 def explain(error: Exception, uri: str) -> str:
     """The store's error message without passwords; for an unreachable server, only the underlying cause."""
-    return str(error).replace(uri, without_credentials(uri)).split("(Caused by ")[-1]
+    return masked(str(error).replace(uri, without_credentials(uri))).split("(Caused by ")[-1]
 
 
 def store_id(client: MlflowClient) -> str:
@@ -171,6 +173,19 @@ def commit_tags(commit: str | None) -> dict[str, str]:
 def _database(uri: str, root: Path) -> Path | None:
     """The file of an SQLite store; None for other stores."""
     return root / uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else None
+
+
+def _without_login(uri: str) -> str:
+    """The address of a server; its user and password go to the variables from which MLflow reads them.
+
+    In an address, they would be in each message and log of MLflow, of the libraries below it, and of Python.
+    """
+    parts = urlsplit(uri)
+    if not uri.startswith("http") or parts.username is None:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _experiment_name() -> str:

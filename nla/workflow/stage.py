@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from nla.console import complain, console
 from nla.errors import NLAError, printable, user_message
+from nla.masking import MaskedFormatter, mask_streams
 from nla.telemetry import disable_telemetry
 from nla.workflow.dvc_process import end_with_dvc
 from nla.workflow.paths import project_root, workspace
@@ -48,8 +49,12 @@ def log_file() -> Path:
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Runs the `main` of a stage, which ends when DVC does. NLAError and OSError become one message and exit code 1."""
+    """Runs the `main` of a stage, which ends when DVC does. NLAError and OSError become one message and exit code 1.
+
+    Passwords and keys are masked in what it prints and logs.
+    """
     disable_telemetry()
+    mask_streams()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     end_with_dvc()
     try:
@@ -69,12 +74,13 @@ def _log_to_file(path: Path) -> None:
     """Logs all messages of the libraries to a new file `path` too; what they print on the console stays the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, "w", encoding="utf-8")
-    file.setFormatter(_Printable("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(MaskedFormatter(_Printable("%(asctime)s %(levelname)s %(name)s: %(message)s")))
     for name, level in CONSOLE_LEVELS.items():
         logger = logging.getLogger(name)
         shown = logger.handlers or [logging.StreamHandler()]
         for handler in shown:
             handler.setLevel(level or logger.getEffectiveLevel())
+            handler.setFormatter(MaskedFormatter(handler.formatter))  # a handler may hold the stream that was before
         logger.handlers = [*shown, file]
         logger.setLevel(logging.DEBUG)
         logger.propagate = "." not in name  # ray.init adds a handler to "ray", and resets its level

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from mlflow_parts import migrated
-from tiny_project import Finished, Project
+from tiny_project import SECRETS, Finished, Project
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,8 @@ def finished(prepared: Project, shared: Path) -> Finished:
     def make(root: Path) -> str:
         project = prepared.copy(root)
         (root / "mlflow.db").unlink()  # here it is made on the way, as a user has it
-        printed = project.dvc("repro")
+        project.git("remote", "add", "origin", f"https://me:{SECRETS['GITHUB_TOKEN']}@example.org/nla.git")
+        printed = project.dvc("repro", MLFLOW_TRACKING_USERNAME="me", **SECRETS)
         project.commit("finished")
         return printed
 

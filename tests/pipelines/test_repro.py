@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from patience import PATIENCE
-from tiny_project import PIPELINE, TINY, Finished, Project, stage_outs, user_environment
+from tiny_project import PIPELINE, SECRETS, TINY, Finished, Project, stage_outs, user_environment
 
 from nla.config.base import flatten
 from nla.serving import Predictor
@@ -74,6 +74,18 @@ def noise(printed: str) -> list[str]:
 
 def test_it_is_quiet(finished: Finished) -> None:
     assert not noise(finished.printed)
+
+
+def test_no_password_is_shown_or_stored(finished: Finished) -> None:
+    """Nor in the files of any tool: logs, run.json, dvc.lock, reports, the store, checkpoints, DVC's cache."""
+    read = 0
+    for path in finished.project.root.rglob("*"):
+        if path.is_file() and path != finished.project / ".git/config":
+            content = path.read_bytes()
+            assert not [name for name, secret in SECRETS.items() if secret.encode() in content], path
+            read += 1
+    assert read > 300
+    assert not [name for name, secret in SECRETS.items() if secret in finished.printed]
 
 
 def test_all_outs_are_there_and_git_sees_nothing_else(finished: Finished, prepared: Project) -> None:

@@ -246,6 +246,8 @@ class Finished:
     """By that `dvc repro`."""
 
 
+SECRETS = {name: f"Planted-{name}" for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "GITHUB_TOKEN")}
+"""Passwords and keys that the environment of the first `dvc repro` holds, and the address of a git remote."""
 DVC = Path(sys.executable).with_name("dvc")
 PIPELINE: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 

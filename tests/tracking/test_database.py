@@ -17,7 +17,7 @@ from mlflow_parts import clean_env, migrated, new_store
 from patience import PATIENCE
 from sqlalchemy import event
 
-from nla.errors import RegistryError
+from nla.errors import TrackingError
 from nla.tracking import MlflowTracker, configure, database
 from nla.tracking.store import experiment
 
@@ -91,7 +91,7 @@ def test_a_store_with_runs_of_another_version_is_kept(tmp_path: Path, monkeypatc
     path = tmp_path / "mlflow.db"
     execute(path, "DROP TABLE webhooks", "UPDATE alembic_version SET version_num = '0123abcd'")
     before = tables(path)
-    with pytest.raises(RegistryError, match=r"another version .* 0123abcd, .*mlflow db upgrade"):
+    with pytest.raises(TrackingError, match=r"another version .* 0123abcd, .*mlflow db upgrade"):
         configure(tmp_path)
     assert tables(path) == before
     execute(path, f"UPDATE alembic_version SET version_num = '{_get_latest_schema_revision()}'")
@@ -102,14 +102,14 @@ def test_a_store_with_runs_of_another_version_is_kept(tmp_path: Path, monkeypatc
 def test_an_experiment_without_runs_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new_store(tmp_path, monkeypatch)
     execute(tmp_path / "mlflow.db", "UPDATE alembic_version SET version_num = '0123abcd'")
-    with pytest.raises(RegistryError, match="another version of MLflow"):
+    with pytest.raises(TrackingError, match="another version of MLflow"):
         configure(tmp_path)
 
 
 def test_the_database_of_another_program_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     execute(tmp_path / "mlflow.db", "CREATE TABLE notes (text)")
-    with pytest.raises(RegistryError, match=r"another program\. Set MLFLOW_TRACKING_URI"):
+    with pytest.raises(TrackingError, match=r"another program\. Set MLFLOW_TRACKING_URI"):
         configure(tmp_path)
     assert tables(tmp_path / "mlflow.db") == 1
 
@@ -117,7 +117,7 @@ def test_the_database_of_another_program_is_refused(tmp_path: Path, monkeypatch:
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "mlflow.db").write_text("text" * 1000)
-    with pytest.raises(RegistryError, match="file is not a database"):
+    with pytest.raises(TrackingError, match="file is not a database"):
         configure(tmp_path)
     assert (tmp_path / "mlflow.db").read_text() == "text" * 1000
 
