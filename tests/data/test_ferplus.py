@@ -216,10 +216,15 @@ def test_a_bad_row_is_named_and_the_others_keep_their_pairs(tmp_path: Path, kind
 def test_a_row_of_another_split_is_no_pair(tmp_path: Path) -> None:
     files = Files()
     files.votes[2], files.votes[7] = files.votes[7], files.votes[2]
-    _, findings = read(files.write(tmp_path))
-    assert [str(problem) for problem in findings.problems] == [
-        "fer2013.csv, line 4: Usage is Training, but PublicTest in line 4 of fer2013new.csv",
-        "fer2013.csv, line 9: Usage is PublicTest, but Training in line 9 of fer2013new.csv",
+    with pytest.raises(DataError) as raised:
+        ingest(open_source(CONFIG, files.write(tmp_path)), tmp_path / "faces.parquet", on_bad="quarantine")
+    first, *lines = str(raised.value).splitlines()
+    assert first.startswith(
+        "fer2013.csv and fer2013new.csv: in 2 rows they have different values of Usage, so row i of"
+    )
+    assert lines == [
+        "  fer2013.csv, line 4: Usage is Training, but PublicTest in line 4 of fer2013new.csv",
+        "  fer2013.csv, line 9: Usage is PublicTest, but Training in line 9 of fer2013new.csv",
     ]
 
 

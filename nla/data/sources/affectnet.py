@@ -18,6 +18,7 @@ from nla.config.data import DataConfig
 from nla.data.sources.base import Findings, Problem, first_existing, require
 from nla.data.sources.csv_stream import read_rows
 from nla.data.sources.image_files import Excluded, Listed, image_names, read_faces
+from nla.data.sources.numbering import check_numbering
 from nla.data.sources.unread_files import unread
 from nla.errors import shown
 from nla.io import regular
@@ -51,6 +52,7 @@ class AffectNet:
         self._found = Findings()
         lists = first_existing(root / "Manually_Annotated_file_lists", root)
         self._has_lists = not (root / FOLDERS["train"]).exists() and (lists / LISTS["train"]).exists()
+        self._labels: dict[str, set[int | str]] = {split: set() for split in FOLDERS}
         self._listed = list(self._by_lists(lists) if self._has_lists else self._by_folders())
 
     def __len__(self) -> int:
@@ -61,6 +63,11 @@ class AffectNet:
         findings.add(self._found)
         findings.notes.append("AffectNet's validation set is used as test; a validation split is made from train")
         yield from read_faces(self._root, self._listed, findings, self._decide if self._has_lists else self._annotate)
+        self._check_numbering(FOLDERS)
+
+    def _check_numbering(self, parts: Mapping[str, str]) -> None:
+        for split, part in parts.items():
+            check_numbering(part, self._labels[split], 0, len(self.classes) - 1)
 
     def _by_folders(self) -> Iterator[Listed]:
         parts = [self._root / folder / part for folder in FOLDERS.values() for part in ("images", "annotations")]
@@ -96,6 +103,7 @@ class AffectNet:
             return Problem(path.as_posix(), None, f"is missing, though {image.name} is there")
         except (ValueError, TypeError, OSError):
             return Problem(path.as_posix(), None, "does not hold a single whole number")
+        self._labels[item.split].add(label)
         return self._decide(replace(item, label=label, listing=path.as_posix()))
 
     def _by_lists(self, lists: Path) -> Iterator[Listed]:
@@ -106,6 +114,7 @@ class AffectNet:
         first: dict[str, tuple[str, int]] = {}
         for split, name in LISTS.items():
             for line, path, label in self._rows(lists / name):
+                self._labels[split].add(label)
                 before = first.setdefault(path, (name, line))
                 if before != (name, line):
                     what = f"{path} is listed twice, in line {before[1]} of {before[0]} too"
@@ -115,6 +124,7 @@ class AffectNet:
                     yield Listed(next(row), split, (above / path).as_posix(), int(label), name, line)
                     continue
                 self._found.problems.append(Problem(name, line, what))
+        self._check_numbering(LISTS)
         read = {(above / path).as_posix() for path in first}
         read |= {(lists / name).relative_to(self._root).as_posix() for name in LISTS.values()}
         self._found.warnings += unread(self._root, read, "the lists do not name them", above.as_posix())

@@ -17,6 +17,7 @@ import pyarrow as pa
 from nla.config.data import DataConfig
 from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, Problem, require
 from nla.data.sources.image_files import Listed, read_faces
+from nla.data.sources.numbering import check_splits
 from nla.data.sources.unread_files import unread
 from nla.errors import DataError
 from nla.io import regular
@@ -53,6 +54,8 @@ class CSVList:
             )
         if len(self.classes) > MAX_CLASSES:
             raise DataError(f"{root / LIST} has {len(self.classes)} classes: at most {MAX_CLASSES} are possible")
+        if not self.votes:
+            check_splits(LIST, self.classes, ((row.split, row.values[LABEL]) for row in rows))
         self._listed = [item for row in rows if (item := self._annotated(row))]
         self._found.warnings += unread(root, {LIST, *named}, f"{LIST} does not name them")
 

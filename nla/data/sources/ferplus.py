@@ -21,6 +21,7 @@ from nla.data.images import encode_png, pixel_hash
 from nla.data.parallel import map_in_order
 from nla.data.sources.base import Findings, Problem, face_batch, require
 from nla.data.sources.csv_stream import Rows, read_rows
+from nla.data.sources.numbering import check_numbering
 from nla.data.vote_labels import KEPT, label_faces
 from nla.errors import DataError
 
@@ -61,6 +62,10 @@ class Tally:
     """Rows of the file, good or bad."""
     splits: Counter[str] = field(default_factory=Counter)
     black: int = 0
+    labels: set[str] = field(default_factory=set)
+    """Values of the column `emotion`."""
+    unpaired: int = 0
+    """Rows whose valid Usage differs from that of the other file."""
 
 
 class FERPlus:
@@ -91,6 +96,13 @@ class FERPlus:
                 f"{self._pixels} has {tally.rows} rows and {self._votes} has {len(self)}, but row i of the one belongs "
                 "to row i of the other. Get both files again, complete and unsorted"
             )
+        check_numbering(self._pixels.name, tally.labels, 0, len(FER2013_LABELS) - 1)
+        if tally.unpaired:
+            raise DataError(
+                f"{self._pixels.name} and {self._votes.name}: in {tally.unpaired:,} rows they have different values of "
+                "Usage, so row i of the one does not belong to row i of the other, and other rows can be wrong pairs "
+                "too. Get both files again, complete and unsorted"
+            )
         findings.warnings += [
             f"{split}: {tally.splits[split]:,} rows, published are {published:,}"
             for split, published in PUBLISHED_ROWS.items()
@@ -105,7 +117,10 @@ class FERPlus:
         skipped = Findings()
         for rows in read_rows(self._pixels, ("emotion", "pixels", "Usage"), skipped):
             pixels_NHW, wrong = parse_pixels(rows.columns["pixels"])
-            problems = sorted([*wrong.items(), *_wrong_labels(rows), *self._wrong_usages(rows)])
+            tally.labels.update(pc.unique(rows.columns["emotion"]).to_pylist())
+            unpaired = list(self._unpaired(rows))
+            tally.unpaired += len(unpaired)
+            problems = sorted([*wrong.items(), *_wrong_labels(rows), *_wrong_usages(rows), *unpaired])
             findings.problems += [Problem(self._pixels.name, int(rows.line_N[i]), what) for i, what in problems]
             block = self._join(rows, pixels_NHW, bad=[i for i, _ in problems])
             tally.rows += len(rows.line_N)
@@ -125,14 +140,12 @@ class FERPlus:
         split_N = np.array([SPLITS[usage] for usage in votes.usage_R[at]], object)
         return Block(at, pixels_NHW[is_good_N], split_N, votes.name_R[at], votes.votes_RV[at])
 
-    def _wrong_usages(self, rows: Rows) -> Iterator[tuple[int, str]]:
+    def _unpaired(self, rows: Rows) -> Iterator[tuple[int, str]]:
         """Rows whose Usage differs from the other file's, which shows that they do not match."""
         votes = self._annotations
         for i, usage in enumerate(rows.columns["Usage"].to_pylist()):
             at = rows.position_N[i]
-            if usage not in SPLITS:
-                yield i, f"Usage is {usage!r}, not {', '.join(SPLITS)}"
-            elif at < len(votes) and votes.is_good_R[at] and usage != votes.usage_R[at]:
+            if usage in SPLITS and at < len(votes) and votes.is_good_R[at] and usage != votes.usage_R[at]:
                 where = f"line {votes.line_R[at]} of {self._votes.name}"
                 yield i, f"Usage is {usage}, but {votes.usage_R[at]} in {where}"
 
@@ -148,6 +161,12 @@ def _other_classes(votes: Votes, tally: Tally) -> Iterator[str]:
             for name, rows, expected in zip(CLASSES, found_C.tolist(), published, strict=True):
                 if rows != expected:
                     yield f"{split}: {rows:,} rows of {name} by majority, published are {expected:,}"
+
+
+def _wrong_usages(rows: Rows) -> Iterator[tuple[int, str]]:
+    for i, usage in enumerate(rows.columns["Usage"].to_pylist()):
+        if usage not in SPLITS:
+            yield i, f"Usage is {usage!r}, not {', '.join(SPLITS)}"
 
 
 def _wrong_labels(rows: Rows) -> Iterator[tuple[int, str]]:

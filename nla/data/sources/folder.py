@@ -12,6 +12,7 @@ from nla.config.data import DataConfig
 from nla.data.schema import SPLITS
 from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, Problem, require
 from nla.data.sources.image_files import SUFFIXES, Listed, image_names, read_faces
+from nla.data.sources.numbering import check_splits
 from nla.data.sources.unread_files import unread
 from nla.errors import DataError
 
@@ -29,6 +30,9 @@ class Folder:
         splits = _split_folders(root)
         self.classes = tuple(sorted(folder.name for folder in _folders(splits["train"])))
         self._found = Findings()
+        check_splits(
+            root.as_posix(), self.classes, ((split, f.name) for split, above in splits.items() for f in _folders(above))
+        )
         self._listed = list(self._list(splits))
         self._found.warnings += unread(root, {item.path for item in self._listed}, self._reason(splits))
         self._check_classes(splits["train"])

@@ -11,6 +11,7 @@ import pyarrow as pa
 from nla.config.data import DataConfig
 from nla.data.sources.base import Findings, Problem, first_existing, require
 from nla.data.sources.image_files import Listed, image_names, read_faces
+from nla.data.sources.numbering import check_numbering
 from nla.data.sources.unread_files import unread
 from nla.io import read_regular
 
@@ -54,10 +55,12 @@ class RAFDB:
     def _by_list(self) -> Iterator[Listed]:
         seen: set[str] = set()
         named: set[str] = set()
+        labels: set[str] = set()
         with_flag = 0
         lines = read_regular(self._root / LIST).decode("utf-8", errors="replace").splitlines()
         for number, fields in enumerate((line.split() for line in lines), 1):
             named.update(fields[:1])
+            labels.update(fields[1:2])
             if wrong := _problem_of(fields, self.classes, seen):
                 self._found.problems.append(Problem(LIST, number, wrong))
             elif fields:
@@ -65,6 +68,7 @@ class RAFDB:
                 with_flag += len(fields) == 3
                 path = f"{ALIGNED}/{Path(fields[0]).stem}_aligned.jpg"
                 yield Listed(number - 1, fields[0].split("_")[0], path, int(fields[1]) - 1, LIST, number)
+        check_numbering(LIST, labels, 1, len(self.classes))
         if with_flag:
             self._found.notes.append(f"lines of {LIST} with a third column, not used: {with_flag:,}")
         read = {f"{ALIGNED}/{Path(name).stem}_aligned.jpg" for name in named}
@@ -74,7 +78,10 @@ class RAFDB:
         labels = {str(label): label - 1 for label in range(1, len(self.classes) + 1)}
         row, read = count(), set()
         for split in SPLITS:
-            for folder in sorted(folder for folder in (above / split).iterdir() if folder.is_dir()):
+            folders = sorted(folder for folder in (above / split).iterdir() if folder.is_dir())
+            where = (above / split).relative_to(self._root).as_posix()
+            check_numbering(where, (folder.name for folder in folders), 1, len(labels))
+            for folder in folders:
                 path = folder.relative_to(self._root).as_posix()
                 if folder.name not in labels:
                     what = f"the folder's name is not a label from 1 to {len(labels)}"
