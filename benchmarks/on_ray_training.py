@@ -23,7 +23,7 @@ from nla.config.ray import RayConfig  # noqa: E402
 from nla.data.samples import Samples  # noqa: E402
 from nla.ray_cluster import connected  # noqa: E402
 from nla.training.callbacks import Callback  # noqa: E402
-from nla.training.checkpoint import FolderStore  # noqa: E402
+from nla.training.checkpoint_store import FolderStore  # noqa: E402
 from nla.training.job import (  # noqa: E402
     Job,
     image_spec,

@@ -31,7 +31,7 @@ from nla.data.samples import Samples
 from nla.hardware import use_bf16
 from nla.losses import NLALoss
 from nla.training.callbacks import Callback
-from nla.training.checkpoint import FolderStore
+from nla.training.checkpoint_store import FolderStore
 from nla.training.job import Job, image_spec, training_config
 from nla.training.optim import make_optimizer
 from nla.training.process_group import ProcessGroup

@@ -6,6 +6,7 @@ NLAError
 ├── WeightsError      a checkpoint or model file does not fit
 ├── TrainingError     training could not start or continue
 │   ├── Diverged      the loss is no longer finite
+│   ├── Damaged       a checkpoint is not what was written: the one before may be intact
 │   └── ClusterError  Ray has no room, or lost what it ran: another attempt may succeed
 ├── TrackingError     MLflow's store refuses, or cannot be reached
 │   └── RegistryError its model registry refuses
@@ -48,6 +49,10 @@ class TrainingError(NLAError):
 
 class Diverged(TrainingError):
     """The loss is no longer finite; raised with the epoch and step."""
+
+
+class Damaged(TrainingError):
+    """A checkpoint is incomplete, or its content is not what was written; the one before it may be intact."""
 
 
 class ClusterError(TrainingError):

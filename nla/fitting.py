@@ -39,7 +39,7 @@ from nla.models.saved_model import save_model
 from nla.models.weights import existing
 from nla.serving.predictor import WEIGHTS, Predictor
 from nla.training.callbacks import Callback
-from nla.training.checkpoint import FolderStore
+from nla.training.checkpoint_store import FolderStore
 from nla.training.job import Job, TrainingConfig, image_spec, training_config, with_first_weights
 from nla.training.launch import progress_bar
 from nla.training.process_group import ProcessGroup

@@ -118,6 +118,23 @@ def _first_problem(invalid: ValidationError) -> str:
     return f"{field}: {validation_message(first)}" if field else validation_message(first)
 
 
+def sealed_json(record: Mapping[str, Any]) -> bytes:
+    """`record` as one line of JSON, whose first field `sha256` is the hash of all bytes that follow it."""
+    rest = json.dumps(record).encode()[1:]
+    return _SEAL_BEGIN + hashlib.sha256(rest).hexdigest().encode() + _SEAL_END + rest
+
+
+def check_seal(content: bytes, source: Path | str, remedy: str, error: type[NLAError] = DataError) -> None:
+    """Checks the content of a file that `sealed_json` made. Raises `error` if a byte of it is another one."""
+    rest = content[len(_SEAL_BEGIN) + hashlib.sha256().digest_size * 2 + len(_SEAL_END) :]
+    seal = _SEAL_BEGIN + hashlib.sha256(rest).hexdigest().encode() + _SEAL_END
+    if content != seal + rest:
+        raise error(f"{source}: sha256: does not match the content, which was damaged or edited. {remedy}")
+
+
+_SEAL_BEGIN, _SEAL_END = b'{"sha256": "', b'", '
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes rows as CSV, with a header of all their keys in order of first appearance."""
     rows = list(rows)

@@ -59,7 +59,8 @@ def main() -> None:
     metrics["one_view"] = {name: main_metrics(counts(one_view[name], measured[name]), config) for name in MEASURED}
     write_tables(best, one_view["train"], splits, config)
     drawn = figures_of_test(splits["test"], best["test"], metrics["test"], config)
-    positions, is_flipped_N = read_positions(MODELS / "positions.parquet"), load_annotations(TRAIN).is_flipped_N
+    positions = read_positions(MODELS / "positions.parquet", card.get("positions_sha256"))
+    is_flipped_N = load_annotations(TRAIN).is_flipped_N
     loss = run.params["loss"]
     drawn |= figures_of_training(loss, run.history, card["epoch"], positions, is_flipped_N, config.seed)
     drawn |= figures_of_label_issues(splits["train"], one_view["train"])

@@ -25,7 +25,7 @@ from nla.fitting import FitResult
 from nla.losses.ce import CrossEntropyLoss
 from nla.methods import Context, Method
 from nla.methods.elr import EarlyLearning
-from nla.training.checkpoint import FolderStore
+from nla.training.checkpoint_store import FolderStore
 from nla.training.job import Job, image_spec, training_config
 from nla.training.trainer import Split, Trainer
 

@@ -18,7 +18,8 @@ from nla.config.train import TrainConfig
 from nla.data.samples import Samples
 from nla.models.classifier import ImageSpec
 from nla.training.callbacks import Callback
-from nla.training.checkpoint import STATE, FolderStore
+from nla.training.checkpoint import STATE
+from nla.training.checkpoint_store import FolderStore
 from nla.training.job import Job, TrainingConfig
 from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Split, Trainer
@@ -92,14 +93,14 @@ class StopAt(Callback):
 
 
 def checkpoint_of(folder: Path) -> Path:
-    """The one checkpoint in a FolderStore's folder."""
-    (found,) = folder.glob("epoch-*")
-    return found
+    """The last checkpoint in a FolderStore's folder."""
+    return max(folder.glob("epoch-*"))
 
 
 def content(folder: Path) -> dict[str, Any]:
     """Everything in a checkpoint except times, to be compared bit for bit."""
     state = json.loads((folder / STATE).read_text())
+    del state["sha256"]  # of the times, too
     for row in state["history"]:
         del row["seconds"], row["images_per_second"]
     tensors = {

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, Field, ValidationError
 
-from nla.errors import DataError
-from nla.io import write_table
+from nla.errors import DataError, shortened
+from nla.io import sha256, write_table
 
 MOMENTS = ("early", "late")
 COLUMNS = ("row", *(f"{moment}_{axis}" for moment in MOMENTS for axis in ("p_GT", "p_NN")))
@@ -52,15 +52,25 @@ def write_positions(path: Path, table: PositionsTable) -> None:
     write_table(path, pa.table(columns).replace_schema_metadata(metadata))
 
 
-def read_positions(path: Path) -> PositionsTable:
-    """The inverse of `write_positions`. Raises DataError if the file is missing, damaged or lacks something."""
+def read_positions(path: Path, expected_sha256: str | None = None) -> PositionsTable:
+    """The inverse of `write_positions`.
+
+    Args:
+        path: path of the table.
+        expected_sha256: hash of the file, from the card beside it; None compares nothing.
+
+    Raises:
+        DataError: the file is missing, damaged or lacks something, or its hash is another one.
+    """
     remedy = "Run `dvc repro -sf train`."
     try:
+        if expected_sha256 not in (None, sha256(path)):
+            raise DataError(f"{path}: the file is damaged (its sha256 is not that of the model's card). {remedy}")
         table = pq.read_table(path)
     except FileNotFoundError:
         raise DataError(f"{path}: file not found. {remedy}") from None
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path} is not a Parquet file ({error}). {remedy}") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a Parquet file ({shortened(str(error))}). {remedy}") from None
     if missing := [name for name in COLUMNS if name not in table.column_names]:
         raise DataError(f"{path}: column {', '.join(missing)} is missing. {remedy}")
     try:

@@ -38,6 +38,8 @@ class Card(BaseModel):
     image: ImageSpec
     sha256: str
     """Of the file with the weights."""
+    positions_sha256: str | None = None
+    """Of positions.parquet, which `train` writes beside the card."""
     source: str
     """Name of the data set."""
     classes: list[str]
@@ -78,7 +80,7 @@ def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, An
         card: Classifier.describe(), and the other fields of Card, of which `views` and `precision` have defaults.
     """
     with atomic_write(weights.with_suffix(".json")) as card_part, atomic_write(weights) as part:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
+        write_tensors(part, state)
         content = {"format": FORMAT, **PREDICTION, **card, "sha256": sha256(part)}
         card_part.write_text(json.dumps(content, indent=2) + "\n")
 
@@ -112,6 +114,14 @@ def read_card(weights: Path) -> dict[str, Any]:
         raise WeightsError(f"{path}: format: this version reads {FORMAT} (got {card.get('format')!r}). {RETRAIN}")
     read_json_as(path, Card, RETRAIN, WeightsError)
     return {**PREDICTION, **card}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a .safetensors file. Raises OSError if it cannot be written, for example because the disk is full."""
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: cannot be written ({error}). Free some space on the disk, and run it again.") from None
 
 
 def read_tensors(path: Path, remedy: str = RETRAIN) -> dict[str, Tensor]:

@@ -26,7 +26,8 @@ from nla.models.saved_model import load_state
 from nla.study.claims import weight_claims
 from nla.study.variants import Variant
 from nla.training.callbacks import Callback
-from nla.training.checkpoint import FolderStore, Progress, read_group
+from nla.training.checkpoint import Progress, read_group
+from nla.training.checkpoint_store import FolderStore
 from nla.training.job import Job
 from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Trainer

@@ -52,7 +52,7 @@ def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarra
 
     model.safetensors + .json    the epoch with the best validation metric
     last.safetensors + .json     the last epoch
-    positions.parquet            (p_GT, p_NN) of every training row, early and late
+    positions.parquet            (p_GT, p_NN) of every training row, early and late; the cards have its hash
 
     Args:
         result: folder of the last checkpoint.
@@ -60,9 +60,10 @@ def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarra
         row_N: row in `faces` of each training sample.
     """
     progress = read_progress(result)
+    tensors = {moment: tensor.numpy() for moment, tensor in read_group(result, "positions").items()}
+    positions = models / "positions.parquet"
+    write_positions(positions, PositionsTable(row_N, tensors, progress.moments, progress.epochs))
+    card = {**card, "positions_sha256": sha256(positions)}
     for stem, group, epoch in (("model", "best", progress.best_epoch), ("last", "last", progress.epochs_done)):
         chosen = {"selected": group, "epoch": epoch, "metrics": progress.history[epoch - 1], "facts": progress.facts}
         save_model(models / f"{stem}.safetensors", read_group(result, group), {**card, **chosen})
-    positions = {moment: tensor.numpy() for moment, tensor in read_group(result, "positions").items()}
-    table = PositionsTable(row_N, positions, progress.moments, progress.epochs)
-    write_positions(models / "positions.parquet", table)

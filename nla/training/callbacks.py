@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
+
+log = logging.getLogger(__name__)
 
 
 class Callback:
@@ -25,6 +28,9 @@ class Callback:
             row: `epoch` counted from 1, validation metrics, `train_loss`, `lr`, `images_per_second`, `seconds`.
         """
 
+    def on_warning(self, text: str) -> None:
+        """Called with a sentence for the user that is not about an epoch, such as that a checkpoint is damaged."""
+
 
 class CallbackList(Callback):
     """Calls several callbacks, in their order."""
@@ -41,6 +47,12 @@ class CallbackList(Callback):
         """Passes the epoch on."""
         for callback in self.callbacks:
             callback.on_epoch_end(row)
+
+    def on_warning(self, text: str) -> None:
+        """Logs the warning, and passes it on."""
+        log.warning(text)
+        for callback in self.callbacks:
+            callback.on_warning(text)
 
 
 class MetricRecorder(Callback):

@@ -2,7 +2,7 @@
 
 A checkpoint is a folder:
 
-    state.json               epochs done, history, best epoch, fingerprint
+    state.json               epochs done, history, best epoch, fingerprint; the SHA-256 of each file, and of itself
     trained.safetensors      weights being trained, and the method's parameters and buffers
     optimizer.safetensors    moments, named PARAMETER/KEY
     average.safetensors      moving average of the weights, with `train.ema`
@@ -10,40 +10,36 @@ A checkpoint is a folder:
     best.safetensors         weights of the epoch with the best validation metric
     positions.safetensors    (p_GT, p_NN) of every training sample, early and late
 
-state.json is written last, so a folder without it is incomplete, and never read. Which checkpoint a run resumes from,
-and what it restores, is documented and done in nla.training.trainer.
+state.json is written last, so a folder without it is incomplete, and never read. Everything that is read is compared
+with its hash. A run keeps its last two checkpoints, and resumes from the first if the second is damaged. What it
+restores is documented and done in nla.training.trainer.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any
 
 import pyarrow.fs as pa_fs
 import torch
-from pydantic import ConfigDict
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from nla.errors import TrainingError
-from nla.io import parse_json_as, read_json_as
-from nla.models.saved_model import read_tensors
+from nla.errors import Damaged, TrainingError, WeightsError
+from nla.io import check_seal, parse_json_as, sealed_json, sha256
+from nla.models.saved_model import read_tensors, write_tensors
 
 STATE = "state.json"
 REMEDY = "`dvc repro -sf train` retrains."
+KEPT = 2
+"""Checkpoints that a run keeps: the last, and the one before it in case that the last is damaged."""
 
 
 @dataclass
 class Progress:
     """The counters and the history of a run; JSON-able."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # a field that this version does not know would be lost
 
     fingerprint: str
     epochs: int
@@ -72,44 +68,136 @@ class Progress:
             self.facts = {**self.facts, **current, "before": before}
 
 
+Count = Annotated[int, Field(ge=0)]
+
+
+class _State(BaseModel):
+    """Content of state.json: the fields of Progress, and the hashes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)  # a field of a later version would be lost
+
+    sha256: str
+    """Of what follows in the file."""
+    files: dict[str, str]
+    """SHA-256 of each file of tensors, by its name."""
+    fingerprint: str
+    epochs: Annotated[int, Field(ge=1)]
+    epochs_done: Count
+    best_epoch: Count
+    best_metric: Annotated[float, Field(allow_inf_nan=False)]
+    history: list[dict[str, int | float]]
+    early_epoch: Count
+    facts: dict[str, Any]
+
+    @field_validator("epochs_done")
+    @classmethod
+    def _is_within_the_epochs(cls, number: int, info: ValidationInfo) -> int:
+        return _at_most(number, info, "epochs")
+
+    @field_validator("best_epoch")
+    @classmethod
+    def _is_done(cls, number: int, info: ValidationInfo) -> int:
+        return _at_most(number, info, "epochs_done")
+
+    @field_validator("history")
+    @classmethod
+    def _has_a_row_per_epoch(cls, rows: list[dict[str, int | float]], info: ValidationInfo) -> list[dict[str, Any]]:
+        if len(rows) != info.data.get("epochs_done", len(rows)):
+            raise ValueError(f"must have one row for each of the {info.data['epochs_done']} epochs done")
+        return rows
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(**self.model_dump(exclude={"sha256", "files"}))
+
+
+def _at_most(number: int, info: ValidationInfo, limit: str) -> int:
+    if number > info.data.get(limit, number):  # missing if it is invalid itself
+        raise ValueError(f"must be at most {limit}, {info.data[limit]}")
+    return number
+
+
 def write_checkpoint(folder: Path, progress: Progress, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Writes `tensors` (file name -> name -> tensor), then state.json."""
+    """Writes `tensors` (file name -> name -> tensor), then state.json with their hashes.
+
+    Raises:
+        OSError: a file cannot be written, for example because the disk is full.
+    """
+    hashes = {}
     for name, group in tensors.items():
-        save_file(
-            {key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}, folder / f"{name}.safetensors"
-        )
-    (folder / STATE).write_text(json.dumps(asdict(progress)))
+        file = folder / f"{name}.safetensors"
+        write_tensors(file, group)
+        hashes[file.name] = sha256(file)
+    (folder / STATE).write_bytes(sealed_json({"files": hashes, **asdict(progress)}))
 
 
 def read_checkpoint(folder: Path, fingerprint: str) -> tuple[Progress, dict[str, dict[str, Tensor]]]:
     """Reads what `write_checkpoint` wrote.
 
     Raises:
-        TrainingError: the checkpoint is damaged, or has another fingerprint.
+        Damaged: a file is missing, or is not what was written.
+        TrainingError: the checkpoint has another fingerprint.
     """
-    progress = read_progress(folder)
-    if progress.fingerprint != fingerprint:
+    state = _read_state(folder)
+    if state.fingerprint != fingerprint:
         raise TrainingError(
-            f"{folder} is a checkpoint of another run ({progress.fingerprint}, not {fingerprint}): remove it and run "
-            "again"
+            f"{folder} is a checkpoint of another run ({state.fingerprint}, not {fingerprint}): remove it and run again"
         )
-    return progress, {path.stem: read_tensors(path) for path in sorted(folder.glob("*.safetensors"))}
+    return state.progress, {Path(name).stem: _read_file(folder, name, state) for name in sorted(state.files)}
 
 
 def read_progress(folder: Path) -> Progress:
-    """Reads state.json of a checkpoint. Raises TrainingError if it is missing or damaged."""
-    return read_json_as(folder / STATE, Progress, REMEDY, TrainingError)
+    """Reads state.json of a checkpoint. Raises Damaged if it is missing or damaged."""
+    return _read_state(folder).progress
 
 
 def read_history(filesystem: pa_fs.FileSystem, folder: str) -> list[dict[str, float]]:
-    """Reads the history of a checkpoint in any file system, without fetching its tensors."""
+    """Reads the history of a checkpoint in any file system, without fetching its tensors. Raises Damaged."""
     with filesystem.open_input_stream(f"{folder}/{STATE}") as file:
-        return parse_json_as(file.readall(), Progress, f"{folder}/{STATE}", REMEDY, TrainingError).history
+        return _parse_state(file.readall(), f"{folder}/{STATE}").progress.history
 
 
 def read_group(folder: Path, name: str) -> dict[str, Tensor]:
-    """Reads the tensors of one file of a checkpoint, such as `best`."""
-    return read_tensors(folder / f"{name}.safetensors")
+    """Reads the tensors of one file of a checkpoint, such as `best`. Raises Damaged if they are not as written."""
+    return _read_file(folder, f"{name}.safetensors", _read_state(folder))
+
+
+def check_files(folder: Path) -> None:
+    """Compares every file of a checkpoint with its hash. Raises Damaged."""
+    state = _read_state(folder)
+    for name in state.files:
+        _check_file(folder, name, state)
+
+
+def _read_state(folder: Path) -> _State:
+    path = folder / STATE
+    try:
+        return _parse_state(path.read_bytes(), path)
+    except FileNotFoundError:
+        raise Damaged(f"{path}: file not found. {REMEDY}") from None
+
+
+def _parse_state(content: bytes, source: Path | str) -> _State:
+    """Names the field that is wrong, if one is, rather than only the hash."""
+    state = parse_json_as(content, _State, source, REMEDY, Damaged)
+    check_seal(content, source, REMEDY, Damaged)
+    return state
+
+
+def _check_file(folder: Path, name: str, state: _State) -> None:
+    path = folder / name
+    if name not in state.files or not path.is_file():
+        raise Damaged(f"{path}: file not found. {REMEDY}")
+    if sha256(path) != state.files[name]:
+        raise Damaged(f"{path}: the file is damaged (its sha256 is not that of {STATE}). {REMEDY}")
+
+
+def _read_file(folder: Path, name: str, state: _State) -> dict[str, Tensor]:
+    _check_file(folder, name, state)
+    try:
+        return read_tensors(folder / name, REMEDY)
+    except WeightsError as error:
+        raise Damaged(str(error)) from None
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -136,62 +224,3 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensor
 def _strides_like(value: Tensor, parameter: Tensor) -> Tensor:
     """`value` in the memory layout of `parameter`, so that a resumed step repeats the same arithmetic."""
     return value if value.ndim == 0 else torch.empty_like(parameter).copy_(value)
-
-
-class CheckpointStore(Protocol):
-    """Keeps the latest checkpoint of a run: in a folder, or in the storage of Ray Train or Ray Tune."""
-
-    def latest(self) -> AbstractContextManager[Path | None]:
-        """The last complete checkpoint as a local folder, or None."""
-        ...
-
-    def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
-        """Keeps what `write` writes into an empty folder, in place of the previous checkpoint.
-
-        Every process calls it; only the main one has a `write`. `row` is the history's row of the epoch.
-        """
-        ...
-
-
-class FolderStore:
-    """Keeps the checkpoint as FOLDER/epoch-NNNNN, for a single process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @contextlib.contextmanager
-    def latest(self) -> Iterator[Path | None]:
-        """The last complete checkpoint, or None."""
-        complete = [path for path in sorted(self.folder.glob("epoch-*")) if (path / STATE).is_file()]
-        yield complete[-1] if complete else None
-
-    def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
-        """Replaces the previous checkpoint atomically: one that cannot be written leaves it as it is."""
-        if write is None:
-            return
-        part = self.folder / "part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        write(part)
-        previous = list(self.folder.glob("epoch-*"))
-        part.rename(self.folder / f"epoch-{int(row['epoch']):05d}")
-        for path in previous:
-            shutil.rmtree(path)
-
-
-class RayCheckpoint(Protocol):
-    """The part of Ray's Checkpoint that `local_folder` uses; the loop itself does not import Ray."""
-
-    def as_directory(self) -> AbstractContextManager[str]:
-        """A local folder, which may be a copy."""
-        ...
-
-
-@contextlib.contextmanager
-def local_folder(checkpoint: RayCheckpoint | None) -> Iterator[Path | None]:
-    """A checkpoint of Ray as a local folder, or None."""
-    if checkpoint is None:
-        yield None
-        return
-    with checkpoint.as_directory() as folder:
-        yield Path(folder)

@@ -13,7 +13,7 @@ from nla.console import bar, say
 from nla.errors import TrainingError
 from nla.hardware import cores
 from nla.training.callbacks import Callback
-from nla.training.checkpoint import FolderStore
+from nla.training.checkpoint_store import FolderStore
 from nla.training.job import Job
 from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Split, Trainer

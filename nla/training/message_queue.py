@@ -83,6 +83,10 @@ class QueueCallback(Callback):
         """Sends the epoch."""
         self._send("on_epoch_end", row)
 
+    def on_warning(self, text: str) -> None:
+        """Sends the warning."""
+        self._send("on_warning", text)
+
     def _send(self, method: str, *arguments: Any) -> None:
         try:
             self.queue.put(method, *arguments)

@@ -27,10 +27,11 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from nla.config.ray import RayConfig
-from nla.errors import ClusterError, NLAError
+from nla.errors import ClusterError, NLAError, TrainingError, user_message
 from nla.ray_cluster import Cluster
 from nla.training.callbacks import Callback, CallbackList
-from nla.training.checkpoint import local_folder
+from nla.training.checkpoint import KEPT
+from nla.training.checkpoint_store import Warn, local_folder
 from nla.training.job import Job
 from nla.training.local_ray_trainer import LocalRayTrainer
 from nla.training.message_queue import MessageQueue, QueueCallback, forwarded
@@ -103,7 +104,7 @@ def _run_config(job: Job, config: RayConfig, storage: str, ray_callbacks: Sequen
         name=job.fingerprint,
         storage_path=absolute_storage(storage),
         failure_config=failures,
-        checkpoint_config=CheckpointConfig(num_to_keep=1),
+        checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
         callbacks=list(ray_callbacks),  # type: ignore[arg-type]  # annotated with the class of the older Ray Train
     )
 
@@ -125,16 +126,16 @@ def _train_worker(arguments: _WorkerArguments) -> None:
     device = get_device() if gpu else torch.device("cpu")  # get_device would return a GPU that Ray has not assigned
     try:
         Trainer(job, ray.get(split), ProcessGroup.current(device), _RayTrainStore(), [QueueCallback(queue)]).fit()
-    except NLAError as error:
-        queue.put_error(error)
+    except (NLAError, OSError) as error:
+        queue.put_error(error if isinstance(error, NLAError) else TrainingError(user_message(error)))
         raise  # other workers may be waiting for this one, and only Ray can end them
 
 
 class _RayTrainStore:
     """Checkpoint store backed by Ray Train's storage."""
 
-    def latest(self) -> AbstractContextManager[Path | None]:
-        return local_folder(ray.train.get_checkpoint())
+    def latest(self, warn: Warn) -> AbstractContextManager[Path | None]:
+        return local_folder(ray.train.get_checkpoint(), warn)
 
     def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
         if write is None:

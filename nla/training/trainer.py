@@ -4,8 +4,9 @@
 
 What a run starts from, in order of precedence:
 
-1. The latest checkpoint of the store, if it has the job's fingerprint: weights, the method's state, optimizer, average,
-   best weights, positions and history all come from it. One with another fingerprint is refused, never overwritten.
+1. The latest intact checkpoint of the store, if it has the job's fingerprint: weights, the method's state, optimizer,
+   average, best weights, positions and history all come from it. One with another fingerprint is refused, never
+   overwritten.
 2. Without a checkpoint, `job.first_weights` for the backbone, except a new head.
 3. Everything else is initialised from `train.seed`.
 
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 from nla.data.augment import make_augment
 from nla.data.loader import batches, steps_per_epoch
 from nla.data.samples import Samples
-from nla.errors import Diverged
+from nla.errors import Diverged, TrainingError
 from nla.evaluation.confusion import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import ONE_VIEW, predict
 from nla.evaluation.uncertainty import label_probability, log
@@ -41,13 +42,13 @@ from nla.methods import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 from nla.training.callbacks import Callback, CallbackList
 from nla.training.checkpoint import (
-    CheckpointStore,
     Progress,
     optimizer_tensors,
     read_checkpoint,
     restore_optimizer,
     write_checkpoint,
 )
+from nla.training.checkpoint_store import CheckpointStore
 from nla.training.job import Job
 from nla.training.optim import LRSchedule, get_lr, make_optimizer, set_lr
 from nla.training.positions import Positions, early_epoch
@@ -132,15 +133,27 @@ class Trainer:
         Raises:
             Diverged: the training or validation loss is not finite; the checkpoint of the previous epoch stays.
             ConfigError: the batch is not divisible by the number of processes, or larger than the training set.
-            TrainingError: the checkpoint belongs to another job, or is damaged.
+            TrainingError: the checkpoint belongs to another job, or all checkpoints are damaged.
+            OSError: a checkpoint cannot be written, for example because the disk is full; the one before stays.
         """
         with reproducible(self.group.device):
-            with self.store.latest() as folder:
+            with self.store.latest(self._warn) as folder:
                 if folder is not None:
                     self.restore(folder)
+            self._check_same_epoch()
             while not self.is_over:
                 self._end_epoch(self._run_epoch(self.progress.epochs_done))
         return self.progress
+
+    def _warn(self, text: str) -> None:
+        if self.group.is_main:
+            self.callbacks.on_warning(text)
+
+    def _check_same_epoch(self) -> None:
+        """Raises TrainingError if the processes resume from different epochs, because one found a damaged copy."""
+        done = self.group.gather(torch.tensor([self.progress.epochs_done], device=self.group.device)).tolist()
+        if len(set(done)) > 1:
+            raise TrainingError(f"the workers resume after different epochs (got {done}). Run it again.")
 
     @property
     def is_over(self) -> bool:
@@ -262,6 +275,7 @@ class Trainer:
     def restore(self, folder: Path) -> None:
         """Restores the state that `save` wrote. Raises TrainingError if it belongs to another job, or is damaged."""
         self.progress, tensors = read_checkpoint(folder, self.job.fingerprint)
+        self.progress.epochs = self.config.epochs
         self.progress.change_facts(self.facts)
         self.module.load_state_dict(tensors["trained"])
         restore_optimizer(self.module, self.optimizer, tensors["optimizer"])

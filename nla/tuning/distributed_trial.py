@@ -6,6 +6,7 @@ Each trial starts many processes, which takes about 20 s.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,13 +19,15 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from nla.config.ray import RayConfig
 from nla.config.tune import Distribution
-from nla.errors import ClusterError, NLAError
+from nla.errors import ClusterError, Damaged, NLAError
 from nla.ray_cluster import connected
 from nla.training.checkpoint import STATE, read_history
 from nla.training.ray_train import train_on
 from nla.training.trainer import Split
 from nla.tuning.space import active
 from nla.tuning.trial import Template, report_failure
+
+log = logging.getLogger(__name__)
 
 
 def run_distributed_trial(
@@ -65,7 +68,16 @@ def distributed_history(root: str, template: Template, trial_id: str) -> list[di
     filesystem, path = pa_fs.FileSystem.from_uri(f"{_storage(root)}/{_run_name(template, trial_id)}")
     found = filesystem.get_file_info(pa_fs.FileSelector(path, recursive=True, allow_not_found=True))
     states = [entry.path for entry in found if entry.base_name == STATE]
-    return max((read_history(filesystem, state.removesuffix(f"/{STATE}")) for state in states), key=len, default=[])
+    return max((_intact_history(filesystem, state.removesuffix(f"/{STATE}")) for state in states), key=len, default=[])
+
+
+def _intact_history(filesystem: pa_fs.FileSystem, folder: str) -> list[dict[str, float]]:
+    """The history of a checkpoint; empty if it is damaged, since the trial then resumes from the one before."""
+    try:
+        return read_history(filesystem, folder)
+    except Damaged as error:
+        log.warning(error)
+        return []
 
 
 def _storage(root: str) -> str:

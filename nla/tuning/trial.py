@@ -14,9 +14,9 @@ from ray import tune
 from torch import Tensor
 
 from nla.config.tune import Distribution
-from nla.errors import NLAError
+from nla.errors import NLAError, TrainingError, user_message
 from nla.models.classifier import ImageSpec
-from nla.training.checkpoint import local_folder
+from nla.training.checkpoint_store import Warn, local_folder
 from nla.training.job import Job, training_config
 from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Split, Trainer
@@ -69,6 +69,8 @@ def run_trial(
         Trainer(job, split, ProcessGroup(device), _TuneStore()).fit()
     except NLAError as error:
         report_failure(error)
+    except OSError as error:  # such as a full disk
+        report_failure(TrainingError(user_message(error)))
 
 
 def report_failure(error: NLAError) -> None:
@@ -79,8 +81,8 @@ def report_failure(error: NLAError) -> None:
 class _TuneStore:
     """Checkpoint store backed by Ray Tune's storage."""
 
-    def latest(self) -> AbstractContextManager[Path | None]:
-        return local_folder(tune.get_checkpoint())
+    def latest(self, warn: Warn) -> AbstractContextManager[Path | None]:
+        return local_folder(tune.get_checkpoint(), warn)
 
     def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
         assert write is not None  # a trial is a single process

@@ -17,7 +17,7 @@ from training_parts import SINGLE, MakeSamples, checkpoint_of, content, make_job
 from nla.data.samples import MappedImages, Samples, mapped, open_images
 from nla.errors import DataError
 from nla.ray_cluster import Cluster
-from nla.training.checkpoint import FolderStore
+from nla.training.checkpoint_store import FolderStore
 from nla.training.trainer import Split, Trainer
 
 SHAPE = (40, 8, 8, 1)

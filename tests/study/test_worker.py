@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from study_parts import variant_of
-from training_parts import SINGLE, MakeSamples, Stop, StopAt, make_job
+from training_parts import SINGLE, MakeSamples, Stop, StopAt, checkpoint_of, make_job
 
 from nla.evaluation.predict import Views, predict
 from nla.study.worker import Result, run_job
-from nla.training.checkpoint import FolderStore, read_group
+from nla.training.checkpoint import read_group
+from nla.training.checkpoint_store import FolderStore
 from nla.training.trainer import Trainer
 
 JOB = make_job(epochs=3, lr=0.1)
@@ -35,7 +36,7 @@ def test_it_trains_as_training_does_without_it(tmp_path: Path, tiny_samples: Mak
 def test_predictions_are_those_of_the_saved_weights(tmp_path: Path, tiny_samples: MakeSamples) -> None:
     variant = variant_of(tiny_samples)
     result = run_job(JOB, variant, tmp_path, 1, False, Views(mirror=True, shift=1))
-    (checkpoint,) = tmp_path.glob("epoch-*")
+    checkpoint = checkpoint_of(tmp_path)
     model = JOB.build()
     for group, found in (("best", result.best_predicted), ("last", result.last_predicted)):
         model.backbone.load_state_dict(read_group(checkpoint, group))

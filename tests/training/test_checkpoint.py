@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from training_parts import make_job, make_trainer
 
-from nla.errors import TrainingError, WeightsError
+from nla.errors import Damaged, TrainingError
 from nla.methods import Minibatch
 from nla.training.checkpoint import (
     STATE,
     Progress,
+    check_files,
     optimizer_tensors,
     read_group,
     read_progress,
@@ -49,7 +53,7 @@ def test_the_state_is_written_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "{", "[]", '{"fingerprint": "f"}', '{"fingerprint": "f", "epochs": 1, "x": 2}']
+    "text", [None, "", "{", "[]", "\0", '{"fingerprint": "f"}', '{"fingerprint": "f", "epochs": 1, "x": 2}']
 )
 def test_what_is_not_a_checkpoint_is_reported(tmp_path: Path, text: str | None) -> None:
     if text is not None:
@@ -62,8 +66,51 @@ def test_damaged_tensors_are_reported(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, Progress("f", 1), {"model": {"w": torch.zeros(100)}})
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(WeightsError, match=r"model\.safetensors: the file is damaged"):
+    with pytest.raises(Damaged, match=r"model\.safetensors: the file is damaged"):
         read_group(tmp_path, "model")
+    path.unlink()
+    with pytest.raises(Damaged, match=r"model\.safetensors: file not found"):
+        read_group(tmp_path, "model")
+
+
+@given(st.data())
+def test_no_changed_byte_goes_unnoticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tensors = {"best": {"w": torch.arange(9.0)}, "positions": {"late": torch.rand(4, 2)}}
+    write_checkpoint(folder, Progress("f", 4, 1, 1, 0.5, [{"epoch": 1, "lr": 0.1}]), tensors)
+    check_files(folder)
+    path = data.draw(st.sampled_from(sorted(folder.iterdir())))
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    with pytest.raises(Damaged) as raised:
+        check_files(folder)
+    assert "\n" not in str(raised.value) and str(raised.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"epochs": 0}, r"epochs: must be greater than or equal to 1 \(got 0\)"),
+        ({"epochs_done": -1}, r"epochs_done: must be greater than or equal to 0 \(got -1\)"),
+        ({"epochs_done": 9}, r"epochs_done: must be at most epochs, 4 \(got 9\)"),
+        ({"epochs_done": 2}, r"history: must have one row for each of the 2 epochs done"),
+        ({"epochs_done": "1"}, r"epochs_done: must be a valid integer \(got '1'\)"),
+        ({"best_epoch": 2}, r"best_epoch: must be at most epochs_done, 1 \(got 2\)"),
+        ({"best_metric": math.nan}, r"best_metric: must be a finite number \(got nan\)"),
+        ({"history": [{"epoch": None}]}, r"history\.0\.epoch"),
+        ({"facts": []}, r"facts: must be an object"),
+        ({"files": {"best.safetensors": 1}}, r"files\.best\.safetensors: must be a valid string"),
+        ({"early_epoch": -5}, r"early_epoch: must be greater than or equal to 0"),
+        ({"fingerprint": "g"}, r"sha256: does not match the content"),
+    ],
+)
+def test_a_wrong_counter_names_the_field(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
+    write_checkpoint(tmp_path, Progress("f", 4, 1, 1, 0.5, [{"epoch": 1}]), {})
+    state = tmp_path / STATE
+    state.write_text(json.dumps(json.loads(state.read_text()) | change))
+    with pytest.raises(Damaged, match=rf"state\.json: {problem}.*`dvc repro -sf train` retrains"):
+        read_progress(tmp_path)
 
 
 @pytest.mark.parametrize(

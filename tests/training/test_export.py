@@ -12,7 +12,7 @@ from training_parts import SINGLE, MakeSamples, checkpoint_of, make_job
 
 from nla.models.saved_model import load_model
 from nla.training.artifacts import export
-from nla.training.checkpoint import FolderStore
+from nla.training.checkpoint_store import FolderStore
 from nla.training.trainer import Split, Trainer
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from training_parts import SINGLE, MakeSamples, checkpoint_of, make_job
 
-from nla.training.checkpoint import FolderStore, Progress, read_progress
+from nla.training.checkpoint import Progress, read_progress
+from nla.training.checkpoint_store import FolderStore
 from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Split, Trainer
 

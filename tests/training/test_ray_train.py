@@ -20,7 +20,8 @@ from nla.config.ray import RayConfig
 from nla.errors import Diverged, TrainingError
 from nla.ray_cluster import Cluster
 from nla.training.callbacks import Callback
-from nla.training.checkpoint import STATE, FolderStore, read_progress
+from nla.training.checkpoint import STATE, read_progress
+from nla.training.checkpoint_store import FolderStore
 from nla.training.job import Job
 from nla.training.message_queue import MessageQueue, forwarded
 from nla.training.ray_train import train_on

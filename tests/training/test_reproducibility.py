@@ -16,7 +16,7 @@ from torch.utils import deterministic
 from training_parts import CPU, SINGLE, MakeSamples, Stop, StopAt, make_job
 
 from nla.training.callbacks import Callback
-from nla.training.checkpoint import FolderStore
+from nla.training.checkpoint_store import FolderStore
 from nla.training.reproducibility import epoch_seed, reproducible
 from nla.training.trainer import Split, Trainer
 

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow.fs as pa_fs
 import pytest
+import torch
 
-from nla.training.checkpoint import FolderStore, Progress, read_progress, write_checkpoint
+from nla.errors import Damaged
+from nla.training.checkpoint import STATE, Progress, read_progress, write_checkpoint
+from nla.training.checkpoint_store import FolderStore, local_folder
 
 
 def writer(epochs_done: int) -> Callable[[Path], None]:
-    return lambda folder: write_checkpoint(folder, Progress("f", 9, epochs_done), {})
+    history = [{"epoch": epoch + 1} for epoch in range(epochs_done)]
+    weights = {"last": {"w": torch.full((8,), float(epochs_done))}}
+    return lambda folder: write_checkpoint(folder, Progress("f", 19, epochs_done, history=history), weights)
 
 
 def latest(store: FolderStore) -> int | None:
@@ -17,13 +24,13 @@ def latest(store: FolderStore) -> int | None:
         return None if folder is None else read_progress(folder).epochs_done
 
 
-def test_keeps_the_last_one(tmp_path: Path) -> None:
+def test_keeps_the_last_two(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "new")
     assert latest(store) is None
     for epoch in (9, 10, 11):
         store.save(writer(epoch), {"epoch": float(epoch)})
         assert latest(store) == epoch
-    assert [path.name for path in store.folder.iterdir()] == ["epoch-00011"]
+    assert sorted(path.name for path in store.folder.iterdir()) == ["epoch-00010", "epoch-00011"]
 
 
 def test_a_write_that_breaks_leaves_the_one_before(tmp_path: Path) -> None:
@@ -36,7 +43,7 @@ def test_a_write_that_breaks_leaves_the_one_before(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="disk full"):
         store.save(breaks, {"epoch": 2.0})
-    assert latest(store) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001"], "half a checkpoint would fill the disk"
     store.save(writer(2), {"epoch": 2.0})
     assert latest(store) == 2
 
@@ -51,3 +58,61 @@ def test_a_folder_without_state_is_passed_over(tmp_path: Path) -> None:
 def test_only_the_first_worker_writes(tmp_path: Path) -> None:
     FolderStore(tmp_path).save(None, {"epoch": 1.0})
     assert list(tmp_path.iterdir()) == []
+
+
+def flip(path: Path, at: int = -2) -> None:
+    """Changes one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("file", "at"), [("last.safetensors", -2), ("state.json", 20), ("state.json", -5)])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(tmp_path: Path, file: str, at: int) -> None:
+    store, said = FolderStore(tmp_path), []
+    for epoch in (1, 2, 3):
+        store.save(writer(epoch), {"epoch": float(epoch)})
+    flip(tmp_path / "epoch-00003" / file, at)
+    with store.latest(said.append) as folder:
+        assert folder == tmp_path / "epoch-00002"
+    (line,) = said
+    assert line.startswith(f"{tmp_path / 'epoch-00003' / file}: ") and "sha256" in line
+    assert line.endswith(f"Resuming from the checkpoint before, {folder}.")
+    store.save(writer(3), {"epoch": 3.0})
+    assert latest(store) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00002", "epoch-00003"]
+
+
+def test_only_damaged_checkpoints_are_an_error(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    for epoch in (1, 2):
+        store.save(writer(epoch), {"epoch": float(epoch)})
+        flip(tmp_path / f"epoch-0000{epoch}/last.safetensors")
+    with pytest.raises(Damaged, match=r"epoch-00002/last\.safetensors: .*sha256.*`dvc repro -sf train` retrains"):
+        latest(store)
+
+
+class CheckpointOfRay:
+    """As `ray.train.Checkpoint` of a local storage, without importing Ray."""
+
+    def __init__(self, path: str, filesystem: pa_fs.FileSystem) -> None:
+        self.path, self.filesystem = path, filesystem
+
+    @contextlib.contextmanager
+    def as_directory(self) -> Iterator[str]:
+        yield self.path
+
+
+def test_ray_falls_back_too(tmp_path: Path) -> None:
+    names, said = [f"checkpoint_00000{number}" for number in range(4)], []
+    for epoch, name in enumerate(names, 1):
+        (tmp_path / name).mkdir()
+        writer(epoch)(tmp_path / name)
+    (tmp_path / names[2] / STATE).unlink()
+    flip(tmp_path / names[3] / "last.safetensors")
+    given = CheckpointOfRay(str(tmp_path / names[3]), pa_fs.LocalFileSystem())
+    with local_folder(given, said.append) as folder:
+        assert folder == tmp_path / names[1]
+    assert len(said) == 1
+    with local_folder(None, said.append) as folder:
+        assert folder is None

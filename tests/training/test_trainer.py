@@ -19,10 +19,12 @@ from training_parts import CLASSES, SINGLE, CallRecorder, MakeSamples, Stop, Sto
 
 from nla.data.loader import epoch_order
 from nla.data.samples import Samples
-from nla.errors import ConfigError, Diverged, TrainingError
+from nla.errors import ConfigError, Damaged, Diverged, TrainingError
 from nla.evaluation.predict import ONE_VIEW, predict
+from nla.io import sealed_json
 from nla.training.callbacks import Callback
-from nla.training.checkpoint import FolderStore, Progress, read_progress
+from nla.training.checkpoint import Progress, read_progress
+from nla.training.checkpoint_store import FolderStore
 from nla.training.job import Job
 from nla.training.optim import LRSchedule
 from nla.training.trainer import Split, Trainer
@@ -292,11 +294,26 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, split: Split) ->
         run(make_job(fingerprint="two", epochs=1), split, tmp_path)
 
 
-def test_a_damaged_checkpoint_is_reported(tmp_path: Path, split: Split) -> None:
+def test_only_a_damaged_checkpoint_is_an_error(tmp_path: Path, split: Split) -> None:
     run(make_job(epochs=1), split, tmp_path)
     (checkpoint_of(tmp_path) / "state.json").write_text("{")
-    with pytest.raises(TrainingError, match=r"state\.json: "):
+    with pytest.raises(Damaged, match=r"state\.json: "):
         run(make_job(), split, tmp_path)
+
+
+def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_weights(
+    tmp_path: Path, split: Split, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(make_job(), split, tmp_path / "whole")
+    interrupt(make_job(), split, tmp_path / "parts", StopAt(2))
+    best = checkpoint_of(tmp_path / "parts") / "best.safetensors"
+    flipped = bytearray(best.read_bytes())
+    flipped[-1] ^= 1
+    best.write_bytes(flipped)
+    run(make_job(), split, tmp_path / "parts")
+    assert content(checkpoint_of(tmp_path / "parts")) == content(checkpoint_of(tmp_path / "whole"))
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"{best}: the file is damaged") and said.endswith("epoch-00001.")
 
 
 def test_a_batch_larger_than_the_data(tmp_path: Path, split: Split) -> None:
@@ -322,7 +339,8 @@ def test_facts_that_changed_with_a_resume_are_recorded(tmp_path: Path, split: Sp
     state = checkpoint_of(tmp_path) / "state.json"
     written = json.loads(state.read_text())
     written["facts"] |= {"first_weights": "x", "precision": "bf16", "workers": 2}
-    state.write_text(json.dumps(written))
+    del written["sha256"]
+    state.write_bytes(sealed_json(written))
     facts = run(make_job(), split, tmp_path).facts
     assert (facts["first_weights"], facts["precision"], facts["workers"]) == ("x", "fp32", 1)
     assert facts["before"] == [{"epochs_done": 1, "precision": "bf16", "workers": 2}]

@@ -14,7 +14,7 @@ from training_parts import SINGLE, MakeSamples, checkpoint_of, make_job
 
 from nla.data.loader import batches
 from nla.evaluation.predict import ONE_VIEW, predict
-from nla.training.checkpoint import FolderStore
+from nla.training.checkpoint_store import FolderStore
 from nla.training.trainer import Split, Trainer
 from nla.training.weight_average import BATCHES, estimate_batchnorm
 

@@ -20,7 +20,7 @@ from patience import PATIENCE
 
 from nla.data.samples import Samples
 from nla.models.classifier import Classifier
-from nla.training.checkpoint import FolderStore
+from nla.training.checkpoint_store import FolderStore
 from nla.training.job import Job
 from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Split, Trainer, validation_metrics
