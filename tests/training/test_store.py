@@ -76,7 +76,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(tmp_path: 
     with store.latest(said.append) as folder:
         assert folder == tmp_path / "epoch-00002"
     (line,) = said
-    assert line.startswith(f"{tmp_path / 'epoch-00003' / file}: ") and "sha256" in line
+    assert line.startswith(f"{tmp_path / 'epoch-00003' / file}: ")
     assert line.endswith(f"Resuming from the checkpoint before, {folder}.")
     store.save(writer(3), {"epoch": 3.0})
     assert latest(store) == 3
