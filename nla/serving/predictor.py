@@ -30,7 +30,7 @@ class Prediction:
     probabilities: np.ndarray
     """float32 [N, C], ordered as Predictor.classes."""
     ambiguity: np.ndarray
-    """[N]: 1 - (p1 - p2) of the two largest probabilities; 0 is certain, 1 a tie."""
+    """[N]: 1 - (p1 - p2), with p1 and p2 the two largest probabilities; 0: certain, 1: a tie."""
 
 
 class Predictor:
@@ -41,14 +41,15 @@ class Predictor:
 
     @classmethod
     def load(cls, path: Path | str, views: Views | None = None) -> Predictor:
-        """Loads models/model.safetensors with the card beside it, or the folder of both; onto a GPU if there is one.
+        """Loads a weights file and its JSON card, or a folder holding both, onto the GPU if available.
 
         Args:
-            path: the weights file, or its folder.
-            views: other views than those of the card, which the model was measured with.
+            path: weights file, or a folder with model.safetensors and model.json.
+            views: views to average over; None for those in the card, with which the model was measured.
 
         Raises:
             WeightsError: a file is missing or damaged, or does not match its card.
+            ConfigError: the network cannot be built, as without timm.
         """
         path = Path(path)
         model, card = load_model(path / WEIGHTS if path.is_dir() else path)
@@ -56,13 +57,15 @@ class Predictor:
         return cls(model.to(device), card["classes"], card["source"], views or Views(**card["views"]))
 
     def predict(self, images: Sequence[bytes] | np.ndarray) -> Prediction:
-        """Predicts from each image, fitted to the model's size and colour, by the mean over its views, in float32.
+        """Resizes and converts each image for the model, and averages predictions over its views.
+
+        This is test-time augmentation, computed in float32.
 
         Args:
             images: encoded images (PNG, JPEG, BMP, WebP), or uint8 pixels [N, H, W] grey or [N, H, W, 3] RGB.
 
         Raises:
-            DataError: an input is not an image; the message names the first one, counted from 0.
+            DataError: an input is not an image; the message names the first one by its 0-based index.
         """
         if isinstance(images, np.ndarray):
             _check_pixels(images)
@@ -82,16 +85,17 @@ def _pixels(image: bytes | np.ndarray, row: int) -> np.ndarray:
     if isinstance(image, np.ndarray):
         return image
     if not isinstance(image, bytes | bytearray | memoryview):
-        raise DataError(f"image {row} is {type(image).__name__}, not bytes: give the content of an image file")
+        raise DataError(f"image {row}: expected bytes (got {type(image).__name__}). Pass the content of an image file.")
     try:
         return decode(bytes(image))
     except DataError as error:
-        raise DataError(f"image {row}: {error}: give the content of a whole PNG, JPEG, BMP or WebP file") from None
+        raise DataError(f"image {row}: {error}. Pass the whole content of a PNG, JPEG, BMP or WebP file.") from None
 
 
 def _check_pixels(images: np.ndarray) -> None:
     shape_fits = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
     if images.dtype != np.uint8 or not shape_fits or 0 in images.shape[1:]:
         raise DataError(
-            f"pixels are {images.dtype} {list(images.shape)}: give uint8 [N, H, W] grey or [N, H, W, 3] RGB, 0 to 255"
+            f"images: expected uint8 [N, H, W] (grey) or [N, H, W, 3] (RGB), got {images.dtype} {list(images.shape)}. "
+            "Convert them, with pixels from 0 to 255."
         )

@@ -102,14 +102,14 @@ class TestPredictor:
             predictor.predict([good, good, good[:-20]])
         with pytest.raises(DataError, match=f"image {BATCH + 1}: the file is empty"):
             predictor.predict([good] * (BATCH + 1) + [b""])
-        with pytest.raises(DataError, match="image 1 is str, not bytes"):
+        with pytest.raises(DataError, match=r"image 1: expected bytes \(got str\)\. Pass"):
             predictor.predict([good, "face.png"])  # type: ignore[list-item]
 
     @pytest.mark.parametrize(
         "images", [faces(2, 16, 16).astype(np.float32), faces(2, 16), faces(2, 16, 16, 4), faces(2, 0, 16)]
     )
     def test_bad_arrays_say_what_is_wanted(self, tmp_path: Path, images: np.ndarray) -> None:
-        with pytest.raises(DataError, match=r"give uint8 \[N, H, W\]"):
+        with pytest.raises(DataError, match=r"images: expected uint8 \[N, H, W\] .*, got .*\. Convert"):
             Predictor.load(random_model(tmp_path)).predict(images)
 
     def test_missing_files(self, tmp_path: Path) -> None:
