@@ -233,6 +233,7 @@ def test_node_that_starts_too_slowly_is_restarted(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "1 7\n"), done.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_node_that_fails_is_reported(tmp_path: Path) -> None:
     done = run_python(FAILING_NODE.format(errors=["No room on the disk."]), tmp_path)

@@ -220,6 +220,7 @@ def test_no_pose_reaches_beyond_the_lines_that_are_painted(monkeypatch: pytest.M
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_hard_enough_to_mean_something() -> None:
     """Bayes accuracy 85 to 92 %, a linear model on the pixels at most 60 %, on a balanced test split of 4,000."""
     table = draw(12_000, 104, 4000)

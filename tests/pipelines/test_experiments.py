@@ -51,7 +51,16 @@ def test_forced_it_trains_afresh(lab: Project) -> None:
     assert lab.sha256("models/model.safetensors", "models/last.safetensors") == weights
 
 
-def test_an_experiment_apart(lab: Project) -> None:
+@pytest.fixture(scope="module")
+def trained_lab(lab: Project) -> Project:
+    """The same with a model."""
+    lab.dvc("repro", "train")
+    return lab
+
+
+@pytest.mark.thorough
+def test_an_experiment_apart(trained_lab: Project) -> None:
+    lab = trained_lab
     here = lab.sha256("models/model.safetensors", "run.json", "params.yaml")
     lab.dvc(
         "exp", "run", "--temp", "--set-param", "train.seed=7", "--set-param", "ray.num_workers=1", "--name", "apart"
@@ -67,6 +76,7 @@ def test_an_experiment_apart(lab: Project) -> None:
     assert (lab / ".logs/apart/train.log").is_file(), "the workspace has its own"
 
 
+@pytest.mark.thorough
 def test_an_experiment_from_the_queue(lab: Project) -> None:
     """What the experiment `apart` trained is there already: only its measuring is new."""
     before = len(lab.runs())

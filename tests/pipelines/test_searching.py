@@ -103,6 +103,7 @@ def test_other_seeds_and_epochs_of_training_start_no_search(searched: Project) -
     assert "Data and pipelines are up to date." in searched.dvc("repro", "tune")
 
 
+@pytest.mark.thorough
 def test_more_samples_extend_the_search_and_training_uses_the_best(searched: Project, tmp_path: Path) -> None:
     project = searched.copy(tmp_path / "project")
     before = rows(project)
@@ -113,6 +114,7 @@ def test_more_samples_extend_the_search_and_training_uses_the_best(searched: Pro
     assert project.read_json("run.json")["params"]["loss"]["lam"] == best(project)["loss"]["lam"]
 
 
+@pytest.mark.thorough
 def test_result_of_an_earlier_search_is_reused(prepared: Project, searched: Project, tmp_path: Path) -> None:
     project = prepared.copy(tmp_path / "project")
     project.set({"tune": {"from": str(searched / "best.yaml")}})

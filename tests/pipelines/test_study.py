@@ -94,7 +94,16 @@ def test_every_run_is_nested_below_that_of_the_study(project: Project) -> None:
     assert all("test_accuracy" in run.data.metrics and run.info.status == "FINISHED" for run in nested)
 
 
-def test_a_larger_grid_runs_what_is_new(project: Project) -> None:
+@pytest.fixture(scope="module")
+def studied(project: Project) -> Project:
+    """The same after its study of four runs."""
+    repro(project)
+    return project
+
+
+@pytest.mark.thorough
+def test_a_larger_grid_runs_what_is_new(studied: Project) -> None:
+    project = studied
     before = records(project)
     write_grid(project, seeds=[0, 1], conditions={"clean": {}})
     assert "4 runs, 2 of them have their records" in repro(project)
@@ -105,8 +114,10 @@ def test_a_larger_grid_runs_what_is_new(project: Project) -> None:
     assert len(project.runs()) == 7
 
 
-def test_who_has_the_records_repeats_nothing(project: Project, tmp_path: Path) -> None:
+@pytest.mark.thorough
+def test_who_has_the_records_repeats_nothing(studied: Project, tmp_path: Path) -> None:
     """A clone on another machine: it draws the same faces, and logs to its own MLflow."""
+    project = studied
     project.commit("results")
     clone = project.clone(tmp_path / "clone")
     before = (clone / NAME / "README.md").read_text()

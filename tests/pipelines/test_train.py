@@ -126,6 +126,7 @@ def test_mlflow_gets_what_it_missed(workspace: Path, tmp_path: Path, monkeypatch
     assert client.get_run(run_id).info.end_time == logged.info.end_time, "a finished run is left as it is"
 
 
+@pytest.mark.thorough
 def test_checkpoints_in_a_shared_storage_end_with_their_training(
     workspace: Path, tmp_path: Path, ray_cluster: Cluster
 ) -> None:

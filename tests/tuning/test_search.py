@@ -121,6 +121,7 @@ class FastClock(RecordingCallback):
         return time.time() + (120 if len(self.epochs) >= self.limit else 0)
 
 
+@pytest.mark.thorough
 def test_time_budget_stops_a_search_and_a_larger_one_resumes_it(
     tmp_path: Path, ray_cluster: Cluster, split: Split
 ) -> None:
@@ -202,6 +203,7 @@ def test_median_stopping_runs(tmp_path: Path, ray_cluster: Cluster, split: Split
     assert len(found) == 3 and all(trial.history for trial in found)
 
 
+@pytest.mark.thorough
 def test_pbt_stays_within_the_space(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     loss = {
         "lam": {"uniform": [0.45, 0.5]},
@@ -307,6 +309,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.thorough
 def test_search_is_stored_in_s3(bucket: str) -> None:
     """In a separate Ray, whose processes know the store by their environment; the second call reuses the search."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY", "PYTEST"))}
