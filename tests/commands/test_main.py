@@ -77,15 +77,20 @@ def test_a_place_that_cannot_be_written_is_a_message(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_is_quiet(tmp_path: Path) -> None:
-    """It waits for an image in a pipe that nobody writes to."""
-    random_model(tmp_path)
-    os.mkfifo(tmp_path / "face.png")
-    command = [sys.executable, "-m", "nla.commands.main", "predict", "face.png", "--model", ".", "--out", "-"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=clean_env(), stderr=subprocess.PIPE, text=True)
-    with (tmp_path / "face.png").open("wb"):  # opens once the other side reads
-        process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=PATIENCE)
+    """It waits for room in a pipe that nobody reads."""
+    random_model(tmp_path / "model")
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "face.png").write_bytes(FACE)
+    for i in range(3000):  # rows for more than the 64 KiB of a pipe
+        os.link(tmp_path / "face.png", tmp_path / f"faces/{i}.png")
+    command = [sys.executable, "-m", "nla.commands.main", "predict", "faces", "--model", "model", "--out", "-"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=tmp_path, env=clean_env(), text=True, **streams)
+    assert process.stdout is not None and process.stdout.readline().startswith("path,label")
+    process.send_signal(signal.SIGINT)
+    rows, said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said) == (130, "")
+    assert rows.count("\n") < 3000
 
 
 def test_a_reader_that_goes_early_is_no_error(tmp_path: Path) -> None:
