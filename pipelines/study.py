@@ -14,7 +14,7 @@ from nla.config.base import read_params, section
 from nla.config.ray import RayConfig
 from nla.errors import TrainingError
 from nla.io import write_json
-from nla.study.grid import cells, read_grid
+from nla.study.grid import read_grid, run_specs
 from nla.study.record import MANIFEST, read_record
 from nla.study.scheduler import Scheduler, StudyRun, delete_records, make_manifest, tune
 from nla.study.tracking import MlflowStudy
@@ -35,9 +35,9 @@ def main() -> None:
     if forced():  # first, so that a forced study that is interrupted resumes with its new records only
         delete_records(root)
     scheduler = Scheduler(Variants(FACES, root / RUNS / "study-data", config.image_bytes), config, root)
-    cells(grid, params)  # errors in the grid must not surface only after tuning
+    run_specs(grid, params)  # errors in the grid must not surface only after tuning
     tuning, tuned = tune(scheduler, grid, params)
-    study = scheduler.run("study", cells(grid, params, tuned))
+    study = scheduler.run("study", run_specs(grid, params, tuned))
     write_json(MANIFEST, make_manifest(grid, tuning, study).model_dump(exclude={"tuning"} if not grid.tuning else None))
     log([*tuning.done, *study.done], root)
     if study.failed:
@@ -51,7 +51,7 @@ def log(done: Sequence[StudyRun], root: Path) -> None:
     tags = run_tags(workspace(), "", "")
     with study.opened(tags):
         for run in done:
-            study.log(read_record(run.path), tags, run.cell.setting)
+            study.log(read_record(run.path), tags, run.spec.setting)
 
 
 if __name__ == "__main__":

@@ -21,18 +21,20 @@ METHOD_SECTIONS = ("augment", "loss", "model", "train")
 
 
 class Tuning(Section):
-    """How each method's setting is chosen before the comparison: on validation, from equally many candidates each."""
+    """How each method's setting is chosen before the comparison: on validation, from the same number of candidates per
+    method."""
 
     NAME: ClassVar[str] = "tuning"
 
     settings: Annotated[int, Field(ge=2)]
-    """Candidates per method: the setting in `methods`, and draws from its space; without a space it is not tuned."""
+    """Candidates per method: one is the configuration in `methods`, the rest are sampled from its space; a method
+    without a space is not tuned."""
     conditions: Annotated[list[str], Field(min_length=1)]
-    """Conditions under which each candidate is trained; the one with the best mean is used under all conditions."""
+    """Conditions for tuning: the candidate with the best mean over these is used everywhere."""
     seed: int
     """Seed of the draws, the synthetic label noise and training; must not be one of the grid's."""
     objective: Objective = "accuracy"
-    """Validation metric of the epoch chosen by `train.select`; both: their mean."""
+    """Metric, measured at the selected epoch on validation, that ranks candidates; both: mean of the two accuracies."""
     common: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Search space of every method, in the form of `tune.space`."""
     space: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
@@ -49,9 +51,9 @@ class Grid(Section):
     NAME: ClassVar[str] = "grid"
 
     methods: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-    """Name -> sections of params.yaml: augment, loss, model, train; merged over those of the study."""
+    """Name -> sections of params.yaml: augment, loss, model, train; overrides the study's params.yaml."""
     conditions: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-    """Name -> keys of the section `data`, merged over params.yaml: noise, imbalance."""
+    """Name -> keys of the section `data`, such as noise and imbalance; overrides params.yaml."""
     seeds: Annotated[list[int], Field(min_length=1)]
     """Seeds of the synthetic label noise, which is the same for all methods, and of training."""
     reference: str
@@ -61,12 +63,12 @@ class Grid(Section):
     ]
     """What a reader must know before comparing the methods; the report shows it first, and above each table."""
     tuning: Tuning | None = None
-    """None takes every method as given in `methods`."""
+    """None: no tuning."""
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run of a study."""
+class RunSpec:
+    """Specification of one run of a study."""
 
     method: str
     condition: str
@@ -76,7 +78,7 @@ class Cell:
     values: Mapping[str, Any] = field(default_factory=dict)
     """Tuned values, by dotted name."""
     setting: int | None = None
-    """Number of `values` among the method's tuning candidates; None for a run of the comparison."""
+    """Index of this candidate among the method's; None for a comparison run."""
 
     @property
     def data(self) -> DataConfig:
@@ -116,24 +118,24 @@ def _check_tuning(grid: Grid, tuning: Tuning, path: Path) -> None:
         raise ConfigError(f"{path}: tuning: nothing to search. Set `space` or `common`, or remove `tuning`.")
 
 
-def cells(grid: Grid, params: Mapping[str, Any], tuned: Mapping[str, Values] | None = None) -> list[Cell]:
-    """Every run of the comparison, those on the same data adjacent.
+def run_specs(grid: Grid, params: Mapping[str, Any], tuned: Mapping[str, Values] | None = None) -> list[RunSpec]:
+    """Every run of the comparison, ordered so that runs sharing data are adjacent.
 
     Args:
-        tuned: method -> values found by `tuning`; a missing method keeps the setting of the grid.
+        tuned: method -> values found by `tuning`; a missing method keeps the configuration of the grid.
 
     Raises:
-        ConfigError: a cell is invalid; the message names it.
+        ConfigError: a run is invalid; the message names it.
     """
     return [
-        make_cell(grid, params, method, condition, seed, (tuned or {}).get(method, {}))
+        run_spec(grid, params, method, condition, seed, (tuned or {}).get(method, {}))
         for seed in grid.seeds
         for condition in grid.conditions
         for method in grid.methods
     ]
 
 
-def make_cell(
+def run_spec(
     grid: Grid,
     params: Mapping[str, Any],
     method: str,
@@ -141,26 +143,26 @@ def make_cell(
     seed: int,
     values: Values,
     setting: int | None = None,
-) -> Cell:
-    """One run. Raises ConfigError if it is invalid."""
+) -> RunSpec:
+    """The specification of one run. Raises ConfigError if it is invalid."""
     changes = grid.methods[method]
     if unknown := sorted(changes.keys() - set(METHOD_SECTIONS)):
         raise ConfigError(
-            f"grid.yaml: methods.{method}: unknown section {', '.join(unknown)}: valid are {', '.join(METHOD_SECTIONS)}"
+            f"grid.yaml: methods.{method}: unknown section {', '.join(unknown)} (valid: {', '.join(METHOD_SECTIONS)})"
         )
     if fixed := sorted(grid.conditions[condition].keys() & INGEST_KEYS):
         raise ConfigError(
-            f"grid.yaml: conditions.{condition}: {', '.join(fixed)} cannot differ within a study. Set it in "
-            "params.yaml, or make one study for each value."
+            f"grid.yaml: conditions.{condition}: {', '.join(fixed)} must be the same for all conditions. Set "
+            "it in params.yaml, or create a separate study per value."
         )
     seeded = {"data": {**grid.conditions[condition], "seed": seed}, "train": {"seed": seed}}
     merged = merge(merge(params, changes), seeded)
     try:
-        if values:  # can be elements of a list that is null in params.yaml
+        if values:  # may index into a list that is null in params.yaml
             merged = with_values(merged | trial_base(merged), values)
-        cell = Cell(method, condition, seed, merged, values, setting)
-        training_config(cell.params)
-        _ = cell.data
+        spec = RunSpec(method, condition, seed, merged, values, setting)
+        training_config(spec.params)
+        _ = spec.data
     except ConfigError as error:
         raise ConfigError(f"grid.yaml: {method}, {condition}: {error}") from None
-    return cell
+    return spec

@@ -1,6 +1,6 @@
-"""Runs the cells of a study that have no record yet, on Ray: as many at once as fit, each in its own process.
+"""Executes the runs of a study that have no record yet, on Ray: as many at once as fit, each in its own process.
 
-`Scheduler.run` turns cells into records; `tune` chooses each method's setting with it.
+`Scheduler.run` turns specifications of runs into records; `tune` chooses each method's setting with it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from nla.evaluation.predict import Views
 from nla.io import sha256
 from nla.models.weights import existing
 from nla.ray_cluster import Cluster, connected
-from nla.study.grid import Cell, Grid
+from nla.study.grid import Grid, RunSpec
 from nla.study.record import RECORDS, Entry, Manifest, Record, TuningEntries, TuningEntry, read_record, write_record
-from nla.study.tuning import Attempt, best_candidate, candidates_of, tuning_cells
+from nla.study.tuning import Attempt, best_candidate, candidates_of, tuning_specs
 from nla.study.variants import Variant, Variants
 from nla.study.worker import Result, run_job
 from nla.training.job import Job, image_spec, training_config, with_first_weights
@@ -44,9 +44,9 @@ RETRIES = 3
 
 
 class StudyRun(NamedTuple):
-    """A cell of the grid, with the name of its record."""
+    """A run of the study, with the name of its record."""
 
-    cell: Cell
+    spec: RunSpec
     fingerprint: str
 
     @property
@@ -56,7 +56,7 @@ class StudyRun(NamedTuple):
 
 
 class StudyRuns(NamedTuple):
-    """Outcome of the requested cells, in their order."""
+    """Outcome of the requested runs, in their order."""
 
     runs: list[StudyRun]
     failed: dict[str, NLAError]
@@ -70,7 +70,7 @@ class StudyRuns(NamedTuple):
     def names(self, fingerprints: Iterable[str]) -> str:
         """Names of some of the runs, for a message."""
         chosen = set(fingerprints)
-        return ", ".join(str(run.cell) for run in self.runs if run.fingerprint in chosen)
+        return ", ".join(str(run.spec) for run in self.runs if run.fingerprint in chosen)
 
 
 class Task(NamedTuple):
@@ -95,9 +95,9 @@ class Scheduler:
     config: RayConfig
     root: Path
 
-    def run(self, title: str, cells: Sequence[Cell]) -> StudyRuns:
-        """Runs each distinct cell once, however many request it; `title` is their name in the console output."""
-        runs = [StudyRun(cell, run_fingerprint(cell, self.variants, self.root)) for cell in cells]
+    def run(self, title: str, specs: Sequence[RunSpec]) -> StudyRuns:
+        """Executes each distinct run once, however many request it; `title` is their name in the console output."""
+        runs = [StudyRun(spec, run_fingerprint(spec, self.variants, self.root)) for spec in specs]
         missing = {run.fingerprint: run for run in runs if not run.path.is_file()}
         recorded = sum(run.fingerprint not in missing for run in runs)
         say(f"{title} {workspace().name}: {len(runs)} runs, {recorded} of them have their records")
@@ -113,28 +113,28 @@ class Scheduler:
                 run = missing[task.fingerprint]
                 if isinstance(result, NLAError):
                     errors[task.fingerprint] = result
-                    say(f"{run.cell}: {result}")
+                    say(f"{run.spec}: {result}")
                 else:
                     record = make_record(run, result)
                     write_record(run.path, record)
                     shutil.rmtree(task.folder, ignore_errors=True)  # if it ran on this machine
-                    say(f"{run.cell}: {summary(record)}")
+                    say(f"{run.spec}: {summary(record)}")
                 progress(done, len(missing))
         return errors
 
     def _tasks(self, missing: Sequence[StudyRun]) -> Iterator[Task]:
         """The tasks; their data is loaded only when the next one is requested."""
         code = fingerprint({}, imported_sources(WORKER, CODE), CODE)
-        for config, group in itertools.groupby(missing, lambda run: run.cell.data):
+        for config, group in itertools.groupby(missing, lambda run: run.spec.data):
             variant = self.variants.variant(config)
             shared, train = ray.put(variant), variant.split.train
             image, classes = image_spec(train.images_NHWC), len(train.classes)
             for run in group:
                 name = f"{workspace().name}-{run.fingerprint}-{code}"  # two studies may train the same at once
                 folder = self.root / RUNS / name
-                job = Job(training_config(run.cell.params), num_classes=classes, image=image, fingerprint=name)
+                job = Job(training_config(run.spec.params), num_classes=classes, image=image, fingerprint=name)
                 with_weights = with_first_weights(job, self.root)[0]
-                yield Task(run.fingerprint, with_weights, shared, folder, views_on_test(run.cell))
+                yield Task(run.fingerprint, with_weights, shared, folder, views_on_test(run.spec))
 
 
 def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Iterator[tuple[Task, Result | NLAError]]:
@@ -184,31 +184,31 @@ def tune(scheduler: Scheduler, grid: Grid, params: Mapping[str, Any]) -> tuple[S
     """
     if grid.tuning is None:
         return StudyRuns([], {}), {}
-    tuning = scheduler.run("tuning", tuning_cells(grid, params))
+    tuning = scheduler.run("tuning", tuning_specs(grid, params))
     if lost := [name for name, error in tuning.failed.items() if not isinstance(error, Diverged)]:
         raise TrainingError(f"runs of the tuning failed: {tuning.names(lost)}. `dvc repro` tries them again.")
     objective = grid.tuning.objective
     attempts = []
     for run in tuning.runs:
-        cell, score = run.cell, None if run.fingerprint in tuning.failed else read_record(run.path).score(objective)
-        assert cell.setting is not None
-        attempts.append(Attempt(cell.method, cell.setting, cell.condition, cell.values, score))
+        spec, score = run.spec, None if run.fingerprint in tuning.failed else read_record(run.path).score(objective)
+        assert spec.setting is not None
+        attempts.append(Attempt(spec.method, spec.setting, spec.condition, spec.values, score))
     candidates = candidates_of(attempts)
     return tuning, {method: best_candidate(method, tried).values for method, tried in candidates.items()}
 
 
 def make_manifest(grid: Grid, tuning: StudyRuns, study: StudyRuns) -> Manifest:
     """Content of runs.json: the runs that have records, and all runs of the tuning."""
-    entries = [Entry(**_key(run.cell), record=run.fingerprint) for run in study.done]
+    entries = [Entry(**_key(run.spec), record=run.fingerprint) for run in study.done]
     manifest = Manifest(reference=grid.reference, caveats=grid.caveats, runs=entries)
     if grid.tuning is None:
         return manifest
     tried = [
         TuningEntry(
-            **_key(run.cell),
+            **_key(run.spec),
             record=None if run.fingerprint in tuning.failed else run.fingerprint,
-            setting=run.cell.setting or 0,
-            values=dict(run.cell.values),
+            setting=run.spec.setting or 0,
+            values=dict(run.spec.values),
         )
         for run in tuning.runs
     ]
@@ -216,8 +216,8 @@ def make_manifest(grid: Grid, tuning: StudyRuns, study: StudyRuns) -> Manifest:
     return manifest.model_copy(update={"tuning": TuningEntries(**asked, trainings=tried)})
 
 
-def _key(cell: Cell) -> dict[str, Any]:
-    return {"method": cell.method, "condition": cell.condition, "seed": cell.seed}
+def _key(spec: RunSpec) -> dict[str, Any]:
+    return {"method": spec.method, "condition": spec.condition, "seed": spec.seed}
 
 
 def delete_records(root: Path) -> None:
@@ -230,38 +230,38 @@ def delete_records(root: Path) -> None:
             shutil.rmtree(folder)
 
 
-def views_on_test(cell: Cell) -> Views | None:
+def views_on_test(spec: RunSpec) -> Views | None:
     """Augmented views over which test predictions are averaged; None in tuning, which does not use test."""
-    config = section(EvaluateConfig, cell.params)
-    return None if cell.setting is not None else Views(config.mirror, config.shift)
+    config = section(EvaluateConfig, spec.params)
+    return None if spec.setting is not None else Views(config.mirror, config.shift)
 
 
-def run_fingerprint(cell: Cell, variants: Variants, root: Path) -> str:
+def run_fingerprint(spec: RunSpec, variants: Variants, root: Path) -> str:
     """Hash of the parameters, first weights and data of a run, and of how test is measured; names its record."""
-    sections = {name: config.stated() for name, config in training_config(cell.params).sections.items()}
+    sections = {name: config.stated() for name, config in training_config(spec.params).sections.items()}
     if start := sections["model"].get("weights"):
         sections["model"]["weights"] = sha256(existing(root / start))
-    views = section(EvaluateConfig, cell.params).stated(include={"mirror", "shift"})
-    measured = views if cell.setting is None else None  # tuning does not use test
-    content = {**sections, "data": variants.key(cell.data), "evaluate": measured, "defaults": DEFAULTS}
+    views = section(EvaluateConfig, spec.params).stated(include={"mirror", "shift"})
+    measured = views if spec.setting is None else None  # tuning does not use test
+    content = {**sections, "data": variants.key(spec.data), "evaluate": measured, "defaults": DEFAULTS}
     return fingerprint(content, [], workspace())
 
 
 def make_record(run: StudyRun, result: Result) -> Record:
     """The record of a run."""
-    data, progress = run.cell.data, result.progress
+    data, progress = run.spec.data, result.progress
     return Record(
-        method=run.cell.method,
-        condition=run.cell.condition,
+        method=run.spec.method,
+        condition=run.spec.condition,
         noise_kind=data.noise.kind,
         noise_rate=data.noise.rate,
         imbalance_factor=data.imbalance_factor,
-        seed=run.cell.seed,
+        seed=run.spec.seed,
         fingerprint=run.fingerprint,
         epochs=progress.epochs_done,
         best_epoch=progress.best_epoch,
         seconds=sum(row["seconds"] for row in progress.history),
-        params={**training_config(run.cell.params).dump(), "data": data.model_dump(mode="json")},
+        params={**training_config(run.spec.params).dump(), "data": data.model_dump(mode="json")},
         facts={**progress.facts, "commit": git_commit(workspace()), **result.node},
         claims=result.claims,
         valid_accuracy=[row["valid_accuracy"] for row in progress.history],

@@ -1,6 +1,6 @@
 """Tuning of a study: equally many settings for each method that has a search space, ranked on validation.
 
-`tuning_cells` makes the runs; `candidates_of` and `best_candidate` rank the settings by their mean over the conditions.
+`tuning_specs` lists the runs; `candidates_of` and `best_candidate` rank the settings by their mean over the conditions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from nla.config.tune import Distribution, distributions
 from nla.errors import ConfigError, TrainingError
-from nla.study.grid import Cell, Grid, Tuning, make_cell
+from nla.study.grid import Grid, RunSpec, Tuning, run_spec
 from nla.training.job import training_config
 from nla.tuning.searchers import param_space
 from nla.tuning.space import Values, active, problems_of, trial_base
@@ -31,10 +31,10 @@ DRAWS = 50
 """Maximum draws per setting while looking for a new one."""
 
 
-def tuning_cells(grid: Grid, params: Mapping[str, Any]) -> list[Cell]:
+def tuning_specs(grid: Grid, params: Mapping[str, Any]) -> list[RunSpec]:
     """Every setting of every method under every condition of `tuning`, those on the same data adjacent.
 
-    A method's first setting is that of the grid. Empty without `tuning`; a method without a search space has no cells.
+    A method's first setting is that of the grid. Empty without `tuning`; a method without a search space has no runs.
 
     Raises:
         ConfigError: a parameter cannot be searched, or a space has too few settings.
@@ -45,7 +45,7 @@ def tuning_cells(grid: Grid, params: Mapping[str, Any]) -> list[Cell]:
     searched = [name for name in grid.methods if tuning.space_of(name)]
     settings = {name: _settings(grid, tuning, params, name) for name in searched}
     return [
-        make_cell(grid, params, name, condition, tuning.seed, values, number)
+        run_spec(grid, params, name, condition, tuning.seed, values, number)
         for condition in tuning.conditions
         for name, drawn in settings.items()
         for number, values in enumerate(drawn)
@@ -56,7 +56,7 @@ def _settings(grid: Grid, tuning: Tuning, params: Mapping[str, Any], method: str
     """The grid's setting followed by distinct draws from the method's space."""
 
     def params_with(values: Values) -> Mapping[str, Any]:
-        return make_cell(grid, params, method, tuning.conditions[0], tuning.seed, values).params
+        return run_spec(grid, params, method, tuning.conditions[0], tuning.seed, values).params
 
     found: list[Values] = [{}]
     base = params_with({})

@@ -9,8 +9,8 @@ import pytest
 
 from nla.config.base import read_params
 from nla.errors import ConfigError
-from nla.study.grid import Grid, cells, read_grid
-from nla.study.tuning import tuning_cells
+from nla.study.grid import Grid, read_grid, run_specs
+from nla.study.tuning import tuning_specs
 
 STUDIES = Path(__file__).parents[2] / "studies"
 GRID = """
@@ -42,19 +42,19 @@ def grid(tmp_path: Path, text: str = GRID) -> Grid:
 
 
 def test_every_method_meets_every_condition_with_every_seed(tmp_path: Path) -> None:
-    found = cells(grid(tmp_path), PARAMS)
-    assert len({(cell.method, cell.condition, cell.seed) for cell in found}) == len(found) == 2 * 2 * 2
-    cell = next(cell for cell in found if (cell.method, cell.condition, cell.seed) == ("wide", "noisy", 4))
-    assert cell.params["model"] == {"width": 32}
-    assert cell.params["train"] == {"epochs": 2, "lr": 0.1, "seed": 4}
-    assert (cell.data.source, cell.data.seed) == ("ferplus", 4)
-    assert (cell.data.noise.rate, cell.data.noise.exact) == (0.3, False)
-    assert str(cell) == "wide, noisy, seed 4"
+    found = run_specs(grid(tmp_path), PARAMS)
+    assert len({(spec.method, spec.condition, spec.seed) for spec in found}) == len(found) == 2 * 2 * 2
+    spec = next(spec for spec in found if (spec.method, spec.condition, spec.seed) == ("wide", "noisy", 4))
+    assert spec.params["model"] == {"width": 32}
+    assert spec.params["train"] == {"epochs": 2, "lr": 0.1, "seed": 4}
+    assert (spec.data.source, spec.data.seed) == ("ferplus", 4)
+    assert (spec.data.noise.rate, spec.data.noise.exact) == (0.3, False)
+    assert str(spec) == "wide, noisy, seed 4"
 
 
 def test_methods_share_the_data_of_a_condition_and_seed(tmp_path: Path) -> None:
     """And stand next to each other, so that the tables are read once."""
-    configs = [cell.data for cell in cells(grid(tmp_path), PARAMS)]
+    configs = [spec.data for spec in run_specs(grid(tmp_path), PARAMS)]
     assert configs[0::2] == configs[1::2]
     assert all(a != b for i, a in enumerate(configs[0::2]) for b in configs[0::2][:i])
 
@@ -85,12 +85,12 @@ def test_a_wrong_grid_is_refused(tmp_path: Path, old: str, new: str, message: st
 
 
 def test_what_was_tuned_holds_under_every_condition(tmp_path: Path) -> None:
-    found = cells(grid(tmp_path, GRID + TUNING), PARAMS, {"wide": {"train.weight_decay": 0.01, "loss.lam": 0.3}})
-    for cell in found:
-        wide = cell.method == "wide"
-        assert cell.params["train"].get("weight_decay") == (0.01 if wide else None)
-        assert cell.values == ({"train.weight_decay": 0.01, "loss.lam": 0.3} if wide else {})
-        assert cell.params["train"].get("lr") == (0.1 if wide else None)  # of the grid: tuning lies over it
+    found = run_specs(grid(tmp_path, GRID + TUNING), PARAMS, {"wide": {"train.weight_decay": 0.01, "loss.lam": 0.3}})
+    for spec in found:
+        wide = spec.method == "wide"
+        assert spec.params["train"].get("weight_decay") == (0.01 if wide else None)
+        assert spec.values == ({"train.weight_decay": 0.01, "loss.lam": 0.3} if wide else {})
+        assert spec.params["train"].get("lr") == (0.1 if wide else None)  # of the grid: tuning lies over it
 
 
 @pytest.mark.parametrize(
@@ -99,13 +99,13 @@ def test_what_was_tuned_holds_under_every_condition(tmp_path: Path) -> None:
         ("{name: ce}", "{name: cee}", "grid.yaml: ce, clean: loss.name: unknown method 'cee': did you mean 'ce'?"),
         ("rate: 0.3", "rate: 2", "grid.yaml: ce, noisy: params.yaml:\n  data.noise.rate: "),
         ("{lr: 0.1}", "{lr: 0.1, epoch: 3}", "unknown key 'train.epoch': did you mean 'epochs'?"),
-        ("clean: {}", "clean: {source: rafdb}", "conditions.clean: source cannot differ within a study"),
-        ("{loss:", "{ray: {}, loss:", "methods.ce: unknown section ray: valid are augment, loss, model, train"),
+        ("clean: {}", "clean: {source: rafdb}", "conditions.clean: source must be the same for all conditions. Set"),
+        ("{loss:", "{ray: {}, loss:", "methods.ce: unknown section ray (valid: augment, loss, model, train)"),
     ],
 )
-def test_a_wrong_cell_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_an_invalid_run_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        cells(grid(tmp_path, GRID.replace(old, new)), PARAMS)
+        run_specs(grid(tmp_path, GRID.replace(old, new)), PARAMS)
     assert message in str(caught.value)
 
 
@@ -119,5 +119,5 @@ def test_a_grid_that_is_missing_says_where_to_go(tmp_path: Path) -> None:
 )
 def test_the_projects_studies_can_be_run(folder: Path) -> None:
     grid, params = read_grid(folder / "grid.yaml"), read_params(folder / "params.yaml")
-    assert cells(grid, params)
-    assert bool(tuning_cells(grid, params)) == (grid.tuning is not None)
+    assert run_specs(grid, params)
+    assert bool(tuning_specs(grid, params)) == (grid.tuning is not None)
