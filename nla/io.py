@@ -12,13 +12,13 @@ import errno
 import hashlib
 import json
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from nla.errors import DataError, NLAError, validation_message
+from nla.errors import DataError, NLAError, shortened, validation_message
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,10 +106,10 @@ def parse_json_as(
     try:
         return TypeAdapter(schema).validate_json(content, strict=True)
     except ValidationError as invalid:
-        raise error(f"{source}: {_first_problem(invalid)}. {remedy}") from None
+        raise error(f"{source}: {first_problem(invalid)}. {remedy}") from None
 
 
-def _first_problem(invalid: ValidationError) -> str:
+def first_problem(invalid: ValidationError) -> str:
     """The first problem, as `FIELD: problem (got VALUE)`."""
     first = invalid.errors(include_url=False)[0]
     if first["type"] == "json_invalid":
@@ -144,6 +144,59 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_columns(
+    source: Path | pa.BufferReader,
+    schema: pa.Schema,
+    name: Path | str,
+    remedy: str,
+    *,
+    nullable: Collection[str] = (),
+    error: type[NLAError] = DataError,
+) -> pa.Table:
+    """Reads the columns of `schema` from a Parquet file, as the types that it has there.
+
+    Args:
+        source: path, or content, of the file.
+        schema: columns to read; the table keeps its own metadata.
+        name: names the file in messages.
+        remedy: the next action, for messages.
+        nullable: columns in which values may be missing.
+        error: class of the error.
+
+    Raises:
+        NLAError: of class `error`; the file is missing or damaged, lacks a column, or a column has another type or a
+            missing value.
+    """
+    import pyarrow as pa  # half a second to import, and not needed for JSON
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(source)
+        names = file.schema_arrow.names
+        if lacking := [column for column in schema.names if column not in names]:
+            raise error(f"{name}: no column {', '.join(lacking)}. {remedy}")
+        table = file.read(columns=schema.names)
+    except FileNotFoundError:
+        raise error(f"{name}: file not found. {remedy}") from None
+    except (pa.ArrowException, OSError, UnicodeError) as damage:
+        raise error(f"{name}: not a Parquet file ({in_one_line(damage)}). {remedy}") from None
+    columns = []
+    for field in schema:
+        column = table[field.name]
+        try:
+            columns.append(column.cast(field.type))
+        except (pa.ArrowException, UnicodeError):
+            raise error(f"{name}: column {field.name}: must be {field.type} (got {column.type}). {remedy}") from None
+        if column.null_count and field.name not in nullable:
+            raise error(f"{name}: column {field.name}: {column.null_count} values are missing. {remedy}")
+    return pa.table(columns, names=schema.names).replace_schema_metadata(table.schema.metadata)
+
+
+def in_one_line(error: Exception) -> str:
+    """The message of another library, without line breaks and cut to a readable length."""
+    return shortened(" ".join(str(error).split()))
 
 
 def write_table(path: Path, table: pa.Table) -> None:

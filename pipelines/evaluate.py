@@ -29,7 +29,7 @@ from nla.io import read_json_as, write_json, write_table
 from nla.models.saved_model import load_model, require_same
 from nla.plotting import write_figure
 from nla.tracking import MlflowTracker, configure
-from nla.tracking.run_record import RunRecord
+from nla.tracking.run_record import MeasuredRun, RunRecord
 from nla.workflow.paths import project_root
 from nla.workflow.runs import IMAGES
 from nla.workflow.stage import run_stage
@@ -43,7 +43,7 @@ PROTOCOL = "validation and test labels are clean; the checkpoint is chosen on va
 def main() -> None:
     """Measures both models on both splits, draws the figures, and logs to MLflow."""
     params = read_params()
-    config, run = section(EvaluateConfig, params), read_json_as(Path("run.json"), RunRecord)
+    config, run = section(EvaluateConfig, params), read_run(Path("run.json"))
     limit, folder = section(RayConfig, params).image_bytes, project_root() / IMAGES
     splits = {name: load_samples(split_path(name), limit, folder) for name in (*MEASURED, "train")}
     measured = {name: splits[name] for name in MEASURED}
@@ -70,6 +70,12 @@ def main() -> None:
     track(metrics, run, card["epoch"])
     for line in summary_lines(metrics):
         say(line)
+
+
+def read_run(path: Path) -> RunRecord:
+    """The record of the run that trained the model. Raises DataError if a field that is read here is wrong."""
+    read_json_as(path, MeasuredRun)
+    return read_json_as(path, RunRecord)
 
 
 def split_path(name: str) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,13 +39,22 @@ HEADLINES = [f"{split}.{metric}" for split in ("test", "valid") for metric in ("
 """Metrics shown as tags of a version; all metrics are in its run and its logged model."""
 
 
+class SplitMetrics(BaseModel):
+    """The metrics of a split."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    accuracy: float | None = None
+    mean_accuracy: float | None = None
+
+
 class Metrics(BaseModel):
     """reports/metrics.json, as far as this stage reads it; further fields are logged as they are."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    test: dict[str, Any]
-    valid: dict[str, Any]
+    test: SplitMetrics
+    valid: SplitMetrics
 
 
 @dataclass(frozen=True)
@@ -68,10 +77,15 @@ class Registration:
 def main() -> None:
     """Registers the model, and prints whether it is champion, and why."""
     config = section(RegisterConfig, read_params())
-    metrics, run = read_json_as(METRICS, Metrics), read_json_as(RUN, RunRecord)
+    metrics, run = read_metrics(METRICS), read_json_as(RUN, RunRecord)
     record = register(MODELS, metrics, run, VALID, config, configure(project_root()))
     write_json(RECORD, asdict(record))
     say(record.reason)
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Reads the metrics that `evaluate` wrote. Raises DataError if a field that is read here is wrong."""
+    return read_json_as(path, Metrics)
 
 
 def register(
@@ -127,7 +141,7 @@ def ensure_version(
     run_id = ensure_run(models, metrics, run, uri)
     model = log_served_model(run_id, models)
     numbers = flatten(metrics.model_dump())
-    tags = {key: f"{numbers[key]:.4f}" for key in HEADLINES if key in numbers}
+    tags = {key: f"{numbers[key]:.4f}" for key in HEADLINES if numbers.get(key) is not None}
     commit = registry.client.get_run(run_id).data.tags.get("mlflow.source.git.commit", "unknown")
     return registry.add(model, run_id, {**tags, **identity, "nla.git_commit": commit})
 

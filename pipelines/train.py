@@ -68,7 +68,7 @@ class Plan:
 
 def main() -> None:
     """Trains, or reuses the result of an earlier run."""
-    params = with_best(read_params(), read_best(BEST, "Run `dvc repro`."))
+    params = searched(read_params(), read_best(BEST, "Run `dvc repro`."))
     ray = section(RayConfig, params)
     root = project_root()
     plan = make_plan(params, root, ray)
@@ -80,6 +80,14 @@ def main() -> None:
         else:
             train_tracked(plan, run, ray, storage, uri)
         write_outputs(plan, run, run.mlflow_run_id(uri))
+
+
+def searched(params: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str, Any]:
+    """`params` with the searched keys. Raises ConfigError that names the file of a wrong value."""
+    if best:
+        training_config(params)  # first, so that an error in params.yaml is not blamed on the other file
+        training_config(with_best(params, best), str(BEST))
+    return with_best(params, best)
 
 
 def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:

@@ -20,31 +20,36 @@ from nla.console import say
 from nla.errors import DataError
 from nla.evaluation.confusion import accuracy, confusion, mean_accuracy, recall, support
 from nla.evaluation.significance import mcnemar, paired_difference
+from nla.io import read_columns
 
 FOLDER = "reports/predictions"
 KEYS = ["row", "path"]
 COLUMNS = [*KEYS, "label", "predicted"]
+SCHEMA = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in COLUMNS])
+PREFIX = "p_"
+"""Prefix of the probability columns, before the name of the class."""
 
 
 def read_predictions(name: str, split: str) -> pa.Table:
-    """Reads the Parquet file `name`, or that of `split` at the revision or experiment `name`; it has at least COLUMNS.
+    """Reads the Parquet file `name`, or that of `split` at the revision or experiment `name`.
+
+    The result has COLUMNS, and those columns p_CLASS that the file has.
 
     Raises:
         DataError: it is missing, or not a table of predictions.
     """
-    path = Path(name)
+    path, remedy = Path(name), f"Name a table of {FOLDER}/."
     if path.is_file():
-        content: Path | pa.BufferReader = path
+        content = path.read_bytes()
     elif path.suffix == ".parquet":
         raise DataError(f"{name}: file not found. `dvc repro` writes {FOLDER}/{split}.parquet.")
     else:
-        content = pa.BufferReader(_at_revision(name, f"{FOLDER}/{split}.parquet"))
-    try:
-        table = pq.read_table(content)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{name}: not a Parquet file ({error}). Name a table of {FOLDER}/.") from None
-    if lacking := [column for column in COLUMNS if column not in table.column_names]:
-        raise DataError(f"{name}: no column {', '.join(lacking)}. Name a table of {FOLDER}/.")
+        content = _at_revision(name, f"{FOLDER}/{split}.parquet")
+    table = read_columns(pa.BufferReader(content), SCHEMA, name, remedy, nullable=("path",))
+    names = [column for column in pq.read_schema(pa.BufferReader(content)).names if column.startswith(PREFIX)]
+    p = read_columns(pa.BufferReader(content), pa.schema([(column, pa.float32()) for column in names]), name, remedy)
+    for column in names:
+        table = table.append_column(column, p[column])
     return table
 
 

@@ -10,17 +10,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nla.commands.arguments import SUFFIXES, add_title, check_format, save_figure
-from nla.commands.compare import FOLDER, read_predictions
+from nla.commands.compare import FOLDER, PREFIX, read_predictions
 from nla.config.evaluate import EvaluateConfig
-from nla.errors import CommandError
+from nla.errors import CommandError, DataError
 from nla.evaluation import plots
 from nla.evaluation.calibration import reliability
 from nla.evaluation.confusion import confusion
 from nla.evaluation.metrics import per_class
 
 PREDICTIONS = Path(FOLDER, "test.parquet")
-PREFIX = "p_"
-"""Prefix of the probability columns, before the name of the class."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -58,6 +56,8 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
         )
     table = read_predictions(str(path), path.stem)
     classes = [name.removeprefix(PREFIX) for name in table.column_names if name.startswith(PREFIX)]
+    if unknown := sorted({*table["label"].to_pylist()} - {*classes}) or ["CLASS"] * (not classes):
+        raise DataError(f"{path}: no column {PREFIX}{unknown[0]}. Name a table of {FOLDER}/.")
     p_NC = np.stack([table[f"{PREFIX}{name}"].to_numpy() for name in classes], axis=1)
     number = {name: c for c, name in enumerate(classes)}
     return p_NC, np.array([number[name] for name in table["label"].to_pylist()]), classes

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from nla.commands.image_inputs import StoredImage
 from nla.config.base import nearest
-from nla.data.schema import read_info
+from nla.data.schema import read_info, read_samples
 from nla.data.sources.image_files import SUFFIXES, image_names, subfolders
 from nla.data.sources.unread_files import unread
 from nla.errors import DataError, shown
@@ -83,19 +83,20 @@ def _open_folder(root: Path) -> LabelledSet:
 
 
 def _open_table(path: Path) -> LabelledSet:
-    info = read_info(path)
+    read_info(path)
     if lacking := [name for name in COLUMNS if name not in pq.read_schema(path).names]:
         raise DataError(
             f"{path}: no column {', '.join(lacking)}. Name a table of `prepare`, such as data/test.parquet."
         )
-    label_N = pq.read_table(path, columns=["clean_label"])["clean_label"].to_numpy()
-    return LabelledSet(info.classes, label_N, partial(_rows, path))
+    info, table = read_samples(path, ["row", "clean_label"])
+    return LabelledSet(info.classes, table["clean_label"].to_numpy(), partial(_rows, path))
 
 
 def _rows(path: Path) -> Iterator[LabelledImage]:
     for batch in pq.ParquetFile(path).iter_batches(ROWS, columns=COLUMNS):
         for row in batch.to_pylist():
-            yield LabelledImage(row["image"]["path"], row["image"]["bytes"], row["row"], row["clean_label"])
+            image = row["image"] or {}
+            yield LabelledImage(image.get("path") or "", image.get("bytes") or b"", row["row"], row["clean_label"])
 
 
 @dataclass(frozen=True)

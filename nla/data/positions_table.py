@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from nla.errors import DataError, shortened
-from nla.io import sha256, write_table
+from nla.errors import DataError
+from nla.io import first_problem, read_columns, sha256, write_table
 
 MOMENTS = ("early", "late")
 COLUMNS = ("row", *(f"{moment}_{axis}" for moment in MOMENTS for axis in ("p_GT", "p_NN")))
+SCHEMA = pa.schema([(name, pa.int64() if name == "row" else pa.float32()) for name in COLUMNS])
 
 
 class PositionsTable(NamedTuple):
@@ -41,6 +41,12 @@ class _Metadata(BaseModel):
     late_epoch: int = Field(ge=0)
     epochs: int = Field(ge=1)
 
+    @model_validator(mode="after")
+    def _moments_are_within_the_epochs(self) -> _Metadata:
+        if max(self.early_epoch, self.late_epoch) >= self.epochs:
+            raise ValueError(f"early_epoch and late_epoch must be below epochs, {self.epochs}")
+        return self
+
 
 def write_positions(path: Path, table: PositionsTable) -> None:
     """Columns `row`, `early_p_GT`, `early_p_NN`, `late_p_GT`, `late_p_NN`; the epochs are metadata of the schema."""
@@ -66,18 +72,14 @@ def read_positions(path: Path, expected_sha256: str | None = None) -> PositionsT
     try:
         if expected_sha256 not in (None, sha256(path)):
             raise DataError(f"{path}: the file is damaged (its sha256 is not that of the model's card). {remedy}")
-        table = pq.read_table(path)
     except FileNotFoundError:
         raise DataError(f"{path}: file not found. {remedy}") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a Parquet file ({shortened(str(error))}). {remedy}") from None
-    if missing := [name for name in COLUMNS if name not in table.column_names]:
-        raise DataError(f"{path}: column {', '.join(missing)} is missing. {remedy}")
+    table = read_columns(path, SCHEMA, path, remedy)
+    metadata = table.schema.metadata or {}
     try:
-        facts = _Metadata.model_validate({k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()})
+        facts = _Metadata.model_validate({k.decode("latin-1"): v.decode("latin-1") for k, v in metadata.items()})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(f"{path}: metadata: {'.'.join(map(str, first['loc']))}: {first['msg']}. {remedy}") from None
+        raise DataError(f"{path}: metadata: {first_problem(error)}. {remedy}") from None
     column = {name: table[name].to_numpy() for name in COLUMNS}
     positions = {name: np.stack([column[f"{name}_p_GT"], column[f"{name}_p_NN"]], axis=1) for name in MOMENTS}
     moments = {"early": facts.early_epoch, "late": facts.late_epoch}

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from nla.config.base import nearest
 from nla.config.data import DataConfig, LabelRule, NoiseConfig
-from nla.data.schema import SPLITS, TableInfo, dense, read_info
+from nla.data.schema import SPLITS, TableInfo, dense, read_faces, read_info
 from nla.data.synthetic_imbalance import impose_imbalance
 from nla.data.synthetic_noise import flip_labels, swap_shares, transition_matrix
 from nla.data.vote_labels import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
@@ -108,8 +108,8 @@ def plan_samples(path: Path, config: DataConfig) -> SamplePlan:
 
 def _read(path: Path) -> _Faces:
     info = read_info(path)
-    table = pq.ParquetFile(path).read(columns=["split", "label", "votes", "posterior", "pixels", "image.path"])
-    name = pc.struct_field(table["image"], "path")
+    table = read_faces(path, ["split", "label", "votes", "posterior", "pixels"])
+    name = pc.struct_field(pq.ParquetFile(path).read(columns=["image.path"])["image"], "path")
     return _Faces(
         info,
         pc.index_in(table["split"], value_set=pa.array(SPLITS)).to_numpy().astype(np.int8),

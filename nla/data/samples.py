@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from nla.data.images import decode
-from nla.data.schema import TableInfo, distributions, read_info, targets
+from nla.data.schema import distributions, read_image_facts, read_samples, targets
 from nla.errors import DataError
 from nla.hardware import cores
 from nla.io import atomic_write, sha256
@@ -70,19 +70,17 @@ def load_samples(path: Path, limit: int | None = None, folder: Path | None = Non
     With `limit` and `folder`, images of more than `limit` bytes in total are mapped from a file in `folder`.
 
     Raises:
-        DataError: the table is missing, or an image has another size.
+        DataError: the table is missing or damaged, or an image has another size.
     """
-    info = read_info(path)
-    table = pq.read_table(path, columns=["row", "label", "target"])
+    info, table = read_samples(path, ["row", "label", "target"])
     label_N = table["label"].to_numpy().astype(np.int64)
-    images_NHWC = _images(path, info, limit, folder)
+    images_NHWC = _images(path, limit, folder)
     return Samples(images_NHWC, label_N, targets(table, info), table["row"].to_numpy(), info.classes, info.source)
 
 
 def load_annotations(path: Path) -> Annotations:
     """Reads the annotations beyond the labels, in the order of load_samples."""
-    info = read_info(path)
-    table = pq.read_table(path, columns=["votes", "posterior", "clean_label", "is_flipped"])
+    info, table = read_samples(path, ["votes", "posterior", "clean_label", "is_flipped"])
     return Annotations(
         distributions(table["votes"], info),
         distributions(table["posterior"], info),
@@ -91,10 +89,10 @@ def load_annotations(path: Path) -> Annotations:
     )
 
 
-def _images(path: Path, info: TableInfo, limit: int | None, folder: Path | None) -> np.ndarray:
+def _images(path: Path, limit: int | None, folder: Path | None) -> np.ndarray:
     """Images [N, H, W, C] uint8, in memory or mapped."""
-    size, channels = info.extra["image_size"], info.extra["channels"]
-    shape = (pq.read_metadata(path).num_rows, size, size, channels)
+    facts = read_image_facts(path)
+    shape = (pq.read_metadata(path).num_rows, facts.image_size, facts.image_size, facts.channels)
     if folder is None or limit is None or math.prod(shape) <= limit:
         images_NHWC = np.empty(shape, np.uint8)
         _decode(path, images_NHWC)
@@ -108,7 +106,10 @@ def _decode(path: Path, images_NHWC: np.ndarray) -> None:
 
     def decode_into(start: int, images: pa.Array) -> None:
         for i, data in enumerate(images.to_pylist(), start):
-            pixels = decode(data)
+            try:
+                pixels = decode(data or b"")
+            except DataError as error:
+                raise DataError(f"{path}, row {i}: {error}. Run `dvc repro -f prepare`.") from None
             if pixels.shape[:2] != tuple(expected[:2]) or pixels.size != images_NHWC[i].size:
                 raise DataError(
                     f"{path}, row {i}: expected an image of {'x'.join(map(str, expected))}, got "

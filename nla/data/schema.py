@@ -7,19 +7,22 @@ DuckDB and pandas open both tables directly. What a stage decided about the rows
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from nla.errors import DataError
-from nla.io import parse_json_as
+from nla.io import in_one_line, parse_json_as, read_columns
 
+REMAKE = "Remove the file and run `dvc repro`."
 SPLITS = ("train", "valid", "test")
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -47,6 +50,12 @@ SAMPLES = pa.schema(
         ("image", IMAGE_TYPE),  # at training size, losslessly encoded
     ]
 )
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names or len(set(names)) < len(names):
+        raise ValueError("must have a name of its own for each class")
+    return names
 
 
 class _Facts(BaseModel):
@@ -80,12 +89,21 @@ class Preparation(_Facts):
     noise: Noise
 
 
+class ImageFacts(BaseModel):
+    """The part of `TableInfo.extra` that describes the images of SAMPLES."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    image_size: Annotated[int, Field(ge=1, le=512)]
+    channels: Literal[1, 3]
+
+
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class TableInfo:
     """Facts stored in a table's schema metadata."""
 
     source: str
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], AfterValidator(_distinct)]
     votes: tuple[str, ...] = ()
     """Names of the vote counts: the classes first, then non-classes (`unknown`, `NF`)."""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -102,15 +120,63 @@ def with_info(schema: pa.Schema, info: TableInfo) -> pa.Schema:
 
 def read_info(path: Path) -> TableInfo:
     """Reads the TableInfo of a Parquet file. Raises DataError if it is missing, or not written by this package."""
+    return parse_json_as(_metadata(path), TableInfo, f"{path}: metadata", REMAKE)
+
+
+def read_image_facts(path: Path) -> ImageFacts:
+    """Reads size and channels of the images of a table of SAMPLES. Raises DataError as `read_info` does."""
+
+    class Info(BaseModel):
+        extra: ImageFacts
+
+    return parse_json_as(_metadata(path), Info, f"{path}: metadata", REMAKE).extra
+
+
+def read_samples(path: Path, columns: Sequence[str]) -> tuple[TableInfo, pa.Table]:
+    """Reads `columns` of a table of SAMPLES, with labels that are numbers of its classes.
+
+    Raises:
+        DataError: the table is missing or damaged, or a column is missing or has a value that it cannot have.
+    """
+    info = read_info(path)
+    _check_image(path)
+    schema = pa.schema([SAMPLES.field(name) for name in columns])
+    table = read_columns(path, schema, path, REMAKE, nullable=("target", "votes", "posterior"))
+    for name in ("label", "clean_label"):
+        if name in columns and table.num_rows:
+            low, high = (int(value) for value in pc.min_max(table[name]).as_py().values())
+            if low < 0 or high >= len(info.classes):
+                got = low if low < 0 else high
+                raise DataError(f"{path}: column {name}: must be 0 to {len(info.classes) - 1} (got {got}). {REMAKE}")
+    return info, table
+
+
+def read_faces(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Reads `columns` of a table of FACES. Raises DataError if it is missing or damaged, or a column is wrong."""
+    _check_image(path)
+    schema = pa.schema([FACES.field(name) for name in columns])
+    return read_columns(path, schema, path, REMAKE, nullable=("label", "votes", "posterior"))
+
+
+def _check_image(path: Path) -> None:
+    """Raises DataError if the table has no column of images, which is not read as a whole."""
+    schema = pq.read_schema(path)
+    found = schema.field("image").type if "image" in schema.names else None
+    if found != IMAGE_TYPE:
+        raise DataError(f"{path}: column image: must be {IMAGE_TYPE} (got {found}). {REMAKE}")
+
+
+def _metadata(path: Path) -> bytes:
+    """The JSON of a TableInfo in the metadata of a Parquet file."""
     try:
         metadata = pq.read_schema(path).metadata or {}
     except FileNotFoundError:
         raise DataError(f"{path} is missing. Run `dvc repro`.") from None
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path} is not a Parquet file ({error}). Remove it and run `dvc repro`.") from None
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise DataError(f"{path} is not a Parquet file ({in_one_line(error)}). {REMAKE}") from None
     if b"nla" not in metadata:
-        raise DataError(f"{path} was not written by this pipeline. Remove it and run `dvc repro`.")
-    return parse_json_as(metadata[b"nla"], TableInfo, f"{path}: metadata", "Remove the file and run `dvc repro`.")
+        raise DataError(f"{path} was not written by this pipeline. {REMAKE}")
+    return bytes(metadata[b"nla"])
 
 
 def dense(column: pa.ChunkedArray, width: int, dtype: Any, null: float) -> np.ndarray:

@@ -10,16 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from nla.config.tune import Objective
 from nla.errors import DataError
-from nla.io import parse_json_as, write_table
+from nla.io import first_problem, parse_json_as, read_columns, write_table
 from nla.tuning.results import row_score
 
 RECORDS, MANIFEST = Path("records"), Path("runs.json")
@@ -86,6 +85,51 @@ class Record:
         return row_score(row, objective)
 
 
+Series = list[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]]
+
+
+class _Row(BaseModel):
+    """The columns of a record that are not JSON, of which none is null except for `imbalance_factor`."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    method: str
+    condition: str
+    noise_kind: str
+    noise_rate: float
+    imbalance_factor: float | None
+    seed: int
+    fingerprint: str
+    epochs: int
+    seconds: float
+    params: str
+    facts: str
+    claims: str
+    valid_accuracy: Series
+    best_epoch: int  # after the series, with which it is compared
+    valid_mean_accuracy: Series
+    test_accuracy: Series
+    test_mean_accuracy: Series
+    best_predicted: list[int]
+    last_predicted: list[int]
+
+    @field_validator("best_epoch")
+    @classmethod
+    def _is_an_epoch(cls, epoch: int, info: ValidationInfo) -> int:
+        epochs = len(info.data.get("valid_accuracy", range(epoch)))
+        if not 1 <= epoch <= epochs:
+            raise ValueError(f"must be between 1 and {epochs}")
+        return epoch
+
+    @field_validator("valid_mean_accuracy", "test_accuracy", "test_mean_accuracy")
+    @classmethod
+    def _has_all_epochs(cls, values: list[float], info: ValidationInfo) -> list[float]:
+        epochs = len(info.data.get("valid_accuracy", values))
+        if values and len(values) != epochs:  # a run that tunes does not use test
+            raise ValueError(f"must have {epochs} values, as valid_accuracy")
+        return values
+
+
 class Facts(BaseModel):
     """What the report and MLflow read of the column `facts`; it can hold more."""
 
@@ -109,15 +153,16 @@ def write_record(path: Path, record: Record) -> None:
 def read_record(path: Path) -> Record:
     """Reads a record. Raises DataError if the file is damaged or not a record."""
     remedy = "Remove it and run `dvc repro` in the study's folder."
+    table = read_columns(path, SCHEMA, path, remedy, nullable=("imbalance_factor",))
+    if len(table) != 1:
+        raise DataError(f"{path}: must have one row, as the record of a run (got {len(table)}). {remedy}")
+    (row,) = table.to_pylist()
     try:
-        (row,) = pq.read_table(path).cast(SCHEMA).to_pylist()
-    except (OSError, ValueError) as error:  # covers Arrow's errors
-        raise DataError(f"{path} is not a record of a study ({error}). {remedy}") from None
+        _Row.model_validate(row)
+    except ValidationError as invalid:
+        raise DataError(f"{path}: column {first_problem(invalid)}. {remedy}") from None
     for name, schema in JSON_COLUMNS.items():
         parse_json_as(row[name].encode(), schema, f"{path}: column {name}", remedy)
-    if not 1 <= row["best_epoch"] <= len(row["valid_accuracy"]):
-        epochs = len(row["valid_accuracy"])
-        raise DataError(f"{path}: best_epoch must be between 1 and {epochs} (got {row['best_epoch']}). {remedy}")
     objects = {name: json.loads(row[name]) for name in JSON_COLUMNS}
     arrays = {name: np.array(row[name], np.uint8) for name in ("best_predicted", "last_predicted")}
     return Record(**{**row, **objects, **arrays})

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from mlflow.data.dataset import Dataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # made at import
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 
-from nla.data.schema import TableInfo, targets
+from nla.data.schema import TableInfo, read_samples, targets
 from nla.io import sha256
 from nla.workflow.paths import workspace
 
@@ -27,7 +26,7 @@ class TableDataset(Dataset):
 
     def __init__(self, path: Path, info: TableInfo) -> None:
         self._sha256 = sha256(path)
-        table = pq.read_table(path, columns=["label", "target"])
+        _, table = read_samples(path, ["label", "target"])
         labels = table["label"].to_pylist()
         counts = Counter(info.classes[label] for label in labels)
         self._profile: dict[str, Any] = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from nla.config.loss import LossConfig
 
 
 class RunRecord(BaseModel):
@@ -25,4 +27,27 @@ class RunRecord(BaseModel):
     facts: dict[str, Any]
     """What was determined during training, such as precision and workers."""
     history: Sequence[Mapping[str, int | float | None]]
-    """One row per epoch: losses, validation metrics, learning rate, seconds."""
+    """One row per epoch: `epoch` from 1, losses, validation metrics, learning rate, seconds."""
+
+    @field_validator("history")
+    @classmethod
+    def _rows_have_an_epoch(cls, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        for number, row in enumerate(rows):
+            epoch = row.get("epoch")
+            if not isinstance(epoch, int) or not 1 <= epoch < 2**31:
+                raise ValueError(f"row {number} must have an epoch, counted from 1")
+        return rows
+
+
+class MeasuredParams(BaseModel):
+    """The parameters of a run, as far as `evaluate` reads them."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    loss: LossConfig
+
+
+class MeasuredRun(RunRecord):
+    """A run whose section `loss` draws the figure of the weights."""
+
+    params: MeasuredParams  # type: ignore[assignment]  # narrower

@@ -279,6 +279,7 @@ def test_a_record_without_a_field_names_it(tmp_path: Path) -> None:
 @given(st.lists(st.dictionaries(st.text(), st.integers() | st.floats(allow_nan=False) | st.none())))
 def test_a_run_record_is_written_and_read_without_a_change(history: list[dict[str, float | None]]) -> None:
     content = {"mlflow_run_id": "1", "fingerprint": "f", "name": "n", "params": {"train": {"lr": 1}}, "tags": {}}
-    text = json.dumps({**content, "facts": {"workers": 2}, "history": history})
+    rows = [{**row, "epoch": epoch} for epoch, row in enumerate(history, 1)]
+    text = json.dumps({**content, "facts": {"workers": 2}, "history": rows})
     record = parse_json_as(text.encode(), RunRecord, "run.json", "")
     assert json.dumps(record.model_dump()) == text, "an epoch stays an integer"

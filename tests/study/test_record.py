@@ -59,10 +59,10 @@ def test_what_is_no_record_is_named(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for damaged in (b"", whole[: len(whole) // 2]):
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"abc\.parquet is not a record of a study"):
+        with pytest.raises(DataError, match=r"abc\.parquet: not a Parquet file"):
             read_record(path)
     pq.write_table(pq.ParquetFile(_written(tmp_path)).read().drop_columns(["seed"]), path)
-    with pytest.raises(DataError, match=r"abc\.parquet is not a record of a study"):
+    with pytest.raises(DataError, match=r"abc\.parquet: not a Parquet file"):
         read_record(path)
 
 
@@ -72,7 +72,7 @@ def test_what_is_no_record_is_named(tmp_path: Path) -> None:
         ({"facts": "{"}, r"abc\.parquet: column facts: not valid JSON"),
         ({"facts": "{}"}, r"abc\.parquet: column facts: device_name: field required"),
         ({"claims": "[]"}, r"abc\.parquet: column claims: must be an object"),
-        ({"best_epoch": 3}, r"abc\.parquet: best_epoch must be between 1 and 2 \(got 3\)"),
+        ({"best_epoch": 3}, r"abc\.parquet: column best_epoch: must be between 1 and 2 \(got 3\)"),
     ],
 )
 def test_a_damaged_column_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
