@@ -121,7 +121,7 @@ def test_one_method_of_one_seed() -> None:
 
 @pytest.mark.parametrize(
     ("label_N", "words"),
-    [(labels()[:-1], "has 3,153 test rows, but there are 3,152 labels"), (labels()[::-1], "by these labels")],
+    [(labels()[:-1], "has 3,153 test rows, but there are 3,152 labels"), (labels()[::-1], "with the present labels")],
 )
 def test_labels_of_another_data_set(label_N: np.ndarray, words: str) -> None:
     with pytest.raises(DataError, match=words):
