@@ -23,7 +23,7 @@ from nla.console import say
 from nla.data.images import Pixels
 from nla.data.sources.base import Problem
 from nla.errors import CommandError
-from nla.evaluation.attention import attention
+from nla.evaluation.grad_cam import attention
 from nla.evaluation.plots import attention_sheet
 from nla.models.classifier import ImageSpec
 from nla.serving.predictor import Predictor

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from nla.evaluation.plots.attention import attention_sheet
 from nla.evaluation.plots.confusion import confusion_matrix, recall_bars
 from nla.evaluation.plots.gallery import gallery
+from nla.evaluation.plots.grad_cam import attention_sheet
+from nla.evaluation.plots.probability_triangle import weight_triangle
 from nla.evaluation.plots.reliability import reliability_diagram
 from nla.evaluation.plots.training_curves import training_curves
-from nla.evaluation.plots.triangle import weight_triangle
 
 __all__ = [
     "attention_sheet",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nla.errors import ConfigError
-from nla.evaluation.attention import attention
+from nla.evaluation.grad_cam import attention
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 
 IMAGE = ImageSpec(32, 1, (0.5,), (0.25,))

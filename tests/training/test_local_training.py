@@ -12,7 +12,7 @@ from nla.config.ray import RayConfig
 from nla.errors import TrainingError
 from nla.training.checkpoint import read_progress
 from nla.training.job import Job
-from nla.training.launch import train_local
+from nla.training.local_training import train_local
 from nla.training.trainer import Split
 
 
