@@ -13,7 +13,7 @@ import numpy as np
 from nla.console import complain
 from nla.data.images import Pixels, decode, fit
 from nla.data.parallel import map_in_order
-from nla.data.sources.base import Problem
+from nla.data.sources.base import Problem, first_lines
 from nla.data.sources.image_files import SUFFIXES, image_names
 from nla.data.sources.unread_files import unread
 from nla.errors import DataError, shown
@@ -21,8 +21,6 @@ from nla.io import read_regular
 from nla.models.classifier import ImageSpec
 from nla.serving.predictor import BATCH, Prediction, Predictor
 
-SHOWN = 10
-"""Number of problems that a message lists."""
 S = TypeVar("S", bound="StoredImage")
 
 
@@ -84,8 +82,7 @@ def none_readable_error(problems: Sequence[Problem]) -> DataError:
 
 
 def _listed(problems: Sequence[Problem]) -> str:
-    more = [f"  and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
-    return "\n".join([*(f"  {problem}" for problem in problems[:SHOWN]), *more])
+    return "\n".join(first_lines(problems))
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,11 @@ import pyarrow.parquet as pq
 
 from nla.config.data import OnBad
 from nla.data.schema import FACES, SPLITS, TableInfo, with_info
-from nla.data.sources.base import Findings, Problem, Source
+from nla.data.sources.base import SHOWN, Findings, Problem, Source, first_lines, in_order
 from nla.errors import DataError, shown
 from nla.io import atomic_write
 
 GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # a row group ends at either limit
-SHOWN = 10  # problems listed in an error message
 
 # Images are compressed already, and hashes cannot be compressed.
 COMPRESSION = {
@@ -60,9 +59,9 @@ def ingest(
         DataError: there is only one class, rows are bad and `on_bad` is "error", or train or test is empty. The message
             names the problems.
     """
-    _check_classes(source)
     findings, census = Findings(), Census(source.classes)
     try:
+        _check_classes(source, findings)
         with atomic_write(out) as part:
             _write(_counted(source, findings, census, progress), part, with_info(FACES, _info(source)))
             _check(source, census, findings, on_bad)
@@ -98,6 +97,8 @@ def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]
     """Batches grouped into row groups; a group is never much larger than GROUP_BYTES."""
     group: list[pa.RecordBatch] = []
     for batch in batches:
+        if not len(batch):  # all of its rows are bad
+            continue
         group.append(batch)
         if sum(map(len, group)) >= GROUP_ROWS or sum(part.nbytes for part in group) >= GROUP_BYTES:
             yield group
@@ -106,12 +107,12 @@ def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]
         yield group
 
 
-def _check_classes(source: Source) -> None:
+def _check_classes(source: Source, findings: Findings) -> None:
     if len(source.classes) < 2:
-        raise DataError(
-            f"{source.name}: expected two classes or more (got {', '.join(source.classes) or 'none'}). "
-            "Add images of another class: see docs/datasets.md."
-        )
+        next(iter(source.batches(findings)), None)  # finds the bad lines of a list, which can be the reason
+        remedy = "Fix the bad rows or files" if findings.problems else "Add images of another class"
+        classes = ", ".join(map(shown, source.classes)) or "none"
+        raise DataError(f"{source.name}: expected two classes or more (got {classes}). {remedy}: see docs/datasets.md.")
     if wrong := [shown(name) for name in source.classes if shown(name) != name]:
         raise DataError(
             f"{source.name}: names of classes must be UTF-8 without control characters (got {', '.join(wrong)}). "
@@ -122,7 +123,8 @@ def _check_classes(source: Source) -> None:
 def _check(source: Source, census: Census, findings: Findings, on_bad: str) -> None:
     empty = [split for split in ("train", "test") if not census.rows(split)]
     if empty:
-        raise DataError(f"{source.name}: no good image for {' and '.join(empty)}. Add some: see docs/datasets.md.")
+        remedy = "Fix the bad rows or files" if findings.problems else "Add some"
+        raise DataError(f"{source.name}: no good image for {' and '.join(empty)}. {remedy}: see docs/datasets.md.")
     if findings.problems and on_bad == "error":
         raise DataError(
             f"{source.name}: {len(findings.problems):,} bad rows or files. Fix or remove them, "
@@ -132,17 +134,15 @@ def _check(source: Source, census: Census, findings: Findings, on_bad: str) -> N
 
 def _lines(problems: list[Problem], listing: Path | None) -> list[str]:
     """Lines for an error message: all problems or, if they are many, the first SHOWN while `listing` gets all."""
-    lines = [str(problem) for problem in _sorted(problems)]
+    lines = [str(problem) for problem in in_order(problems)]
     if listing is None or len(lines) <= SHOWN:
         return [f"  {line}" for line in lines]
     listing.parent.mkdir(parents=True, exist_ok=True)
     listing.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    shown = [f"  {line}" for line in lines[:SHOWN]]
-    return [*shown, f"  and {len(lines) - SHOWN:,} more; all {len(lines):,} are listed in {listing}"]
-
-
-def _sorted(problems: list[Problem]) -> list[Problem]:
-    return sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
+    return [
+        *first_lines(problems)[:SHOWN],
+        f"  and {len(lines) - SHOWN:,} more; all {len(lines):,} are listed in {listing}",
+    ]
 
 
 def _report(source: Source, census: Census, findings: Findings) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def _report(source: Source, census: Census, findings: Findings) -> dict[str, Any
         "counts": counts,
         "unique_images": unique,
         "duplicates": duplicates,
-        "problems": [str(problem) for problem in _sorted(findings.problems)],
+        "problems": [str(problem) for problem in in_order(findings.problems)],
         "warnings": [*findings.warnings, *census.differences(source.known_counts)],
         "notes": [*findings.notes, *notes],
     }

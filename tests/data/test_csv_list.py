@@ -209,3 +209,24 @@ def test_a_list_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> 
 def test_a_missing_list_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"faces\.csv is missing\nWrite it, with image,split,label, or"):
         open_source(CONFIG, tmp_path)
+
+
+def test_bad_lines_come_with_the_classes_that_they_cost(tmp_path: Path) -> None:
+    """As written from FER2013: its names of splits; then with one class left."""
+    lines = [f"{i}.png,{usage},sad" for i, usage in enumerate(["Training", "PublicTest", "PrivateTest"] * 4)]
+    for more, classes in (([], "none"), (["a.png,train,glad"], "glad")):
+        root = listed(tmp_path, "\n".join(["image,split,label", *lines, *more, "/x/1.png,train,sad", ""]), "a.png")
+        with pytest.raises(DataError) as raised:
+            ingest(open_source(CONFIG, root), tmp_path / "faces.parquet", on_bad="quarantine")
+        first, *named = str(raised.value).splitlines()
+        assert first == (
+            f"csv: expected two classes or more (got {classes}). Fix the bad rows or files: see docs/datasets.md."
+        )
+        assert named[:2] == [
+            f"  faces.csv, line {line}: split is {usage!r}, not train, valid or test"
+            for line, usage in ((2, "Training"), (3, "PublicTest"))
+        ]
+        assert named[-1] == (
+            f"  faces.csv, line {14 + len(more)}: /x/1.png is not below the folder of the list: DVC would not see it "
+            "change"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -243,3 +243,63 @@ def test_a_folder_of_images_all_the_way(tmp_path: Path) -> None:
         "train/sad/a.png",
         "test/sad/c.png",
     ]
+
+
+def ferplus_files(root: Path) -> str:
+    """FERPlus where no Usage is known, as in copies with the names train, val and test."""
+    pixels = " ".join(["7"] * 48 * 48)
+    faces = ["emotion,pixels,Usage", *(f"0,{pixels},{usage}" for usage in ("train", "val", "test"))]
+    votes = ["Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"]
+    votes += [f"{usage},fer.png,10,0,0,0,0,0,0,0,0,0" for usage in ("train", "val", "test")]
+    for name, lines in (("fer2013.csv", faces), ("fer2013new.csv", votes)):
+        (root / name).write_text("\n".join(lines) + "\n")
+    return "fer2013.csv, line 2: Usage is 'train', not Training"
+
+
+def rafdb_list(root: Path) -> str:
+    (root / "Image/aligned").mkdir(parents=True)
+    (root / "EmoLabel").mkdir()
+    (root / "EmoLabel/list_patition_label.txt").write_text("train_1.jpg 9\ntest_1.jpg 9\n")
+    return "list_patition_label.txt, line 1: label 9 is not from 1 to 7"
+
+
+def affectnet_lists(root: Path) -> str:
+    for name in ("training.csv", "validation.csv"):
+        (root / name).write_text("subDirectory_filePath,expression\n1.jpg,happy\n")
+    return "training.csv, line 2: expression is 'happy', not a label"
+
+
+def csv_votes(root: Path) -> str:
+    (root / "faces.csv").write_text("image,split,sad,glad\na.png,Training,1,2\nb.png,train,x,2\n")
+    return "faces.csv, line 2: split is 'Training'"
+
+
+def folder_images(root: Path) -> str:
+    for path in ("train/sad/a.png", "train/glad/b.png", "test/sad/c.png"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return "train/sad/a.png: the file is empty"
+
+
+@pytest.mark.parametrize("on_bad", ["error", "quarantine"])
+@pytest.mark.parametrize(
+    ("source", "write"),
+    [
+        ("ferplus", ferplus_files),
+        ("rafdb", rafdb_list),
+        ("affectnet", affectnet_lists),
+        ("csv", csv_votes),
+        ("folder", folder_images),
+    ],
+)
+def test_a_set_without_a_good_row_is_an_error_with_its_problems(
+    tmp_path: Path, source: SourceName, write: Callable[[Path], str], on_bad: Any
+) -> None:
+    named = write(tmp_path)
+    opened = open_source(DataConfig(source=source), tmp_path)
+    with pytest.raises(DataError) as raised:
+        ingest(opened, tmp_path / "out/faces.parquet", on_bad=on_bad)
+    first, *lines = str(raised.value).splitlines()
+    assert first == f"{source}: no good image for train and test. Fix the bad rows or files: see docs/datasets.md."
+    assert any(named in line for line in lines)
+    assert files_below(tmp_path / "out") == []

@@ -6,7 +6,7 @@ row: it records the problem and continues, so that the user sees all of them at 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,8 @@ import pyarrow as pa
 from nla.data.schema import FACES, IMAGE_TYPE
 from nla.errors import DataError, shown
 
+SHOWN = 10
+"""Problems that an error lists."""
 MAX_CLASSES = 127
 """Labels are int8."""
 SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
@@ -35,6 +37,17 @@ class Problem:
 
     def __str__(self) -> str:
         return shown(f"{self.file}{'' if self.line is None else f', line {self.line}'}: {self.what}")
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems by file and line."""
+    return sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
+
+
+def first_lines(problems: Sequence[Problem]) -> list[str]:
+    """The first SHOWN problems in order, as lines of an error, and how many more there are."""
+    more = [f"  and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
+    return [*(f"  {problem}" for problem in in_order(problems)[:SHOWN]), *more]
 
 
 @dataclass

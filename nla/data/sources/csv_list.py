@@ -48,7 +48,8 @@ class CSVList:
             self.classes = tuple(name for name in columns if name not in NON_CLASSES)
             self.votes = (*self.classes, *(name for name in NON_CLASSES if name in columns))
             self._found.notes.append(f"columns of {LIST} taken as classes: {', '.join(self.classes)}")
-        if not self.classes:
+        is_spoilt = LABEL in columns and self._found.problems  # ingest refuses it, with the problems
+        if not self.classes and not is_spoilt:
             raise DataError(
                 f"{root / LIST} has neither labels in train nor columns of votes: it needs {COLUMNS}. {DOCS}"
             )
