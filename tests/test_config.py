@@ -121,12 +121,16 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         (
             RayConfig,
             {"num_workers": [0, 2]},
-            r"ray\.num_workers: use 0, or \[min, max\] with .* \(got \[0, 2\]\)",
+            r"ray\.num_workers: must be an integer >= 0 or \[min, max\] with .* \(got \[0, 2\]\)",
         ),
-        (RayConfig, {"num_workers": -1}, r"ray\.num_workers: use 0, or \[min, max\] with 1 <= min <= max \(got -1\)"),
+        (
+            RayConfig,
+            {"num_workers": -1},
+            r"ray\.num_workers: must be an integer >= 0 or \[min, max\] with 1 <= min <= max \(got -1\)",
+        ),
         (RayConfig, {"num_workers": [4, 2]}, r"ray\.num_workers: .* 1 <= min <= max \(got \[4, 2\]\)"),
         *(
-            (RayConfig, {"num_workers": wrong}, r"ray\.num_workers: use a whole number, or \[min, max\] \(got ")
+            (RayConfig, {"num_workers": wrong}, r"ray\.num_workers: must be an integer or \[min, max\] \(got ")
             for wrong in ("2", 2.0, True, [1], [1, 2, 3], [1, 2.5], None)
         ),
         (TrainConfig, 5, r"train: .*TrainConfig \(got 5\)"),

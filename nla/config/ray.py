@@ -1,4 +1,4 @@
-"""`ray`: where runs execute. No stage depends on this section, so moving to a cluster makes no result stale."""
+"""`ray`: where runs execute. Changing it, as for a move to a cluster, does not invalidate any stage."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def _count_or_range(value: Any) -> int | tuple[int, int]:
     """Validates a number of workers, or [min, max]."""
     counts = [value, value] if type(value) is int else value
     if not isinstance(counts, list | tuple) or [type(count) for count in counts] != [int, int]:
-        raise ValueError("use a whole number, or [min, max]")
+        raise ValueError("must be an integer or [min, max]")
     if value == 0:
         return 0
     if not 1 <= counts[0] <= counts[1]:
-        raise ValueError("use 0, or [min, max] with 1 <= min <= max")
+        raise ValueError("must be an integer >= 0 or [min, max] with 1 <= min <= max")
     return counts[0] if counts[0] == counts[1] else (counts[0], counts[1])
 
 
@@ -28,32 +28,32 @@ class RayConfig(Section):
     NAME: ClassVar[str] = "ray"
 
     address: str | None = None
-    """Address of a running cluster; null uses RAY_ADDRESS or, if it is not set, starts Ray on this machine."""
+    """Address of a running cluster; null falls back to RAY_ADDRESS, then to a local Ray."""
     num_workers: Annotated[int | tuple[int, int], PlainValidator(_count_or_range)] = 1
-    """Workers of one training run. [min, max]: as many as fit; on a running cluster, the number follows the nodes that
-    join and leave. 0: the stage trains in its own process, and uses only use_gpu, cpus_per_worker and images_in_memory
-    of this section; it cannot resume from checkpoints of Ray's workers, nor they from its checkpoints."""
+    """Workers of one training run. [min, max]: as many as fit, resized as cluster nodes join or leave. 0: the stage
+    trains in its own process, and uses only use_gpu, cpus_per_worker and images_in_memory of this section; checkpoints
+    are not interchangeable between the two modes."""
     use_gpu: bool | None = None
-    """null: one GPU per worker if the cluster has enough of them."""
+    """null: one GPU per worker if available."""
     cpus_per_worker: Annotated[int, Field(ge=1)] | None = None
-    """null: as many as possible with each worker on a single node."""
+    """null: the most that lets every worker fit on one node."""
     storage_path: str | None = None
     """URL or folder, shared by all nodes, for checkpoints of unfinished runs; a relative folder starts at the project's
     root. null: .runs/ of the project."""
     images_in_memory: Annotated[float, Field(ge=0)] | None = None
-    """GiB of decoded images of a split that are kept in memory; larger splits are memory-mapped from a file in .runs/.
-    null: a quarter of the memory."""
+    """Memory for decoded images, GiB per split; larger splits are memory-mapped from a file in .runs/. null: a quarter
+    of the memory."""
     workers_per_trial: Annotated[int, Field(ge=1)] = 1
     """Workers of each trial of a search; with several, Ray Train runs the trial."""
     cpus_per_trial: Annotated[int, Field(ge=1)] = 1
     """CPUs of each worker of a trial; as many trials as fit run in parallel."""
     gpus_per_trial: Annotated[float, Field(ge=0)] | None = None
-    """null: an eighth of a GPU if the cluster has GPUs, as eight trials share one well. With several workers per trial,
-    each has a whole GPU."""
+    """null: an eighth of a GPU if the cluster has GPUs, as eight trials run well on one GPU. With several workers per
+    trial, each has a whole GPU."""
     max_concurrent_trials: Annotated[int, Field(ge=1)] | None = None
     """null: as many as fit."""
     max_failures: Annotated[int, Field(ge=0)] = 0
-    """How often training resumes from its last checkpoint after a worker is lost."""
+    """Maximum restarts of training, each from its last checkpoint, after a worker is lost."""
 
     @property
     def in_process(self) -> bool:
@@ -62,7 +62,7 @@ class RayConfig(Section):
 
     @property
     def workers(self) -> tuple[int, int]:
-        """(fewest, most) workers of one training run."""
+        """(min, max) workers of one training run."""
         fewest, most = self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers,) * 2
         return max(fewest, 1), max(most, 1)
 
