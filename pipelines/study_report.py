@@ -1,6 +1,6 @@
-"""Stage of a study, run in its folder: runs.json, records/, data/test.parquet -> results.json, README.md, figures/.
+"""DVC stage that builds a study's report from its records. Run in the study's folder.
 
-Nothing is trained. The same records give the same bytes.
+runs.json, records/, data/test.parquet -> results.json, README.md, figures/. Output is deterministic for given records.
 """
 
 from __future__ import annotations
@@ -47,18 +47,16 @@ def main() -> None:
 
 
 def read_runs(runs: Sequence[Entry | TuningEntry]) -> list[Record]:
-    """The records that runs.json lists, in its order and with its names, as a method may have been renamed since.
+    """The records in manifest order; names come from the manifest because methods may have been renamed.
 
     Raises:
-        DataError: a record is missing or damaged, or there is none.
+        DataError: a record is missing or damaged, or the manifest is empty.
     """
     paths = [RECORDS / f"{run.record}.parquet" for run in runs]
     if lost := [str(path) for path in dict.fromkeys(paths) if not path.is_file()]:
-        raise DataError(
-            f"{len(lost)} of {len({*paths})} records are missing, such as {lost[0]}. Run `dvc repro study`."
-        )
+        raise DataError(f"missing records: {len(lost)} of {len({*paths})} (first: {lost[0]}). Run `dvc repro study`.")
     if not paths:
-        raise DataError(f"{MANIFEST}: runs: lists no run. Run `dvc repro -sf study`.")
+        raise DataError(f"{MANIFEST}: runs is empty. Run `dvc repro -sf study`.")
     return [
         replace(read_record(path), method=run.method, condition=run.condition, seed=run.seed)
         for run, path in zip(runs, paths, strict=True)

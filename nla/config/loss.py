@@ -1,6 +1,6 @@
 """Section `loss`: the training method and its options.
 
-Options of `nla` are fields of the section, in which null means the published value of `variant`; options of all other
+Options of `nla` are fields of the section, in which null means the published default of `variant`; options of all other
 methods are in `options`. `given_options` and `with_options` hide the difference from other code. The effective values
 are those of nla.methods.method_options.
 """
@@ -28,7 +28,7 @@ class LossConfig(Section):
     name: str = "nla"
     """A key of nla.methods.METHODS, where it is checked: this section is also read without importing torch."""
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """Options of any other method than nla, by name; those left out have their published values."""
+    """Options of any other method than nla, by name; those left out have their published defaults."""
     variant: Literal["released", "paper"] = "paper"
     lam: Probability | None = None
     """Share of the classification term; the consistency term gets 1 - lam unless consistency_weight is given."""

@@ -13,7 +13,7 @@ from nla.losses.naw import NawParameters, naw_parameters, weight_at
 
 
 def position_weight(loss: Mapping[str, Any]) -> Callable[[np.ndarray, np.ndarray, float], np.ndarray]:
-    """weight(p_GT, p_NN, progress) for a section `loss`, null or missing fields being the variant's published values.
+    """weight(p_GT, p_NN, progress) for a section `loss`, null or missing fields being the variant's published defaults.
 
     For another method than nla it is the weight of the section's variant, for comparison.
     """

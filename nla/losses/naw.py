@@ -66,7 +66,7 @@ PUBLISHED: dict[str, NawParameters] = {
 
 
 def naw_parameters(variant: Variant, **changes: Any) -> NawParameters:
-    """The variant's published values, updated with those of `changes` that are not None."""
+    """The variant's published defaults, updated with those of `changes` that are not None."""
     if variant not in PUBLISHED:
         raise ValueError(f"unknown variant {variant!r}: valid are {', '.join(PUBLISHED)}")
     return replace(PUBLISHED[variant], **{name: value for name, value in changes.items() if value is not None})
@@ -91,7 +91,7 @@ def naw_weight(
 ) -> Tensor:
     """Weight of each sample, [N] float32, finite and >= 0.
 
-    None stands for the variant's published value throughout.
+    None stands for the variant's published default throughout.
 
     Args:
         logits: [N, C], of any floating type.

@@ -37,7 +37,7 @@ def nla_options(variant: Variant = "paper", **given: Any) -> dict[str, Any]:
 
     Args:
         variant: "released" or "paper".
-        **given: arguments of NLALoss; None stands for the variant's published value, and for a consistency_weight of
+        **given: arguments of NLALoss; None stands for the variant's published default, and for a consistency_weight of
             1 - lam.
 
     Raises:
@@ -52,7 +52,7 @@ def nla_options(variant: Variant = "paper", **given: Any) -> dict[str, Any]:
 class NLALoss(nn.Module):
     """Loss for training on ambiguous, noisy and imbalanced labels.
 
-    None stands for the variant's published value throughout.
+    None stands for the variant's published default throughout.
 
         criterion = NLALoss("paper")
         loss = criterion(model(x), model(x.flip(-1)), y, progress=epoch / epochs)

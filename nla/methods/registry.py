@@ -1,7 +1,7 @@
-"""Training methods by name. Each method has one file, and one line in METHODS.
+"""Training methods by name. Each is one module and one METHODS entry.
 
-The options of a method are the keyword-only arguments of its loss or class, and their defaults the published values.
-`method_options` returns the effective values: everything that builds, searches, logs or names a run reads them there.
+The options of a method are the keyword-only arguments of its loss or class, and their defaults are the published ones.
+`method_options` returns the effective values; all code must get options from here.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ class Entry(NamedTuple):
     build: Callable[..., Method]
     """build(context, **options)."""
     options: Callable[..., dict[str, Any]]
-    """options(**given): all options with their effective values: those given, and the defaults of the rest."""
+    """options(**given): all options, given options over defaults."""
     method_class: type[Method] = OneView
     frequency_options: tuple[str, ...] = ()
     """As for Method."""
 
 
 def plain(loss: Callable[..., nn.Module]) -> Entry:
-    """Returns the entry of a loss of logits and targets."""
+    """Returns the entry for a `loss(logits, targets)`."""
     return Entry(lambda context, **options: OneView(loss(**options)), keyword_options(loss))
 
 
 def counted(loss: Callable[..., nn.Module], *frequency_options: str) -> Entry:
-    """Returns the entry of a loss of logits and targets that takes the class counts as its first argument.
+    """Returns the entry for a `loss(logits, targets)` that takes the class counts as its first argument.
 
     `frequency_options` are those that correct class frequencies, each of them off at 0.
     """
@@ -65,25 +65,25 @@ def counted(loss: Callable[..., nn.Module], *frequency_options: str) -> Entry:
 
 
 def strategy(method: type[Method]) -> Entry:
-    """Returns the entry of a method that is more than a loss."""
+    """Returns the entry for a method with its own training step."""
     return Entry(method, keyword_options(method), method, method.frequency_options)
 
 
 def keyword_options(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     """Returns a function that adds the defaults of `function`'s keyword-only arguments to the options it is given.
 
-    An int given for a float option becomes a float, so that `1` and `1.0` name the same run.
+    An int given for a float option becomes a float, so that `1` and `1.0` hash to the same run.
     """
-    published = {
+    defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
 
-    floats = {name for name, value in published.items() if isinstance(value, float)}
+    floats = {name for name, value in defaults.items() if isinstance(value, float)}
 
     def complete(**given: Any) -> dict[str, Any]:
-        return published | {name: float(value) if name in floats else value for name, value in given.items()}
+        return defaults | {name: float(value) if name in floats else value for name, value in given.items()}
 
     return complete
 
@@ -109,7 +109,7 @@ METHODS: dict[str, Entry] = {
 
 
 def method_options(loss: LossConfig) -> dict[str, Any]:
-    """Returns all options of the method with their effective values: the published ones, overridden by params.yaml.
+    """Returns all options of the method with their effective values: params.yaml over the published defaults.
 
     The section must have passed `check_method`.
     """
@@ -117,11 +117,10 @@ def method_options(loss: LossConfig) -> dict[str, Any]:
 
 
 def resolved_loss(loss: LossConfig) -> dict[str, Any]:
-    """Returns the section `loss` with effective values in place of nulls and omissions, JSON-able.
+    """Returns the section `loss` with effective values in place of nulls and omissions, JSON-serializable.
 
-    A run of the pipeline is named, logged and recorded by it, so that `lam: null` and `lam: 0.5` are the same run.
-    Records of a study are named by the values that differ from their defaults instead (`Section.stated`), so that those
-    in git stay found when an option is added.
+    Pipeline run names derive from it, so that `lam: null` and `lam: 0.5` are the same run. Study record names use only
+    non-default values (`Section.stated`), so adding an option leaves committed records valid.
     """
     return loss.with_options(method_options(loss))
 
@@ -135,7 +134,7 @@ def build_method(loss: LossConfig, context: Context) -> Method:
 
 
 def method_class(loss: LossConfig) -> type[Method]:
-    """Returns the class of the method, whose attributes state what it needs from the network."""
+    """Returns the class of the method, whose class attributes declare what it needs from the network."""
     return METHODS[loss.name].method_class
 
 
@@ -149,30 +148,33 @@ def check_method(loss: LossConfig) -> None:
     """Raises ConfigError for an unknown method, or for options that the method does not take."""
     if loss.name not in METHODS:
         raise ConfigError(f"loss.name: unknown method {loss.name!r}{nearest(loss.name, list(METHODS))}")
-    published = method_options(LossConfig(name=loss.name))
+    defaults = method_options(LossConfig(name=loss.name))
     for name in loss.unused_fields:
-        instead = f"Set loss.options.{name}" if name in published else "Set it to null"
-        value = getattr(loss, name)
-        raise ConfigError(f"loss.{name}: option of nla, not of {loss.name} (got {value!r}). {instead}.")
+        got = f"(got {getattr(loss, name)!r})"
+        if name in defaults:
+            raise ConfigError(f"loss.{name}: {loss.name} reads this option elsewhere {got}. Set loss.options.{name}.")
+        raise ConfigError(f"loss.{name}: {loss.name} has no such option; it belongs to nla {got}. Set it to null.")
     for name, value in loss.options.items():
-        _check_option(loss, name, value, published)
+        _check_option(loss, name, value, defaults)
 
 
-def _check_option(loss: LossConfig, name: str, value: Any, published: dict[str, Any]) -> None:
-    """Raises ConfigError if the method has no such option, or takes it elsewhere or of another type."""
+def _check_option(loss: LossConfig, name: str, value: Any, defaults: dict[str, Any]) -> None:
+    """Raises ConfigError if the method has no such option, or it is in the wrong section or of the wrong type."""
     key = f"loss.options.{name}"
-    if name not in published:
-        raise ConfigError(f"{key}: unknown option of {loss.name}{nearest(name, list(published))}")
+    if name not in defaults:
+        raise ConfigError(f"{key}: unknown option of {loss.name}{nearest(name, list(defaults))}")
     if loss.options_key != "loss.options":
         instead = f"{loss.options_key}.{name}"
         raise ConfigError(f"{key}: {loss.name} reads this option elsewhere (got {value!r}). Set {instead}.")
-    if not _same_type(value, published[name]):
-        kind = type(published[name]).__name__
-        raise ConfigError(f"{key}: must be of type {kind} (got {value!r}). The published value is {published[name]!r}.")
+    if not _same_type(value, defaults[name]):
+        kind = type(defaults[name]).__name__
+        raise ConfigError(
+            f"{key}: must be of type {kind} (got {value!r}). The published default is {defaults[name]!r}."
+        )
 
 
-def _same_type(value: Any, published: Any) -> bool:
-    """Whether a value has the type of the published one; an int is accepted for a float."""
-    if isinstance(published, bool) or isinstance(value, bool):
-        return type(value) is type(published)
-    return isinstance(value, int | float if isinstance(published, float) else type(published))
+def _same_type(value: Any, default: Any) -> bool:
+    """Whether a value has the type of the default; an int is accepted for a float."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return type(value) is type(default)
+    return isinstance(value, int | float if isinstance(default, float) else type(default))

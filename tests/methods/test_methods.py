@@ -125,8 +125,11 @@ def test_published_values_name_the_same_run_given_or_not(loss: dict[str, Any], s
             {"name": "nla", "options": {"lam": 0.3}},
             "nla reads this option elsewhere (got 0.3). Set loss.lam.",
         ),
-        ({"name": "plus", "lam": 0.3}, "loss.lam: option of nla, not of plus (got 0.3). Set loss.options.lam."),
-        ({"name": "ce", "true_sign": 1}, "loss.true_sign: option of nla, not of ce (got 1). Set it to null."),
+        ({"name": "plus", "lam": 0.3}, "loss.lam: plus reads this option elsewhere (got 0.3). Set loss.options.lam."),
+        (
+            {"name": "ce", "true_sign": 1},
+            "loss.true_sign: ce has no such option; it belongs to nla (got 1). Set it to null.",
+        ),
         (
             {"name": "elr", "options": {"beta": "high"}},
             "loss.options.beta: must be of type float (got 'high').",
