@@ -22,6 +22,8 @@ from mlflow.models.model import ModelInfo  # noqa: E402
 from mlflow.types import ColSpec, DataType, Schema  # noqa: E402
 from mlflow.types.schema import Array  # noqa: E402
 
+from nla.tracking.store import file_transfer  # noqa: E402
+
 SCRIPT = Path(__file__).with_name("pyfunc.py")
 PACKAGE = Path(__file__).parents[1]
 REQUIREMENTS = (
@@ -56,20 +58,21 @@ def log_served_model(run_id: str, models: Path) -> ModelInfo:
     card = read_card(models / WEIGHTS)
     experiment_id = mlflow.MlflowClient().get_run(run_id).info.experiment_id
     mlflow.set_experiment(experiment_id=experiment_id)
-    logged: ModelInfo = Model.log(
-        None,
-        mlflow.pyfunc,
-        name="model",
-        run_id=run_id,
-        step=card["epoch"],
-        python_model=str(SCRIPT),
-        code_paths=[str(PACKAGE)],
-        artifacts={"weights": str(models / WEIGHTS), "card": str((models / WEIGHTS).with_suffix(".json"))},
-        signature=SIGNATURE,
-        input_example=_example(card["image"]["size"]),
-        pip_requirements=requirements(card["architecture"]["name"]),
-        metadata={"classes": card["classes"], "source": card["source"]},
-    )
+    with file_transfer():
+        logged: ModelInfo = Model.log(
+            None,
+            mlflow.pyfunc,
+            name="model",
+            run_id=run_id,
+            step=card["epoch"],
+            python_model=str(SCRIPT),
+            code_paths=[str(PACKAGE)],
+            artifacts={"weights": str(models / WEIGHTS), "card": str((models / WEIGHTS).with_suffix(".json"))},
+            signature=SIGNATURE,
+            input_example=_example(card["image"]["size"]),
+            pip_requirements=requirements(card["architecture"]["name"]),
+            metadata={"classes": card["classes"], "source": card["source"]},
+        )
     return logged
 
 

@@ -25,7 +25,7 @@ from nla.errors import NLAError
 from nla.evaluation.significance import mcnemar, paired_difference
 from nla.serving.predictor import Predictor
 from nla.serving.registry import CHAMPION, FINGERPRINT, SHA256, VIEWS, load_version
-from nla.tracking.store import STORE_ERRORS
+from nla.tracking.store import STORE_ERRORS, brief
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -72,7 +72,7 @@ def judge(
         predictor = load_version(champion)
         obstacle = _obstacle(candidate, predictor)
     except (*STORE_ERRORS, NLAError, OSError) as error:
-        obstacle = f"cannot be loaded ({error})"
+        obstacle = f"cannot be loaded ({brief(error)})"
     if obstacle:
         by_hand = f"To prefer {new} nonetheless, give it the alias {CHAMPION} in the MLflow UI"
         return Verdict("refused", f"{new} is not compared: the champion, {old}, {obstacle}. {by_hand}")

@@ -16,6 +16,8 @@ from mlflow.artifacts import download_artifacts  # noqa: E402
 from mlflow.entities.model_registry import ModelVersion  # noqa: E402
 from mlflow.models.model import ModelInfo  # noqa: E402
 
+from nla.tracking.store import file_transfer  # noqa: E402
+
 CHAMPION = "champion"
 FINGERPRINT, SHA256, VIEWS, CODE = "nla.fingerprint", "nla.weights_sha256", "nla.views", "nla.served_code"
 """Tags of a version that identify the model and the code that serves it."""
@@ -55,6 +57,6 @@ class Registry:
 
 def load_version(version: ModelVersion) -> Predictor:
     """The version's weights under the current code; no code stored with it is executed."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, file_transfer():
         artifacts = f"models:/{version.name}/{version.version}/artifacts"
         return Predictor.load(Path(download_artifacts(artifacts, dst_path=folder)))

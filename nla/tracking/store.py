@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import uuid
@@ -17,8 +18,9 @@ from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from nla.errors import TrackingError
+from nla.errors import TrackingError, shortened
 from nla.masking import masked
+from nla.tracking.relocation import BESIDE, follow_move
 from nla.workflow.paths import without_credentials
 from nla.workflow.provenance import git_commit
 
@@ -31,8 +33,17 @@ PARENT = "mlflow.parentRunId"
 """MLflow's tag of a nested run: the id of its parent run."""
 ORIGINAL_RUN = "nla.stands_for"
 """Tag of a run that is a copy: the id of the original in another store."""
-HTTP_RETRIES = "3"
-"""Gives up on an unreachable server after about 15 s instead of MLflow's 4 minutes; metrics are sent again later."""
+HTTP_LIMITS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.5",
+}
+"""A call gives up within 15 s on a server that refuses or never answers: 3 times 4 s, and 3 s between. With MLflow's
+own limits it takes a quarter of an hour; metrics are sent again later."""
+FILE_TIMEOUT = "120"
+"""Seconds for a server's answer to a file, which it may first have to pass on to another storage; MLflow's default."""
+log = logging.getLogger(__name__)
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error)
 
 
@@ -45,21 +56,38 @@ def configure(root: Path) -> str:
     Raises:
         TrackingError: the store cannot be used.
     """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", HTTP_RETRIES)
+    for name, limit in HTTP_LIMITS.items():
+        os.environ.setdefault(name, limit)
     uri = _without_login(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     database = _database(uri, root.absolute())
     if database:
         database.parent.mkdir(parents=True, exist_ok=True)
         uri = f"sqlite:///{database}"
     set_tracking_uri(uri)
-    artifacts = None if uri.startswith("http") else ((database or root.absolute() / "_").parent / ARTIFACTS).as_uri()
+    artifacts = None if uri.startswith("http") else (database or root.absolute() / "_").parent / ARTIFACTS
     with store_errors(uri), store_lock(uri):
         if database:
             from nla.tracking.database import ensure_database  # imports the migrations, which a server does not need
 
             ensure_database(database)
-        _open_experiment(MlflowClient(uri), artifacts)
+            if artifacts and (old := follow_move(database, artifacts)):
+                log.warning("%s was moved or copied: it keeps its files in %s now, not in %s", database, artifacts, old)
+        _open_experiment(MlflowClient(uri), None if artifacts is None else artifacts.as_uri())
     return uri
+
+
+@contextlib.contextmanager
+def file_transfer() -> Iterator[None]:
+    """Gives the server more time to answer, unless the user has set how much."""
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    before = os.environ.get(name)
+    if before == HTTP_LIMITS[name]:
+        os.environ[name] = FILE_TIMEOUT
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[name] = before
 
 
 @contextlib.contextmanager
@@ -83,6 +111,11 @@ def store_errors(uri: str, error_class: type[TrackingError] = TrackingError) -> 
 def explain(error: Exception, uri: str) -> str:
     """The store's error message without passwords; for an unreachable server, only the underlying cause."""
     return masked(str(error).replace(uri, without_credentials(uri))).split("(Caused by ")[-1]
+
+
+def brief(error: Exception) -> str:
+    """The error in one line for use inside a sentence, without the traceback that MLflow may add to its messages."""
+    return shortened(" ".join(masked(str(error)).partition("Traceback")[0].split()), 200)
 
 
 def store_id(client: MlflowClient) -> str:
@@ -198,5 +231,7 @@ def _open_experiment(client: MlflowClient, artifacts: str | None) -> None:
         with contextlib.suppress(MlflowException):  # another client may have created it meanwhile
             client.create_experiment(_experiment_name(), artifacts)
     found = experiment(client)
+    if artifacts == found.artifact_location and BESIDE not in found.tags:
+        client.set_experiment_tag(found.experiment_id, BESIDE, "beside the store")
     if STORE not in found.tags:
         client.set_experiment_tag(found.experiment_id, STORE, uuid.uuid4().hex)

@@ -28,7 +28,7 @@ from nla.data.schema import TableInfo
 from nla.errors import TrackingError
 from nla.tracking.dataset import TableDataset
 from nla.tracking.run_record import RunRecord
-from nla.tracking.store import ORIGINAL_RUN, STORE_ERRORS, experiment, explain, find_run, store_errors
+from nla.tracking.store import ORIGINAL_RUN, STORE_ERRORS, experiment, explain, file_transfer, find_run, store_errors
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 log = logging.getLogger(__name__)
@@ -45,10 +45,11 @@ class MlflowTracker:
         self._run_id = ""
         self._pending: list[Metric] = []
         self._steps: dict[str, set[int]] = {}
+        self._is_lost = False
 
     def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None) -> str:
         """Opens a run, or resumes `run_id` if the store has it. Returns the run's id."""
-        with store_errors(self._uri):
+        with self._store():
             run = find_run(self._client, run_id)
             if run is None:
                 origin = {ORIGINAL_RUN: run_id} if run_id else {}
@@ -83,7 +84,7 @@ class MlflowTracker:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs parameters, nested or not; those that the run already has are kept."""
-        with store_errors(self._uri):
+        with self._store():
             self._log_params(params, self._client.get_run(self._run_id))
 
     def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
@@ -91,44 +92,60 @@ class MlflowTracker:
         self._pending += _metrics(metrics, epoch)
         try:
             self._send()
+            self._is_lost = False
         except STORE_ERRORS as error:
+            self._is_lost = True
             reason = explain(error, self._uri)
             log.warning("could not log epoch %d to MLflow; will retry with the next epoch: %s", epoch, reason)
 
     def log_metrics(self, metrics: Mapping[str, Any], epoch: int) -> None:
         """Logs final metrics of the model of that epoch, nested or not, skipping all but finite numbers."""
         numbers = {name: value for name, value in flatten(metrics).items() if _is_finite(value)}
-        with store_errors(self._uri):
+        with self._store():
             new = [metric for metric in _metrics(numbers, epoch) if self._value(metric.key, epoch) != metric.value]
             self._client.log_batch(self._run_id, metrics=new)
 
     def log_dataset(self, path: Path, info: TableInfo, context: str) -> None:
         """Logs a table of samples by hash, rows and class counts; `context` is its role, such as training."""
         dataset = TableDataset(path, info)._to_mlflow_entity()
-        with store_errors(self._uri):
+        with self._store():
             self._client.log_inputs(self._run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])])
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Logs a file into the artifact folder `folder`."""
-        with store_errors(self._uri):
+        with self._store(), file_transfer():
             self._client.log_artifact(self._run_id, str(path), folder)
 
     def finish(self, status: Status = "FINISHED", ended: float | None = None) -> None:
         """Closes the run.
 
         With a status other than FINISHED, an error of the store leaves the run open instead of hiding the original
-        error.
+        error. A store whose last call failed is not asked again: the error is known, and the wait would be repeated.
 
         Args:
             status: final status of the run.
             ended: Unix time in seconds; None for now.
         """
+        is_final = status == "FINISHED"
         if self._monitor is not None:
-            self._monitor.finish()
-        forgiving = contextlib.nullcontext() if status == "FINISHED" else contextlib.suppress(TrackingError)
-        with forgiving, store_errors(self._uri):
+            _stop(self._monitor, wait=is_final or not self._is_lost)
+        if self._is_lost and not is_final:
+            return
+        forgiving = contextlib.nullcontext() if is_final else contextlib.suppress(TrackingError)
+        with forgiving, self._store():
             self._send()
             self._client.set_terminated(self._run_id, status, None if ended is None else round(1000 * ended))
+
+    @contextlib.contextmanager
+    def _store(self) -> Iterator[None]:
+        """Converts the store's errors, and remembers whether there was one."""
+        try:
+            with store_errors(self._uri):
+                yield
+        except TrackingError:
+            self._is_lost = True
+            raise
+        self._is_lost = False
 
     def _log_params(self, params: Mapping[str, Any], run: Run) -> None:
         texts = {_key(name): _truncated(_text(value), MAX_PARAM_VAL_LENGTH) for name, value in flatten(params).items()}
@@ -165,6 +182,14 @@ def _monitor(run_id: str, uri: str) -> Any:
     MLflow adds the GPU if nvidia-ml-py is installed, the extra `gpu`.
     """
     return SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=uri)  # type: ignore[no-untyped-call]
+
+
+def _stop(monitor: Any, wait: bool) -> None:
+    """Ends the monitor's thread; without waiting for it if the call that it may be in will not be answered."""
+    if wait:
+        monitor.finish()
+    else:
+        monitor._shutdown_event.set()
 
 
 def _metrics(values: Mapping[str, float], step: int) -> list[Metric]:

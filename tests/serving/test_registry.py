@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow_parts import CLASSES, constant_model, new_store, random_model, write_samples
 
 from nla.config.register import RegisterConfig
@@ -24,6 +25,7 @@ from nla.io import parse_json_as, read_json_as
 from nla.models.saved_model import load_model
 from nla.tracking import MlflowTracker
 from nla.tracking.run_record import RunRecord
+from nla.tracking.store import brief
 from pipelines import register as stage
 
 NAME = "nla-synthetic"
@@ -185,7 +187,15 @@ def test_a_champion_whose_files_are_gone_is_refused(bench: Bench) -> None:
     shutil.rmtree(bench.root / "mlruns")
     record = bench.register(bench.models(0))
     assert (record["decision"], bench.champion()) == ("refused", 1)
-    assert "cannot be loaded" in record["reason"]
+    assert "cannot be loaded (The following failures occurred" in record["reason"]
+    assert "\n" not in record["reason"] and len(record["reason"]) < 600
+    assert bench.client.get_model_version(NAME, "2").description == record["reason"]
+
+
+def test_mlflows_traceback_is_not_put_into_a_sentence() -> None:
+    error = MlflowException(f"failures:\n##### File a #####\nno\nTraceback (most recent call last):\n{'x' * 999}")
+    assert brief(error) == "failures: ##### File a ##### no"
+    assert len(brief(MlflowException("y" * 999))) < 210
 
 
 def test_the_same_model_is_registered_once(bench: Bench) -> None:
