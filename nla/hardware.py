@@ -59,7 +59,7 @@ def is_amd() -> bool:
 
 
 def machine() -> dict[str, Any]:
-    """The processor with those of INSTRUCTIONS that it has, and the Python version; JSON-able."""
+    """The processor with those of INSTRUCTIONS that it has, and the Python version; JSON-serializable."""
     name, flags = cpu().get("model name", "unknown"), cpu().get("flags", "").split()
     instructions = [name for name in INSTRUCTIONS if name in flags]
     return {"cpu": name, "cores": os.cpu_count(), "instructions": instructions, "python": platform.python_version()}

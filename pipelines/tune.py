@@ -199,7 +199,7 @@ def save_best(trials: Sequence[Trial], plan: SearchPlan, tracker: MlflowTracker)
 
     best = best_trial(trials, plan.settings.objective)
     write_best(BEST, as_sections(best.values, plan.template.params))
-    say(f"trial {best.number} is best with {best.score(plan.settings.objective):.2%} on validation: see {BEST}")
+    say(f"trial {best.number} is best with {best.score(plan.settings.objective):.2%} on validation. See {BEST}.")
     tracker.log_artifact(BEST, "tune")
 
 

@@ -34,7 +34,7 @@ class Section(BaseModel):
     NAME: ClassVar[str]
 
     def stated(self, **options: Any) -> dict[str, Any]:
-        """Returns the values that differ from their defaults, JSON-able; `options` are those of `model_dump`."""
+        """The values that differ from their defaults, JSON-serializable; `options` are those of `model_dump`."""
         return self.model_dump(mode="json", exclude_defaults=True, **options)
 
 

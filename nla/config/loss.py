@@ -74,7 +74,7 @@ class LossConfig(Section):
         return "loss" if self.name == NLA else "loss.options"
 
     def with_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The section with these options of the method, JSON-able, without fields that the method does not take."""
+        """The section with these options, JSON-serializable, without fields that the method does not take."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
         section = {"name": self.name, "variant": self.variant, "options": {}}
         return section | (values if self.name == NLA else {"options": values})

@@ -44,8 +44,8 @@ def make_samples(
         images: uint8 array [N, H, W], or [N, H, W, C] with 1 or 3 channels (RGB); or a sequence in which each item is
             the path of an image file, its content as bytes, or a uint8 array.
         labels: N class indices, N class names, or N distributions over the classes, [N, C].
-        classes: names of the classes, in the order of the indices. None takes the sorted class names, or for indices
-            and distributions "0", "1" and so on.
+        classes: names of the classes, in the order of the indices. None: the sorted class names, or for indices and
+            distributions "0", "1" and so on.
         image_size: side of the square to which images are resized; None if all are squares of one size already.
         color: channels to convert to; None means rgb if any image has three channels.
         name: name of the samples, for messages.

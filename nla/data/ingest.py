@@ -44,7 +44,7 @@ def ingest(
     listing: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Writes the faces of `source` to `out` atomically, and returns a JSON-able report.
+    """Writes the faces of `source` to `out` atomically, and returns a JSON-serializable report.
 
     Report: source, rows, counts by split and class, unique_images, duplicates across splits, problems, warnings, notes.
 

@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 
 def prepare(faces: Path, out: Path, config: DataConfig, progress: Progress | None = None) -> dict[str, Any]:
-    """Writes train.parquet, valid.parquet and test.parquet of SAMPLES into `out`, and returns a JSON-able report.
+    """Writes train.parquet, valid.parquet and test.parquet into `out`, and returns a JSON-serializable report.
 
     Samples keep the order of the faces. A PNG of the right size and colour keeps its bytes; any other image is resized
     and encoded losslessly. Only train gets noise: a flipped row has no votes or posterior, which would reveal its true

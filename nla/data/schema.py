@@ -107,7 +107,7 @@ class TableInfo:
     votes: tuple[str, ...] = ()
     """Names of the vote counts: the classes first, then non-classes (`unknown`, `NF`)."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """JSON-able facts about this table that a model's card repeats, such as the number of flipped labels."""
+    """JSON-serializable facts about this table that a model's card repeats, such as the number of flipped labels."""
     preparation: Preparation | None = None
     """Of samples; None for faces."""
 

@@ -71,7 +71,7 @@ class Architecture:
 
 
 def describe(architecture: Architecture, image: ImageSpec) -> dict[str, Any]:
-    """JSON-able description for `Classifier.build` of a network that need not be built."""
+    """JSON-serializable description for `Classifier.build` of a network that need not be built."""
     return {"architecture": asdict(architecture), "image": asdict(image)}
 
 

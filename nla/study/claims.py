@@ -35,7 +35,7 @@ def weight_claims(
     progress: Mapping[str, float],
     annotations: Annotations,
 ) -> dict[str, Any]:
-    """All claims about one run, JSON-able: `claims_at` for `early` and `late`, and what holds for both.
+    """All claims about one run, JSON-serializable: `claims_at` for `early` and `late`, and what holds for both.
 
     Args:
         early_N2: positions of the samples at `progress["early"]`; NaN for a sample not seen by then, which excludes it

@@ -1,4 +1,4 @@
-"""Results of a study from its records and the labels of its test rows, as one JSON-able dict.
+"""Results of a study from its records and the labels of its test rows, as one JSON-serializable dict.
 
 Proportions are in [0, 1]. A spread is the mean, the sample standard deviation (null for one run) and the number of
 runs.
@@ -67,7 +67,7 @@ def study_results(
 
 
 def tuning_results(tuning: TuningEntries, records: Mapping[str, Record], methods: Iterable[str]) -> dict[str, Any]:
-    """The outcome of tuning, JSON-able.
+    """The outcome of tuning, JSON-serializable.
 
     A method's first setting is that of the grid, the chosen one the best by its mean over the conditions. A score is
     null if training diverged. A method with nothing to tune has no settings, and `chosen` is null.

@@ -176,7 +176,7 @@ def comparisons(
     reference: str,
     resamples: int,
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Paired comparisons by method, metric and kind, JSON-able; methods are compared on the seeds they share.
+    """Paired comparisons by method, metric and kind, JSON-serializable; methods are compared on the seeds they share.
 
     `p_holm` is corrected for all tests of the condition; two methods compared by one metric are one test, whichever
     asks.

@@ -48,9 +48,9 @@ class Result:
     last_predicted: np.ndarray
     """The same by the last epoch."""
     claims: Mapping[str, Any]
-    """What the weights of the training samples show; JSON-able."""
+    """What the weights of the training samples show; JSON-serializable."""
     node: Mapping[str, Any]
-    """`machine` and `versions` of the node that trained; JSON-able."""
+    """`machine` and `versions` of the node that trained; JSON-serializable."""
 
 
 def run_job(

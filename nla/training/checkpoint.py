@@ -39,7 +39,7 @@ KEPT = 2
 
 @dataclass
 class Progress:
-    """The counters and the history of a run; JSON-able."""
+    """The counters and the history of a run; JSON-serializable."""
 
     fingerprint: str
     epochs: int
@@ -141,7 +141,8 @@ def read_checkpoint(folder: Path, fingerprint: str) -> tuple[Progress, dict[str,
     state = _read_state(folder)
     if state.fingerprint != fingerprint:
         raise TrainingError(
-            f"{folder} is a checkpoint of another run ({state.fingerprint}, not {fingerprint}): remove it and run again"
+            f"{folder} is a checkpoint of another run ({state.fingerprint}, not {fingerprint}). Remove it and run "
+            "again."
         )
     return state.progress, {Path(name).stem: _read_file(folder, name, state) for name in sorted(state.files)}
 

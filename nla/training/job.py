@@ -46,7 +46,7 @@ class TrainingConfig:
         return {"model": self.model, "augment": self.augment, "loss": self.loss, "train": self.train}
 
     def dump(self) -> dict[str, dict[str, Any]]:
-        """Every value, defaults included, by section; JSON-able."""
+        """Every value, defaults included, by section; JSON-serializable."""
         return {name: config.model_dump(mode="json") for name, config in self.sections.items()}
 
     def resolved(self) -> dict[str, dict[str, Any]]:

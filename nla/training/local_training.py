@@ -36,7 +36,7 @@ def train_local(job: Job, split: Split, config: RayConfig, folder: Path, callbac
 def _device(config: RayConfig) -> torch.device:
     available = torch.cuda.is_available()
     if config.use_gpu and not available:
-        raise TrainingError("ray.use_gpu is true, but PyTorch finds no GPU: set it to null or false")
+        raise TrainingError("ray.use_gpu is true, but PyTorch finds no GPU. Set it to null or false.")
     return torch.device("cuda" if available and config.use_gpu is not False else "cpu")
 
 

@@ -38,7 +38,7 @@ class MessageQueue:
         self._messages, self._error = f"{self.prefix}/messages/", f"{self.prefix}/error"
 
     def put(self, method: str, *arguments: Any) -> None:
-        """Sends a call of a Callback's `method`; the arguments are JSON-able."""
+        """Sends a call of a Callback's `method`; the arguments are JSON-serializable."""
         _internal_kv_put(f"{self._messages}{time.time_ns():020}", json.dumps([method, arguments]))
 
     def drain(self) -> list[tuple[str, list[Any]]]:

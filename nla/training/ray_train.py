@@ -93,7 +93,7 @@ def train_on(
         if failure := queue.error():
             raise failure
     if result.checkpoint is None:
-        raise ClusterError(f"Ray Train ended without a checkpoint: see {cluster.logs}")
+        raise ClusterError(f"Ray Train ended without a checkpoint. See {cluster.logs}.")
     with result.checkpoint.as_directory() as folder:
         yield Path(folder)
 

@@ -286,7 +286,7 @@ class Trainer:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Hardware and arithmetic of this process; JSON-able. They may change when a run resumes elsewhere."""
+        """Hardware and arithmetic of this process; JSON-serializable. They may change when a run resumes elsewhere."""
         device = self.group.device
         cuda = device.type == "cuda"
         return {
@@ -356,6 +356,6 @@ def _check_finite(losses: list[Tensor], epoch: int, first_step: int) -> None:
 
 def _diverged(loss: str, when: str) -> Diverged:
     return Diverged(
-        f"the {loss} is not finite {when}: lower train.lr, set train.grad_clip, or take train.precision fp32. "
+        f"the {loss} is not finite {when}. Lower train.lr, set train.grad_clip, or use train.precision fp32. "
         "The checkpoint of the previous epoch is kept."
     )

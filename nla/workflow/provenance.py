@@ -32,7 +32,7 @@ def imported_sources(entry: Path, root: Path) -> list[Path]:
 
 
 def fingerprint(params: Mapping[str, Any], files: Iterable[Path], root: Path) -> str:
-    """Hash of JSON-able `params`, and of the code of the Python `files` and their paths below `root`."""
+    """Hash of JSON-serializable `params`, and of the code of the Python `files` and their paths below `root`."""
     digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode())
     for path in sorted(files):
         digest.update(f"\n{path.as_posix()}:{_code(root / path)}".encode())

@@ -190,9 +190,9 @@ def test_bad_votes(tmp_path: Path, votes: str, what: str) -> None:
         ("image,split,label\na.png,test,sad\n", "has neither labels in train nor columns of votes"),
         ("image,split," + ",".join(map(str, range(128))) + "\n", "has 128 classes: at most 127"),
         ("", r"has no column image and split \(it has none\)"),
-        (",image,split,glad,sad\n0,a.png,train,1,2\n", "has a column without a name: remove it, or name it in line 1"),
+        (",image,split,glad,sad\n0,a.png,train,1,2\n", "has a column without a name. Remove it, or name it in line 1."),
         ("image,split,glad,sad,\na.png,train,1,2,\n", "has a column without a name"),
-        ("image,split,glad,glad\na.png,train,1,2\n", "has two columns glad: remove one"),
+        ("image,split,glad,glad\na.png,train,1,2\n", "has two columns glad. Remove one."),
         ("image,split,Label\na.png,train,sad\n", "has a column Label: write label if that is meant"),
         ("image,split,glad,nf\na.png,train,1,2\n", "has a column nf: write NF if that is meant"),
         (

@@ -91,7 +91,7 @@ def test_images_elsewhere_are_counted_with_place_and_reason(tmp_path: Path) -> N
 
 def test_a_class_whose_images_lie_deeper_is_an_error_that_says_where(tmp_path: Path) -> None:
     tree(tmp_path, "train/sad/a.png", "train/glad/S05/b.png", "test/sad/c.png")
-    with pytest.raises(DataError, match=r"train has no image of glad: .*\n  images not read, .*train/glad/S05 \(1\)"):
+    with pytest.raises(DataError, match=r"train has no image of glad\. .*\n  images not read, .*train/glad/S05 \(1\)"):
         open_source(CONFIG, tmp_path)
 
 
@@ -109,14 +109,14 @@ def test_a_missing_root_is_named(tmp_path: Path) -> None:
 
 def test_two_folders_of_one_split_are_an_error(tmp_path: Path) -> None:
     tree(tmp_path, "train/sad/a.png", "val/sad/b.png", "valid/sad/b.png", "test/sad/c.png")
-    with pytest.raises(DataError, match="val and valid are both valid: keep one"):
+    with pytest.raises(DataError, match=r"val and valid are both valid\. Keep one"):
         open_source(CONFIG, tmp_path)
 
 
 def test_an_empty_class_is_named(tmp_path: Path) -> None:
     tree(tmp_path, "train/sad/a.png", "test/sad/c.png")
     (tmp_path / "train/glad").mkdir()
-    with pytest.raises(DataError, match="train has no image of glad: add some"):
+    with pytest.raises(DataError, match=r"train has no image of glad\. Add some"):
         open_source(CONFIG, tmp_path)
 
 

@@ -210,7 +210,7 @@ CASES = {
         "ingest", folder_source(cut_off), ("train/cross/1.png: the PNG is cut off", "1 bad rows or files", "quarantine")
     ),
     "class without images": Case(
-        "ingest", folder_source(empty_class), ("folder/train has no image of cross", "add some", "or remove the folder")
+        "ingest", folder_source(empty_class), ("folder/train has no image of cross", "Add some", "or remove the folder")
     ),
     "faces missing": Case("prepare", removed("data/faces.parquet"), ("data/faces.parquet is missing", "`dvc repro`")),
     "class gone from a split": Case(
@@ -336,7 +336,7 @@ def test_a_loss_that_is_no_number_stops_training(prepared: Project, tmp_path: Pa
     project = prepared.copy(tmp_path / "project")
     project.set({"train": {"lr": 1e30, "schedule": "constant"}, "ray": {"num_workers": 0}})
     outcome = project.try_stage("train")
-    assert_refused(outcome, "the training loss is not finite at epoch 1, step 2", "lower train.lr", "train.grad_clip")
+    assert_refused(outcome, "the training loss is not finite at epoch 1, step 2", "Lower train.lr", "train.grad_clip")
     assert not [out for out in stage_outs("train") if (project / out).exists()]
     assert not project.unfinished()
 

@@ -72,7 +72,7 @@ def test_two_workers_die_diverge_and_resume(tmp_path: Path, ray_cluster: Cluster
     assert killer.killed is not None
     assert killer.steps and killer.rows[0]["epoch"] == 1
 
-    with pytest.raises(Diverged, match=r"at epoch \d+, step \d: lower train\.lr") as diverged:
+    with pytest.raises(Diverged, match=r"at epoch \d+, step \d\. Lower train\.lr") as diverged:
         fit(job_of(10_000, lr=1e38))
     done = int(re.findall(r"at epoch (\d+)", str(diverged.value))[0]) - 1
     assert done >= 1

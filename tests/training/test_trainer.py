@@ -272,7 +272,7 @@ def test_divergence_names_the_step_and_keeps_the_previous_checkpoint(tmp_path: P
     epoch, step, steps, _ = calls.steps[-1]  # the last one that went well
     when = f"at epoch {epoch + 1}, step {step + 1}" if step < steps else f"at epoch {epoch + 2}, step 1"
     assert epoch == 1 and when in str(error.value)
-    assert "lower train.lr" in str(error.value)
+    assert "Lower train.lr" in str(error.value)
     assert content(checkpoint_of(tmp_path / "parts")) == checkpoint
     run(good, split, tmp_path / "parts")
     assert content(checkpoint_of(tmp_path / "parts")) == content(checkpoint_of(tmp_path / "whole"))
@@ -283,14 +283,14 @@ def test_weights_that_the_last_step_breaks_are_not_saved(tmp_path: Path, split: 
     """One step an epoch: its loss is that of the weights before it."""
     if epochs == 2:
         interrupt(make_job(batch_size=56, epochs=2), split, tmp_path, StopAt(1))
-    with pytest.raises(Diverged, match=rf"the validation loss is not finite after epoch {epochs}: lower train\.lr"):
+    with pytest.raises(Diverged, match=rf"the validation loss is not finite after epoch {epochs}\. Lower train\.lr"):
         run(make_job(batch_size=56, epochs=epochs, lr=1e38), split, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001"] * (epochs - 1)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, split: Split) -> None:
     run(make_job(fingerprint="one", epochs=1), split, tmp_path)
-    with pytest.raises(TrainingError, match=r"epoch-00001 is a checkpoint of another run \(one, not two\): remove it"):
+    with pytest.raises(TrainingError, match=r"epoch-00001 is a checkpoint of another run \(one, not two\)\. Remove it"):
         run(make_job(fingerprint="two", epochs=1), split, tmp_path)
 
 

@@ -149,9 +149,9 @@ def _check_columns(path: Path, names: Sequence[str]) -> None:
     known = {name.lower(): name for name in (IMAGE, SPLIT, LABEL, *NON_CLASSES)}
     for name in names:
         if not name:
-            raise DataError(f"{path} has a column without a name: remove it, or name it in line 1")
+            raise DataError(f"{path} has a column without a name. Remove it, or name it in line 1.")
         if names.count(name) > 1:
-            raise DataError(f"{path} has two columns {name}: remove one")
+            raise DataError(f"{path} has two columns {name}. Remove one.")
         if (meant := known.get(name.lower(), name)) != name:
             raise DataError(f"{path} has a column {name}: write {meant} if that is meant, or rename it")
 

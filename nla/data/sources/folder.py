@@ -68,11 +68,11 @@ class Folder:
             raise self._error(f"{train} holds no folders. Make one per class, with its images in it. {DOCS}")
         if len(self.classes) > MAX_CLASSES:
             raise DataError(
-                f"{train} holds {len(self.classes)} classes: merge some, at most {MAX_CLASSES} are possible"
+                f"{train} holds {len(self.classes)} classes, but at most {MAX_CLASSES} are possible. Merge some."
             )
         if empty:
             kinds = ", ".join(SUFFIXES)
-            raise self._error(f"{train} has no image of {', '.join(empty)}: add some ({kinds}), or remove the folder")
+            raise self._error(f"{train} has no image of {', '.join(empty)}. Add some ({kinds}), or remove the folder.")
 
     def _error(self, what: str) -> DataError:
         """An error about images that are missed, with those that were found elsewhere."""
@@ -89,7 +89,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
         f"{' and '.join(f.name for f in folders)} are both {split}" for split, folders in found.items() if folders[1:]
     ]
     if twice:
-        raise DataError(f"{root}: {'; '.join(twice)}: keep one folder per split")
+        raise DataError(f"{root}: {'; '.join(twice)}. Keep one folder per split.")
     missing = [root / split for split in ("train", "test") if not found[split]]
     advice = "Both train and test are needed; a validation split is made from train if there is none."
     require(*missing, advice=advice)
