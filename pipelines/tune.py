@@ -101,7 +101,7 @@ def search(params: Mapping[str, Any], settings: TuneConfig) -> None:
         ):
             say(f"MLflow run {trial_logger.parent}; full logs: {log_file()}, and Ray's in {cluster.logs}")
             trials = run_search(cluster, plan.template, split, settings, ray, storage, [table, trial_logger], clock)
-        trial_logger.finalize(trials, settings.objective)
+        trial_logger.finalize(trials)
         report(trials, settings, tracker)
         check_failures(trials, settings)
         save_best(trials, plan, tracker)

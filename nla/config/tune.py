@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nla.config.base import Section, nearest
+from nla.config.train import METRICS
 
 SPACE = {
     "loss": {
@@ -114,8 +115,8 @@ class TuneConfig(Section):
     """Epochs of a full trial; train.epochs is for the training run afterwards."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the search and of every trial."""
-    grace_epochs: Annotated[int, Field(ge=1)] = 1
-    """Epochs before a scheduler can stop a trial."""
+    grace_epochs: Annotated[int, Field(ge=1)] | None = None
+    """Epochs before a scheduler can stop a trial; null: those in which `train.schedule` warms up, at least one."""
     reduction: Annotated[float, Field(gt=1)] = 3.0
     """ASHA keeps the top 1/reduction of the trials at each rung."""
     time_budget: Annotated[float, Field(gt=0)] | None = None
@@ -143,6 +144,11 @@ class TuneConfig(Section):
         if self.scheduler == "pbt" and (searched := sorted(FIXED_UNDER_PBT & self.distributions.keys())):
             raise ValueError(f"scheduler pbt cannot change {', '.join(searched)}: remove it from the space")
         return self
+
+    @property
+    def metrics(self) -> list[str]:
+        """The validation metrics of the objective."""
+        return list(METRICS) if self.objective == "both" else [self.objective]
 
     @property
     def trials(self) -> int:

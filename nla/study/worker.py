@@ -28,6 +28,7 @@ from nla.study.variants import Variant
 from nla.training.callbacks import Callback
 from nla.training.checkpoint import Progress, read_group
 from nla.training.checkpoint_store import FolderStore
+from nla.training.epoch_report import EpochReport
 from nla.training.job import Job
 from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Trainer
@@ -101,7 +102,7 @@ class EvaluatingStore(FolderStore):
         self.test, self.views = test, views
         self.model: Classifier = job.build().to(device)
 
-    def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
+    def save(self, write: Callable[[Path], None] | None, report: EpochReport) -> None:
         """Saves the checkpoint together with its metrics on test."""
         assert write is not None  # there is only one worker
         before = self.measured()
@@ -112,7 +113,7 @@ class EvaluatingStore(FolderStore):
             now = {"test_accuracy": float(accuracy(counts_CC)), "test_mean_accuracy": float(mean_accuracy(counts_CC))}
             write_json(folder / TEST_METRICS, {name: [*before.get(name, []), value] for name, value in now.items()})
 
-        super().save(write_and_measure, row)
+        super().save(write_and_measure, report)
 
     def predicted(self, checkpoint: Path, group: str) -> np.ndarray:
         """Class of each test row by the weights `best` or `last`, [N] uint8."""

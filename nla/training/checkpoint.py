@@ -56,6 +56,11 @@ class Progress:
     """First weights, precision, workers, device; under `before`, those of epochs that ran elsewhere."""
 
     @property
+    def kept_row(self) -> dict[str, int | float]:
+        """The row of the epoch with the best validation metric, whose weights are kept; {} before the first."""
+        return self.history[self.best_epoch - 1] if self.best_epoch else {}
+
+    @property
     def moments(self) -> dict[str, int]:
         """Number of complete epochs before those of the early and of the late positions."""
         return {"early": self.early_epoch, "late": self.epochs_done - 1}
@@ -152,10 +157,10 @@ def read_progress(folder: Path) -> Progress:
     return _read_state(folder).progress
 
 
-def read_history(filesystem: pa_fs.FileSystem, folder: str) -> list[dict[str, float]]:
-    """Reads the history of a checkpoint in any file system, without fetching its tensors. Raises Damaged."""
+def read_remote_progress(filesystem: pa_fs.FileSystem, folder: str) -> Progress:
+    """Reads state.json of a checkpoint in any file system, without fetching its tensors. Raises Damaged."""
     with filesystem.open_input_stream(f"{folder}/{STATE}") as file:
-        return _parse_state(file.readall(), f"{folder}/{STATE}").progress.history
+        return _parse_state(file.readall(), f"{folder}/{STATE}").progress
 
 
 def read_group(folder: Path, name: str) -> dict[str, Tensor]:

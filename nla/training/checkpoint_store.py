@@ -16,6 +16,7 @@ import pyarrow.fs as pa_fs
 
 from nla.errors import Damaged
 from nla.training.checkpoint import KEPT, STATE, check_files
+from nla.training.epoch_report import EpochReport
 
 Warn = Callable[[str], None]
 """Called with a sentence for the user."""
@@ -32,10 +33,10 @@ class CheckpointStore(Protocol):
         """
         ...
 
-    def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
+    def save(self, write: Callable[[Path], None] | None, report: EpochReport) -> None:
         """Keeps what `write` writes into an empty folder.
 
-        Every process calls it; only the main one has a `write`. `row` is the history's row of the epoch.
+        Every process calls it; only the main one has a `write`.
         """
         ...
 
@@ -53,14 +54,14 @@ class FolderStore:
         with first_intact((contextlib.nullcontext(path) for path in reversed(complete)), warn) as folder:
             yield folder
 
-    def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
+    def save(self, write: Callable[[Path], None] | None, report: EpochReport) -> None:
         """Adds a checkpoint atomically, and deletes all but the one before: one that cannot be written changes nothing.
 
         The oldest is deleted first, so that there is never room needed for more than two.
         """
         if write is None:
             return
-        part, target = self.folder / "part", self.folder / _name(row["epoch"])
+        part, target = self.folder / "part", self.folder / _name(report.row["epoch"])
         shutil.rmtree(part, ignore_errors=True)
         before = [path for path in self._folders() if path < target]
         for path in {*self._folders()} - {*before[1 - KEPT :]}:  # a damaged one can have the epoch that is saved now

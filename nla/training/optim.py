@@ -29,6 +29,11 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     return kind(groups, lr=config.lr, fused=True)
 
 
+def warm_up_epochs(schedule: str, epochs: int) -> int:
+    """Number of epochs, rounded up, during which a schedule raises the learning rate in a run of `epochs`."""
+    return math.ceil(round(WARM_UP * epochs, 9)) if schedule == "one_cycle" else 0
+
+
 @dataclass(frozen=True)
 class LRSchedule:
     """The learning rate of each step of a run: `train.lr` shaped by `train.schedule`."""

@@ -32,6 +32,7 @@ from nla.ray_cluster import Cluster
 from nla.training.callbacks import Callback, CallbackList
 from nla.training.checkpoint import KEPT
 from nla.training.checkpoint_store import Warn, local_folder
+from nla.training.epoch_report import EpochReport
 from nla.training.job import Job
 from nla.training.local_ray_trainer import LocalRayTrainer
 from nla.training.message_queue import MessageQueue, QueueCallback, forwarded
@@ -137,13 +138,13 @@ class _RayTrainStore:
     def latest(self, warn: Warn) -> AbstractContextManager[Path | None]:
         return local_folder(ray.train.get_checkpoint(), warn)
 
-    def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
+    def save(self, write: Callable[[Path], None] | None, report: EpochReport) -> None:
         if write is None:
-            ray.train.report(row)
+            ray.train.report(report.metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder))
-            ray.train.report(row, checkpoint=Checkpoint.from_directory(folder))
+            ray.train.report(report.metrics, checkpoint=Checkpoint.from_directory(folder))
 
 
 def _cause(error: TrainingFailedError, cluster: Cluster) -> NLAError:

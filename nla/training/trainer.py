@@ -49,6 +49,7 @@ from nla.training.checkpoint import (
     write_checkpoint,
 )
 from nla.training.checkpoint_store import CheckpointStore
+from nla.training.epoch_report import EpochReport
 from nla.training.job import Job
 from nla.training.optim import LRSchedule, get_lr, make_optimizer, set_lr
 from nla.training.positions import Positions, early_epoch
@@ -252,10 +253,11 @@ class Trainer:
             progress.best_epoch, progress.best_metric = progress.epochs_done, metric
             weights = self.eval_network.backbone.state_dict()
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
-        if self.is_over and progress.epochs_done <= progress.early_epoch:  # stopped before the early epoch
+        is_last = self.is_over
+        if is_last and progress.epochs_done <= progress.early_epoch:  # stopped before the early epoch
             progress.early_epoch = progress.epochs_done - 1
             self.positions.copy_late_to_early()
-        self.store.save(self.save if self.group.is_main else None, row)
+        self.store.save(self.save if self.group.is_main else None, EpochReport(row, progress.kept_row, is_last))
         if self.group.is_main:
             self.callbacks.on_epoch_end(row)
 

@@ -21,7 +21,7 @@ from nla.config.ray import RayConfig
 from nla.config.tune import Distribution
 from nla.errors import ClusterError, Damaged, NLAError
 from nla.ray_cluster import connected
-from nla.training.checkpoint import STATE, read_history
+from nla.training.checkpoint import STATE, Progress, read_remote_progress
 from nla.training.ray_train import train_on
 from nla.training.trainer import Split
 from nla.tuning.space import active
@@ -63,21 +63,22 @@ def run_distributed_trial(
         time.sleep(0.1)  # otherwise Ray Tune misses the last epoch, or waits forever while holding it
 
 
-def distributed_history(root: str, template: Template, trial_id: str) -> list[dict[str, float]]:
-    """Rows of a trial's epochs from its last complete checkpoint; empty without a checkpoint."""
+def distributed_progress(root: str, template: Template, trial_id: str) -> Progress | None:
+    """The progress in a trial's last complete checkpoint; None without a checkpoint."""
     filesystem, path = pa_fs.FileSystem.from_uri(f"{_storage(root)}/{_run_name(template, trial_id)}")
     found = filesystem.get_file_info(pa_fs.FileSelector(path, recursive=True, allow_not_found=True))
     states = [entry.path for entry in found if entry.base_name == STATE]
-    return max((_intact_history(filesystem, state.removesuffix(f"/{STATE}")) for state in states), key=len, default=[])
+    progresses = (_intact_progress(filesystem, state.removesuffix(f"/{STATE}")) for state in states)
+    return max(filter(None, progresses), key=lambda progress: progress.epochs_done, default=None)
 
 
-def _intact_history(filesystem: pa_fs.FileSystem, folder: str) -> list[dict[str, float]]:
-    """The history of a checkpoint; empty if it is damaged, since the trial then resumes from the one before."""
+def _intact_progress(filesystem: pa_fs.FileSystem, folder: str) -> Progress | None:
+    """The progress in a checkpoint; None if it is damaged, since the trial then resumes from the one before."""
     try:
-        return read_history(filesystem, folder)
+        return read_remote_progress(filesystem, folder)
     except Damaged as error:
         log.warning(error)
-        return []
+        return None
 
 
 def _storage(root: str) -> str:

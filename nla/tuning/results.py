@@ -33,25 +33,22 @@ class Trial:
     """Run time of the search in seconds, over all calls, at this trial's last epoch."""
     ended_at: float | None = None
     """Unix time in seconds of the last epoch; None without an epoch."""
-    copied_epochs: int = 0
-    """Number of leading epochs that do not count: PBT copies other trials, trained with other values."""
+    best_epoch: int = 0
+    """The epoch that counts, from 1; 0 without one. It is the one that training keeps (`train.select`); under PBT the
+    last one, because earlier ones were trained with other values."""
+    is_final: bool = True
+    """Whether training ended by itself, at its last epoch or by `train.patience`, and was not stopped."""
     proposed: Mapping[str, Any] = field(default_factory=dict)
     """All values that the searcher proposed: `values`, and those of parameters that are inactive in this trial."""
 
     @property
-    def own_epochs(self) -> Sequence[Mapping[str, float]]:
-        """The epochs trained with the trial's own values."""
-        return self.history[self.copied_epochs :]
+    def best_row(self) -> Mapping[str, float]:
+        """The row of the epoch that counts; {} without one."""
+        return self.history[self.best_epoch - 1] if self.best_epoch else {}
 
     def score(self, objective: str) -> float:
-        """Objective of the best epoch on validation; -1 if the trial failed or no epoch ended."""
-        if self.status == "failed":
-            return -1.0
-        return max((row_score(row, objective) for row in self.own_epochs), default=-1.0)
-
-    def best_row(self, objective: str) -> Mapping[str, float]:
-        """The row of the epoch with that score; {} without one."""
-        return max(self.own_epochs, key=lambda row: row_score(row, objective), default={})
+        """The objective on validation in the epoch that counts; -1 if the trial failed or no epoch ended."""
+        return -1.0 if self.status == "failed" or not self.best_epoch else row_score(self.best_row, objective)
 
 
 def row_score(row: Mapping[str, float], objective: str) -> float:
@@ -76,7 +73,7 @@ def best_trial(trials: Iterable[Trial], objective: str) -> Trial:
 def pareto_front(trials: Iterable[Trial]) -> set[int]:
     """Numbers of the trials that no other trial dominates in both metrics."""
     good = [trial for trial in trials if trial.score("both") >= 0]
-    points = {trial.number: tuple(trial.best_row("both")[f"valid_{name}"] for name in METRICS) for trial in good}
+    points = {trial.number: tuple(trial.best_row[f"valid_{name}"] for name in METRICS) for trial in good}
 
     def is_dominated(point: tuple[float, ...]) -> bool:
         others = (other for other in points.values() if other != point)
@@ -100,8 +97,8 @@ COLUMNS = [
 ]
 """Columns before those of the searched parameters.
 
-Metrics are on validation, of the best epoch. `training_seconds` counts time inside epochs; `seconds` is the run time
-of the search, over all calls, at the trial's last epoch.
+Metrics are on validation, of `best_epoch`. `training_seconds` counts time inside epochs; `seconds` is the run time of
+the search, over all calls, at the trial's last epoch.
 """
 
 
@@ -112,24 +109,22 @@ def trials_table(trials: Sequence[Trial], names: Sequence[str], objective: str) 
     """
     front = pareto_front(trials)
     chosen = best_trial(trials, objective).number if any(trial.score(objective) >= 0 for trial in trials) else None
-    rows = [
-        _row(trial, objective) | {"chosen": trial.number == chosen, "pareto": trial.number in front} for trial in trials
-    ]
+    rows = [_row(trial) | {"chosen": trial.number == chosen, "pareto": trial.number in front} for trial in trials]
     table = pa.Table.from_pylist(rows, pa.schema(COLUMNS))
     for name in names:
         table = table.append_column(name, _column([trial.values.get(name) for trial in trials]))
     return table
 
 
-def _row(trial: Trial, objective: str) -> dict[str, Any]:
-    best = trial.best_row(objective)
+def _row(trial: Trial) -> dict[str, Any]:
+    best = trial.best_row
     return {
         "trial": trial.number,
         "id": trial.id,
         "status": trial.status,
         "reason": trial.reason,
         "epochs": len(trial.history),
-        "best_epoch": int(best.get("epoch", 0)),
+        "best_epoch": trial.best_epoch,
         **{name: best.get(f"valid_{name}") for name in METRICS},
         "training_seconds": float(sum(row.get("seconds", 0.0) for row in trial.history)),
         "seconds": trial.seconds,

@@ -18,18 +18,18 @@ import optuna
 from ray import put, tune
 from ray.exceptions import RayError, RayTaskError
 
-from nla.config.base import section
 from nla.config.ray import RayConfig
-from nla.config.train import TrainConfig, check_batch
+from nla.config.train import check_batch
 from nla.config.tune import TuneConfig
 from nla.errors import ClusterError, ConfigError
 from nla.ray_cluster import LOWER_TRIAL_RESOURCES, Cluster
-from nla.training.checkpoint import read_history
+from nla.training.checkpoint import Progress, read_remote_progress
+from nla.training.epoch_report import IS_LAST
 from nla.training.trainer import Split
-from nla.tuning.distributed_trial import distributed_history, run_distributed_trial
+from nla.tuning.distributed_trial import distributed_progress, run_distributed_trial
 from nla.tuning.results import Status, Trial
-from nla.tuning.searchers import ConcurrencyLimit, build_scheduler, build_searcher, param_space
-from nla.tuning.space import active, with_values
+from nla.tuning.searchers import ConcurrencyLimit, build_scheduler, build_searcher, judged_metrics, param_space
+from nla.tuning.space import active
 from nla.tuning.storage import (
     Clock,
     UnreadableStateError,
@@ -84,9 +84,9 @@ def run_search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     root = f"{storage}/{template.fingerprint}"
     clock = clock or Clock(root, settings.time_budget)
-    history = partial(_history, template, root if ray.workers_per_trial > 1 else None)
-    monitor = SearchMonitor(callbacks, clock, history)
-    reader = _TrialReader(template.params, settings, clock, history, monitor.out_of_time)
+    progress = partial(_progress, template, root if ray.workers_per_trial > 1 else None)
+    monitor = SearchMonitor(callbacks, clock, judged_metrics(settings))
+    reader = _TrialReader(template.params, settings, clock, progress, monitor.out_of_time)
     return _Search(cluster, template, split, settings, ray, root, monitor, reader).run()
 
 
@@ -158,7 +158,7 @@ class _Search:
     def _tuner(self, first: int, last: int, earlier: Sequence[Trial]) -> tune.Tuner:
         """A tuner for the samples `first` to `last` - 1."""
         settings = self.settings
-        metric = "valid_accuracy" if settings.objective == "both" else f"valid_{settings.objective}"
+        metric = judged_metrics(settings)[0]
         searcher_has_metrics = settings.objective == "both" and settings.searcher != "random"
         return tune.Tuner(
             self._trainable,
@@ -167,7 +167,7 @@ class _Search:
                 metric=None if searcher_has_metrics else metric,
                 mode=None if searcher_has_metrics else "max",
                 search_alg=build_searcher(self.template, settings, earlier, first),
-                scheduler=build_scheduler(settings),
+                scheduler=build_scheduler(settings, self.template.params),
                 num_samples=last - first,
                 reuse_actors=not self._is_distributed,  # Ray Train's workers end only with the trial's process
                 trial_dirname_creator=trial_folder,
@@ -254,42 +254,51 @@ class _TrialReader:
     """Sections of params.yaml before a trial's values are merged in."""
     settings: TuneConfig
     clock: Clock
-    history: Callable[[Any, str], list[dict[str, float]]]
-    """Returns the rows of a trial's epochs, given Ray's result and the trial's id."""
+    progress: Callable[[tune.Result, str], Progress | None]
+    """Returns a trial's progress, given Ray's result and the trial's id."""
     out_of_time: Collection[str]
     """Ids of trials that the time budget stopped; grows while the search runs."""
 
     def trial(self, result: tune.Result, number: int) -> Trial:
         """The trial of `result`, with its number in the search."""
         metrics, proposed, trial_id = result.metrics or {}, result.config or {}, Path(result.path).name.split("-", 1)[1]
-        history = self.history(result, trial_id)
+        progress = self.progress(result, trial_id)
+        history = progress.history if progress else []
         values = active(proposed, self.settings.distributions, self.params)
-        status, reason = self._ending(result, trial_id, values, history)
+        status, reason = self._ending(result, trial_id, len(history))
         ended_at = float(metrics["timestamp"]) if "timestamp" in metrics else None
         seconds = 0.0 if ended_at is None else self.clock.spent(ended_at)
-        copied = len(history) - 1 if self.settings.scheduler == "pbt" and history else 0
-        return Trial(number, trial_id, values, status, reason, history, seconds, ended_at, copied, proposed)
+        best_epoch = progress.best_epoch if progress else 0
+        if self.settings.scheduler == "pbt":
+            best_epoch = len(history)
+        return Trial(
+            number,
+            trial_id,
+            values,
+            status,
+            reason,
+            history,
+            seconds,
+            ended_at,
+            best_epoch,
+            is_final=bool(metrics.get(IS_LAST)),
+            proposed=proposed,
+        )
 
-    def _ending(
-        self, result: tune.Result, trial_id: str, values: Mapping[str, Any], history: Sequence[Mapping[str, float]]
-    ) -> tuple[Status, str]:
-        failure = (result.metrics or {}).get(FAILED)
+    def _ending(self, result: tune.Result, trial_id: str, epochs: int) -> tuple[Status, str]:
+        metrics = result.metrics or {}
+        failure = metrics.get(FAILED)
         if result.error is not None:
             return "failed", str(result.error).strip().splitlines()[-1]
         if failure is not None:
             return "failed", str(failure)
-        if len(history) >= self.settings.epochs:
+        if epochs >= self.settings.epochs:
             return "finished", ""
-        if _ran_out_of_patience(section(TrainConfig, with_values(self.params, values)), history):
+        if metrics.get(IS_LAST):
             cause = "patience"
         else:
             cause = "time budget" if trial_id in self.out_of_time else self.settings.scheduler
-        return "stopped", f"{cause}, after epoch {len(history)} of {self.settings.epochs}"
-
-
-def _ran_out_of_patience(train: TrainConfig, history: Sequence[Mapping[str, float]]) -> bool:
-    metrics = [row[f"valid_{train.select}"] for row in history]
-    return train.is_over(len(metrics), metrics.index(max(metrics)) + 1 if metrics else 0)
+        return "stopped", f"{cause}, after epoch {epochs} of {self.settings.epochs}"
 
 
 def _lost_its_process(result: tune.Result) -> bool:
@@ -297,14 +306,13 @@ def _lost_its_process(result: tune.Result) -> bool:
     return isinstance(result.error, RayError) and not isinstance(result.error, RayTaskError)
 
 
-def _history(template: Template, distributed_root: str | None, trial: Any, trial_id: str) -> list[dict[str, float]]:
-    """Rows of a trial's epochs from its last checkpoint.
+def _progress(template: Template, distributed_root: str | None, result: tune.Result, trial_id: str) -> Progress | None:
+    """The progress of a trial in its last checkpoint; None without one.
 
     Args:
         distributed_root: folder of the search if several workers train each trial: Ray Train then has the checkpoints.
-        trial: Ray's trial, or its result.
     """
     if distributed_root is not None:
-        return distributed_history(distributed_root, template, trial_id)
-    checkpoint = trial.checkpoint
-    return [] if checkpoint is None else read_history(checkpoint.filesystem, checkpoint.path)
+        return distributed_progress(distributed_root, template, trial_id)
+    checkpoint = result.checkpoint
+    return None if checkpoint is None else read_remote_progress(checkpoint.filesystem, checkpoint.path)

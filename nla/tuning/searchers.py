@@ -1,12 +1,13 @@
 """Ray Tune's searcher and scheduler of a search: who proposes values, and who stops or changes trials.
 
 The search algorithms are Ray's and Optuna's. The subclasses here add what these lack for a search that resumes: a
-concurrency limit that can change between calls, the best epoch of a trial as its score, and a seed for PBT.
+concurrency limit that can change between calls, what a stopped trial means to Optuna, and a seed for PBT.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray import tune
 from ray.tune.schedulers import (
     AsyncHyperBandScheduler,
@@ -26,11 +28,14 @@ from ray.tune.schedulers import (
 from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from nla.config.train import METRICS
 from nla.config.tune import Distribution, TuneConfig
+from nla.training.epoch_report import IS_LAST, KEPT, VALID
+from nla.training.optim import warm_up_epochs
 from nla.tuning.results import Trial
 from nla.tuning.space import first_values
-from nla.tuning.trial import FAILED, Template
+from nla.tuning.trial import Template
+
+log = logging.getLogger(__name__)
 
 
 def param_space(distributions: Mapping[str, Distribution]) -> dict[str, Any]:
@@ -45,12 +50,20 @@ def _domain(distribution: Distribution) -> Any:
     return make(distribution.arguments) if distribution.kind == "choice" else make(*distribution.arguments)
 
 
+def judged_metrics(settings: TuneConfig) -> list[str]:
+    """Names in Ray's results of the metrics whose mean is a trial's score, at any of its epochs.
+
+    They are those of the epoch that training would keep if it ended then; under PBT those of the epoch itself, because
+    earlier ones were trained with other values.
+    """
+    prefix = VALID if settings.scheduler == "pbt" else KEPT
+    return [f"{prefix}{name}" for name in settings.metrics]
+
+
 def build_searcher(
     template: Template, settings: TuneConfig, earlier: Sequence[Trial], num_earlier_samples: int
 ) -> Searcher | SearchAlgorithm:
     """The searcher: proposes first the values that apply without a search, then new ones.
-
-    Optuna's samplers learn from earlier trials, but not with two objectives: Ray cannot pass pairs of scores to Optuna.
 
     Args:
         earlier: trials of earlier batches.
@@ -60,22 +73,43 @@ def build_searcher(
     first = [] if earlier else [_first_point(template, settings)]
     if settings.searcher == "random":
         return RandomSearcher(points_to_evaluate=first, random_state=seed)
-    has_two_objectives = settings.objective == "both"
-    metrics = [f"valid_{name}" for name in METRICS]
-    known = [] if has_two_objectives else [trial for trial in earlier if _is_complete(trial, settings)]
-    rewards = [trial.score(settings.objective) for trial in known]
+    has_two_objectives, metrics = settings.objective == "both", judged_metrics(settings)
     return OptunaSearcher(
+        [trial for trial in earlier if _is_complete(trial, settings)],
+        settings.metrics,
         metric=metrics if has_two_objectives else None,
         mode=["max"] * len(metrics) if has_two_objectives else None,
-        points_to_evaluate=[dict(trial.proposed) for trial in known] or first,
-        evaluated_rewards=rewards or None,
+        points_to_evaluate=first,
         sampler=_sampler(settings, seed),
     )
 
 
-def build_scheduler(settings: TuneConfig) -> TrialScheduler:
+def grace_epochs(settings: TuneConfig, params: Mapping[str, Any]) -> int:
+    """Epochs before a scheduler can stop a trial: `tune.grace_epochs`, else those of the longest warm-up.
+
+    In the warm-up, trials differ by how well they bear a learning rate that none of them ends with.
+
+    Args:
+        params: sections of params.yaml.
+    """
+    searched = settings.distributions.get("train.schedule")
+    schedules = searched.ends() if searched else [params["train"]["schedule"]]
+    warm_up = max(warm_up_epochs(schedule, settings.epochs) for schedule in schedules)
+    if settings.grace_epochs is None:
+        return max(1, warm_up)
+    if settings.grace_epochs < warm_up and settings.scheduler != "none":
+        log.warning(
+            "tune.grace_epochs: %d of the %d epochs in which train.schedule warms up: trials are compared while their "
+            "learning rate still rises. Set it to null to wait for the end.",
+            settings.grace_epochs,
+            warm_up,
+        )
+    return min(settings.grace_epochs, settings.epochs)
+
+
+def build_scheduler(settings: TuneConfig, params: Mapping[str, Any]) -> TrialScheduler:
     """The scheduler: stops trials or, for PBT, overwrites them with copies of better ones."""
-    grace = min(settings.grace_epochs, settings.epochs)
+    grace = grace_epochs(settings, params)
     match settings.scheduler:
         case "asha":
             return AsyncHyperBandScheduler(
@@ -87,7 +121,8 @@ def build_scheduler(settings: TuneConfig) -> TrialScheduler:
             return SeededPBT(
                 settings.seed,
                 time_attr="epoch",
-                perturbation_interval=grace,
+                perturbation_interval=settings.grace_epochs or 1,
+                burn_in_period=grace,
                 hyperparam_mutations=_mutations(settings),
                 custom_explore_fn=_clip_to_space(settings),
                 log_config=False,
@@ -116,12 +151,39 @@ class RandomSearcher(BasicVariantGenerator):
 
 
 class OptunaSearcher(OptunaSearch):
-    """Optuna's samplers."""
+    """Optuna's samplers, told which trials have ended by themselves and which were stopped.
 
-    def __init__(self, **options: Any) -> None:
+    Ray reports both as complete, so that the score at a stop, reached with a high learning rate after few epochs, would
+    count as that of a whole training. Optuna's own state for a stopped trial is PRUNED, with its score at its last
+    epoch: TPE ranks those below all complete ones, by epoch and then by score; the Gaussian process leaves them out.
+
+    Args:
+        earlier: trials of earlier batches that the sampler learns from.
+        names: of the metrics on validation that are searched.
+        options: of Ray's OptunaSearch.
+    """
+
+    def __init__(self, earlier: Sequence[Trial], names: Sequence[str], **options: Any) -> None:
         super().__init__(**options)
+        self._earlier, self._names = earlier, names
         self._running: set[str] = set()
-        self._best: dict[str, dict[str, Any]] = {}
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Starts Optuna's study, with the earlier trials."""
+        is_new = bool(super().set_search_properties(metric, mode, config, **spec))
+        if is_new and self._ot_study is not None:
+            for trial in self._earlier:
+                self._ot_study.add_trial(self._frozen(trial))
+        return is_new
+
+    def _frozen(self, trial: Trial) -> FrozenTrial:
+        """An ended trial as Optuna's."""
+        scores = [trial.best_row[f"{VALID}{name}"] for name in self._names]
+        params: dict[str, Any] = {"params": dict(trial.proposed), "distributions": self._space}
+        if trial.is_final:
+            return create_trial(values=scores, **params)
+        reached = {len(trial.history): scores[0]} if len(scores) == 1 else {}
+        return create_trial(state=TrialState.PRUNED, intermediate_values=reached, **params)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Values of the next trial; None if it has to wait."""
@@ -131,23 +193,18 @@ class OptunaSearcher(OptunaSearch):
         return super().suggest(trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Remembers the best epoch, which is a trial's score; a failed trial scores 0, whatever it had reached.
+        """Does nothing: the sampler gets the score when the trial ends.
 
-        The sampler gets the score only when the trial ends: Optuna warns about a step that is reported twice, as a
-        resumed trial does.
+        Optuna warns about a step that is reported twice, as a resumed trial does.
         """
-        before = self._best.get(trial_id)
-        if before is None or FAILED in result or self._score(result) > self._score(before):
-            self._best[trial_id] = result
-
-    def _score(self, result: dict[str, Any]) -> float:
-        metrics = self._metric if isinstance(self._metric, list) else [self._metric]
-        return float(sum(result[str(name)] for name in metrics))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Gives the sampler the best epoch of a trial that has ended."""
+        """Gives the sampler the score of a trial that has ended; a failed one scores 0, whatever it had reached."""
         self._running.discard(trial_id)
-        super().on_trial_complete(trial_id, self._best.pop(trial_id, result), error)
+        if result is not None and not result[IS_LAST]:
+            self._ot_trials[trial_id].report(result[str(self._metric)], int(result["epoch"]))
+            result = None  # without a result, Ray tells Optuna that the trial was pruned
+        super().on_trial_complete(trial_id, result, error)
 
 
 class SeededPBT(PopulationBasedTraining):

@@ -13,10 +13,12 @@ import torch
 from ray import tune
 from torch import Tensor
 
+from nla.config.train import METRICS
 from nla.config.tune import Distribution
 from nla.errors import NLAError, TrainingError, user_message
 from nla.models.classifier import ImageSpec
 from nla.training.checkpoint_store import Warn, local_folder
+from nla.training.epoch_report import IS_LAST, KEPT, VALID, EpochReport
 from nla.training.job import Job, training_config
 from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Split, Trainer
@@ -75,7 +77,8 @@ def run_trial(
 
 def report_failure(error: NLAError) -> None:
     """Reports to Ray Tune why the trial failed, with the worst possible metrics."""
-    tune.report({FAILED: str(error), "valid_accuracy": 0.0, "valid_mean_accuracy": 0.0, "epoch": 0})
+    worst = {f"{prefix}{name}": 0.0 for prefix in (VALID, KEPT) for name in METRICS}
+    tune.report({FAILED: str(error), **worst, "epoch": 0, IS_LAST: True})
 
 
 class _TuneStore:
@@ -84,8 +87,8 @@ class _TuneStore:
     def latest(self, warn: Warn) -> AbstractContextManager[Path | None]:
         return local_folder(tune.get_checkpoint(), warn)
 
-    def save(self, write: Callable[[Path], None] | None, row: dict[str, float]) -> None:
+    def save(self, write: Callable[[Path], None] | None, report: EpochReport) -> None:
         assert write is not None  # a trial is a single process
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder))
-            tune.report(row, checkpoint=tune.Checkpoint.from_directory(folder))
+            tune.report(report.metrics, checkpoint=tune.Checkpoint.from_directory(folder))

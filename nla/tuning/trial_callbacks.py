@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any, Protocol
 
 from ray.tune import Callback
 
+from nla.training.epoch_report import VALID
 from nla.tuning.storage import Clock, UnreadableStateError
 from nla.tuning.trial import FAILED
-
-History = Sequence[Mapping[str, float]]
-"""One row per epoch, as training logs them."""
 
 
 class TrialCallback(Protocol):
     """Interface of a callback; trials are named by Ray's id."""
 
-    def on_trial_restored(self, trial: str, history: History) -> None:
-        """A trial ended in an earlier run, after these epochs; `history` is empty if it failed."""
+    def on_trial_restored(self, trial: str, epochs: int, score: float) -> None:
+        """A trial ended in an earlier run, after so many epochs; none if it failed."""
         ...
 
     def on_trial_start(self, trial: str, values: Mapping[str, Any]) -> None:
         """A trial starts, or resumes."""
         ...
 
-    def on_epoch_end(self, trial: str, row: Mapping[str, float]) -> None:
-        """A trial has finished an epoch; `row` is what training logs."""
+    def on_epoch_end(self, trial: str, row: Mapping[str, float], score: float) -> None:
+        """A trial has finished an epoch; `row` is what training logs, `score` the objective that it has reached."""
         ...
 
     def on_trial_end(self, trial: str, failed: bool = False) -> None:
@@ -41,16 +40,14 @@ class SearchMonitor(Callback):
     Args:
         callbacks: called in this order.
         clock: run time of the search.
-        history: returns the rows of a trial's epochs, given Ray's trial and its id.
+        metrics: names in Ray's results whose mean is the score.
     """
 
     current: SearchMonitor | None = None
     """The monitor of this process."""
 
-    def __init__(
-        self, callbacks: Sequence[TrialCallback], clock: Clock, history: Callable[[Any, str], History]
-    ) -> None:
-        self.callbacks, self.clock, self.history = callbacks, clock, history
+    def __init__(self, callbacks: Sequence[TrialCallback], clock: Clock, metrics: Sequence[str]) -> None:
+        self.callbacks, self.clock, self.metrics = callbacks, clock, metrics
         self.out_of_time: set[str] = set()
         """Ids of trials that the time budget stopped."""
         self.is_resuming = False
@@ -102,7 +99,7 @@ class SearchMonitor(Callback):
         if FAILED not in result:
             row = {name: value for name, value in result.items() if _is_epoch_column(name)}
             for callback in self.callbacks:
-                callback.on_epoch_end(trial.trial_id, row)
+                callback.on_epoch_end(trial.trial_id, row, self._score(result))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has ended, by itself or by a scheduler."""
@@ -125,10 +122,14 @@ class SearchMonitor(Callback):
         for trial in trials:
             if trial.is_finished() and trial.trial_id not in self._ended:
                 self._ended.add(trial.trial_id)
-                failed = trial.status == trial.ERROR or FAILED in trial.last_result
-                history = [] if failed else self.history(trial, trial.trial_id)
+                last = trial.last_result
+                failed = trial.status == trial.ERROR or FAILED in last
+                epochs, score = (0, 0.0) if failed else (int(last["epoch"]), self._score(last))
                 for callback in self.callbacks:
-                    callback.on_trial_restored(trial.trial_id, history)
+                    callback.on_trial_restored(trial.trial_id, epochs, score)
+
+    def _score(self, result: Mapping[str, Any]) -> float:
+        return fmean(result[name] for name in self.metrics)
 
 
 def _current_monitor() -> SearchMonitor | None:
@@ -137,4 +138,4 @@ def _current_monitor() -> SearchMonitor | None:
 
 def _is_epoch_column(name: str) -> bool:
     """Whether a key of Ray's result is a column of training's log; Ray adds many others."""
-    return name in ("epoch", "lr", "images_per_second", "seconds", "train_loss") or name.startswith("valid_")
+    return name in ("epoch", "lr", "images_per_second", "seconds", "train_loss") or name.startswith(VALID)

@@ -13,15 +13,15 @@ from rich.live import Live
 from rich.table import Table
 
 from nla.config.base import flatten
+from nla.config.train import METRICS
 from nla.console import console, say
 from nla.errors import TrackingError
 from nla.tracking.store import PARENT, runs_by_tag
 from nla.tracking.tracker import MlflowTracker, Status
 from nla.training.callbacks import MetricRecorder
-from nla.tuning.results import Trial, row_score
+from nla.tuning.results import Trial
 from nla.tuning.space import active, resolved, with_values
 from nla.tuning.trial import Template
-from nla.tuning.trial_callbacks import History
 
 log = logging.getLogger(__name__)
 
@@ -55,19 +55,18 @@ class ProgressTable:
         self.total, self.epochs, self.objective, self.budget, self.live = total, epochs, objective, budget, live
         self.metric = OBJECTIVE_WORDS[objective]
         self.started_at = time.monotonic()
-        self.last_row: dict[str, Mapping[str, float]] = {}
-        self.best: dict[str, float] = {}
+        self.epoch: dict[str, int] = {}
+        self.score: dict[str, float] = {}
         self.running: set[str] = set()
         self.done: set[str] = set()
         self.num_restored = 0
 
-    def on_trial_restored(self, trial: str, history: History) -> None:
+    def on_trial_restored(self, trial: str, epochs: int, score: float) -> None:
         """Counts a trial restored from an earlier run."""
         self.done.add(trial)
         self.num_restored += 1
-        if history:
-            self.last_row[trial] = history[-1]
-            self.best[trial] = max(row_score(row, self.objective) for row in history)
+        if epochs:
+            self.epoch[trial], self.score[trial] = epochs, score
         self._draw()
 
     def on_trial_start(self, trial: str, values: Mapping[str, Any]) -> None:
@@ -76,10 +75,9 @@ class ProgressTable:
         self.done.discard(trial)
         self._draw()
 
-    def on_epoch_end(self, trial: str, row: Mapping[str, float]) -> None:
+    def on_epoch_end(self, trial: str, row: Mapping[str, float], score: float) -> None:
         """Shows the trial's latest epoch."""
-        self.last_row[trial] = row
-        self.best[trial] = max(self.best.get(trial, 0.0), row_score(row, self.objective))
+        self.epoch[trial], self.score[trial] = int(row["epoch"]), score
         self._draw()
 
     def on_trial_end(self, trial: str, failed: bool = False) -> None:
@@ -87,23 +85,20 @@ class ProgressTable:
         self.running.discard(trial)
         self.done.add(trial)
         if failed:
-            self.best.pop(trial, None)  # a failed trial is never the best
-        best = f"best so far {max(self.best.values()):.2%}; " if self.best else ""
+            self.score.pop(trial, None)  # a failed trial is never the best
+        best = f"best so far {max(self.score.values()):.2%}; " if self.score else ""
         say(f"trial {len(self.done):3d}/{self._total}  {self._outcome(trial)}; {best}{self._time_left()}")
         self._draw()
 
     def _outcome(self, trial: str) -> str:
-        if trial not in self.best:
+        if trial not in self.score:
             return "failed"
-        return f"best {self.metric} {self.best[trial]:.2%}, ran {self._epoch(trial)} of {self.epochs} epochs"
+        return f"{self.metric} {self.score[trial]:.2%}, ran {self.epoch[trial]} of {self.epochs} epochs"
 
     @property
     def _total(self) -> int:
         """Number of trials, never fewer than already started: an earlier run may have requested more."""
         return max(self.total, len(self.done) + len(self.running))
-
-    def _epoch(self, trial: str) -> int:
-        return int(self.last_row[trial]["epoch"]) if trial in self.last_row else 0
 
     def _time_left(self) -> str:
         ended = len(self.done) - self.num_restored
@@ -116,10 +111,10 @@ class ProgressTable:
 
     def _draw(self) -> None:
         title = f"{len(self.done)} of {self._total} trials, {self._time_left()}"
-        table = Table("running", "epoch", f"best {self.metric}", title=title)
+        table = Table("running", "epoch", self.metric, title=title)
         for trial in sorted(self.running):
-            best = f"{self.best[trial]:.2%}" if trial in self.best else "-"
-            table.add_row(trial, f"{self._epoch(trial)}/{self.epochs}", best)
+            score = f"{self.score[trial]:.2%}" if trial in self.score else "-"
+            table.add_row(trial, f"{self.epoch.get(trial, 0)}/{self.epochs}", score)
         self.live.update(table)
 
 
@@ -144,7 +139,7 @@ class MlflowTrialLogger:
         self._recorders: dict[str, MetricRecorder] = {}
         self._trackers: dict[str, MlflowTracker] = {}
 
-    def on_trial_restored(self, trial: str, history: History) -> None:
+    def on_trial_restored(self, trial: str, epochs: int, score: float) -> None:
         """Does nothing: the trial's run exists, and `finalize` fills in anything missing."""
 
     def on_trial_start(self, trial: str, values: Mapping[str, Any]) -> None:
@@ -152,7 +147,7 @@ class MlflowTrialLogger:
         with _tolerate_mlflow_errors(trial):
             self._open(trial, active(values, self.space, self.template.params))
 
-    def on_epoch_end(self, trial: str, row: Mapping[str, float]) -> None:
+    def on_epoch_end(self, trial: str, row: Mapping[str, float], score: float) -> None:
         """Logs an epoch."""
         if trial in self._recorders:
             self._recorders[trial].on_epoch_end(dict(row))
@@ -164,17 +159,17 @@ class MlflowTrialLogger:
             with _tolerate_mlflow_errors(trial):
                 self._trackers.pop(trial).finish()
 
-    def finalize(self, trials: Sequence[Trial], objective: str) -> None:
-        """Logs how each trial ended, its best epoch, and epochs that a killed driver did not log."""
+    def finalize(self, trials: Sequence[Trial]) -> None:
+        """Logs how each trial ended, its metrics, and epochs that a killed driver did not log."""
         for trial in trials:
             self.on_trial_end(trial.id)  # Ray sends no end event when the time budget is used up
             tags = {STATUS_TAG: trial.status, REASON_TAG: trial.reason}
             self._open(trial.id, trial.values, tags, f"trial-{trial.number:03d}")
             for row in trial.history:
                 self._recorders[trial.id].on_epoch_end(dict(row))
-            if best := trial.best_row(objective):
-                metrics = {name: best[f"valid_{name}"] for name in ("accuracy", "mean_accuracy")}
-                self._trackers[trial.id].log_metrics({"best": metrics}, int(best["epoch"]))
+            if best := trial.best_row:
+                metrics = {name: best[f"valid_{name}"] for name in METRICS}
+                self._trackers[trial.id].log_metrics({"best": metrics}, trial.best_epoch)
             self._trackers.pop(trial.id).finish(MLFLOW_STATUS[trial.status], trial.ended_at)
             del self._recorders[trial.id]
 

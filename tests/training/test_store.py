@@ -11,12 +11,17 @@ import torch
 from nla.errors import Damaged
 from nla.training.checkpoint import STATE, Progress, read_progress, write_checkpoint
 from nla.training.checkpoint_store import FolderStore, local_folder
+from nla.training.epoch_report import EpochReport
 
 
 def writer(epochs_done: int) -> Callable[[Path], None]:
     history = [{"epoch": epoch + 1} for epoch in range(epochs_done)]
     weights = {"last": {"w": torch.full((8,), float(epochs_done))}}
     return lambda folder: write_checkpoint(folder, Progress("f", 19, epochs_done, history=history), weights)
+
+
+def after(epoch: int) -> EpochReport:
+    return EpochReport({"epoch": epoch}, {"epoch": epoch}, is_last=False)
 
 
 def latest(store: FolderStore) -> int | None:
@@ -28,35 +33,35 @@ def test_keeps_the_last_two(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "new")
     assert latest(store) is None
     for epoch in (9, 10, 11):
-        store.save(writer(epoch), {"epoch": float(epoch)})
+        store.save(writer(epoch), after(epoch))
         assert latest(store) == epoch
     assert sorted(path.name for path in store.folder.iterdir()) == ["epoch-00010", "epoch-00011"]
 
 
 def test_a_write_that_breaks_leaves_the_one_before(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
-    store.save(writer(1), {"epoch": 1.0})
+    store.save(writer(1), after(1))
 
     def breaks(folder: Path) -> None:
         (folder / "model.safetensors").write_bytes(b"half")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        store.save(breaks, {"epoch": 2.0})
+        store.save(breaks, after(2))
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001"], "half a checkpoint would fill the disk"
-    store.save(writer(2), {"epoch": 2.0})
+    store.save(writer(2), after(2))
     assert latest(store) == 2
 
 
 def test_a_folder_without_state_is_passed_over(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
-    store.save(writer(1), {"epoch": 1.0})
+    store.save(writer(1), after(1))
     (tmp_path / "epoch-00002").mkdir()
     assert latest(store) == 1
 
 
 def test_only_the_first_worker_writes(tmp_path: Path) -> None:
-    FolderStore(tmp_path).save(None, {"epoch": 1.0})
+    FolderStore(tmp_path).save(None, after(1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -71,14 +76,14 @@ def flip(path: Path, at: int = -2) -> None:
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(tmp_path: Path, file: str, at: int) -> None:
     store, said = FolderStore(tmp_path), []
     for epoch in (1, 2, 3):
-        store.save(writer(epoch), {"epoch": float(epoch)})
+        store.save(writer(epoch), after(epoch))
     flip(tmp_path / "epoch-00003" / file, at)
     with store.latest(said.append) as folder:
         assert folder == tmp_path / "epoch-00002"
     (line,) = said
     assert line.startswith(f"{tmp_path / 'epoch-00003' / file}: ")
     assert line.endswith(f"Resuming from the checkpoint before, {folder}.")
-    store.save(writer(3), {"epoch": 3.0})
+    store.save(writer(3), after(3))
     assert latest(store) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00002", "epoch-00003"]
 
@@ -86,7 +91,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(tmp_path: 
 def test_only_damaged_checkpoints_are_an_error(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     for epoch in (1, 2):
-        store.save(writer(epoch), {"epoch": float(epoch)})
+        store.save(writer(epoch), after(epoch))
         flip(tmp_path / f"epoch-0000{epoch}/last.safetensors")
     with pytest.raises(Damaged, match=r"epoch-00002/last\.safetensors: .*sha256.*`dvc repro -sf train` retrains"):
         latest(store)

@@ -7,6 +7,7 @@ import json
 import math
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from nla.io import sealed_json
 from nla.training.callbacks import Callback
 from nla.training.checkpoint import Progress, read_progress
 from nla.training.checkpoint_store import FolderStore
+from nla.training.epoch_report import EpochReport
 from nla.training.job import Job
 from nla.training.optim import LRSchedule
 from nla.training.trainer import Split, Trainer
@@ -178,6 +180,36 @@ def test_the_best_epoch_is_the_first_highest_on_validation(tmp_path: Path, split
     best = load_file(checkpoint_of(tmp_path) / "best.safetensors")
     torch.testing.assert_close(best, seen.weights[progress.best_epoch - 1], rtol=0, atol=0)
     assert not torch.equal(seen.weights[0]["fc.weight"], seen.weights[1]["fc.weight"])
+
+
+class KeepsReports(FolderStore):
+    """What the loop reports of each epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.reports: list[EpochReport] = []
+
+    def save(self, write: Callable[[Path], None] | None, report: EpochReport) -> None:
+        self.reports.append(report)
+        super().save(write, report)
+
+
+def test_each_report_has_the_epoch_that_would_be_kept(tmp_path: Path, split: Split) -> None:
+    """For every epoch, as if training ended there; by accuracy, whatever the other metrics."""
+    store = KeepsReports(tmp_path)
+    history = Trainer(make_job(epochs=5, lr=0.1), split, SINGLE, store).fit().history
+    for epoch, report in enumerate(store.reports, start=1):
+        best = max(history[:epoch], key=lambda row: row["valid_accuracy"])
+        assert (report.row, report.kept_row, report.is_last) == (history[epoch - 1], best, epoch == 5)
+        assert report.metrics["valid_nll"] == history[epoch - 1]["valid_nll"]
+        assert report.metrics["kept_mean_accuracy"] == best["valid_mean_accuracy"]
+        assert report.metrics["is_last"] is report.is_last
+
+
+def test_the_report_of_an_epoch_says_that_patience_ends_it(tmp_path: Path, split: Split) -> None:
+    store = KeepsReports(tmp_path)
+    Trainer(make_job(epochs=9, patience=2, lr=1e-12, freeze_batchnorm=True), split, SINGLE, store).fit()
+    assert [report.is_last for report in store.reports] == [False, False, True]
 
 
 def test_callbacks_are_called_after_every_step_and_epoch(tmp_path: Path, split: Split) -> None:

@@ -23,7 +23,7 @@ from nla.tuning.search import run_search
 from nla.tuning.space import trial_base
 from nla.tuning.storage import Clock
 from nla.tuning.trial import Template
-from nla.tuning.trial_callbacks import History, TrialCallback
+from nla.tuning.trial_callbacks import TrialCallback
 
 EPOCHS = 3
 SPACE = {"loss": {"lam": {"uniform": [0.3, 0.7]}, "slope": {"uniform": [0.0, 30.0]}}}
@@ -41,18 +41,20 @@ class RecordingCallback:
         self.epochs: list[tuple[str, int]] = []
         self.ends: list[str] = []
         self.failed: list[str] = []
+        self.scores: dict[str, float] = {}
         self.most_concurrent = 0
 
-    def on_trial_restored(self, trial: str, history: History) -> None:
+    def on_trial_restored(self, trial: str, epochs: int, score: float) -> None:
         assert trial not in self.restored
-        self.restored[trial] = len(history)
+        self.restored[trial] = epochs
 
     def on_trial_start(self, trial: str, values: Mapping[str, Any]) -> None:
         self.starts.append(trial)
         self.most_concurrent = max(self.most_concurrent, len(set(self.starts) - set(self.ends)))
 
-    def on_epoch_end(self, trial: str, row: Mapping[str, float]) -> None:
+    def on_epoch_end(self, trial: str, row: Mapping[str, float], score: float) -> None:
         self.epochs.append((trial, int(row["epoch"])))
+        self.scores[trial] = score
 
     def on_trial_end(self, trial: str, failed: bool = False) -> None:
         self.ends.append(trial)

@@ -44,21 +44,27 @@ def numbers(trials: list[Trial]) -> list[int]:
 def test_finished_search_is_reused_and_extended(
     tmp_path: Path, ray_cluster: Cluster, split: Split, searcher: str
 ) -> None:
-    found, events = run(ray_cluster, split, tmp_path, settings(2, searcher=searcher))
+    chosen = {"searcher": searcher, "objective": "mean_accuracy"}
+    found, events = run(ray_cluster, split, tmp_path, settings(2, **chosen))
     assert numbers(found) == [0, 1] and {trial.status for trial in found} == {"finished"}
     assert found[0].values == {"loss.lam": 0.5, "loss.slope": 15.0}, "the published values come first"
     assert all([int(row["epoch"]) for row in trial.history] == [1, 2, 3] for trial in found)
+    for trial in found:  # the score is that of the epoch that train.select keeps, by accuracy
+        accuracies = [row["valid_accuracy"] for row in trial.history]
+        assert trial.best_epoch == 1 + accuracies.index(max(accuracies))
+        kept = trial.history[trial.best_epoch - 1]["valid_mean_accuracy"]
+        assert trial.score("mean_accuracy") == events.scores[trial.id] == kept
     assert sorted(events.epochs) == sorted((trial.id, epoch) for trial in found for epoch in (1, 2, 3))
     assert sorted(events.ends) == sorted(trial.id for trial in found)
 
-    again, events = run(ray_cluster, split, tmp_path, settings(2, searcher=searcher))
+    again, events = run(ray_cluster, split, tmp_path, settings(2, **chosen))
     assert [(trial.id, trial.values, trial.history, trial.seconds) for trial in again] == [
         (trial.id, trial.values, trial.history, trial.seconds) for trial in found
     ]
     assert not events.epochs, "nothing is retrained"
     assert events.restored == {trial.id: EPOCHS for trial in found}, "callbacks get the restored trials"
 
-    more, events = run(ray_cluster, split, tmp_path, settings(3, searcher=searcher))
+    more, events = run(ray_cluster, split, tmp_path, settings(3, **chosen))
     assert numbers(more) == [0, 1, 2]
     assert [trial.id for trial in more[:2]] == [trial.id for trial in found]
     assert {trial for trial, _ in events.epochs} == {more[2].id}
@@ -215,7 +221,7 @@ def test_pbt_stays_within_the_space(tmp_path: Path, ray_cluster: Cluster, split:
     found, _ = run(ray_cluster, split, tmp_path, config, PARALLEL, epochs=8)
     assert [trial.status for trial in found] == ["finished"] * 4
     assert all(each.contains(trial.values[name]) for trial in found for name, each in config.distributions.items())
-    assert all(len(trial.history) == 8 and len(trial.own_epochs) == 1 for trial in found)
+    assert all(len(trial.history) == trial.best_epoch == 8 for trial in found)
 
 
 def test_trials_run_one_at_a_time_if_limited_to_one(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
@@ -252,8 +258,8 @@ class KillsATrial(RecordingCallback):
 
     killed = 0
 
-    def on_epoch_end(self, trial: str, row: Mapping[str, float]) -> None:
-        super().on_epoch_end(trial, row)
+    def on_epoch_end(self, trial: str, row: Mapping[str, float], score: float) -> None:
+        super().on_epoch_end(trial, row, score)
         if not self.killed and row["epoch"] == 2:
             for process in psutil.Process().children(recursive=True):
                 if "ImplicitFunc" in " ".join(process.cmdline()):

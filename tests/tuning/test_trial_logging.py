@@ -28,10 +28,10 @@ def test_run_has_the_last_values_of_its_trial(tmp_path: Path, monkeypatch: pytes
     logger = MlflowTrialLogger(uri, parent, template("s"), SPACE, fixed=fixed)
     row = {"epoch": 1.0, "valid_accuracy": 0.5, "valid_mean_accuracy": 0.4}
     logger.on_trial_start("a", FIRST)
-    logger.on_epoch_end("a", row)
+    logger.on_epoch_end("a", row, 0.5)
     logger.on_trial_start("a", FIRST if fixed else LAST)
     logger.on_trial_end("a")
-    logger.finalize([Trial(0, "a", FIRST if fixed else LAST, "finished", "", [row])], "accuracy")
+    logger.finalize([Trial(0, "a", FIRST if fixed else LAST, "finished", "", [row], best_epoch=1)])
     tracker.finish()
     client = MlflowClient(uri)
     (run,) = [run for run in client.search_runs([experiment(client).experiment_id]) if run.info.run_id != parent]
@@ -46,22 +46,21 @@ def test_one_line_per_ended_trial(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_table(2, 3, "accuracy") as table:
         for trial, accuracy in (("a", 0.5), ("b", 0.25)):
             table.on_trial_start(trial, {})
-            table.on_epoch_end(trial, {"epoch": 1.0, "valid_accuracy": accuracy, "valid_mean_accuracy": 0.0})
+            table.on_epoch_end(trial, {"epoch": 1.0, "valid_accuracy": accuracy, "valid_mean_accuracy": 0.0}, accuracy)
             table.on_trial_end(trial)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial")]
-    assert lines[0].startswith("trial   1/2  best accuracy 50.00%, ran 1 of 3 epochs; best so far 50.00%; ")
-    assert lines[1].startswith("trial   2/2  best accuracy 25.00%, ran 1 of 3 epochs; best so far 50.00%; ")
+    assert lines[0].startswith("trial   1/2  accuracy 50.00%, ran 1 of 3 epochs; best so far 50.00%; ")
+    assert lines[1].startswith("trial   2/2  accuracy 25.00%, ran 1 of 3 epochs; best so far 50.00%; ")
 
 
-def test_the_best_epoch_need_not_be_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_epoch_that_counts_need_not_be_the_last(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_table(1, 4, "both") as table:
         table.on_trial_start("a", {})
-        for epoch, accuracy in enumerate((0.25, 0.75, 0.5, 0.5), 1):
-            row = {"epoch": float(epoch), "valid_accuracy": accuracy, "valid_mean_accuracy": 0.47}
-            table.on_epoch_end("a", row)
+        for epoch, score in enumerate((0.36, 0.61, 0.61, 0.61), 1):
+            table.on_epoch_end("a", {"epoch": float(epoch), "valid_accuracy": 0.5, "valid_mean_accuracy": 0.47}, score)
         table.on_trial_end("a")
     (line,) = printed_lines(capsys)
-    assert line.startswith("trial   1/1  best mean of both accuracies 61.00%, ran 4 of 4 epochs; ")
+    assert line.startswith("trial   1/1  mean of both accuracies 61.00%, ran 4 of 4 epochs; ")
 
 
 @pytest.mark.parametrize("epochs", [0, 2])
@@ -71,11 +70,12 @@ def test_a_failed_trial_has_no_score(capsys: pytest.CaptureFixture[str], epochs:
             table.on_trial_start(trial, {})
             for epoch in range(1, epochs + 1 if failed else 2):
                 accuracy = 0.75 if failed else 0.5
-                table.on_epoch_end(trial, {"epoch": epoch, "valid_accuracy": accuracy, "valid_mean_accuracy": 0.0})
+                row = {"epoch": epoch, "valid_accuracy": accuracy, "valid_mean_accuracy": 0.0}
+                table.on_epoch_end(trial, row, accuracy)
             table.on_trial_end(trial, failed)
     first, second = printed_lines(capsys)
     assert first.startswith("trial   1/2  failed; ") and "best so far" not in first
-    assert second.startswith("trial   2/2  best accuracy 50.00%, ran 1 of 4 epochs; best so far 50.00%; ")
+    assert second.startswith("trial   2/2  accuracy 50.00%, ran 1 of 4 epochs; best so far 50.00%; ")
 
 
 def printed_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -83,15 +83,14 @@ def printed_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_resumed_search_counts_restored_trials(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"epoch": i + 1.0, "valid_accuracy": x, "valid_mean_accuracy": 0.0} for i, x in enumerate((0.75, 0.5))]
     with progress_table(3, 2, "accuracy") as table:
-        table.on_trial_restored("a", rows)
-        table.on_trial_restored("b", [])
+        table.on_trial_restored("a", 2, 0.75)
+        table.on_trial_restored("b", 0, 0.0)
         table.on_trial_start("c", {})
-        table.on_epoch_end("c", {"epoch": 1.0, "valid_accuracy": 0.25, "valid_mean_accuracy": 0.0})
+        table.on_epoch_end("c", {"epoch": 1.0, "valid_accuracy": 0.25, "valid_mean_accuracy": 0.0}, 0.25)
         table.on_trial_end("c")
     (line,) = printed_lines(capsys)
-    assert line.startswith("trial   3/3  best accuracy 25.00%, ran 1 of 2 epochs; best so far 75.00%")
+    assert line.startswith("trial   3/3  accuracy 25.00%, ran 1 of 2 epochs; best so far 75.00%")
 
 
 def test_retried_trial_counts_once_and_total_grows_if_needed(capsys: pytest.CaptureFixture[str]) -> None:
