@@ -39,7 +39,10 @@ def regular(path: Path) -> Path:
     Raises:
         OSError: it is a pipe, a socket or a device, on which reading could wait forever.
     """
-    mode = path.stat().st_mode if path.exists() else stat.S_IFREG
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return path
     for is_kind, kind in SPECIAL.items():
         if is_kind(mode):
             raise OSError(errno.EINVAL, f"{kind}, not a file. Put a regular file there", str(path))
@@ -65,7 +68,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -93,7 +96,7 @@ def read_json_as(path: Path, schema: type[T], remedy: str = "Run `dvc repro`.", 
             "run.json: fingerprint: field required. Run `dvc repro`."
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except FileNotFoundError:
         raise error(f"{path}: file not found. {remedy}") from None
     return parse_json_as(content, schema, path, remedy, error)
@@ -173,7 +176,7 @@ def read_columns(
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(source)
+        file = pq.ParquetFile(regular(source) if isinstance(source, Path) else source)
         names = file.schema_arrow.names
         if lacking := [column for column in schema.names if column not in names]:
             raise error(f"{name}: no column {', '.join(lacking)}. {remedy}")

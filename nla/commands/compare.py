@@ -20,7 +20,7 @@ from nla.console import say
 from nla.errors import DataError
 from nla.evaluation.confusion import accuracy, confusion, mean_accuracy, recall, support
 from nla.evaluation.significance import mcnemar, paired_difference
-from nla.io import read_columns
+from nla.io import read_columns, regular
 
 FOLDER = "reports/predictions"
 KEYS = ["row", "path"]
@@ -39,7 +39,7 @@ def read_predictions(name: str, split: str) -> pa.Table:
         DataError: it is missing, or not a table of predictions.
     """
     path, remedy = Path(name), f"Name a table of {FOLDER}/."
-    if path.is_file():
+    if regular(path).is_file():
         content = path.read_bytes()
     elif path.suffix == ".parquet":
         raise DataError(f"{name}: file not found. `dvc repro` writes {FOLDER}/{split}.parquet.")

@@ -17,6 +17,7 @@ from nla.evaluation import plots
 from nla.evaluation.calibration import reliability
 from nla.evaluation.confusion import confusion
 from nla.evaluation.metrics import per_class
+from nla.io import regular
 
 PREDICTIONS = Path(FOLDER, "test.parquet")
 
@@ -50,7 +51,7 @@ FIGURES: dict[str, Callable[[np.ndarray, np.ndarray, Sequence[str], str], Figure
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """p_NC, label_N and the class names."""
-    if not path.is_file():
+    if not regular(path).is_file():
         raise CommandError(
             f"{path}: file not found. Run `dvc repro`, or name the predictions.parquet of `nla measure`."
         )

@@ -19,6 +19,7 @@ from nla.data.sample_plan import SPLIT, stratified_split
 from nla.data.samples import Samples
 from nla.errors import DataError
 from nla.hardware import cores
+from nla.io import read_regular
 
 Color = Literal["grey", "rgb"]
 SOURCE = "custom"
@@ -139,7 +140,7 @@ def _read(image: Any, key: str) -> np.ndarray:
         kind = type(image).__name__
         raise DataError(f"{key}: expected a path, encoded bytes or a uint8 array (got {kind}). Convert it.")
     try:
-        return decode(image if isinstance(image, bytes) else Path(image).read_bytes())
+        return decode(image if isinstance(image, bytes) else read_regular(Path(image)))
     except (DataError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         origin = f"{len(image)} bytes" if isinstance(image, bytes) else image

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from nla.errors import DataError
-from nla.io import in_one_line, parse_json_as, read_columns
+from nla.io import in_one_line, parse_json_as, read_columns, regular
 
 REMAKE = "Remove the file and run `dvc repro`."
 SPLITS = ("train", "valid", "test")
@@ -168,6 +168,7 @@ def _check_image(path: Path) -> None:
 
 def _metadata(path: Path) -> bytes:
     """The JSON of a TableInfo in the metadata of a Parquet file."""
+    regular(path)
     try:
         metadata = pq.read_schema(path).metadata or {}
     except FileNotFoundError:

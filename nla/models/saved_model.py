@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nla.errors import DataError, WeightsError
-from nla.io import atomic_write, read_json_as, sha256
+from nla.io import atomic_write, read_json_as, regular, sha256
 from nla.models.base import Architecture, ImageSpec
 from nla.models.classifier import Classifier
 from nla.models.views import Views
@@ -126,6 +126,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def read_tensors(path: Path, remedy: str = RETRAIN) -> dict[str, Tensor]:
     """Reads the tensors of a .safetensors file. Raises WeightsError with `remedy` if it is missing or damaged."""
+    regular(path)
     try:
         return load_file(path)
     except FileNotFoundError:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nla.config.network_catalog import find_network
 from nla.errors import WeightsError
-from nla.io import sha256
+from nla.io import regular, sha256
 from nla.models.classifier import Classifier
 from nla.models.saved_model import read_tensors
 
@@ -80,8 +80,8 @@ def start_from(model: Classifier, path: Path) -> Start:
 
 
 def existing(path: Path) -> Path:
-    """Returns `path`. Raises WeightsError if it is not a file."""
-    if path.is_file():
+    """Returns `path`. Raises WeightsError if it is not a file, OSError if it is a pipe or a device."""
+    if regular(path).is_file():
         return path
     problem = "is a folder" if path.is_dir() else "file not found" if path.parent.is_dir() else "folder not found"
     raise WeightsError(f"model.weights: {problem} (got {path}). Give a local file, or null to train from scratch.")

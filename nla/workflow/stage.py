@@ -77,13 +77,19 @@ def _log_to_file(path: Path) -> None:
     file.setFormatter(MaskedFormatter(_Printable("%(asctime)s %(levelname)s %(name)s: %(message)s")))
     for name, level in CONSOLE_LEVELS.items():
         logger = logging.getLogger(name)
-        shown = logger.handlers or [logging.StreamHandler()]
+        shown = logger.handlers or [_console_handler()]
         for handler in shown:
             handler.setLevel(level or logger.getEffectiveLevel())
             handler.setFormatter(MaskedFormatter(handler.formatter))  # a handler may hold the stream that was before
         logger.handlers = [*shown, file]
         logger.setLevel(logging.DEBUG)
         logger.propagate = "." not in name  # ray.init adds a handler to "ray", and resets its level
+
+
+def _console_handler() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable())
+    return handler
 
 
 def _fail(message: str) -> NoReturn:
