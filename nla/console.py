@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from nla.errors import printable
+from nla.text import printable
 
 console = Console(highlight=False, soft_wrap=True)
 

@@ -41,8 +41,8 @@ from nla.serving.predictor import WEIGHTS, Predictor
 from nla.training.callbacks import Callback
 from nla.training.checkpoint_store import FolderStore
 from nla.training.job import Job, TrainingConfig, image_spec, training_config, with_first_weights
-from nla.training.local_training import progress_bar
 from nla.training.process_group import ProcessGroup
+from nla.training.progress_bar import progress_bar
 from nla.training.reproducibility import reproducible
 from nla.training.trainer import Split, Trainer
 from nla.workflow.provenance import fingerprint

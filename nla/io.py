@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from nla.errors import DataError, NLAError, shortened, validation_message
+from nla.errors import DataError, NLAError, validation_message
+from nla.text import shortened
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -35,7 +35,8 @@ from nla.training.artifacts import TRAIN, VALID, Tables, export, read_tables
 from nla.training.callbacks import Callback, MetricRecorder
 from nla.training.checkpoint import read_progress
 from nla.training.job import Job, TrainingConfig, image_spec, training_config, with_first_weights
-from nla.training.local_training import progress_bar, train_local
+from nla.training.local_training import train_local
+from nla.training.progress_bar import progress_bar
 from nla.workflow.paths import project_root, workspace
 from nla.workflow.provenance import fingerprint, imported_sources
 from nla.workflow.runs import RunFolder, delete_run, run_lock

@@ -16,10 +16,11 @@ from nla.data.parallel import map_in_order
 from nla.data.sources.base import Problem, first_lines
 from nla.data.sources.image_files import SUFFIXES, image_names
 from nla.data.sources.unread_files import unread
-from nla.errors import DataError, shown
+from nla.errors import DataError
 from nla.io import read_regular
 from nla.models.classifier import ImageSpec
 from nla.serving.predictor import BATCH, Prediction, Predictor
+from nla.text import shown
 
 S = TypeVar("S", bound="StoredImage")
 

@@ -20,7 +20,8 @@ from nla.config.base import nearest
 from nla.data.schema import read_info, read_samples
 from nla.data.sources.image_files import SUFFIXES, image_names, subfolders
 from nla.data.sources.unread_files import unread
-from nla.errors import DataError, shown
+from nla.errors import DataError
+from nla.text import shown
 
 ROWS = 1024
 """Rows of a table that are read at a time."""

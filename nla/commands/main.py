@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from nla.errors import CommandError, NLAError, printable, user_message
+from nla.errors import CommandError, NLAError, user_message
 from nla.masking import mask_streams
 from nla.telemetry import disable_telemetry
+from nla.text import printable
 
 COMMANDS = {
     "predict": "label, ambiguity and probabilities of images, as CSV",

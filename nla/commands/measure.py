@@ -20,7 +20,7 @@ from nla.commands.labelled_set import NONE, ClassMatching, LabelledImage, Labell
 from nla.config.evaluate import EvaluateConfig
 from nla.console import bar, say
 from nla.data.sources.base import Problem
-from nla.errors import DataError, shown
+from nla.errors import DataError
 from nla.evaluation import metrics
 from nla.evaluation.confusion import confusion
 from nla.evaluation.plots import confusion_matrix
@@ -29,6 +29,7 @@ from nla.io import write_json, write_table
 from nla.models.saved_model import read_card
 from nla.plotting import write_figure
 from nla.serving.predictor import Predictor
+from nla.text import shown
 
 
 @dataclass(frozen=True)

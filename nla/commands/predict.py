@@ -21,9 +21,9 @@ from nla.commands.image_inputs import (
 )
 from nla.console import bar, say
 from nla.data.sources.base import Problem
-from nla.errors import shown
 from nla.io import atomic_write
 from nla.serving.predictor import Predictor
+from nla.text import shown
 
 STDOUT = "-"
 

@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from nla.errors import ConfigError, shortened, validation_message
+from nla.errors import ConfigError, validation_message
 from nla.io import regular
 from nla.masking import holds_secret, masked
+from nla.text import shortened
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -11,8 +11,9 @@ from ruamel.yaml import YAML
 
 from nla.config.base import merge, nearest, read_yaml
 from nla.config.loss import without_unused
-from nla.errors import ConfigError, shortened
+from nla.errors import ConfigError
 from nla.io import atomic_write
+from nla.text import shortened
 
 
 class Best(BaseModel):

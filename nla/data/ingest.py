@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from nla.config.data import OnBad
 from nla.data.schema import FACES, SPLITS, TableInfo, with_info
 from nla.data.sources.base import SHOWN, Findings, Problem, Source, first_lines, in_order
-from nla.errors import DataError, shown
+from nla.errors import DataError
 from nla.io import atomic_write
+from nla.text import shown
 
 GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # a row group ends at either limit
 

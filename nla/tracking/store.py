@@ -18,8 +18,9 @@ from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from nla.errors import TrackingError, shortened
+from nla.errors import TrackingError
 from nla.masking import masked
+from nla.text import shortened
 from nla.tracking.relocation import BESIDE, follow_move
 from nla.workflow.paths import without_credentials
 from nla.workflow.provenance import git_commit

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from nla.console import complain, console
-from nla.errors import NLAError, printable, user_message
+from nla.errors import NLAError, user_message
 from nla.masking import MaskedFormatter, mask_streams
 from nla.telemetry import disable_telemetry
+from nla.text import printable
 from nla.workflow.dvc_process import end_with_dvc
 from nla.workflow.paths import project_root, workspace
 

@@ -4,7 +4,7 @@ import pytest
 from training_parts import CallRecorder
 
 from nla.training.callbacks import CallbackList, MetricRecorder
-from nla.training.local_training import ProgressBar
+from nla.training.progress_bar import ProgressBar
 
 ROW = {"epoch": 3.0, "train_loss": 0.5, "valid_accuracy": 0.75, "valid_mean_accuracy": 0.5, "images_per_second": 1234.5}
 

@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from nla.config.data import DataConfig
+from nla.data.csv_rows import read_rows
 from nla.data.sources.base import Findings, Problem, first_existing, require
-from nla.data.sources.csv_stream import read_rows
 from nla.data.sources.image_files import Excluded, Listed, image_names, read_faces
 from nla.data.sources.numbering import check_numbering
 from nla.data.sources.unread_files import unread
-from nla.errors import shown
 from nla.io import regular
+from nla.text import shown
 
 FOLDERS = {"train": "train_set", "test": "val_set"}
 LISTS = {"train": "training.csv", "test": "validation.csv"}

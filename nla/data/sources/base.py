@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from nla.data.schema import FACES, IMAGE_TYPE
-from nla.errors import DataError, shown
+from nla.errors import DataError
+from nla.text import shown
 
 SHOWN = 10
 """Problems that an error lists."""

@@ -13,8 +13,9 @@ import pyarrow as pa
 from nla.data.images import decode, pixel_hash
 from nla.data.parallel import map_in_order
 from nla.data.sources.base import Findings, Problem, face_batch
-from nla.errors import DataError, is_utf8
+from nla.errors import DataError
 from nla.io import read_regular
+from nla.text import is_utf8
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 BATCH_ROWS, BATCH_BYTES = 256, 32 << 20  # a batch ends at either limit

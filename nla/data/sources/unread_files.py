@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from nla.data.sources.image_files import SUFFIXES
-from nla.errors import shown
+from nla.text import shown
 
 PLACES = 3
 """Folders that a line names."""

@@ -1,0 +1,40 @@
+"""The progress of a run on the console: a bar over all epochs, and a line for each."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from nla.console import bar, say
+from nla.training.callbacks import Callback
+
+
+class ProgressBar(Callback):
+    """Moves a bar over all epochs, and prints a line for each.
+
+    Args:
+        epochs: planned number.
+        update: called with the numbers of images done and in all.
+    """
+
+    def __init__(self, epochs: int, update: Callable[[int, int], None]) -> None:
+        self.epochs, self.update = epochs, update
+
+    def on_step_end(self, epoch: int, step: int, steps: int, images: int) -> None:
+        """Moves the bar."""
+        self.update((epoch * steps + step) * images, self.epochs * steps * images)
+
+    def on_epoch_end(self, row: dict[str, float]) -> None:
+        """Prints loss, accuracy and speed of the epoch."""
+        say(
+            f"epoch {int(row['epoch']):3d}/{self.epochs}  loss {row['train_loss']:.4f}  "
+            f"valid accuracy {row['valid_accuracy']:.2%}, mean class accuracy {row['valid_mean_accuracy']:.2%}  "
+            f"{row['images_per_second']:,.0f} images/s"
+        )
+
+
+@contextlib.contextmanager
+def progress_bar(epochs: int) -> Iterator[ProgressBar]:
+    """Shows a bar while the context lasts; yields the callback that moves it."""
+    with bar("train", "images") as update:
+        yield ProgressBar(epochs, update)
