@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from nla.errors import TrackingError
 from nla.masking import masked
 from nla.text import shortened
+from nla.tracking.database_server import check_server, missing_package
 from nla.tracking.relocation import BESIDE, follow_move
 from nla.workflow.paths import without_credentials
 from nla.workflow.provenance import git_commit
@@ -45,7 +47,7 @@ own limits it takes a quarter of an hour; metrics are sent again later."""
 FILE_TIMEOUT = "120"
 """Seconds for a server's answer to a file, which it may first have to pass on to another storage; MLflow's default."""
 log = logging.getLogger(__name__)
-STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error)
+STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, ConnectionError, TimeoutError, socket.gaierror)
 
 
 def configure(root: Path) -> str:
@@ -73,6 +75,8 @@ def configure(root: Path) -> str:
             ensure_database(database)
             if artifacts and (old := follow_move(database, artifacts)):
                 log.warning("%s was moved or copied: it keeps its files in %s now, not in %s", database, artifacts, old)
+        elif artifacts:
+            check_server(uri)
         _open_experiment(MlflowClient(uri), None if artifacts is None else artifacts.as_uri())
     return uri
 
@@ -104,6 +108,8 @@ def store_errors(uri: str, error_class: type[TrackingError] = TrackingError) -> 
     """Converts errors of the store to `error_class`, without credentials."""
     try:
         yield
+    except ModuleNotFoundError as error:
+        raise error_class(f"MLflow store {without_credentials(uri)}: {missing_package(error)}") from None
     except STORE_ERRORS as error:
         reason = f"MLflow store {without_credentials(uri)}: {explain(error, uri)}"
         raise error_class(f"{reason}\nCheck MLFLOW_TRACKING_URI, and that the server is running.") from None

@@ -1,0 +1,43 @@
+"""A database server as MLflow's store: its driver and its address are checked before MLflow tries them for minutes."""
+
+from __future__ import annotations
+
+import socket
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+PACKAGES = {
+    "psycopg": "-e .[postgres]",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+    "boto3": "-e .[s3]",
+    "google": "google-cloud-storage",
+    "azure": "azure-storage-blob azure-identity",
+}
+"""What `pip install` needs for a module that MLflow imports for some stores only; others are named as their package."""
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+TIMEOUT_SECONDS = 15.0
+
+
+def check_server(uri: str) -> None:
+    """Imports the driver of a database, and connects to its server once; other stores are left to MLflow.
+
+    Raises:
+        ModuleNotFoundError: the driver is not installed.
+        OSError: nothing listens at the address.
+    """
+    try:
+        url = make_url(uri)
+        usual_port = PORTS[url.get_backend_name()]
+    except (ArgumentError, KeyError):  # a folder, a server of MLflow, or a file
+        return
+    url.get_dialect().import_dbapi()
+    if url.host and not url.host.startswith("/"):  # that is a local socket
+        socket.create_connection((url.host, url.port or usual_port), TIMEOUT_SECONDS).close()
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """A message that says how to install what the store needs."""
+    module = (error.name or str(error)).partition(".")[0]
+    return f"needs the Python package {module}. Run `pip install {PACKAGES.get(module, module)}`."
