@@ -1,0 +1,37 @@
+"""docs/guarantees.md: every promise names a test that exists, and whether it runs with the thorough ones."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+from mlflow_parts import ROOT
+
+PAGE = ROOT / "docs/guarantees.md"
+ROWS = [line for line in PAGE.read_text().splitlines() if line.startswith("| ") and "::" in line]
+
+
+def test_there_are_at_least_forty() -> None:
+    assert len(ROWS) >= 40
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_promise_names_its_test(row: str) -> None:
+    _, fault, promised, test, _ = (cell.strip() for cell in row.split("|"))
+    found = re.fullmatch(r"`(tests/[\w/]+\.py)::(test_\w+)`", test)
+    assert fault and promised and found
+    file, name = found.groups()
+    (function,) = (
+        node
+        for node in ast.walk(ast.parse((ROOT / file).read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name == name
+    )
+    marks = [ast.unparse(mark) for mark in function.decorator_list]
+    is_thorough = "pytest.mark.thorough" in marks or marks_all(file)
+    assert promised.endswith("†") == is_thorough
+
+
+def marks_all(file: str) -> bool:
+    """Whether the file marks all of its tests as thorough."""
+    return bool(re.search(r"^pytestmark = .*thorough", (ROOT / file).read_text(), re.MULTILINE))
