@@ -17,7 +17,7 @@ import pyarrow as pa
 from nla.config.data import DataConfig
 from nla.data.csv_rows import read_rows
 from nla.data.sources.base import Findings, Problem, first_existing, require
-from nla.data.sources.image_files import Excluded, Listed, image_names, read_faces
+from nla.data.sources.image_files import Excluded, Listed, image_names, read_faces, refuse_linked
 from nla.data.sources.numbering import check_numbering
 from nla.data.sources.unread_files import unread
 from nla.io import regular
@@ -73,6 +73,7 @@ class AffectNet:
         parts = [self._root / folder / part for folder in FOLDERS.values() for part in ("images", "annotations")]
         lists = ", ".join(LISTS.values())
         require(*parts, advice=f"Unpack AffectNet into {self._root}, or else put its {lists} and images there.")
+        refuse_linked(self._root, *(part / "any" for part in parts))
         row = count()
         for split, folder in FOLDERS.items():
             names = sorted(image_names(self._root / folder / "images"), key=_number)
@@ -108,6 +109,7 @@ class AffectNet:
 
     def _by_lists(self, lists: Path) -> Iterator[Listed]:
         require(*(lists / name for name in LISTS.values()), advice=f"Put both lists of AffectNet into {lists}.")
+        refuse_linked(self._root, *(lists / name for name in LISTS.values()))
         images = first_existing(*(self._root / above / IMAGES for above in ABOVE_IMAGES), self._root)
         above = images.relative_to(self._root)
         row = count()

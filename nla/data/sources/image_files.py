@@ -116,11 +116,20 @@ def _read(root: Path, item: Listed | Excluded | Problem) -> _Face | Excluded | P
         data = read_regular(root / item.path)
         return _Face(item, data, pixel_hash(decode(data)))
     except FileNotFoundError:
+        if (root / item.path).is_symlink():
+            return Problem(item.path, None, "a link to a file that is missing")
         return Problem(item.listing or item.path, item.line, f"{item.path} is listed but missing")
     except OSError as error:
         return Problem(item.path, None, f"cannot be read: {error.strerror}")
     except DataError as error:
         return Problem(item.path, None, str(error))
+
+
+def refuse_linked(root: Path, *paths: Path) -> None:
+    """Raises DataError if a link to a folder leads from `root` to one of the lists or annotations at `paths`."""
+    for path in paths:
+        if link := _linked_folder(root, path.relative_to(root).as_posix()):
+            raise DataError(f"{root.as_posix()}: {link}")
 
 
 def _linked_folder(root: Path, path: str) -> LinkedFolder | None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from nla.config.data import DataConfig
 from nla.data.sources.base import Findings, Problem, first_existing, require
-from nla.data.sources.image_files import Listed, image_names, read_faces
+from nla.data.sources.image_files import Listed, image_names, read_faces, refuse_linked
 from nla.data.sources.numbering import check_numbering
 from nla.data.sources.unread_files import unread
 from nla.io import read_regular
@@ -42,6 +42,7 @@ class RAFDB:
         else:
             advice = f"Copy EmoLabel and Image/aligned (in aligned.zip) from RAF-DB's folder `basic` into {root}."
             require(root / LIST, root / ALIGNED, advice=advice)
+            refuse_linked(root, root / LIST)
             self._listed = list(self._by_list())
 
     def __len__(self) -> int:
