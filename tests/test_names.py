@@ -19,7 +19,8 @@ from nla.data.images import encode_png
 from nla.data.ingest import ingest
 from nla.data.sources import open_source
 from nla.data.sources.base import Problem
-from nla.errors import DataError, is_utf8, printable, shown
+from nla.errors import DataError
+from nla.text import is_utf8, printable, shown
 
 EVIL = "a\x1b[31m\x07\u202e\x85.png"
 EVIL_SHOWN = r"a\x1b[31m\x07\u202e\x85.png"
@@ -107,6 +108,7 @@ def test_errors_and_logs_of_stages_escape_them(tmp_path: Path) -> None:
     code = f"""
 from nla.workflow.stage import run_stage
 from nla.errors import DataError
+from nla.text import is_utf8, printable, shown
 import logging
 def main():
     logging.getLogger("nla").warning("seen: %s", {EVIL!r})
