@@ -84,3 +84,10 @@ def test_the_changelog_has_a_section_for_this_version() -> None:
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     citation = read_yaml("CITATION.cff")
     assert headings[:2] == ["[Unreleased]", f"[{citation['version']}] - {citation['date-released']}"]
+
+
+def test_the_test_files_that_pages_name_exist() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    named = {name for page in pages for name in re.findall(r"tests/[\w/]+\.py", page.read_text())}
+    made_by_the_reader = {"tests/losses/test_poly.py"}
+    assert {name for name in named if not (ROOT / name).is_file()} == made_by_the_reader

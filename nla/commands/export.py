@@ -1,8 +1,8 @@
 """`nla export`: a model as ONNX, for runtimes without PyTorch.
 
 Input: `images`, uint8 [N, H, W, C], as the Classifier takes them; the graph normalises them. Output: `probabilities`,
-float32 [N, num_classes], the mean over the views of the model's card, as of all other predictions; with `--one-view`,
-of the image alone, which takes less time. Classes, image size and views are in the metadata.
+float32 [N, num_classes], averaged over the views in the model's card, like all other predictions; with `--one-view`, of
+the image alone, which is faster. Classes, image size and views are in the metadata.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
         WeightsError: the model cannot be loaded.
-        CommandError: a package is not installed.
+        CommandError: onnx or onnxscript is not installed.
     """
     options = _parser().parse_args(argv)
     model, card = load_model(weights_of(options.model))
@@ -77,7 +77,7 @@ def to_onnx(model: Classifier, views: Views, facts: Mapping[str, str]) -> bytes:
     """
     onnx = _package()
     proto = _exported(model, views).model_proto
-    _forget_the_code(proto.graph)
+    _remove_source_locations(proto.graph)
     onnx.helper.set_model_props(proto, dict(facts))
     onnx.checker.check_model(proto, full_check=True)
     return proto.SerializeToString()
@@ -110,17 +110,17 @@ def _exported(model: Classifier, views: Views) -> Any:
         )
 
 
-def _forget_the_code(graph: Any) -> None:
+def _remove_source_locations(graph: Any) -> None:
     """Removes source locations, which contain paths of this machine."""
     for part in (*graph.node, *graph.value_info, *graph.input, *graph.output):
         del part.metadata_props[:]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("nla export", description="A model as ONNX, for runtimes without PyTorch.")
+    parser = argparse.ArgumentParser("nla export", description="Export a model as ONNX, for runtimes without PyTorch.")
     parser.add_argument("out", type=Path, metavar="OUT.onnx")
     add_model(parser)
     parser.add_argument(
-        "--one-view", action="store_true", help="of the image alone, not averaged over the card's views"
+        "--one-view", action="store_true", help="predict from the image alone, not averaged over the card's views"
     )
     return parser

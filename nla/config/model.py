@@ -18,7 +18,7 @@ class ModelConfig(Section):
     name: str = "resnet18"
     """A key of nla.config.network_catalog.NETWORKS, or timm/NAME for any timm network (`pip install -e .[timm]`)."""
     width: Annotated[int, Field(ge=4, le=256)] = 16
-    """Channels after the stem of a network that has a width; the ResNet paper uses 64."""
+    """Channels after the stem, for networks with a width; the ResNet paper uses 64."""
     stem: str = "stride2"
     """imagenet: 7x7 stride 2 and max pooling; stride2: 3x3 stride 2; stride1: 3x3 stride 1."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -26,7 +26,7 @@ class ModelConfig(Section):
     head: Literal["linear", "cosine"] = "linear"
     """The last layer. cosine: scaled cosines of features and class weights, as in LDAM."""
     weights: str | None = None
-    """Local .pth or .safetensors file with initial weights; null trains from scratch."""
+    """Local .pth or .safetensors file with initial weights; null: random initialisation."""
 
     @field_validator("name")
     @classmethod

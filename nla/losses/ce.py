@@ -16,5 +16,5 @@ class CrossEntropyLoss(nn.Module):
     """Mean cross-entropy against class indices [N] or distributions [N, C]."""
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """A float32 scalar."""
+        """Returns the loss, a float32 scalar."""
         return cross_entropy(logits, target).mean()

@@ -91,7 +91,7 @@ def naw_weight(
 ) -> Tensor:
     """Weight of each sample, [N] float32, finite and >= 0.
 
-    None stands for the variant's published default throughout.
+    None means the variant's published default, in every argument.
 
     Args:
         logits: [N, C], of any floating type.

@@ -29,7 +29,7 @@ PUBLISHED_TERMS: dict[str, dict[str, Any]] = {
     "released": {"lam": 0.5, "consistency": "bhattacharyya", "consistency_reduction": "sum"},
     "paper": {"lam": 0.5, "consistency": "jensen_shannon", "consistency_reduction": "mean"},
 }
-"""Values of each variant, besides those of the weight."""
+"""Published defaults of each variant, except for the weight: those are in nla.losses.naw."""
 
 
 def nla_options(variant: Variant = "paper", **given: Any) -> dict[str, Any]:
@@ -37,8 +37,7 @@ def nla_options(variant: Variant = "paper", **given: Any) -> dict[str, Any]:
 
     Args:
         variant: "released" or "paper".
-        **given: arguments of NLALoss; None stands for the variant's published default, and for a consistency_weight of
-            1 - lam.
+        **given: arguments of NLALoss; None means the variant's published default, and 1 - lam for consistency_weight.
 
     Raises:
         ValueError: an unknown variant.
@@ -52,7 +51,7 @@ def nla_options(variant: Variant = "paper", **given: Any) -> dict[str, Any]:
 class NLALoss(nn.Module):
     """Loss for training on ambiguous, noisy and imbalanced labels.
 
-    None stands for the variant's published default throughout.
+    None means the variant's published default, in every argument.
 
         criterion = NLALoss("paper")
         loss = criterion(model(x), model(x.flip(-1)), y, progress=epoch / epochs)
@@ -60,10 +59,11 @@ class NLALoss(nn.Module):
     Args:
         variant: "released" follows the authors' code, including the sum over the batch; "paper" follows their text, and
             averages every term, so that the batch size does not change the objective.
-        lam: share of the classification term, in [0, 1]; .5.
-        consistency: distance between the two views, or "none"; "released" "bhattacharyya", "paper" "jensen_shannon".
-        consistency_reduction: over the (global) batch; "released" "sum", "paper" "mean".
-        consistency_weight: factor of the consistency term, at least 0; 1 - lam.
+        lam: share of the classification term, in [0, 1]; default .5.
+        consistency: distance between the two views, or "none"; default "bhattacharyya" for "released",
+            "jensen_shannon" for "paper".
+        consistency_reduction: over the (global) batch; default "sum" for "released", "mean" for "paper".
+        consistency_weight: factor of the consistency term, at least 0; default 1 - lam.
         true_mean, true_deviation, true_ratio, true_sign, false_mean, false_deviation, false_ratio, slope, normalized,
             detach: parameters of the weight, as in `naw_weight`.
 
@@ -131,8 +131,8 @@ class NLALoss(nn.Module):
             logits_flipped: [N, C] of their mirror images; None only with consistency "none".
             target: [N] class indices, or [N, C] distributions.
             progress: epoch / epochs, in [0, 1).
-            replicas: workers that share the batch. DDP averages their gradients, so a term summed over the global batch
-                is multiplied by it.
+            replicas: number of workers that share the batch. DDP averages their gradients, so a term that is summed
+                over the global batch is multiplied by this number.
         """
         w_N = weight_at(*p_gt_and_p_nn(logits, target), progress, self.naw)
         classification = ((1 + w_N) * cross_entropy(logits, target)).mean()

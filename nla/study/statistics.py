@@ -3,11 +3,11 @@
 Seeds and test rows both vary by chance, and they are crossed: every seed sees every row. So both are drawn with
 replacement, the same for both methods (the pigeonhole bootstrap, Owen 2007, "The pigeonhole bootstrap", Annals of
 Applied Statistics 1(2), 386-411). Variation that is due to neither the seed nor the row alone is counted up to three
-times, which is conservative; if seeds differ in level, few of them make the interval too narrow, because their spread
-is underestimated.
+times, which is conservative; with few seeds that differ in level the interval is too narrow, because their spread is
+underestimated.
 
 `comparisons` tests each method under one condition against the reference and against the best other method: the one
-with the highest mean on test. Test data choose it, so it is the hardest one to beat.
+with the highest mean on test. Chosen on test data, it is the hardest one to beat.
 
 Legend: S seeds, N test rows, R resamples, K patterns, M tests; `predicted` are classes [S, N], one row per seed.
 """
@@ -27,12 +27,12 @@ from nla.evaluation.significance import PERCENTILES, mcnemar
 Floats = NDArray[np.float64]
 
 RESAMPLES = 5000
-"""Makes the smallest p 2 / 5,001, which Holm's correction over fifty tests leaves at 0.02."""
+"""Bootstrap resamples: the smallest possible p is 2 / 5,001, or 0.02 after Holm's correction for fifty tests."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference between two methods' rates of correct rows, in [-1, 1], with its 95 % interval."""
+    """Difference between two methods' rates of correct rows, in [-1, 1], with its 95 % CI."""
 
     value: float
     low: float
@@ -97,7 +97,7 @@ def holm(p_M: ArrayLike) -> Floats:
 
     The i-th smallest, from 0, is multiplied by M - i, and is never below a smaller one's (Holm 1979, "A simple
     sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6(2)). SciPy does not have it;
-    statsmodels does (`multipletests`), and would be a dependency, 1.7 s of import time, for these four lines alone.
+    statsmodels does (`multipletests`), but would add a dependency and 1.7 s of import time for four lines.
     """
     p = np.asarray(p_M, np.float64)
     order = np.argsort(p, kind="stable")
@@ -139,7 +139,10 @@ def _redrawn(gain_SN: NDArray[np.int8], resamples: int, rng: np.random.Generator
 
 
 def _two_sided(drawn_R: Floats) -> float:
-    """Twice the rarer side of zero; adding one keeps it above 0 (Davison and Hinkley 1997, 4.2.3)."""
+    """Twice the share of resamples on the rarer side of zero; adding one keeps it above 0.
+
+    Davison and Hinkley 1997, "Bootstrap Methods and their Application", 4.2.3.
+    """
     rarer = min(int((drawn_R <= 0).sum()), int((drawn_R >= 0).sum()))
     return min(1.0, 2 * (1 + rarer) / (1 + len(drawn_R)))
 
@@ -178,8 +181,8 @@ def comparisons(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Paired comparisons by method, metric and kind, JSON-serializable; methods are compared on the seeds they share.
 
-    `p_holm` is corrected for all tests of the condition; two methods compared by one metric are one test, whichever
-    asks.
+    `p_holm` is corrected for all tests of the condition; two methods compared by one metric are one test, whichever of
+    them is asked about.
 
     Args:
         predicted: predictions of the epoch chosen on validation.

@@ -83,12 +83,12 @@ class MlflowTracker:
             self.finish(status)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Logs parameters, nested or not; those that the run already has are kept."""
+        """Logs parameters, nested or flat; values that the run already has are not changed."""
         with self._store():
             self._log_params(params, self._client.get_run(self._run_id))
 
     def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
-        """Logs metrics of an epoch, unless the run has them. If the store is unreachable, the next epoch retries."""
+        """Logs metrics of an epoch, unless the run has them. If the store is unreachable, they are sent later."""
         self._pending += _metrics(metrics, epoch)
         try:
             self._send()
@@ -99,7 +99,7 @@ class MlflowTracker:
             log.warning("could not log epoch %d to MLflow; will retry with the next epoch: %s", epoch, reason)
 
     def log_metrics(self, metrics: Mapping[str, Any], epoch: int) -> None:
-        """Logs final metrics of the model of that epoch, nested or not, skipping all but finite numbers."""
+        """Logs final metrics of that epoch's model, nested or flat; values that are not finite numbers are skipped."""
         numbers = {name: value for name, value in flatten(metrics).items() if _is_finite(value)}
         with self._store():
             new = [metric for metric in _metrics(numbers, epoch) if self._value(metric.key, epoch) != metric.value]
@@ -120,7 +120,7 @@ class MlflowTracker:
         """Closes the run.
 
         With a status other than FINISHED, an error of the store leaves the run open instead of hiding the original
-        error. A store whose last call failed is not asked again: the error is known, and the wait would be repeated.
+        error. After a failed call the store is not called again, which would only repeat the wait.
 
         Args:
             status: final status of the run.
@@ -138,7 +138,7 @@ class MlflowTracker:
 
     @contextlib.contextmanager
     def _store(self) -> Iterator[None]:
-        """Converts the store's errors, and remembers whether there was one."""
+        """Converts the store's errors, and remembers whether the last call failed."""
         try:
             with store_errors(self._uri):
                 yield
@@ -185,7 +185,7 @@ def _monitor(run_id: str, uri: str) -> Any:
 
 
 def _stop(monitor: Any, wait: bool) -> None:
-    """Ends the monitor's thread; without waiting for it if the call that it may be in will not be answered."""
+    """Stops the monitor's thread, without waiting for it if the store does not answer."""
     if wait:
         monitor.finish()
     else:
@@ -211,6 +211,6 @@ def _text(value: Any) -> str:
 
 
 def _truncated(text: str, limit: int) -> str:
-    """`text`, or its beginning with a note of its full length."""
+    """`text`, cut to `limit` characters with a note of its full length."""
     note = f" ... ({len(text)} characters)"
     return text if len(text) <= limit else text[: limit - len(note)] + note
