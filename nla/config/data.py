@@ -7,12 +7,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from nla.config.base import Section
+from nla.config.limits import MAX_PIXELS
 
 SourceName = Literal["synthetic", "ferplus", "rafdb", "affectnet", "folder", "csv"]
 NoiseKind = Literal["symmetric", "asymmetric", "pair"]
 LabelRule = Literal["majority", "argmax", "votes"]
 OnBad = Literal["error", "quarantine"]
-INGEST_KEYS = {"source", "raw", "on_bad", "synthetic"}
+INGEST_KEYS = {"source", "raw", "on_bad", "max_pixels", "synthetic"}
 """Keys that the `ingest` stage depends on; all others concern only the `prepare` stage."""
 
 
@@ -53,6 +54,8 @@ class DataConfig(Section):
     """Folder with one sub-folder per source."""
     on_bad: OnBad = "error"
     """`error` lists all bad rows and stops; `quarantine` leaves them out and reports them."""
+    max_pixels: Annotated[int, Field(ge=256)] = MAX_PIXELS
+    """Largest image that is decoded, in pixels; a larger one is a bad row."""
     synthetic: SyntheticConfig = SyntheticConfig()
 
     image_size: Annotated[int, Field(ge=16, le=512)] = 48

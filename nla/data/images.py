@@ -10,6 +10,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from nla.config.limits import MAX_PIXELS
+from nla.data.image_header import BMP, JPEG, PNG, WEBP, image_size
 from nla.errors import DataError
 
 # `decode` reports errors; OpenCV would report them again, without the file name.
@@ -19,30 +21,35 @@ _set_log_level(0)
 Pixels = np.ndarray
 """uint8, [H, W] or [H, W, 3]."""
 
-PNG, JPEG, BMP, WEBP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"RIFF"
 SCAN, END = b"\xda", b"\xff\xd9"  # JPEG markers: start of the pixels, and end of the image
 
 SLICE = 1000
 """Images counted at a time: np.bincount copies its input to int64."""
 
 
-def decode(data: bytes) -> Pixels:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decodes a PNG, JPEG, BMP or WebP: [H, W] for a grey file, else RGB [H, W, 3], without alpha.
 
     Higher bit depths are converted to 8 bits, and photographs are rotated upright by their EXIF orientation.
 
     Raises:
-        DataError: the data are truncated, damaged or not an image, even if a decoder would fill in what is missing.
+        DataError: the data are truncated, damaged or no image of these formats, even if a decoder would fill in what is
+            missing; or its header states more than `max_pixels`.
     """
+    if not data:
+        raise DataError("the file is empty")
+    width, height = image_size(data)
+    if width * height > max_pixels:
+        raise DataError(f"the image has {width:,} x {height:,} pixels, more than max_pixels, {max_pixels:,}. Shrink it")
     for signature, check in _CHECKS.items():
         if data.startswith(signature):
             check(data)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR) if data else None
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
     except cv2.error as error:
         raise DataError(f"the image cannot be decoded: {error.err}") from None
     if pixels is None:
-        raise DataError("the file is damaged or not an image" if data else "the file is empty")
+        raise DataError("the file is damaged or not an image")
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nla.config.data import INGEST_KEYS, DataConfig
-from nla.data.images import PNG, decode, encode_png, fit
+from nla.data.image_header import PNG
+from nla.data.images import decode, encode_png, fit
 from nla.data.sample_plan import TRAIN, SamplePlan, plan_samples
 from nla.data.schema import SAMPLES, SPLITS, Preparation, TableInfo, nested, with_info
 from nla.hardware import cores
@@ -150,4 +151,4 @@ def _fits(data: bytes, config: DataConfig) -> bool:
 
 
 def _refit(config: DataConfig, data: bytes) -> bytes:
-    return encode_png(fit(decode(data), config.image_size, config.color))
+    return encode_png(fit(decode(data, config.max_pixels), config.image_size, config.color))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from nla.data.images import decode, fit
-from nla.errors import DataError
+from nla.errors import DataError, WeightsError
 from nla.evaluation.predict import Views, predict
 from nla.evaluation.uncertainty import ambiguity
 from nla.models.classifier import Classifier
@@ -62,15 +62,22 @@ class Predictor:
         This is test-time augmentation, computed in float32.
 
         Args:
-            images: encoded images (PNG, JPEG, BMP, WebP), or uint8 pixels [N, H, W] grey or [N, H, W, 3] RGB.
+            images: encoded images (PNG, JPEG, BMP, WebP); or uint8 pixels from 0 to 255, as an array [N, H, W] (grey)
+                or [N, H, W, 3] (RGB), or as a list of arrays [H, W] or [H, W, 3] of any sizes.
 
         Raises:
-            DataError: an input is not an image; the message names the first one by its 0-based index.
+            DataError: an input is not an image, or one image is given instead of several; the message names the first
+                bad one by its 0-based index.
+            WeightsError: the network's probabilities are not finite.
         """
         if isinstance(images, np.ndarray):
-            _check_pixels(images)
+            _check_array(images)
+        elif isinstance(images, str | bytes | bytearray | memoryview):
+            raise DataError(f"images: expected a list of images (got one {type(images).__name__}). Pass [image].")
         parts = [self._probabilities(images, start) for start in range(0, len(images), BATCH)]
         p_NC = np.concatenate([np.empty((0, len(self.classes)), np.float32), *parts])
+        if not np.isfinite(p_NC).all():
+            raise WeightsError("the network's probabilities are not finite. Train it again, or use another model.")
         return Prediction(tuple(self.classes[c] for c in p_NC.argmax(1)), p_NC, ambiguity(p_NC))
 
     def _probabilities(self, images: Sequence[bytes] | np.ndarray, start: int) -> np.ndarray:
@@ -83,6 +90,7 @@ class Predictor:
 
 def _pixels(image: bytes | np.ndarray, row: int) -> np.ndarray:
     if isinstance(image, np.ndarray):
+        _check_pixels(image, 2, f"image {row}", "[H, W] (grey) or [H, W, 3] (RGB)")
         return image
     if not isinstance(image, bytes | bytearray | memoryview):
         raise DataError(f"image {row}: expected bytes (got {type(image).__name__}). Pass the content of an image file.")
@@ -92,10 +100,19 @@ def _pixels(image: bytes | np.ndarray, row: int) -> np.ndarray:
         raise DataError(f"image {row}: {error}. Pass the whole content of a PNG, JPEG, BMP or WebP file.") from None
 
 
-def _check_pixels(images: np.ndarray) -> None:
-    shape_fits = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
-    if images.dtype != np.uint8 or not shape_fits or 0 in images.shape[1:]:
+def _check_array(images: np.ndarray) -> None:
+    """Raises DataError unless `images` is a batch. A single RGB image has the shape of grey ones 3 pixels wide."""
+    if images.ndim == 2 or (images.ndim == 3 and images.shape[2] == 3):
+        got = f"{images.dtype} {list(images.shape)}"
+        raise DataError(f"images: expected a batch (got {got}, a single image). Pass image[None].")
+    _check_pixels(images, 3, "images", "[N, H, W] (grey) or [N, H, W, 3] (RGB)")
+
+
+def _check_pixels(pixels: np.ndarray, grey: int, name: str, shapes: str) -> None:
+    """Raises DataError unless the pixels are uint8 with `grey` dimensions, or one more for colour, and not empty."""
+    shape_fits = pixels.ndim == grey or (pixels.ndim == grey + 1 and pixels.shape[-1] == 3)
+    if pixels.dtype != np.uint8 or not shape_fits or 0 in pixels.shape[grey - 2 :]:
         raise DataError(
-            f"images: expected uint8 [N, H, W] (grey) or [N, H, W, 3] (RGB), got {images.dtype} {list(images.shape)}. "
-            "Convert them, with pixels from 0 to 255."
+            f"{name}: expected uint8 {shapes} (got {pixels.dtype} {list(pixels.shape)}). "
+            "Convert it, with pixels from 0 to 255."
         )

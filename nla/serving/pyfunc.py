@@ -1,11 +1,13 @@
 """Script that MLflow stores with a model and executes when it loads it.
 
-Input: a table with the binary column `image` (encoded image files; JSON requests carry them as base64).
+Input: a table with the binary column `image` (encoded image files; JSON requests carry them as base64, which MLflow
+decodes in `dataframe_split` and `dataframe_records`, and `_decoded` in `instances` and `inputs`).
 Output: a table with `label`, `probabilities` (ordered as `classes` in the model's metadata) and `ambiguity`.
 """
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ class ServedModel(PythonModel):
             MlflowException: an input is not an image (status 400 from the server); the message names the first, from 0.
         """
         try:
-            prediction = self.predictor.predict(model_input["image"].tolist())
+            prediction = self.predictor.predict([_decoded(image) for image in model_input["image"]])
         except DataError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         columns = {
@@ -43,6 +45,14 @@ class ServedModel(PythonModel):
             "ambiguity": prediction.ambiguity.tolist(),
         }
         return pd.DataFrame(columns, index=model_input.index)
+
+
+def _decoded(image: Any) -> Any:
+    """The file of an image that is still base64 text; everything else as it is, since no image file is base64."""
+    try:
+        return base64.b64decode(image, validate=True) if isinstance(image, str | bytes) else image
+    except ValueError:
+        return image
 
 
 set_model(ServedModel())

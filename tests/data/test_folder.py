@@ -168,3 +168,14 @@ def test_batches_are_bounded_in_rows_and_bytes(tmp_path: Path, monkeypatch: pyte
     by_bytes = list(open_source(CONFIG, tmp_path).batches(Findings()))
     assert [len(batch) for batch in by_bytes] == [3] * 7
     assert pa.Table.from_batches(by_rows).equals(whole) and pa.Table.from_batches(by_bytes).equals(whole)
+
+
+def test_an_image_above_the_limit_is_a_bad_row(tmp_path: Path) -> None:
+    tree(tmp_path, "train/sad/a.png", "test/sad/b.png")
+    (tmp_path / "train/sad/large.png").write_bytes(encode_png(np.zeros((20, 30), np.uint8)))
+    findings = Findings()
+    source = open_source(CONFIG.model_copy(update={"max_pixels": 599}), tmp_path)
+    assert sum(batch.num_rows for batch in source.batches(findings)) == 2
+    (problem,) = findings.problems
+    assert str(problem) == "train/sad/large.png: the image has 30 x 20 pixels, more than max_pixels, 599. Shrink it"
+    assert read(tmp_path)[1] == Findings()

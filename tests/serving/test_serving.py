@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import ast
+import base64
 import json
+import re
 import shutil
+import subprocess
+import time
+import zlib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import cv2
 import mlflow.pyfunc
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from mlflow.exceptions import MlflowException
@@ -28,6 +35,16 @@ from nla.tracking import MlflowTracker
 
 def faces(n: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(n).integers(0, 256, (n, *shape), np.uint8)
+
+
+def png_of(width: int, height: int, size: int) -> bytes:
+    """A PNG whose header states that size in pixels, of about `size` bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes((8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", bytes(size)) + chunk(b"IEND", b"")
 
 
 class TestPredictor:
@@ -109,8 +126,48 @@ class TestPredictor:
         "images", [faces(2, 16, 16).astype(np.float32), faces(2, 16), faces(2, 16, 16, 4), faces(2, 0, 16)]
     )
     def test_bad_arrays_say_what_is_wanted(self, tmp_path: Path, images: np.ndarray) -> None:
-        with pytest.raises(DataError, match=r"images: expected uint8 \[N, H, W\] .*, got .*\. Convert"):
+        with pytest.raises(DataError, match=r"images: expected .* \(got .*\)\. (Convert|Pass image\[None\])"):
             Predictor.load(random_model(tmp_path)).predict(images)
+
+    @pytest.mark.parametrize("shape", [(16, 16, 3), (16, 16), (548, 3)])
+    def test_a_single_image_is_not_taken_for_a_batch(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
+        """As OpenCV reads one: its rows would be 16 grey images, 3 pixels wide."""
+        predictor = Predictor.load(random_model(tmp_path))
+        image = np.zeros(shape, np.uint8)
+        with pytest.raises(DataError, match=re.escape(f"(got uint8 {list(shape)}, a single image). Pass image[None].")):
+            predictor.predict(image)
+        if shape == (16, 16, 3):
+            assert len(predictor.predict(image[None]).label) == 1
+        with pytest.raises(DataError, match=r"got one bytes\)\. Pass \[image\]\."):
+            predictor.predict(encode_png(image))  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        "image",
+        [
+            faces(1, 16, 16)[0] / 255,
+            faces(1, 16, 16)[0].astype(np.int64),
+            faces(1, 16, 16),
+            faces(1, 16, 16, 3),
+            faces(1, 16, 16, 4)[0],
+            faces(1, 0, 16)[0],
+            faces(1, 16)[0],
+        ],
+        ids=lambda image: f"{image.dtype} {image.shape}",
+    )
+    def test_arrays_in_a_list_are_checked_like_batches(self, tmp_path: Path, image: np.ndarray) -> None:
+        predictor = Predictor.load(random_model(tmp_path))
+        good = faces(1, 30, 20, 3)[0]
+        assert len(predictor.predict([good, good[:20, :, 0]]).label) == 2
+        shape = re.escape(f"(got {image.dtype} {list(image.shape)})")
+        with pytest.raises(DataError, match=rf"image 1: expected uint8 \[H, W\] .*{shape}"):
+            predictor.predict([good, image])
+
+    def test_a_network_that_answers_with_nan_is_refused(self, tmp_path: Path) -> None:
+        predictor = Predictor.load(random_model(tmp_path))
+        with torch.no_grad():
+            predictor.model.backbone.fc.bias.fill_(torch.nan)
+        with pytest.raises(WeightsError, match="probabilities are not finite"):
+            predictor.predict(faces(1, 16, 16))
 
     def test_missing_files(self, tmp_path: Path) -> None:
         random_model(tmp_path)
@@ -187,6 +244,50 @@ class TestServedModel:
         with pytest.raises(MlflowException, match="image 0: the file is damaged or not an image") as caught:
             ask(json.dumps({"dataframe_split": {"columns": ["image"], "data": [["bm8gaW1hZ2U="]]}}))
         assert caught.value.get_http_status_code() == 400
+
+    def test_every_format_of_a_request_is_decoded(self, served: tuple[Path, str, str]) -> None:
+        """MLflow decodes base64 in the two formats of tables only, and hands on the text of the others."""
+        model = mlflow.pyfunc.load_model(served[2])
+        _, bmp = cv2.imencode(".bmp", faces(1, 20, 20)[0])
+        one, two = (base64.b64encode(data).decode() for data in (encode_png(faces(1, 20, 20)[0]), bmp.tobytes()))
+        requests: list[dict[str, Any]] = [
+            {"dataframe_split": {"columns": ["image"], "data": [[one], [two]]}},
+            {"dataframe_records": [{"image": one}, {"image": two}]},
+            {"instances": [one, two]},
+            {"instances": [{"image": one}, {"image": two}]},
+            {"inputs": [one, two]},
+            {"inputs": {"image": [one, two]}},
+        ]
+        for request in requests:
+            answer = invocations(json.dumps(request), "application/json", model, model.metadata.get_input_schema())
+            assert [row["label"] for row in json.loads(answer.response)["predictions"]] == ["surprise"] * 2, request
+        with pytest.raises(MlflowException, match="image 1: the file is damaged or not an image"):
+            bad = json.dumps({"instances": [one, "@@"]})
+            invocations(bad, "application/json", model, model.metadata.get_input_schema())
+
+    def test_the_documented_request_takes_large_images(self, served: tuple[Path, str, str], tmp_path: Path) -> None:
+        """The shell's arguments would be too long from 96 KB on."""
+        _, _, block = (ROOT / "docs/pipeline.md").read_text().partition("mlflow models serve")
+        (made,) = re.findall(r"\n    (\(printf .*\)) \|\n      curl .*/invocations .* -d @-\n", block)
+        (tmp_path / "face.png").write_bytes(encode_png(faces(1, 600, 500)[0]))
+        assert (tmp_path / "face.png").stat().st_size > 200_000
+        body = subprocess.run(["sh", "-c", made], cwd=tmp_path, capture_output=True, check=True, text=True).stdout
+        model = mlflow.pyfunc.load_model(served[2])
+        answer = invocations(body, "application/json", model, model.metadata.get_input_schema())
+        assert json.loads(answer.response)["predictions"][0]["label"] == "surprise"
+
+    def test_a_small_request_of_a_huge_image_is_refused_at_once(self, served: tuple[Path, str, str]) -> None:
+        model = mlflow.pyfunc.load_model(served[2])
+        bomb = base64.b64encode(png_of(30_000, 30_000, 875_000)).decode()
+        request = json.dumps({"dataframe_split": {"columns": ["image"], "data": [[bomb]]}})
+        before, started = psutil.Process().memory_info().rss, time.perf_counter()
+        with pytest.raises(
+            MlflowException, match=r"image 0: the image has 30,000 x 30,000 pixels, more than"
+        ) as caught:
+            invocations(request, "application/json", model, model.metadata.get_input_schema())
+        assert caught.value.get_http_status_code() == 400
+        assert time.perf_counter() - started < 2  # 0.02 s on an idle machine
+        assert psutil.Process().memory_info().rss - before < 100e6
 
     @pytest.mark.slow
     def test_loads_in_a_fresh_process_elsewhere(self, served: tuple[Path, str, str], tmp_path: Path) -> None:

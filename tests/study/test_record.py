@@ -62,7 +62,7 @@ def test_what_is_no_record_is_named(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"abc\.parquet: not a Parquet file"):
             read_record(path)
     pq.write_table(pq.ParquetFile(_written(tmp_path)).read().drop_columns(["seed"]), path)
-    with pytest.raises(DataError, match=r"abc\.parquet: not a Parquet file"):
+    with pytest.raises(DataError, match=r"abc\.parquet: no column seed"):
         read_record(path)
 
 

@@ -49,6 +49,7 @@ class AffectNet:
 
     def __init__(self, config: DataConfig, root: Path) -> None:
         self._root = root
+        self._max_pixels = config.max_pixels
         self._found = Findings()
         lists = first_existing(root / "Manually_Annotated_file_lists", root)
         self._has_lists = not (root / FOLDERS["train"]).exists() and (lists / LISTS["train"]).exists()
@@ -62,7 +63,8 @@ class AffectNet:
         """Batches in the order of the lists, or of the image numbers."""
         findings.add(self._found)
         findings.notes.append("AffectNet's validation set is used as test; a validation split is made from train")
-        yield from read_faces(self._root, self._listed, findings, self._decide if self._has_lists else self._annotate)
+        annotate = self._decide if self._has_lists else self._annotate
+        yield from read_faces(self._root, self._listed, findings, annotate, self._max_pixels)
         self._check_numbering(FOLDERS)
 
     def _check_numbering(self, parts: Mapping[str, str]) -> None:

@@ -38,6 +38,7 @@ class CSVList:
 
     def __init__(self, config: DataConfig, root: Path) -> None:
         self._root, self._found = root, Findings()
+        self._max_pixels = config.max_pixels
         require(root / LIST, advice=f"Write it, with {COLUMNS}.")
         named: set[str] = set()
         columns, rows = read_list(root / LIST, self._found, named)
@@ -66,7 +67,7 @@ class CSVList:
     def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         """Batches in the order of the list."""
         findings.add(self._found)
-        yield from read_faces(self._root, self._listed, findings)
+        yield from read_faces(self._root, self._listed, findings, max_pixels=self._max_pixels)
 
     def _annotated(self, row: Row) -> Listed | None:
         """The image with its label or votes; None if they are wrong, which is recorded as a problem."""

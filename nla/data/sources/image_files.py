@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
+from nla.config.limits import MAX_PIXELS
 from nla.data.images import decode, pixel_hash
 from nla.data.parallel import map_in_order
 from nla.data.sources.base import Findings, Problem, face_batch
@@ -79,15 +80,21 @@ def read_faces(
     listed: Iterable[Listed],
     findings: Findings,
     annotate: Callable[[Listed], Listed | Excluded | Problem] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[pa.RecordBatch]:
     """Yields the images of `listed` with their original bytes, each decoded once as a check.
 
-    `annotate` runs in the reading threads, and can set the label, exclude the image, or report a problem.
+    `annotate` runs in the reading threads, and can set the label, exclude the image, or report a problem. An image of
+    more than `max_pixels` is a problem.
     """
+
+    def read(item: Listed) -> _Face | Excluded | Problem:
+        return _read(root, annotate(item) if annotate else item, max_pixels)
+
     excluded: Counter[str] = Counter()
     linked: dict[LinkedFolder, None] = {}  # one for all images of a folder
     batch: list[_Face] = []
-    for result in map_in_order(lambda item: _read(root, annotate(item) if annotate else item), listed, AHEAD):
+    for result in map_in_order(read, listed, AHEAD):
         if isinstance(result, LinkedFolder):
             linked[result] = None
         elif isinstance(result, Problem):
@@ -105,7 +112,7 @@ def read_faces(
     findings.notes += [f"images left out, {reason}: {count:,}" for reason, count in sorted(excluded.items())]
 
 
-def _read(root: Path, item: Listed | Excluded | Problem) -> _Face | Excluded | Problem:
+def _read(root: Path, item: Listed | Excluded | Problem, max_pixels: int) -> _Face | Excluded | Problem:
     if not isinstance(item, Listed):
         return item
     if link := _linked_folder(root, item.path):
@@ -114,7 +121,7 @@ def _read(root: Path, item: Listed | Excluded | Problem) -> _Face | Excluded | P
         return Problem(item.path, None, "the name is not UTF-8. Rename it")
     try:
         data = read_regular(root / item.path)
-        return _Face(item, data, pixel_hash(decode(data)))
+        return _Face(item, data, pixel_hash(decode(data, max_pixels)))
     except FileNotFoundError:
         if (root / item.path).is_symlink():
             return Problem(item.path, None, "a link to a file that is missing")

@@ -1,0 +1,7 @@
+"""Limits that protect from hostile or mistaken input, wherever it comes from."""
+
+from __future__ import annotations
+
+MAX_PIXELS = 100_000_000
+"""Largest image that is decoded, in pixels: 300 MB in colour. More than any face needs; a small file can claim far more
+(900 megapixels of one colour are a PNG of 0.9 MB), and a few such requests would take a server's memory."""
