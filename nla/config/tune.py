@@ -103,7 +103,7 @@ class TuneConfig(Section):
     NAME: ClassVar[str] = "tune"
 
     num_samples: Annotated[int, Field(ge=0)] = 0
-    """Number of trials; 0 uses the parameters as they are. A larger number than before extends the same search."""
+    """Number of trials; 0: no search. Raise it to extend a search."""
     source: str | None = Field(default=None, alias="from")
     """best.yaml of an earlier search, to use instead of a new search."""
     objective: Objective = "accuracy"
@@ -120,7 +120,7 @@ class TuneConfig(Section):
     reduction: Annotated[float, Field(gt=1)] = 3.0
     """ASHA keeps the top 1/reduction of the trials at each rung."""
     time_budget: Annotated[float, Field(gt=0)] | None = None
-    """Minutes, over all calls, after which all trials are stopped; a larger budget resumes them. null: no limit."""
+    """Minutes in total, including resumed runs, after which all trials stop; raise it to resume. null: no limit."""
     max_failed: Annotated[int, Field(ge=0)] | None = None
     """The stage fails if more trials than this fail; null: only if all fail."""
     space: dict[str, Any] = Field(default_factory=lambda: copy.deepcopy(SPACE))

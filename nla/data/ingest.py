@@ -113,7 +113,7 @@ def _check_classes(source: Source, findings: Findings) -> None:
         next(iter(source.batches(findings)), None)  # finds the bad lines of a list, which can be the reason
         remedy = "Fix the bad rows or files" if findings.problems else "Add images of another class"
         classes = ", ".join(map(shown, source.classes)) or "none"
-        raise DataError(f"{source.name}: expected two classes or more (got {classes}). {remedy}: see docs/datasets.md.")
+        raise DataError(f"{source.name}: expected two classes or more (got {classes}). {remedy}. See docs/datasets.md.")
     if wrong := [shown(name) for name in source.classes if shown(name) != name]:
         raise DataError(
             f"{source.name}: names of classes must be UTF-8 without control characters (got {', '.join(wrong)}). "
@@ -125,7 +125,7 @@ def _check(source: Source, census: Census, findings: Findings, on_bad: str) -> N
     empty = [split for split in ("train", "test") if not census.rows(split)]
     if empty:
         remedy = "Fix the bad rows or files" if findings.problems else "Add some"
-        raise DataError(f"{source.name}: no good image for {' and '.join(empty)}. {remedy}: see docs/datasets.md.")
+        raise DataError(f"{source.name}: no good image for {' and '.join(empty)}. {remedy}. See docs/datasets.md.")
     if findings.problems and on_bad == "error":
         raise DataError(
             f"{source.name}: {len(findings.problems):,} bad rows or files. Fix or remove them, "
@@ -134,7 +134,7 @@ def _check(source: Source, census: Census, findings: Findings, on_bad: str) -> N
 
 
 def _lines(problems: list[Problem], listing: Path | None) -> list[str]:
-    """Lines for an error message: all problems or, if they are many, the first SHOWN while `listing` gets all."""
+    """Lines for an error message: all problems or, if there are many, the first SHOWN while `listing` gets all."""
     lines = [str(problem) for problem in in_order(problems)]
     if listing is None or len(lines) <= SHOWN:
         return [f"  {line}" for line in lines]
@@ -204,7 +204,7 @@ class Census:
         for split, published in known.items():
             for label, (name, expected) in enumerate(zip(self._classes, published, strict=True)):
                 if (found := self._labels[split][label]) != expected:
-                    yield f"{split}: {found:,} rows of {name}, published are {expected:,}"
+                    yield f"{split}: {found:,} rows of {name}, published: {expected:,}"
 
     def _by_class(self, split: str) -> dict[str, dict[str, int]]:
         counts = self._labels[split]

@@ -43,5 +43,5 @@ class ClassBalancedLoss(nn.Module):
         self.register_buffer("weight_C", class_weights(class_counts, beta), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """A float32 scalar."""
+        """Returns the loss, a float32 scalar."""
         return at_target(-self.weight_C * logits.float().log_softmax(dim=1), target).mean()

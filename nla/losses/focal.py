@@ -31,7 +31,7 @@ class FocalLoss(nn.Module):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """A float32 scalar."""
+        """Returns the loss, a float32 scalar."""
         log_p_NC = logits.float().log_softmax(dim=1)
         rest_NC = -torch.expm1(log_p_NC)  # 1 - p
         return at_target(-(rest_NC.clamp(min=TINY) ** self.gamma) * log_p_NC, target).mean()

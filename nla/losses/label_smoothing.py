@@ -27,6 +27,6 @@ class LabelSmoothingLoss(nn.Module):
         self.eps = eps
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """A float32 scalar."""
+        """Returns the loss, a float32 scalar."""
         loss_NC = -logits.float().log_softmax(dim=1)
         return (1 - self.eps) * at_target(loss_NC, target).mean() + self.eps * loss_NC.mean()

@@ -32,5 +32,5 @@ class LogitAdjustedLoss(nn.Module):
         self.register_buffer("shift_C", tau * log_prior(class_counts), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """A float32 scalar."""
+        """Returns the loss, a float32 scalar."""
         return cross_entropy(logits.float() + self.shift_C, target).mean()

@@ -35,7 +35,7 @@ class SymmetricCrossEntropyLoss(nn.Module):
         self.alpha, self.beta, self.log_zero = alpha, beta, log_zero
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """A float32 scalar."""
+        """Returns the loss, a float32 scalar."""
         q_NC = F.one_hot(target, logits.shape[1]) if target.ndim == 1 else target
         log_q_NC = q_NC.float().log().clamp(min=self.log_zero)
         reverse_N = -(logits.float().softmax(dim=1) * log_q_NC).sum(dim=1)

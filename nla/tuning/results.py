@@ -30,7 +30,7 @@ class Trial:
     history: Sequence[Mapping[str, float]] = field(default_factory=list)
     """One row per epoch, as training logs them."""
     seconds: float = 0.0
-    """Run time of the search in seconds, over all calls, at this trial's last epoch."""
+    """Run time of the search in seconds, including earlier runs, at this trial's last epoch."""
     ended_at: float | None = None
     """Unix time in seconds of the last epoch; None without an epoch."""
     best_epoch: int = 0
@@ -98,7 +98,7 @@ COLUMNS = [
 """Columns before those of the searched parameters.
 
 Metrics are on validation, of `best_epoch`. `training_seconds` counts time inside epochs; `seconds` is the run time of
-the search, over all calls, at the trial's last epoch.
+the search, including earlier runs, at the trial's last epoch.
 """
 
 

@@ -104,7 +104,7 @@ class CallTime(BaseModel):
 
 
 class Clock:
-    """Run time of one search over all calls; time between two calls does not count.
+    """Run time of one search, including earlier runs; time between two runs does not count.
 
     Args:
         root: folder or URL of the search.
@@ -138,7 +138,7 @@ class Clock:
         self._written = self._this_call.end
 
     def spent(self, until: float = math.inf) -> float:
-        """Seconds that the search has run, over all calls, up to the Unix time `until`."""
+        """Seconds that the search has run, including earlier runs, up to the Unix time `until`."""
         calls = self._earlier if self._this_call is None else [*self._earlier, self._this_call]
         return sum(call.seconds(until) for call in calls)
 
@@ -148,7 +148,7 @@ class Clock:
 
 
 def _read_calls(filesystem: pa_fs.FileSystem, folder: str) -> list[CallTime]:
-    """The earlier calls; a file that a killed driver left incomplete is skipped."""
+    """The earlier runs; a file that a killed driver left incomplete is skipped."""
     calls = []
     for entry in filesystem.get_file_info(pa_fs.FileSelector(folder, allow_not_found=True)):
         with filesystem.open_input_stream(entry.path) as file:

@@ -66,7 +66,7 @@ class SearchMonitor(Callback):
         self._is_first_step = True
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Reports trials of earlier calls.
+        """Reports trials of earlier runs.
 
         Raises:
             UnreadableStateError: Ray could not read the state of the search, and silently began a new one.

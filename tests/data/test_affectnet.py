@@ -112,8 +112,8 @@ def test_what_is_no_expression_is_left_out_with_a_note(tmp_path: Path, layout: s
     assert faces["label"].to_pylist() == [1, 2, 3] and findings.problems == []
     assert findings.notes == [
         TEST_NOTE,
-        "images left out, labelled as no expression of these: 1",
         "images left out, labelled as no face: 1",
+        "images left out, labelled as none of these expressions: 1",
         "images left out, labelled as uncertain: 2",
     ]
 
@@ -136,7 +136,7 @@ def test_a_label_out_of_range_is_named(tmp_path: Path, layout: str, label: Any) 
     assert faces["label"].to_pylist() == [0, 1]
     expected = {
         "npy": [f"train_set/annotations/2_exp.npy: label {number} is not from 0 to 10" for number in (11, -1)]
-        + ["train_set/annotations/2_exp.npy: does not hold a single whole number"] * 2,
+        + ["train_set/annotations/2_exp.npy: does not hold a single integer"] * 2,
         "csv": ["training.csv, line 3: label 11 is not from 0 to 10"]
         + [f"training.csv, line 3: expression is {text!r}" for text in ("-1", "fear", "1.5")],
     }
@@ -157,7 +157,7 @@ def test_bad_annotations_are_named(tmp_path: Path) -> None:
     faces, findings = read(tmp_path)
     assert [str(problem) for problem in findings.problems] == [
         "train_set/annotations/0_exp.npy: is missing, though 0.jpg is there",
-        *(f"train_set/annotations/{number}_exp.npy: does not hold a single whole number" for number in range(1, 7)),
+        *(f"train_set/annotations/{number}_exp.npy: does not hold a single integer" for number in range(1, 7)),
     ]
     assert faces["row"].to_pylist() == [7, 8]
 

@@ -220,7 +220,7 @@ def test_bad_lines_come_with_the_classes_that_they_cost(tmp_path: Path) -> None:
             ingest(open_source(CONFIG, root), tmp_path / "faces.parquet", on_bad="quarantine")
         first, *named = str(raised.value).splitlines()
         assert first == (
-            f"csv: expected two classes or more (got {classes}). Fix the bad rows or files: see docs/datasets.md."
+            f"csv: expected two classes or more (got {classes}). Fix the bad rows or files. See docs/datasets.md."
         )
         assert named[:2] == [
             f"  faces.csv, line {line}: split is {usage!r}, not train, valid or test"

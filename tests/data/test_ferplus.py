@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,11 @@ from nla.config.data import DataConfig
 from nla.data.images import decode, pixel_hash
 from nla.data.ingest import ingest
 from nla.data.schema import FACES
-from nla.data.sources import csv_stream as csv_rows
 from nla.data.sources import ferplus, open_source
 from nla.data.sources.base import Findings
 from nla.errors import DataError
+
+BLOCK = inspect.signature(ferplus.read_rows).parameters["block"].default
 
 CONFIG = DataConfig(source="ferplus")
 USAGES = ["Training"] * 6 + ["PublicTest"] * 2 + ["PrivateTest"] * 2
@@ -81,7 +83,7 @@ def test_blocks_are_joined_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     files.faces[7] = files.faces[7].replace("PublicTest", "Nowhere")
     root = files.write(tmp_path)
     whole, findings = read(root)
-    monkeypatch.setattr(csv_rows.read_rows, "__defaults__", (None, 16_000))
+    monkeypatch.setattr(ferplus.read_rows, "__defaults__", (None, 16_000))
     in_blocks, in_blocks_findings = read(root)
     assert in_blocks.equals(whole) and in_blocks["image"].num_chunks > whole["image"].num_chunks
     assert in_blocks_findings.problems == findings.problems
@@ -251,9 +253,9 @@ def test_a_lost_row_is_an_error_though_problems_are_forgiven(tmp_path: Path, whi
         ingest(open_source(CONFIG, files.write(tmp_path)), tmp_path / "faces.parquet", on_bad="quarantine")
 
 
-@pytest.mark.parametrize("block", [16_000, csv_rows.BLOCK])
+@pytest.mark.parametrize("block", [16_000, BLOCK])
 def test_blank_lines_are_no_rows(tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_rows.read_rows, "__defaults__", (None, block))
+    monkeypatch.setattr(ferplus.read_rows, "__defaults__", (None, block))
     files = Files()
     SPOILT["word"][1](files, 5)
     files.faces[2] += "\n\n"
@@ -279,9 +281,9 @@ def test_known_oddities_are_notes(tmp_path: Path) -> None:
         "images that are all black, kept: 1",
     ]
     assert findings.warnings == [
-        "train: 6 rows, published are 28,709",
-        "valid: 2 rows, published are 3,589",
-        "test: 2 rows, published are 3,589",
+        "train: 6 rows, published: 28,709",
+        "valid: 2 rows, published: 3,589",
+        "test: 2 rows, published: 3,589",
     ]
 
 
@@ -296,8 +298,8 @@ def test_classes_that_the_votes_give_other_counts_are_warned_of(
     assert read(files.write(tmp_path))[1].warnings == []
     files.votes[0] = files.votes[0].replace("9,0,0,", "0,9,0,")
     assert read(files.write(tmp_path))[1].warnings == [
-        "train: 4 rows of neutral by majority, published are 5",
-        "train: 1 rows of happiness by majority, published are 0",
+        "train: 4 rows of neutral by majority, published: 5",
+        "train: 1 rows of happiness by majority, published: 0",
     ]
 
 

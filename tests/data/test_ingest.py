@@ -121,9 +121,9 @@ def test_the_report(tmp_path: Path) -> None:
         "problems": [],
         "warnings": [
             "look here",
-            "train: 2 rows of glad, published are 3",
-            "test: 2 rows of sad, published are 1",
-            "test: 2 rows of glad, published are 1",
+            "train: 2 rows of glad, published: 3",
+            "test: 2 rows of sad, published: 1",
+            "test: 2 rows of glad, published: 1",
         ],
         "notes": [
             "an oddity",
@@ -300,6 +300,6 @@ def test_a_set_without_a_good_row_is_an_error_with_its_problems(
     with pytest.raises(DataError) as raised:
         ingest(opened, tmp_path / "out/faces.parquet", on_bad=on_bad)
     first, *lines = str(raised.value).splitlines()
-    assert first == f"{source}: no good image for train and test. Fix the bad rows or files: see docs/datasets.md."
+    assert first == f"{source}: no good image for train and test. Fix the bad rows or files. See docs/datasets.md."
     assert any(named in line for line in lines)
     assert files_below(tmp_path / "out") == []

@@ -32,7 +32,7 @@ LIST_COLUMNS = (
 """Columns of a list without a header, as validation.csv is in some releases."""
 IMAGES = "Manually_Annotated_Images"
 ABOVE_IMAGES = ("", "Manually_Annotated", "Manually_Annotated_compressed")  # parent folders in the various releases
-NO_CLASS = {8: "labelled as no expression of these", 9: "labelled as uncertain", 10: "labelled as no face"}
+NO_CLASS = {8: "labelled as none of these expressions", 9: "labelled as uncertain", 10: "labelled as no face"}
 
 
 class AffectNet:
@@ -105,7 +105,7 @@ class AffectNet:
         except FileNotFoundError:
             return Problem(path.as_posix(), None, f"is missing, though {image.name} is there")
         except (ValueError, TypeError, OSError):
-            return Problem(path.as_posix(), None, "does not hold a single whole number")
+            return Problem(path.as_posix(), None, "does not hold a single integer")
         self._labels[item.split].add(label)
         return self._decide(replace(item, label=label, listing=path.as_posix()))
 

@@ -104,7 +104,7 @@ class FERPlus:
                 "too. Get both files again, complete and unsorted"
             )
         findings.warnings += [
-            f"{split}: {tally.splits[split]:,} rows, published are {published:,}"
+            f"{split}: {tally.splits[split]:,} rows, published: {published:,}"
             for split, published in PUBLISHED_ROWS.items()
             if tally.splits[split] != published
         ]
@@ -160,7 +160,7 @@ def _other_classes(votes: Votes, tally: Tally) -> Iterator[str]:
             found_C = np.bincount(labels.label_N[kept_R], minlength=len(CLASSES))
             for name, rows, expected in zip(CLASSES, found_C.tolist(), published, strict=True):
                 if rows != expected:
-                    yield f"{split}: {rows:,} rows of {name} by majority, published are {expected:,}"
+                    yield f"{split}: {rows:,} rows of {name} by majority, published: {expected:,}"
 
 
 def _wrong_usages(rows: Rows) -> Iterator[tuple[int, str]]:
