@@ -1,4 +1,4 @@
-# make setup | repro | test | test-thorough | check-performance | ui | lint | deps | docs | build | lock | clean
+# make setup | repro | test | test-thorough | coverage | check-performance | ui | lint | deps | docs | build | lock | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: setup repro test test-thorough check-performance lint deps docs build ui lock clean
+.PHONY: setup repro test test-thorough coverage check-performance lint deps docs build ui lock clean
 .DEFAULT_GOAL := repro
 
 setup: $(VENV)/.ready
@@ -33,6 +33,13 @@ test: setup lint
 
 test-thorough: setup  ## the other tests: nodes that die, rare failures, second checks of what `test` covers
 	$(PYTEST) -m thorough
+
+coverage: setup       ## branch coverage of nla/ and pipelines/ by all tests, subprocesses and Ray's workers included
+	rm -rf .coverage && mkdir .coverage
+	COVERAGE_FILE=$(CURDIR)/.coverage/data COVERAGE_RCFILE=$(CURDIR)/pyproject.toml \
+		coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(COVERED)
+	COVERAGE_FILE=$(CURDIR)/.coverage/data coverage combine --quiet
+	COVERAGE_FILE=$(CURDIR)/.coverage/data coverage report
 
 check-performance: setup  ## the training loop relative to its limit, in one to two minutes
 	python benchmarks/check.py
