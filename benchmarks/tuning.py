@@ -26,7 +26,7 @@ from step import precision
 from working_tree import restored, take_committed
 
 from nla.config.base import read_params, section
-from nla.config.train import METRICS
+from nla.config.train import ACCURACIES
 from nla.config.tune import Distribution, TuneConfig
 from nla.hardware import machine, versions
 from nla.plotting import (
@@ -205,7 +205,7 @@ def _seeds(name: str, metrics: list[dict[str, Any]]) -> str:
 
 
 def _trial(row: dict[str, Any], names: list[str]) -> Trial:
-    best = {f"valid_{name}": row[name] for name in METRICS} if row["accuracy"] is not None else None
+    best = {f"valid_{name}": row[name] for name in ACCURACIES} if row["accuracy"] is not None else None
     values = {name: row[name] for name in names}
     return Trial(
         row["trial"],

@@ -62,8 +62,8 @@ class FitResult:
     predictor: Predictor
     """The network with its weights of the best epoch, on the device that trained it."""
     history: list[dict[str, float]]
-    """One row per epoch: `epoch` counted from 1, `valid_accuracy`, `valid_mean_accuracy`, `valid_nll`, `train_loss`,
-    `lr`, `images_per_second` and `seconds`."""
+    """One row per epoch: `epoch` counted from 1, `valid_accuracy`, `valid_mean_accuracy`, `valid_macro_f1`,
+    `valid_nll`, `train_loss`, `lr`, `images_per_second` and `seconds`."""
     best_epoch: int
     """The epoch with the best validation metric (`train.select`), counted from 1."""
     card: Mapping[str, Any]

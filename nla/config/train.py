@@ -10,9 +10,11 @@ from pydantic import Field
 from nla.config.base import Section
 from nla.errors import ConfigError
 
-Metric = Literal["accuracy", "mean_accuracy"]
+Metric = Literal["accuracy", "mean_accuracy", "macro_f1"]
 METRICS = get_args(Metric)
-"""Validation metrics for selecting the best epoch and for comparing trials and methods."""
+"""Validation metrics for selecting the best epoch and for comparing trials."""
+ACCURACIES = ("accuracy", "mean_accuracy")
+"""Those that `tune.objective: both` averages, and by which studies compare methods."""
 
 
 class TrainConfig(Section):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nla.config.base import Section, nearest
-from nla.config.train import METRICS
+from nla.config.train import ACCURACIES
 
 SPACE = {
     "loss": {
@@ -22,7 +22,7 @@ SPACE = {
         "slope": {"uniform": [0.0, 30.0]},
     }
 }
-Objective = Literal["accuracy", "mean_accuracy", "both"]
+Objective = Literal["accuracy", "mean_accuracy", "macro_f1", "both"]
 KINDS = ("uniform", "loguniform", "quniform", "randint", "choice", "grid")
 FIXED_UNDER_PBT = {"loss.name", "loss.options.dimensions", "train.optimizer", "train.ema"}
 """Parameters that pbt cannot change: a copied checkpoint depends on the loss and its size, optimizer and average."""
@@ -107,7 +107,7 @@ class TuneConfig(Section):
     source: str | None = Field(default=None, alias="from")
     """best.yaml of an earlier search, to use instead of a new search."""
     objective: Objective = "accuracy"
-    """Validation metric to maximise; both: the mean of the two, and the report marks their Pareto front."""
+    """Validation metric to maximise; both: the mean of the two accuracies, and the report marks their Pareto front."""
     searcher: Literal["random", "optuna", "gp"] = "random"
     """optuna: Optuna's TPE; gp: Optuna's Gaussian process."""
     scheduler: Literal["none", "asha", "median", "pbt"] = "asha"
@@ -148,7 +148,7 @@ class TuneConfig(Section):
     @property
     def metrics(self) -> list[str]:
         """The validation metrics of the objective."""
-        return list(METRICS) if self.objective == "both" else [self.objective]
+        return list(ACCURACIES) if self.objective == "both" else [self.objective]
 
     @property
     def trials(self) -> int:

@@ -69,21 +69,25 @@ def f1(counts_CC: np.ndarray) -> Floats:
 
 def mean_accuracy(counts_CC: np.ndarray) -> Floats:
     """Class-balanced accuracy [...]: mean recall of the classes that have samples."""
-    return _mean_of_present(recall(counts_CC), counts_CC)
+    return _mean_of(support(counts_CC) > 0, recall(counts_CC))
 
 
 def macro_f1(counts_CC: np.ndarray) -> Floats:
-    """Mean F1 [...] of the classes that have samples."""
-    return _mean_of_present(f1(counts_CC), counts_CC)
+    """Mean F1 [...] of the classes that have samples or are predicted, as in scikit-learn.
+
+    A class that is only predicted counts with an F1 of 0: its predictions are all wrong. Without it, a model that names
+    classes which a data set lacks would lose only recall, not precision.
+    """
+    seen_C = support(counts_CC) + counts_CC.sum(axis=-2) > 0
+    return _mean_of(seen_C, f1(counts_CC))
 
 
 def _right(counts_CC: np.ndarray) -> np.ndarray:
     return np.diagonal(counts_CC, axis1=-2, axis2=-1)
 
 
-def _mean_of_present(value_C: Floats, counts_CC: np.ndarray) -> Floats:
-    present_C = support(counts_CC) > 0
-    return _ratio((value_C * present_C).sum(axis=-1), present_C.sum(axis=-1))
+def _mean_of(chosen_C: np.ndarray, value_C: Floats) -> Floats:
+    return _ratio((value_C * chosen_C).sum(axis=-1), chosen_C.sum(axis=-1))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> Floats:

@@ -136,9 +136,9 @@ def measure(
 ) -> dict[str, Any]:
     """Metrics of one split; NAME_low and NAME_high are the 95 % bootstrap CI of NAME.
 
-    Means over classes skip classes without samples, which are listed under `absent`. `votes` is included if `votes_NC`
-    (annotators' distributions) has any non-NaN row; `bayes_accuracy` and `bayes_ratio` if `posterior_NC`, the true
-    P(class | image), has any.
+    Means over classes skip classes without samples, which are listed under `absent`; macro-F1 counts those of them that
+    are predicted, with 0. `votes` is included if `votes_NC` (annotators' distributions) has any non-NaN row;
+    `bayes_accuracy` and `bayes_ratio` if `posterior_NC`, the true P(class | image), has any.
 
     Raises:
         DataError: the split is empty, or a label is not a class.

@@ -11,8 +11,8 @@ from pydantic import Field, StringConstraints
 
 from nla.config.base import Section, merge, nearest, read_yaml, section
 from nla.config.data import INGEST_KEYS, DataConfig
-from nla.config.tune import Objective
 from nla.errors import ConfigError
+from nla.study.record import Objective
 from nla.training.job import training_config
 from nla.tuning.space import Values, trial_base, with_values
 

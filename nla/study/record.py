@@ -10,19 +10,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from nla.config.tune import Objective
 from nla.errors import DataError
 from nla.io import first_problem, parse_json_as, read_columns, write_table
 from nla.tuning.results import row_score
 
 RECORDS, MANIFEST = Path("records"), Path("runs.json")
 """Paths in the folder of a study."""
+Objective = Literal["accuracy", "mean_accuracy", "both"]
+"""Metric on validation by which a study tunes; both: their mean. Records have no others."""
 SERIES = ("valid_accuracy", "valid_mean_accuracy", "test_accuracy", "test_mean_accuracy")
 SCHEMA = pa.schema(
     [

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nla.config.train import METRICS
+from nla.config.train import ACCURACIES
 
 SMALLEST_P = 0.001
 """Smaller p-values are shown as below it: a few thousand resamples cannot resolve them."""
@@ -66,10 +66,10 @@ def figures_table(condition: Mapping[str, Any]) -> list[str]:
 def comparison_table(condition: Mapping[str, Any], reference: str) -> list[str]:
     """Differences in points with their 95 % intervals and Holm's p, from the best other method and the reference."""
     kinds = {"rival": "best other method", "reference": reference}
-    titles = [f"{metric.replace('_', ' ')} vs {other}" for other in kinds.values() for metric in METRICS]
+    titles = [f"{metric.replace('_', ' ')} vs {other}" for other in kinds.values() for metric in ACCURACIES]
     head = ["method", *(column for title in titles for column in (title, "p"))]
     rows = [
-        [name, *(cell for kind in kinds for metric in METRICS for cell in _difference(method, metric, kind))]
+        [name, *(cell for kind in kinds for metric in ACCURACIES for cell in _difference(method, metric, kind))]
         for name, method in condition["methods"].items()
     ]
     return _table(head, rows)
@@ -178,7 +178,7 @@ def _scores_row(name: str, method: Mapping[str, Any]) -> list[str]:
     return [
         name,
         str(method["accuracy"]["n"]),
-        *(_bold(_percent(method[metric]), _is_above_all(method, metric)) for metric in METRICS),
+        *(_bold(_percent(method[metric]), _is_above_all(method, metric)) for metric in ACCURACIES),
         _percent(method["macro_f1"]),
         _percent(method["last"]["accuracy"]),
         f"{_percent(claimed['accuracy'])} ({100 * claimed['surplus']['mean']:+.2f})",

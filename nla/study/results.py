@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nla.config.base import flatten
-from nla.config.train import METRICS
+from nla.config.train import ACCURACIES
 from nla.errors import DataError
 from nla.evaluation.confusion import confusion
 from nla.evaluation.metrics import MAIN_METRICS
@@ -135,7 +135,7 @@ def _condition(
     runs = _grouped(records, lambda record: record.method)
     methods = {method: _scores(own, label_N, classes) for method, own in runs.items()}
     predicted = {method: {record.seed: record.best_predicted for record in own} for method, own in runs.items()}
-    mean = {metric: {name: scores[metric]["mean"] for name, scores in methods.items()} for metric in METRICS}
+    mean = {metric: {name: scores[metric]["mean"] for name, scores in methods.items()} for metric in ACCURACIES}
     against = comparisons(predicted, mean, label_N, reference, resamples)
     first = records[0]
     return {

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nla.config.train import METRICS
+from nla.config.train import ACCURACIES
 from nla.evaluation.significance import PERCENTILES, mcnemar
 
 Floats = NDArray[np.float64]
@@ -205,7 +205,7 @@ def comparisons(
 
 
 def _questions(predicted: Predicted, mean: Mapping[str, Mapping[str, float]], reference: str) -> Iterator[Question]:
-    for metric in METRICS:
+    for metric in ACCURACIES:
         for method in predicted:
             others = [name for name in predicted if name != method and _shared(predicted, method, name)]
             if others:

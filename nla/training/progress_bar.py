@@ -28,7 +28,8 @@ class ProgressBar(Callback):
         """Prints loss, accuracy and speed of the epoch."""
         say(
             f"epoch {int(row['epoch']):3d}/{self.epochs}  loss {row['train_loss']:.4f}  "
-            f"valid accuracy {row['valid_accuracy']:.2%}, mean class accuracy {row['valid_mean_accuracy']:.2%}  "
+            f"valid accuracy {row['valid_accuracy']:.2%}, mean class accuracy {row['valid_mean_accuracy']:.2%}, "
+            f"macro-F1 {row['valid_macro_f1']:.4f}  "
             f"{row['images_per_second']:,.0f} images/s"
         )
 

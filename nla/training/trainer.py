@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,9 +32,6 @@ from nla.data.augment import make_augment
 from nla.data.loader import batches, steps_per_epoch
 from nla.data.samples import Samples
 from nla.errors import Diverged, TrainingError
-from nla.evaluation.confusion import accuracy, confusion, mean_accuracy
-from nla.evaluation.predict import ONE_VIEW, predict
-from nla.evaluation.uncertainty import label_probability, log
 from nla.hardware import use_bf16
 from nla.losses.functional import p_gt_and_p_nn
 from nla.methods import Context, Method, Minibatch, Outcome
@@ -55,6 +51,7 @@ from nla.training.optim import LRSchedule, get_lr, make_optimizer, set_lr
 from nla.training.positions import Positions, early_epoch
 from nla.training.process_group import ProcessGroup
 from nla.training.reproducibility import epoch_seed, reproducible
+from nla.training.validation import validation_metrics
 from nla.training.weight_average import BATCHES, WeightAverage, estimate_batchnorm, has_batchnorm
 
 
@@ -326,22 +323,6 @@ class Trainer:
             arrays = (batch.images_BHWC, target, batch.index_B)
             images, targets, index = (_to_device(torch.from_numpy(array), self.group.device) for array in arrays)
             yield Minibatch(images, targets, index, epoch / self.config.epochs)
-
-
-def validation_metrics(network: Classifier, samples: Samples, group: ProcessGroup, bf16: bool) -> dict[str, float]:
-    """Accuracy, mean (class-balanced) accuracy and NLL; each sample counts once, on any number of processes."""
-    label_N = samples.label_N[group.rank :: group.size]
-    p_NC = predict(network, samples.images_NHWC[group.rank :: group.size], ONE_VIEW, bf16=bf16)
-    classes = p_NC.shape[1]
-    nll = -log(label_probability(p_NC, label_N)).sum()
-    local = np.append(confusion(label_N, p_NC.argmax(1), classes).ravel(), nll)
-    total = group.sum(torch.from_numpy(local).to(group.device)).cpu().numpy()
-    counts_CC = total[:-1].reshape(classes, classes)
-    return {
-        "valid_accuracy": float(accuracy(counts_CC)),
-        "valid_mean_accuracy": float(mean_accuracy(counts_CC)),
-        "valid_nll": float(total[-1] / counts_CC.sum()),
-    }
 
 
 def _to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from nla.config.train import METRICS
+from nla.config.train import ACCURACIES, METRICS
 from nla.errors import TrainingError
 
 Status = Literal["finished", "stopped", "failed"]
@@ -52,8 +52,8 @@ class Trial:
 
 
 def row_score(row: Mapping[str, float], objective: str) -> float:
-    """The objective of one epoch: one metric, or the mean of both."""
-    names = METRICS if objective == "both" else (objective,)
+    """The objective of one epoch: one metric, or the mean of both accuracies."""
+    names = ACCURACIES if objective == "both" else (objective,)
     return sum(row[f"valid_{name}"] for name in names) / len(names)
 
 
@@ -71,9 +71,9 @@ def best_trial(trials: Iterable[Trial], objective: str) -> Trial:
 
 
 def pareto_front(trials: Iterable[Trial]) -> set[int]:
-    """Numbers of the trials that no other trial dominates in both metrics."""
+    """Numbers of the trials that no other trial dominates in both accuracies."""
     good = [trial for trial in trials if trial.score("both") >= 0]
-    points = {trial.number: tuple(trial.best_row[f"valid_{name}"] for name in METRICS) for trial in good}
+    points = {trial.number: tuple(trial.best_row[f"valid_{name}"] for name in ACCURACIES) for trial in good}
 
     def is_dominated(point: tuple[float, ...]) -> bool:
         others = (other for other in points.values() if other != point)

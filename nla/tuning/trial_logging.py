@@ -29,7 +29,12 @@ SWEEP_TAG, TRIAL_TAG, STATUS_TAG, REASON_TAG = "nla.sweep", "nla.trial", "nla.tr
 MLFLOW_STATUS: Mapping[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 """MLflow run status for each trial outcome; a trial stopped by a scheduler counts as finished, and STATUS_TAG tells the
 two apart."""
-OBJECTIVE_WORDS = {"accuracy": "accuracy", "mean_accuracy": "mean accuracy", "both": "mean of both accuracies"}
+OBJECTIVE_WORDS = {
+    "accuracy": "accuracy",
+    "mean_accuracy": "mean accuracy",
+    "macro_f1": "macro-F1",
+    "both": "mean of both accuracies",
+}
 
 
 @contextlib.contextmanager

@@ -23,7 +23,15 @@ from nla.serving import Predictor
 pytestmark = pytest.mark.slow
 EPOCHS = TINY["train"]["epochs"]
 UP_TO_DATE = "Data and pipelines are up to date."
-CURVES = ("train_loss", "valid_accuracy", "valid_mean_accuracy", "valid_nll", "lr", "images_per_second")
+CURVES = (
+    "train_loss",
+    "valid_accuracy",
+    "valid_mean_accuracy",
+    "valid_macro_f1",
+    "valid_nll",
+    "lr",
+    "images_per_second",
+)
 FIGURES = ("ambiguous", "confusion", "curves", "reliability", "recall", "suspects", "triangle", "wrong")
 PREDICT = """
 import json, sys

@@ -6,7 +6,14 @@ from training_parts import CallRecorder
 from nla.training.callbacks import CallbackList, MetricRecorder
 from nla.training.progress_bar import ProgressBar
 
-ROW = {"epoch": 3.0, "train_loss": 0.5, "valid_accuracy": 0.75, "valid_mean_accuracy": 0.5, "images_per_second": 1234.5}
+ROW = {
+    "epoch": 3.0,
+    "train_loss": 0.5,
+    "valid_accuracy": 0.75,
+    "valid_mean_accuracy": 0.5,
+    "valid_macro_f1": 0.375,
+    "images_per_second": 1234.5,
+}
 
 
 def test_both_hear_the_same() -> None:
@@ -33,4 +40,4 @@ def test_the_bar_counts_images_over_all_epochs(capsys: pytest.CaptureFixture[str
     bar.on_epoch_end(ROW)
     assert moves == [((2 * 10 + 5) * 16, 4 * 10 * 16)]
     line = capsys.readouterr().out
-    assert all(word in line for word in ("3/4", "0.5000", "75.00%", "50.00%", "1,234 images/s"))
+    assert all(word in line for word in ("3/4", "0.5000", "75.00%", "50.00%", "0.3750", "1,234 images/s"))

@@ -16,7 +16,8 @@ from nla.methods import Minibatch
 from nla.models.resnet import BLOCKS, BasicBlock
 from nla.training.optim import set_lr
 from nla.training.process_group import ProcessGroup
-from nla.training.trainer import StepResult, Trainer, validation_metrics
+from nla.training.trainer import StepResult, Trainer
+from nla.training.validation import validation_metrics
 
 
 def data(n: int = 8, size: int = 16) -> tuple[Tensor, Tensor]:

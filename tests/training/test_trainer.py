@@ -170,7 +170,7 @@ class KeepsAll(Callback):
         self.weights.append(load_file(checkpoint_of(self.folder) / "last.safetensors"))
 
 
-@pytest.mark.parametrize("select", ["accuracy", "mean_accuracy"])
+@pytest.mark.parametrize("select", ["accuracy", "mean_accuracy", "macro_f1"])
 def test_the_best_epoch_is_the_first_highest_on_validation(tmp_path: Path, split: Split, select: str) -> None:
     seen = KeepsAll(tmp_path)
     progress = run(make_job(epochs=5, lr=0.1, select=select), split, tmp_path, seen)

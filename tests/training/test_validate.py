@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score
 from training_parts import SINGLE, MakeSamples, make_job
 
 from nla.models.classifier import Classifier
-from nla.training.trainer import validation_metrics
+from nla.training.validation import validation_metrics
 
 
 def model(seed: int = 0) -> Classifier:
@@ -26,6 +27,7 @@ def test_metrics_sample_by_sample(tiny_samples: MakeSamples, bf16: bool) -> None
     expected = {
         "valid_accuracy": hit_N.mean(),
         "valid_mean_accuracy": np.mean(recalls),
+        "valid_macro_f1": f1_score(samples.label_N, p_NC.argmax(1), average="macro"),
         "valid_nll": -np.mean([np.log(p[label]) for p, label in zip(p_NC, samples.label_N, strict=True)]),
     }
     assert validation_metrics(net, samples, SINGLE, bf16) == pytest.approx(expected, rel=1e-4)

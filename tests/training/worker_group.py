@@ -23,7 +23,8 @@ from nla.models.classifier import Classifier
 from nla.training.checkpoint_store import FolderStore
 from nla.training.job import Job
 from nla.training.process_group import ProcessGroup
-from nla.training.trainer import Split, Trainer, validation_metrics
+from nla.training.trainer import Split, Trainer
+from nla.training.validation import validation_metrics
 
 
 @functools.cache

@@ -111,6 +111,7 @@ def test_first_point_of_optuna_has_inactive_parameters_too(name: str) -> None:
 def test_a_trial_is_judged_by_the_epoch_that_is_kept_except_under_pbt() -> None:
     """PBT copies other trials: the epochs before were trained with other values."""
     assert judged_metrics(settings(4, objective="mean_accuracy")) == ["kept_mean_accuracy"]
+    assert judged_metrics(settings(4, objective="macro_f1")) == ["kept_macro_f1"]
     assert judged_metrics(settings(4, objective="both")) == ["kept_accuracy", "kept_mean_accuracy"]
     assert judged_metrics(settings(4, scheduler="pbt")) == ["valid_accuracy"]
 

@@ -26,7 +26,7 @@ def test_run_has_the_last_values_of_its_trial(tmp_path: Path, monkeypatch: pytes
     tracker = MlflowTracker(uri, system_metrics=False)
     parent = tracker.start("search", {}, {})
     logger = MlflowTrialLogger(uri, parent, template("s"), SPACE, fixed=fixed)
-    row = {"epoch": 1.0, "valid_accuracy": 0.5, "valid_mean_accuracy": 0.4}
+    row = {"epoch": 1.0, "valid_accuracy": 0.5, "valid_mean_accuracy": 0.4, "valid_macro_f1": 0.3}
     logger.on_trial_start("a", FIRST)
     logger.on_epoch_end("a", row, 0.5)
     logger.on_trial_start("a", FIRST if fixed else LAST)
