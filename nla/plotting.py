@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 
+from nla.fonts import DEFAULT, use_fallback_fonts, without_font_warnings
 from nla.io import atomic_write
 
 P = ParamSpec("P")
@@ -38,10 +39,11 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "figure.constrained_layout.h_pad": 0.14,
     "figure.constrained_layout.w_pad": 0.14,
-    "font.family": "DejaVu Sans",  # ships with matplotlib, so figures are the same everywhere
+    "font.family": DEFAULT,  # ships with matplotlib, so figures are the same everywhere
     "font.size": 10.0,
     "pdf.fonttype": 42,  # TrueType, as publishers reject Type 3
     "text.color": INK,
+    "text.parse_math": False,  # names are no mathematics, even with $; text that is has parse_math=True
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
     "axes.labelcolor": INK,
@@ -66,13 +68,18 @@ STYLE: dict[Any, Any] = {
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Runs `draw` under STYLE, and renders the figure once: ticks are created, and read the style, only then."""
+    """Runs `draw` under STYLE, and renders the figure: ticks are created, and read the style, only then.
+
+    Characters that the default font lacks get a font of the system that has them.
+    """
 
     @functools.wraps(draw)
     def draw_styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with rc_context(STYLE):
+        with rc_context(STYLE), without_font_warnings():
             figure = draw(*args, **kwargs)
             figure.draw_without_rendering()
+            if use_fallback_fonts(figure):
+                figure.draw_without_rendering()
         return figure
 
     return draw_styled
@@ -116,5 +123,5 @@ def plain(figure: Figure) -> Figure:
 def write_figure(figure: Figure, path: Path) -> None:
     """Saves the figure in the format of the suffix (FORMATS), atomically; the same figure gives the same bytes."""
     kind = path.suffix.removeprefix(".")
-    with rc_context({**STYLE, "svg.hashsalt": "nla"}), atomic_write(path) as part:
+    with rc_context({**STYLE, "svg.hashsalt": "nla"}), without_font_warnings(), atomic_write(path) as part:
         figure.savefig(part, format=kind, dpi=DPI, metadata={FORMATS[kind]: None})

@@ -85,6 +85,7 @@ def users_of(package: str) -> set[str]:
 
 FIGURES = (
     "plotting.py",
+    "fonts.py",
     "evaluation/plots/",
     "evaluation/figures.py",
     "study/plots.py",

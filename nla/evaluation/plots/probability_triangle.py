@@ -63,7 +63,7 @@ def weight_triangle(
         _draw_samples(axes, position_N2, weight_N, groups, shown_N)
         _annotate(axes)
         axes.set_title(f"In epoch {epoch + 1} of {epochs}", fontsize=12, fontweight="bold", pad=10)
-    panels[0].set_ylabel("$p_{NN}$, the largest of the other classes")
+    panels[0].set_ylabel("$p_{NN}$, the largest of the other classes", parse_math=True)
     panels[1].set_yticklabels([])
     figure.colorbar(image, cax=bar)
     bar.set_title("weight", fontsize=10, pad=8)
@@ -136,6 +136,6 @@ def _annotate(axes: Axes) -> None:
     axes.plot([0, 0.5], [0, 0.5], color=INK, lw=1.2, ls=(0, (4, 3)), zorder=4)
     ticks = np.linspace(0, 1, 6)
     axes.set(xlim=(-0.02, 1.06), ylim=(-0.02, 1.06), xticks=ticks, yticks=ticks)
-    axes.set_xlabel("$p_{GT}$, probability of the given label")
+    axes.set_xlabel("$p_{GT}$, probability of the given label", parse_math=True)
     for word, x, y in (("noisy", 0.035, 1.0), ("ambiguous", 0.53, 0.52), ("clean", 0.93, 0.12)):
         axes.text(x, y, word, va="center", color=INK, fontweight="bold")
