@@ -142,7 +142,8 @@ def test_two_workers_resume_as_if_never_interrupted(tmp_path: Path, split: Split
     for epochs in (1, 3):
         together(2, worker_group.train_into, make_job(epochs=epochs, **parts), split, tmp_path / "parts")
     whole, resumed = (content(checkpoint_of(tmp_path / name)) for name in ("whole", "parts"))
-    assert whole.pop("epochs") == 3 and resumed.pop("epochs") == 1  # as planned when it began
+    del whole["files"], resumed["files"]  # hashes, also of the early positions
+    assert whole["epochs"] == resumed["epochs"] == 3
     assert whole.pop("early_epoch") == 1 and resumed.pop("early_epoch") == 0
     assert resumed.keys() == whole.keys()
     assert {key for key in whole if whole[key] != resumed[key]} == {"positions/early"}
