@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from nla.errors import CommandError
+from nla.models.saved_model import weights_file
 from nla.plotting import FORMATS, plain, write_figure
-from nla.serving.predictor import WEIGHTS
 
 SUFFIXES = f".{', .'.join(FORMATS)}"
 """File formats of figures, for help and messages."""
@@ -22,8 +22,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def weights_of(model: Path) -> Path:
-    """The weights file that --model refers to."""
-    return model / WEIGHTS if model.is_dir() else model
+    """The weights file that --model refers to. Raises WeightsError if there is no such file or folder."""
+    return weights_file(model)
 
 
 def add_title(parser: argparse.ArgumentParser) -> None:

@@ -18,9 +18,12 @@ from nla.errors import DataError, WeightsError
 from nla.io import atomic_write, read_json_as, regular, sha256
 from nla.models.base import Architecture, ImageSpec
 from nla.models.classifier import Classifier
+from nla.models.file_content import problem_of
 from nla.models.views import Views
 
 FORMAT = 1
+WEIGHTS = "model.safetensors"
+"""Name of the weights file of the selected epoch, in the folder of a model."""
 RETRAIN = "Run `dvc repro -sf train`."
 PREDICTION = {"views": asdict(Views()), "precision": "fp32"}
 """How a model predicts unless its card says otherwise."""
@@ -85,6 +88,25 @@ def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, An
         card_part.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def weights_file(path: Path) -> Path:
+    """The weights file of a model: `path` itself, or model.safetensors in the folder `path`.
+
+    Raises:
+        WeightsError: there is no such file or folder, or it is no .safetensors file.
+    """
+    if path.is_dir():
+        return path / WEIGHTS
+    if not path.exists():
+        kind = "file or folder" if path.parent.is_dir() else "folder"
+        raise WeightsError(f"{path}: no such {kind}. Name a folder with {WEIGHTS} and its card, or such a file.")
+    if path.suffix != ".safetensors":
+        raise WeightsError(
+            f"{path}: a model is a .safetensors file with its card beside it. Name that, or its folder; other weights are "
+            "for model.weights."
+        )
+    return path
+
+
 def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
     """Returns the classifier, in eval mode on the CPU, and its card.
 
@@ -109,6 +131,8 @@ def read_card(weights: Path) -> dict[str, Any]:
         WeightsError: the card is missing or damaged, has another format, or a field has a value that it cannot have.
     """
     path = weights.with_suffix(".json")
+    if path.is_file() and (problem := problem_of(path)):
+        raise WeightsError(f"{path} {problem} Or: {RETRAIN}")
     card = read_json_as(path, dict[str, Any], RETRAIN, WeightsError)
     if card.get("format") != FORMAT:
         raise WeightsError(f"{path}: format: this version reads {FORMAT} (got {card.get('format')!r}). {RETRAIN}")
@@ -128,6 +152,8 @@ def read_tensors(path: Path, remedy: str = RETRAIN) -> dict[str, Tensor]:
     """Reads the tensors of a .safetensors file. Raises WeightsError with `remedy` if it is missing or damaged."""
     regular(path)
     try:
+        if problem := problem_of(path):
+            raise WeightsError(f"{path} {problem} Or: {remedy}")
         return load_file(path)
     except FileNotFoundError:
         raise WeightsError(f"{path}: file not found. {remedy}") from None

@@ -22,13 +22,14 @@ from nla.config.network_catalog import find_network
 from nla.errors import WeightsError
 from nla.io import regular, sha256
 from nla.models.classifier import Classifier
+from nla.models.file_content import TENSORS_ONLY, pickled_class, problem_of
 from nla.models.saved_model import read_tensors
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "backbone.", "model.")
-GIT_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-HTML = (b"<!doctype html", b"<html", b"<?xml")
 PICKLE = b"\x80"  # the opcode PROTO
+PICKLE_BYTES = 1 << 24
+"""Larger files that PyTorch cannot read are not searched for the name of a class."""
 UNSAFE_GLOBAL = re.compile(r"GLOBAL (\S+)")  # in the message of torch.load
 
 
@@ -88,7 +89,8 @@ def existing(path: Path) -> Path:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    _check_kind(path)
+    if problem := problem_of(path):
+        raise WeightsError(f"model.weights: {path} {problem}")
     if path.suffix == ".safetensors":
         return read_tensors(path, "Download model.weights again.")
     try:
@@ -97,26 +99,15 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise WeightsError(f"model.weights: {path} {_why_unreadable(path, str(error))}") from None
 
 
-def _check_kind(path: Path) -> None:
-    """Raises WeightsError for what a download or a clone often leaves in place of weights."""
-    with path.open("rb") as file:
-        start = file.read(256).lstrip().lower()
-    if not start:
-        raise WeightsError(f"model.weights: {path} is empty. Download it again.")
-    if start.startswith(GIT_LFS_POINTER):
-        raise WeightsError(f"model.weights: {path} is a Git LFS pointer. Run `git lfs pull` in the clone it is from.")
-    if start.startswith(HTML):
-        raise WeightsError(f"model.weights: {path} is a web page (HTML). Download the file that the page links to.")
-
-
 def _why_unreadable(path: Path, error: str) -> str:
     """Problem and next action. PyTorch's own text would recommend to load the file unsafely."""
     ask = "Get them from their author as .safetensors, or as a .pth with only a state dict."
     if "TorchScript" in error:
-        return f"is a TorchScript program, which is not loaded: it could run code. Only tensors are read. {ask}"
-    if found := UNSAFE_GLOBAL.search(error):
-        name = found[1].rstrip(".")
-        return f"holds the Python object {name}, which is not loaded: it could run code. Only tensors are read. {ask}"
+        return f"is a TorchScript program, {TENSORS_ONLY} {ask}"
+    content = path.read_bytes() if path.stat().st_size < PICKLE_BYTES else b""
+    found = UNSAFE_GLOBAL.search(error)
+    if name := found[1].rstrip(".") if found else pickled_class(content):
+        return f"holds the Python object {name}, {TENSORS_ONLY} {ask}"
     with path.open("rb") as file:
         pickled = file.read(1) == PICKLE
     if pickled:

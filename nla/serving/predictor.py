@@ -14,9 +14,10 @@ from nla.errors import DataError, WeightsError
 from nla.evaluation.predict import Views, predict
 from nla.evaluation.uncertainty import ambiguity
 from nla.models.classifier import Classifier
-from nla.models.saved_model import load_model
+from nla.models.saved_model import WEIGHTS, load_model, weights_file
 
-WEIGHTS = "model.safetensors"
+__all__ = ["BATCH", "WEIGHTS", "Prediction", "Predictor"]
+
 BATCH = 256
 """Images decoded and classified at a time, so that memory does not grow with their number."""
 
@@ -51,8 +52,7 @@ class Predictor:
             WeightsError: a file is missing or damaged, or does not match its card.
             ConfigError: the network cannot be built, as without timm.
         """
-        path = Path(path)
-        model, card = load_model(path / WEIGHTS if path.is_dir() else path)
+        model, card = load_model(weights_file(Path(path)))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(device), card["classes"], card["source"], views or Views(**card["views"]))
 

@@ -119,7 +119,7 @@ def test_another_model(here: Path, named: str) -> None:
     Path("models").rename("other")
     main(["face.png", "--model", named])
     assert len(pd.read_csv("predictions.csv")) == 1
-    with pytest.raises(WeightsError, match=r"models.*: file not found"):
+    with pytest.raises(WeightsError, match=r"models: no such file or folder"):
         main(["face.png"])
 
 

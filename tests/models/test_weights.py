@@ -269,7 +269,18 @@ CONTENTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "legacy module": (write_legacy_module, r"holds the Python object torch\.nn\.modules\.linear\.Linear, "),
     "arguments": (write_namespace, r"holds the Python object argparse\.Namespace, .*only a state dict"),
-    "pickle": (lambda path: path.write_bytes(pickle.dumps(pretrained())), r"is a pickle, .*only a state dict"),
+    "pickle": (
+        lambda path: path.write_bytes(pickle.dumps(pretrained())),
+        r"holds the Python object collections\.OrderedDict, .*only a state dict",
+    ),
+    "pickled arguments": (
+        lambda path: path.write_bytes(pickle.dumps({"args": argparse.Namespace(lr=1)}, protocol=4)),
+        r"holds the Python object argparse\.Namespace, .*only a state dict",
+    ),
+    "text pickle": (
+        lambda path: path.write_bytes(pickle.dumps({"args": argparse.Namespace(lr=1)}, protocol=0)),
+        r"holds the Python object copy_reg\._reconstructor, .*only a state dict",
+    ),
     "program": (write_script, r"is a TorchScript program, .*only a state dict"),
 }
 
