@@ -101,8 +101,8 @@ def weights_file(path: Path) -> Path:
         raise WeightsError(f"{path}: no such {kind}. Name a folder with {WEIGHTS} and its card, or such a file.")
     if path.suffix != ".safetensors":
         raise WeightsError(
-            f"{path}: a model is a .safetensors file with its card beside it. Name that, or its folder; other weights are "
-            "for model.weights."
+            f"{path}: a model is a .safetensors file with its card beside it. Name that, or its folder; other weights "
+            "are for model.weights."
         )
     return path
 
