@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def summary(report: Mapping[str, Any]) -> Iterator[str]:
-    """Yields two or three lines on the splits for the console."""
+    """Yields two to five lines on the splits for the console."""
     rows = {split: sum(by_class.values()) for split, by_class in report["samples"].items()}
     leaks = dict(report["leaks"])
     left_out = {
@@ -44,7 +44,17 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"warning: {'; '.join(missing)}: means over classes leave them out"
     noise = report["noise"]
     flipped = f"{noise['flipped']:,} of {rows['train']:,} ({noise['measured_rate']:.2%}), {noise['kind']}"
-    yield f"synthetic label noise in train: {flipped if noise['flipped'] else 'none'}; validation and test are clean"
+    if "fer2013" not in report:
+        found = flipped if noise["flipped"] else "none"
+        yield f"synthetic label noise in train: {found}; validation and test are clean"
+    for split, by_class in report.get("fer2013", {}).items():
+        classes = ", ".join(f"{name} {_share(counts)}" for name, counts in by_class["classes"].items())
+        differing = f"{by_class['differ']:,} labels of FER2013 are not the majority, {_share(by_class)} ({classes})"
+        yield f"{split}: {differing}; {'not used' if split == 'test' else 'given to training'}"
+
+
+def _share(counts: Mapping[str, int]) -> str:
+    return f"{counts['differ'] / counts['rows']:.1%}" if counts["rows"] else "-"
 
 
 def _nonzero(counts: Mapping[str, int]) -> str:

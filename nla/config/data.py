@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nla.config.base import Section
 from nla.config.limits import MAX_PIXELS
 
 SourceName = Literal["synthetic", "ferplus", "rafdb", "affectnet", "folder", "csv"]
 NoiseKind = Literal["symmetric", "asymmetric", "pair"]
-LabelRule = Literal["majority", "argmax", "votes"]
+LabelRule = Literal["majority", "argmax", "votes", "fer2013"]
 OnBad = Literal["error", "quarantine"]
 INGEST_KEYS = {"source", "raw", "on_bad", "max_pixels", "synthetic"}
 """Keys that the `ingest` stage depends on; all others concern only the `prepare` stage."""
@@ -62,8 +62,8 @@ class DataConfig(Section):
     """Side of the square training images, in pixels."""
     color: Literal["grey", "rgb"] = "grey"
     label_rule: LabelRule = "majority"
-    """How votes become a label; sources without votes ignore it."""
-    contempt: bool = True
+    """How votes become a label; sources without votes ignore it, except that `fer2013` needs FER2013's own labels."""
+    contempt: Annotated[bool, Field(validate_default=True)] = True
     """Keep the class contempt if the source has it."""
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of train that becomes the validation split if the source has none."""
@@ -74,3 +74,23 @@ class DataConfig(Section):
     imbalance_factor: Annotated[float, Field(ge=1)] | None = None
     """Ratio of the largest to the smallest class of train after sub-sampling; null leaves train as it is."""
     noise: NoiseConfig = NoiseConfig()
+
+    @field_validator("contempt")
+    @classmethod
+    def _fer2013_has_no_contempt(cls, contempt: bool, info: ValidationInfo) -> bool:
+        if contempt and info.data.get("label_rule") == "fer2013":
+            raise ValueError(
+                "must be false under data.label_rule: fer2013, as FER2013 has no class contempt, so that no image of "
+                "train would have that label"
+            )
+        return contempt
+
+    @field_validator("noise")
+    @classmethod
+    def _fer2013_is_noise_already(cls, noise: NoiseConfig, info: ValidationInfo) -> NoiseConfig:
+        if noise.rate > 0 and info.data.get("label_rule") == "fer2013":
+            raise ValueError(
+                "rate must be 0 under data.label_rule: fer2013, whose labels have errors of their own: errors on top "
+                "of them could not be told apart"
+            )
+        return noise

@@ -26,13 +26,14 @@ COMPRESSION = {
     "row": "ZSTD",
     "split": "ZSTD",
     "label": "ZSTD",
+    "fer2013_label": "ZSTD",
     "votes.list.element": "ZSTD",
     "posterior.list.element": "ZSTD",
     "pixels": "NONE",
     "image.bytes": "NONE",
     "image.path": "ZSTD",
 }
-DICTIONARY = ["split", "label", "votes.list.element"]  # columns with few distinct values
+DICTIONARY = ["split", "label", "fer2013_label", "votes.list.element"]  # columns with few distinct values
 
 Progress = Callable[[int, int], None]
 

@@ -34,9 +34,9 @@ def prepare(faces: Path, out: Path, config: DataConfig, progress: Progress | Non
     """Writes train.parquet, valid.parquet and test.parquet into `out`, and returns a JSON-serializable report.
 
     Samples keep the order of the faces. A PNG of the right size and colour keeps its bytes; any other image is resized
-    and encoded losslessly. Only train gets noise: a flipped row has no votes or posterior, which would reveal its true
-    class, and in its target the shares of the true and of the given class have changed places. No file appears before
-    all three are complete. `progress(done, total)` counts faces. Raises what plan_samples raises.
+    and encoded losslessly. A flipped row of train has no votes or posterior, which would reveal its true class, and in
+    its target the shares of the true and of the given class have changed places. No file appears before all three are
+    complete. `progress(done, total)` counts faces. Raises what plan_samples raises.
     """
     plan = plan_samples(faces, config)
     out.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def _samples(
 ) -> pa.Table:
     """Rows of SAMPLES for the faces at `index` of the plan; `batch` holds their rows and images."""
     label, clean = plan.label_N[index], plan.clean_N[index]
-    unflipped = label == clean
+    is_open = (label == clean) | (plan.split_N[index] != TRAIN)
     votes_NC, target_NC, posterior_NC = plan.votes_NC[index], plan.target_NC[index], plan.posterior_NC[index]
     image = batch["image"]
     pixels = _fitted(image.field("bytes").to_pylist(), config, pool)
@@ -128,10 +128,10 @@ def _samples(
         "row": batch["row"],
         "label": label,
         "clean_label": clean,
-        "is_flipped": ~unflipped,
+        "is_flipped": label != clean,
         "target": nested(target_NC, ~np.isnan(target_NC[:, 0])),
-        "votes": nested(votes_NC, unflipped & ~np.isnan(votes_NC[:, 0])),
-        "posterior": nested(posterior_NC, unflipped & ~np.isnan(posterior_NC[:, 0])),
+        "votes": nested(votes_NC, is_open & ~np.isnan(votes_NC[:, 0])),
+        "posterior": nested(posterior_NC, is_open & ~np.isnan(posterior_NC[:, 0])),
         "image": pa.StructArray.from_arrays([pa.array(pixels, pa.binary()), image.field("path")], ["bytes", "path"]),
     }
     return pa.table(columns, schema=SAMPLES)

@@ -1,6 +1,6 @@
 """Plans which face becomes which sample, without reading images.
 
-Steps: label rule -> leaks -> validation split -> imbalance -> noise.
+Steps: label rule -> leaks -> validation split -> imbalance -> noise, synthetic or of FER2013's labels.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from nla.config.base import nearest
 from nla.config.data import DataConfig, LabelRule, NoiseConfig
+from nla.data.fer2013_labels import MISSING, disagreement, fer2013_labels
 from nla.data.schema import SPLITS, TableInfo, dense, read_faces, read_info
 from nla.data.synthetic_imbalance import impose_imbalance
 from nla.data.synthetic_noise import flip_labels, swap_shares, transition_matrix
@@ -29,6 +30,7 @@ OUT = -1
 SPLIT, IMBALANCE, NOISE = 1, 2, 3
 """Keys of independent random streams: each is seeded by (data.seed, key)."""
 CLEAN = "validation and test are clean: label noise and imbalance are only in train"
+CLEAN_TEST = "test is clean: train and validation have FER2013's labels, imbalance is only in train"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class SamplePlan:
     split_N: np.ndarray
     """Index in SPLITS, or OUT; int8."""
     clean_N: np.ndarray
-    """Labels before noise, int8."""
+    """Labels before noise, int8; under `fer2013`, the majority."""
     label_N: np.ndarray
     """Labels given to training, int8."""
     votes_NC: np.ndarray
@@ -58,6 +60,8 @@ class _Faces:
     info: TableInfo
     split_N: np.ndarray
     label_N: np.ndarray
+    fer2013_N: np.ndarray
+    """Labels of FER2013 among `info.classes`, MISSING where there is none."""
     votes_NV: np.ndarray
     posterior_NC: np.ndarray
     is_named_N: np.ndarray
@@ -70,7 +74,7 @@ def plan_samples(path: Path, config: DataConfig) -> SamplePlan:
 
     Raises:
         DataError: train would lack a class, a split would be empty, or the imbalance or noise is impossible.
-        ConfigError: the noise map names an unknown class.
+        ConfigError: the noise map names an unknown class, or the label rule needs labels that the source lacks.
     """
     faces = _read(path)
     labels = _labels(faces, config)
@@ -90,9 +94,15 @@ def plan_samples(path: Path, config: DataConfig) -> SamplePlan:
         split_N, labels = _measured(faces, split_N, labels, config)
     report["absent"] = _absent(split_N, labels)
     split_N, report["imbalance"] = _imbalance(split_N, labels, config)
-    label_N, report["noise"] = _noise(split_N, labels, config)
+    if config.label_rule == "fer2013":
+        own_N = _fer2013(faces, labels.classes)
+        label_N = fer2013_labels(own_N, labels.label_N, split_N, faces.info.source)
+        report["fer2013"] = disagreement(own_N, labels.label_N, split_N, labels.classes)
+    else:
+        label_N = _flipped(split_N, labels, config)
+    report["noise"] = _noise(split_N, labels, label_N, config)
     report["samples"] = _counts(split_N, labels.label_N, labels.classes)
-    report["clean"] = CLEAN
+    report["clean"] = CLEAN_TEST if config.label_rule == "fer2013" else CLEAN
     return SamplePlan(
         faces.info,
         labels.classes,
@@ -108,12 +118,13 @@ def plan_samples(path: Path, config: DataConfig) -> SamplePlan:
 
 def _read(path: Path) -> _Faces:
     info = read_info(path)
-    table = read_faces(path, ["split", "label", "votes", "posterior", "pixels"])
+    table = read_faces(path, ["split", "label", "fer2013_label", "votes", "posterior", "pixels"])
     name = pc.struct_field(pq.ParquetFile(path).read(columns=["image.path"])["image"], "path")
     return _Faces(
         info,
         pc.index_in(table["split"], value_set=pa.array(SPLITS)).to_numpy().astype(np.int8),
         pc.fill_null(table["label"], -1).to_numpy(),
+        pc.fill_null(table["fer2013_label"], MISSING).to_numpy(),
         dense(table["votes"], len(info.votes), np.int16, 0),
         dense(table["posterior"], len(info.classes), np.float32, np.nan),
         pc.greater(pc.fill_null(pc.utf8_length(name), 0), 0).to_numpy(),
@@ -200,33 +211,52 @@ def _imbalance(split_N: np.ndarray, labels: Labels, config: DataConfig) -> tuple
     return thinned_N, facts | {"dropped": len(train) - len(kept)}
 
 
-def _noise(split_N: np.ndarray, labels: Labels, config: DataConfig) -> tuple[np.ndarray, dict[str, Any]]:
-    noise, clean_N = config.noise, labels.label_N
-    label_N = clean_N.copy()
+def _fer2013(faces: _Faces, classes: tuple[str, ...]) -> np.ndarray:
+    """FER2013's labels as numbers of `classes`, which may lack contempt, a class that FER2013 does not have."""
+    if classes == faces.info.classes:
+        return faces.fer2013_N
+    removed = faces.info.classes.index(CONTEMPT)
+    return np.where(faces.fer2013_N > removed, faces.fer2013_N - 1, faces.fer2013_N)
+
+
+def _flipped(split_N: np.ndarray, labels: Labels, config: DataConfig) -> np.ndarray:
+    """Labels with the synthetic noise in train."""
+    noise, label_N = config.noise, labels.label_N.copy()
     train = np.flatnonzero(split_N == TRAIN)
     if noise.rate > 0:
         rng = np.random.default_rng((config.seed, NOISE))
         mapping = _class_map(noise, labels.classes)
         label_N[train] = flip_labels(
-            clean_N[train], len(labels.classes), noise.kind, noise.rate, noise.exact, mapping, rng
+            label_N[train], len(labels.classes), noise.kind, noise.rate, noise.exact, mapping, rng
         )
-    flipped = int((label_N != clean_N).sum())
-    matrix_CC = transition_matrix(clean_N[train], label_N[train], len(labels.classes))
-    facts = noise.model_dump() | {
+    return label_N
+
+
+def _noise(split_N: np.ndarray, labels: Labels, label_N: np.ndarray, config: DataConfig) -> dict[str, Any]:
+    """The noise that train has. Raises DataError if a class has no label left."""
+    train = np.flatnonzero(split_N == TRAIN)
+    given_N, clean_N = label_N[train], labels.label_N[train]
+    flipped = int((given_N != clean_N).sum())
+    measured = flipped / len(train)
+    if config.label_rule == "fer2013":
+        asked: dict[str, Any] = {"kind": "fer2013", "rate": measured, "exact": True, "mapping": {}}
+    else:
+        asked = config.noise.model_dump()
+    matrix_CC = transition_matrix(clean_N, given_N, len(labels.classes))
+    facts = asked | {
         "flipped": flipped,
-        "measured_rate": flipped / len(train),
+        "measured_rate": measured,
         "train_labels": _counts(split_N, label_N, labels.classes)["train"],
         "transition_matrix": {
             clean: dict(zip(labels.classes, row, strict=True))
             for clean, row in zip(labels.classes, matrix_CC.tolist(), strict=True)
         },
     }
-    absent = [name for name, n in facts["train_labels"].items() if not n]
-    if absent:
-        raise DataError(
-            f"data.noise.rate: no training label of {', '.join(absent)} remains (got {noise.rate:g}). Lower it."
-        )
-    return label_N, facts
+    if absent := [name for name, n in facts["train_labels"].items() if not n]:
+        cause = "label_rule" if config.label_rule == "fer2013" else "noise.rate"
+        got, advice = ("fer2013", "Choose majority") if cause == "label_rule" else (f"{measured:g}", "Lower it")
+        raise DataError(f"data.{cause}: no training label of {', '.join(absent)} remains (got {got}). {advice}.")
+    return facts
 
 
 def _target(labels: Labels, given_N: np.ndarray, config: DataConfig) -> np.ndarray:

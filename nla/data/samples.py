@@ -61,7 +61,7 @@ class Annotations:
     clean_label_N: np.ndarray
     """Labels before noise, int64."""
     is_flipped_N: np.ndarray
-    """Mask of labels made wrong by seeded noise, bool."""
+    """Mask of labels made wrong by seeded noise, or wrong in FER2013, bool."""
 
 
 def load_samples(path: Path, limit: int | None = None, folder: Path | None = None) -> Samples:

@@ -31,6 +31,7 @@ FACES = pa.schema(
         ("row", pa.int64()),  # position in the source, from 0
         ("split", pa.string()),  # train, valid or test
         ("label", pa.int8()),  # the source's own label; null if it has only votes
+        ("fer2013_label", pa.int8()),  # FER2013's label of a face that FERPlus labels anew; null for other sources
         ("votes", pa.list_(pa.int16())),  # counts, one per name in TableInfo.votes; null without annotators
         ("posterior", pa.list_(pa.float32())),  # true P(class | image); null for real faces
         ("pixels", pa.binary(16)),  # BLAKE2b-128 of the decoded pixels and their shape: equal = identical image
@@ -43,9 +44,12 @@ SAMPLES = pa.schema(
         ("row", pa.int64()),  # row in `faces`
         ("label", pa.int8()),  # label given to training
         ("clean_label", pa.int8()),  # before noise
-        ("is_flipped", pa.bool_()),  # label != clean_label by seeded noise
+        ("is_flipped", pa.bool_()),  # label != clean_label, by seeded noise or in FER2013's labels
         ("target", pa.list_(pa.float32())),  # distribution [C] to learn instead of the label; null means the label
-        ("votes", pa.list_(pa.float32())),  # annotators' distribution [C]; null: none, or withheld from a flipped row
+        (
+            "votes",
+            pa.list_(pa.float32()),
+        ),  # annotators' distribution [C]; null: none, or a flipped row of train
         ("posterior", pa.list_(pa.float32())),  # true P(class | image) [C]; null for real faces
         ("image", IMAGE_TYPE),  # at training size, losslessly encoded
     ]
@@ -155,7 +159,7 @@ def read_faces(path: Path, columns: Sequence[str]) -> pa.Table:
     """Reads `columns` of a table of FACES. Raises DataError if it is missing or damaged, or a column is wrong."""
     _check_image(path)
     schema = pa.schema([FACES.field(name) for name in columns])
-    return read_columns(path, schema, path, REMAKE, nullable=("label", "votes", "posterior"))
+    return read_columns(path, schema, path, REMAKE, nullable=("label", "fer2013_label", "votes", "posterior"))
 
 
 def _check_image(path: Path) -> None:

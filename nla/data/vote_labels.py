@@ -50,7 +50,8 @@ def label_faces(
     """Labels N faces. A face that the source has labelled keeps its label; the others get one from their votes.
 
     - `majority`, as FERPlus was published: counts of 1 are outliers and become 0; a face is kept if its largest count
-      is over half of what remains, including no-class votes, and belongs to an emotion.
+      is over half of what remains, including no-class votes, and belongs to an emotion. `fer2013` is the same here:
+      nla.data.fer2013_labels then replaces the labels of train and validation.
     - `argmax`, `votes`: the emotion with the most votes, the first one on ties. Faces without an image name, or
       without a vote for an emotion, are left out. (`votes` uses the shares as the target, only in training: see
       nla.data.sample_plan.)
@@ -103,7 +104,8 @@ def _by_votes(
     """Winning class and reason of each face; all are unlabelled if the source has no votes."""
     if not votes_NV.shape[1]:
         return np.full(len(votes_NV), DROPPED), np.full(len(votes_NV), UNLABELLED)
-    return _majority(votes_NV, num_classes) if rule == "majority" else _argmax(votes_NV, is_named_N, num_classes)
+    by_majority = rule in ("majority", "fer2013")
+    return _majority(votes_NV, num_classes) if by_majority else _argmax(votes_NV, is_named_N, num_classes)
 
 
 def _majority(votes_NV: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,13 +17,11 @@ from nla.evaluation.calibration import Reliability
 from nla.evaluation.uncertainty import label_probability, most_doubted
 from nla.io import write_rows
 
-SPLIT_COLUMNS = ["row", "label", "is_flipped", "image.path"]
-"""What is read of the table of a split."""
-
 
 def predictions(split: Path, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
-    """row, path, label, predicted and p_CLASS of each class, in the order of the table `split`."""
-    return with_predictions(_read_split(split, classes)[0].select(["row", "path", "label"]), p_NC, classes)
+    """row, path, label, predicted and p_CLASS of each class, in the order of the table `split`; the label is clean."""
+    images, _ = _read_split(split, classes, "clean_label")
+    return with_predictions(images.select(["row", "path", "label"]), p_NC, classes)
 
 
 def with_predictions(images: pa.Table, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
@@ -38,10 +36,10 @@ def suspects(split: Path, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
     """Possible label issues: row, path, label, likely, p_label and p_likely, the least probable label first.
 
     Ties keep the order of `split`. `likely` is the most probable class, which can be the label. `is_flipped` is
-    included if the split has synthetic label noise. The label's probability identifies wrong labels better than NAW's
+    included if the split has known label noise. The label's probability identifies wrong labels better than NAW's
     weight does (docs/results.md).
     """
-    table, label_N = _read_split(split, classes)
+    table, label_N = _read_split(split, classes, "label")
     table = table.append_column("likely", _names(p_NC.argmax(1), classes))
     table = table.append_column("p_label", pa.array(label_probability(p_NC, label_N)))
     table = table.append_column("p_likely", pa.array(p_NC.max(axis=1)))
@@ -50,10 +48,10 @@ def suspects(split: Path, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
     return table.select([*columns, *flipped]).take(pa.array(most_doubted(p_NC, label_N)))
 
 
-def _read_split(split: Path, classes: Sequence[str]) -> tuple[pa.Table, np.ndarray]:
-    """The columns row, label (by name), is_flipped and path; and label_N."""
-    table = pq.read_table(split, columns=SPLIT_COLUMNS).flatten()
-    table = table.rename_columns([name.removeprefix("image.") for name in table.column_names])
+def _read_split(split: Path, classes: Sequence[str], label: str) -> tuple[pa.Table, np.ndarray]:
+    """The columns row, label (by name, from the column `label`), is_flipped and path; and label_N."""
+    table = pq.read_table(split, columns=["row", label, "is_flipped", "image.path"]).flatten()
+    table = table.rename_columns(["row", "label", "is_flipped", "path"])
     label_N = table["label"].to_numpy()
     return table.set_column(table.column_names.index("label"), "label", _names(label_N, classes)), label_N
 

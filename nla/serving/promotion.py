@@ -113,9 +113,9 @@ def _is_right(predictor: Predictor, valid: Path) -> np.ndarray:
     """Mask of the validation images that the model classifies correctly, bool [N]."""
     number = {name: c for c, name in enumerate(predictor.classes)}
     right: list[bool] = []
-    for batch in pq.ParquetFile(valid).iter_batches(ROWS, columns=["label", "image"]):
+    for batch in pq.ParquetFile(valid).iter_batches(ROWS, columns=["clean_label", "image"]):
         images = [image["bytes"] for image in batch.column("image").to_pylist()]
-        labels = batch.column("label").to_pylist()
+        labels = batch.column("clean_label").to_pylist()
         predicted = predictor.predict(images).label
         right += [number[name] == label for name, label in zip(predicted, labels, strict=True)]
     return np.array(right, bool)

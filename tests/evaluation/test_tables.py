@@ -22,20 +22,27 @@ P_NC = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.9, 0.05, 0.05], [0.1, 0.6,
 
 def table(folder: Path, *, flipped: bool) -> Path:
     rows = [
-        {"row": 10 + i, "label": c, "is_flipped": flipped and i == 2, "image": {"bytes": b"x", "path": f"{i} ä.png"}}
+        {
+            "row": 10 + i,
+            "label": c,
+            "clean_label": 2 if flipped and i == 2 else c,
+            "is_flipped": flipped and i == 2,
+            "image": {"bytes": b"x", "path": f"{i} ä.png"},
+        }
         for i, c in enumerate(LABEL_N)
     ]
     pq.write_table(pa.Table.from_pylist(rows, SAMPLES), folder / "split.parquet")
     return folder / "split.parquet"
 
 
-def test_predictions_keep_the_order_and_name_the_classes(tmp_path: Path) -> None:
-    found = predictions(table(tmp_path, flipped=False), P_NC, CLASSES).to_pandas()
+@pytest.mark.parametrize("flipped", [False, True])
+def test_predictions_keep_the_order_and_have_the_names_of_clean_labels(tmp_path: Path, flipped: bool) -> None:
+    found = predictions(table(tmp_path, flipped=flipped), P_NC, CLASSES).to_pandas()
     expected = pd.DataFrame(
         {
             "row": [10, 11, 12, 13, 14],
             "path": [f"{i} ä.png" for i in range(5)],
-            "label": ["joy", "neutral", "fear", "fear", "joy"],
+            "label": ["joy", "neutral", "neutral" if flipped else "fear", "fear", "joy"],
             "predicted": ["joy", "joy", "joy", "fear", "neutral"],
             "p_joy": P_NC[:, 0],
             "p_fear": P_NC[:, 1],

@@ -17,7 +17,7 @@ from mlflow_parts import CLASSES, new_store
 from nla.commands.measure import main as measure_command
 from nla.config.evaluate import EvaluateConfig
 from nla.data.images import encode_png
-from nla.data.samples import Samples
+from nla.data.samples import Annotations, Samples
 from nla.errors import DataError, TrackingError
 from nla.evaluation.predict import ONE_VIEW, Views, predict
 from nla.models.classifier import Architecture, Classifier, ImageSpec
@@ -54,6 +54,20 @@ def test_a_model_is_not_measured_on_labels_of_another_set(
     """By number the labels would fit, and every figure would be wrong."""
     with pytest.raises(DataError, match=r"data/test\.parquet: .*trained on tiny .*\(got .*`nla measure data/test"):
         evaluate.probabilities("model", {"test": replace(split, **change)})
+
+
+def test_validation_with_noisy_labels_is_measured_by_the_clean_ones(split: Samples) -> None:
+    clean_N = np.arange(8) % len(CLASSES)
+    measured = evaluate.with_clean_labels(split, Annotations(None, None, clean_N, clean_N != split.label_N))
+    assert measured.label_N.tolist() == clean_N.tolist() and measured.images_NHWC is split.images_NHWC
+    p_NC = np.eye(len(CLASSES))[clean_N]
+    found = evaluate.measure_splits(
+        {"valid": p_NC},
+        {"valid": measured},
+        {"valid": Annotations(None, None, clean_N, clean_N != 0)},
+        EvaluateConfig(),
+    )
+    assert found["valid"]["accuracy"] == 1
 
 
 def test_the_summary_names_the_views() -> None:

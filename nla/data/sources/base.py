@@ -93,6 +93,7 @@ def face_batch(
     path: Sequence[str] | np.ndarray,
     *,
     label: Sequence[int | None] | np.ndarray | None = None,
+    fer2013_label: np.ndarray | None = None,
     votes: Sequence[np.ndarray | tuple[int, ...] | None] | None = None,
     posterior: Sequence[np.ndarray] | None = None,
 ) -> pa.RecordBatch:
@@ -100,7 +101,8 @@ def face_batch(
     images = pa.StructArray.from_arrays(
         [pa.array(data, pa.binary()), pa.array(path, pa.string())], fields=list(IMAGE_TYPE)
     )
-    given = {"row": row, "split": split, "pixels": pixels, "label": label, "votes": votes, "posterior": posterior}
+    given: dict[str, Sequence[Any] | np.ndarray | None] = {"row": row, "split": split, "pixels": pixels}
+    given |= {"label": label, "fer2013_label": fer2013_label, "votes": votes, "posterior": posterior}
     columns = [
         images if field.name == "image" else _column(given[field.name], field.type, len(data)) for field in FACES
     ]

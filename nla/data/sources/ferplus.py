@@ -40,7 +40,8 @@ PUBLISHED_CLASSES = {  # rows per class by the official majority rule
     "valid": (1182, 865, 415, 351, 287, 24, 62, 13),
     "test": (1090, 893, 396, 384, 273, 18, 83, 16),
 }
-FER2013_LABELS = [str(label) for label in range(7)]  # of the column `emotion`, which the votes replace
+FER2013_CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")  # by `emotion`, 0 to 6
+FER2013_LABELS = [str(label) for label in range(len(FER2013_CLASSES))]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Block:
     split_N: np.ndarray
     name_N: np.ndarray
     votes_NV: np.ndarray
+    fer2013_label_N: np.ndarray
+    """The column `emotion`, as numbers of CLASSES."""
 
 
 @dataclass
@@ -138,7 +141,10 @@ class FERPlus:
         at = rows.position_N[is_good_N]
         votes = self._annotations
         split_N = np.array([SPLITS[usage] for usage in votes.usage_R[at]], object)
-        return Block(at, pixels_NHW[is_good_N], split_N, votes.name_R[at], votes.votes_RV[at])
+        own_N = pc.index_in(rows.columns["emotion"].filter(pa.array(is_good_N)), value_set=pa.array(FER2013_LABELS))
+        number = np.array([CLASSES.index(name) for name in FER2013_CLASSES], np.int8)
+        own_label_N = number[own_N.to_numpy(zero_copy_only=False)]
+        return Block(at, pixels_NHW[is_good_N], split_N, votes.name_R[at], votes.votes_RV[at], own_label_N)
 
     def _unpaired(self, rows: Rows) -> Iterator[tuple[int, str]]:
         """Rows whose Usage differs from the other file's, which shows that they do not match."""
@@ -181,6 +187,7 @@ def _encode(block: Block) -> pa.RecordBatch:
         row=block.position_N,
         split=block.split_N,
         votes=list(block.votes_NV),
+        fer2013_label=block.fer2013_label_N,
         pixels=[pixel_hash(pixels) for pixels in block.pixels_NHW],
         data=[encode_png(pixels) for pixels in block.pixels_NHW],
         path=block.name_N,
