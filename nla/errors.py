@@ -15,6 +15,7 @@ NLAError
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from nla.text import shortened
@@ -67,11 +68,17 @@ class CommandError(NLAError):
     """A command of `nla` is unknown, or lacks what it needs."""
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of the operating system that mean that there is no room for a file."""
+
+
 def user_message(error: NLAError | OSError) -> str:
     """The message shown to the user, with the file name for errors of the operating system."""
     if not isinstance(error, OSError):
         return str(error)
     reason = error.strerror or str(error)
+    if error.errno in FULL:
+        reason += ". Free some space there, and run it again: what was complete is kept"
     return reason if error.filename is None else f"{error.filename}: {reason}"
 
 

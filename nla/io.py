@@ -57,12 +57,19 @@ def read_regular(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, which is renamed to it at the end, or deleted after an error."""
+    """Yields a temporary path beside `path`, which is renamed to it at the end, or deleted after an error.
+
+    An error of the operating system inside the block names `path` if it names no file, as that of a full disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
         yield part
         part.replace(path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

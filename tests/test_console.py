@@ -66,7 +66,10 @@ def test_an_error_of_the_user_is_a_message(outcome: Outcome, tmp_path: Path, kin
     ("body", "said"),
     [
         ("os.mkdir('run.json'); open('run.json')", "run.json: Is a directory"),
-        ("raise OSError(28, 'No space left on device')", "No space left on device"),
+        (
+            "raise OSError(28, 'No space left on device')",
+            "No space left on device. Free some space there, and run it again: what was complete is kept",
+        ),
         ("raise PermissionError(13, 'Permission denied', 'models')", "models: Permission denied"),
         ("raise OSError('Parquet file is truncated')", "Parquet file is truncated"),
     ],

@@ -7,6 +7,7 @@ cached pages. The order of training, and so every bit of its result, is the same
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -151,6 +152,14 @@ def open_images(path: Path, shape: tuple[int, ...]) -> MappedImages:
         ) from None
 
 
+def _allocate(path: Path, size: int) -> None:
+    """Makes a file of that size, with its blocks: a write to a map that finds the disk full would kill the process."""
+    with path.open("wb") as file:
+        file.truncate(size)
+        if size and hasattr(os, "posix_fallocate"):  # macOS has none
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
 def mapped(path: Path, shape: tuple[int, ...], fill: Fill) -> MappedImages:
     """The images at `path`; if the file does not exist, `fill` first writes it, atomically.
 
@@ -160,7 +169,8 @@ def mapped(path: Path, shape: tuple[int, ...], fill: Fill) -> MappedImages:
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
             with atomic_write(path) as part:
-                images_NHWC = MappedImages(part, np.uint8, "w+", shape=shape)
+                _allocate(part, math.prod(shape))
+                images_NHWC = MappedImages(part, np.uint8, "r+", shape=shape)
                 fill(images_NHWC)
                 images_NHWC.flush()
     return open_images(path, shape)

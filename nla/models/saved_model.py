@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +25,8 @@ from nla.models.file_content import problem_of
 from nla.models.views import Views
 
 FORMAT = 1
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""In the message of a SafetensorError: number of the operating system's error."""
 WEIGHTS = "model.safetensors"
 """Name of the weights file of the selected epoch, in the folder of a model."""
 RETRAIN = "Run `dvc repro -sf train`."
@@ -145,7 +150,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:
-        raise OSError(f"{path}: cannot be written ({error}). Free some space on the disk, and run it again.") from None
+        code = OS_ERROR.search(str(error))
+        number = int(code[1]) if code else errno.EIO
+        raise OSError(number, os.strerror(number), str(path)) from None
 
 
 def read_tensors(path: Path, remedy: str = RETRAIN) -> dict[str, Tensor]:

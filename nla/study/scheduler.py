@@ -20,7 +20,7 @@ from nla.config.base import DEFAULTS, section
 from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
 from nla.console import bar, say
-from nla.errors import Diverged, NLAError, TrainingError
+from nla.errors import Diverged, NLAError, TrainingError, user_message
 from nla.evaluation.predict import Views
 from nla.io import sha256
 from nla.models.weights import existing
@@ -160,11 +160,13 @@ def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Itera
 
 
 def _attempt(job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, views: Views | None) -> Result | NLAError:
-    """Runs a task; an NLAError is returned, because a retry would only meet it again."""
+    """Runs a task; an NLAError or OSError is returned, because a retry would only meet it again."""
     try:
         return run_job(job, variant, folder, cpus, gpu, views)
     except NLAError as error:
         return error
+    except OSError as error:  # such as a full disk
+        return TrainingError(user_message(error))
 
 
 def _outcome(ended: Any, cluster: Cluster) -> Result | NLAError:

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from torch import Tensor, nn
 
 from nla.errors import Damaged, TrainingError, WeightsError
-from nla.io import check_seal, parse_json_as, sealed_json, sha256
+from nla.io import atomic_write, check_seal, parse_json_as, sealed_json, sha256
 from nla.models.saved_model import read_tensors, write_tensors
 
 STATE = "state.json"
@@ -133,7 +133,8 @@ def write_checkpoint(folder: Path, progress: Progress, tensors: Mapping[str, Map
         file = folder / f"{name}.safetensors"
         write_tensors(file, group)
         hashes[file.name] = sha256(file)
-    (folder / STATE).write_bytes(sealed_json({"files": hashes, **asdict(progress)}))
+    with atomic_write(folder / STATE) as part:
+        part.write_bytes(sealed_json({"files": hashes, **asdict(progress)}))
 
 
 def read_checkpoint(folder: Path, fingerprint: str) -> tuple[Progress, dict[str, dict[str, Tensor]]]:

@@ -128,8 +128,9 @@ def _train_worker(arguments: _WorkerArguments) -> None:
     try:
         Trainer(job, ray.get(split), ProcessGroup.current(device), _RayTrainStore(), [QueueCallback(queue)]).fit()
     except (NLAError, OSError) as error:
-        queue.put_error(error if isinstance(error, NLAError) else TrainingError(user_message(error)))
-        raise  # other workers may be waiting for this one, and only Ray can end them
+        failure = error if isinstance(error, NLAError) else TrainingError(user_message(error))
+        queue.put_error(failure)
+        raise failure from None  # other workers may be waiting for this one, and only Ray can end them
 
 
 class _RayTrainStore:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from nla.config.ray import RayConfig
 from nla.console import say
-from nla.errors import DataError
+from nla.errors import DataError, TrainingError
 from nla.io import read_json_as, write_json
 from nla.workflow.dvc_process import forced
 from nla.workflow.paths import project_root, without_credentials
@@ -60,11 +60,23 @@ class RunFolder:
         return self.result.is_dir()
 
     def save_result(self, checkpoint: Path) -> None:
-        """Copies `checkpoint` to the result, atomically, and deletes all checkpoints in the folder."""
+        """Copies `checkpoint` to the result, atomically, and deletes all checkpoints in the folder.
+
+        Raises:
+            TrainingError: the result cannot be written, for example because the disk is full; the checkpoints stay.
+        """
         part = self.path / "result.part"
         shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(checkpoint, part)
-        part.rename(self.result)
+        try:
+            shutil.copytree(checkpoint, part)
+            part.rename(self.result)
+        except shutil.Error as error:  # a list of (source, target, reason)
+            _, target, reason = error.args[0][0]
+            raise TrainingError(
+                f"{target}: cannot be written ({reason}). Free some space there, and run it again."
+            ) from None
+        finally:
+            shutil.rmtree(part, ignore_errors=True)  # what could not be written would fill the disk
         for path in self.path.iterdir():
             if path.is_dir() and path != self.result:
                 shutil.rmtree(path)

@@ -73,6 +73,7 @@ def run_stage(main: Callable[[], None]) -> None:
 
 def _log_to_file(path: Path) -> None:
     """Logs all messages of the libraries to a new file `path` too; what they print on the console stays the same."""
+    logging.raiseExceptions = False  # with a full disk, each message would print a traceback
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, "w", encoding="utf-8")
     file.setFormatter(MaskedFormatter(_Printable("%(asctime)s %(levelname)s %(name)s: %(message)s")))
