@@ -93,15 +93,16 @@ def write_samples(
     size: int = 16,
     preparation: Preparation | None = None,
     targets: Sequence[Sequence[float] | None] | None = None,
+    given: Sequence[int] | None = None,
 ) -> Path:
-    """A samples table with those labels and random grey images."""
+    """A samples table with those labels and random grey images; `given` are noisy labels."""
     rng = np.random.default_rng((0, len(labels)))
     images = rng.integers(0, 256, (len(labels), size, size), np.uint8)
     table = {
         "row": range(len(labels)),
-        "label": labels,
+        "label": given or labels,
         "clean_label": labels,
-        "is_flipped": [False] * len(labels),
+        "is_flipped": [a != b for a, b in zip(given or labels, labels, strict=True)],
         "target": targets or [None] * len(labels),
         **{name: [None] * len(labels) for name in ("votes", "posterior")},
         "image": [{"bytes": encode_png(image), "path": f"{i}.png"} for i, image in enumerate(images)],

@@ -26,15 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nla.losses.functional import (
-    cross_entropy,
-    jensen_shannon,
-    label_and_nearest,
-    log_prior,
-    ramp_up,
-    require,
-)
-from nla.methods.base import Context, Method, Minibatch, Outcome, SampleMemory
+from nla.losses.functional import label_and_nearest, ramp_up, require
+from nla.methods.base import Context, Minibatch, Outcome, SampleMemory
+from nla.methods.two_views import TwoViews
 from nla.models.classifier import Classifier
 
 
@@ -70,7 +64,7 @@ def mixed_target(target: Tensor, mean_NC: Tensor, share_N: Tensor) -> Tensor:
     return torch.lerp(y_NC.float(), mean_NC, share_N[:, None])
 
 
-class Plus(Method):
+class Plus(TwoViews):
     """NLA plus, the project's own method.
 
     Args:
@@ -87,9 +81,6 @@ class Plus(Method):
         ValueError: an option is out of its range, or no class has a sample.
     """
 
-    frequency_options = ("tau",)
-    shift_C: Tensor
-
     def __init__(
         self,
         context: Context,
@@ -102,28 +93,26 @@ class Plus(Method):
         tau: float = 0.5,
         lam: float = 0.5,
     ) -> None:
-        super().__init__()
-        for name, value in (("boost", boost), ("slope", slope), ("tau", tau), ("lam", lam)):
+        super().__init__(context, tau, lam)
+        for name, value in (("boost", boost), ("slope", slope)):
             require(value >= 0, name, value, "at least 0")
         for name, value in (("deviation", deviation), ("doubt_deviation", doubt_deviation)):
             require(value > 0, name, value, "above 0")
         require(0 <= beta < 1, "beta", beta, "in [0, 1)")
         self.boost, self.deviation, self.doubt_deviation = boost, deviation, doubt_deviation
-        self.beta, self.slope, self.lam = beta, slope, lam
-        self.register_buffer("shift_C", tau * log_prior(context.class_counts), persistent=False)
+        self.beta, self.slope = beta, slope
         self.mean = SampleMemory(torch.zeros(len(context.label_N), context.num_classes), context.group)
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
-        first_NC, second_NC = network(batch.images_NHWC, mirrored=True).float().chunk(2)
-        views = (first_NC + self.shift_C, second_NC + self.shift_C)
+        first_NC, second_NC = self.views(network, batch)
         mean_NC = self._remember(batch.index_N, torch.stack((first_NC, second_NC)).softmax(dim=2).mean(dim=0))
         margin_N, trusted = margin(mean_NC, batch.target), ramp_up(batch.progress, self.slope)
         seen_NC = with_frequencies(mean_NC, self.shift_C)
         q_NC = mixed_target(batch.target, seen_NC, trusted * doubt(margin_N, self.doubt_deviation))
         weight_N = 1 + self.boost * trusted * ambiguity(margin_N, self.deviation)
-        classification_N = (cross_entropy(views[0], q_NC) + cross_entropy(views[1], q_NC)) / 2
-        consistency = jensen_shannon(first_NC, second_NC).mean()
-        return Outcome((weight_N * classification_N).mean() + self.lam * consistency, first_NC)
+        classification_N = self.classification(first_NC, second_NC, q_NC)
+        loss = (weight_N * classification_N).mean() + self.consistency(first_NC, second_NC)
+        return Outcome(loss, first_NC)
 
     def _remember(self, index_N: Tensor, s_NC: Tensor) -> Tensor:
         """Updates the samples' running means with these predictions, and returns them scaled to sum to 1."""

@@ -24,6 +24,7 @@ from nla.losses.logit_adjustment import LogitAdjustedLoss
 from nla.losses.nla import nla_options
 from nla.losses.sce import SymmetricCrossEntropyLoss
 from nla.methods.base import Context, Method, OneView
+from nla.methods.ce2 import TwoViewCrossEntropy
 from nla.methods.co_teaching import CoTeaching
 from nla.methods.eac import ErasingAttention
 from nla.methods.elr import EarlyLearning
@@ -92,6 +93,7 @@ METHODS: dict[str, Entry] = {
     "nla": Entry(NLA, nla_options, NLA),
     "plus": strategy(Plus),
     "ce": plain(CrossEntropyLoss),
+    "ce2": strategy(TwoViewCrossEntropy),
     "label_smoothing": plain(LabelSmoothingLoss),
     "focal": plain(FocalLoss),
     "class_balanced": counted(ClassBalancedLoss, "beta"),

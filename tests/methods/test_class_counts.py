@@ -18,7 +18,7 @@ from nla.methods import METHODS, Context, Method, build_method, frequency_correc
 from nla.methods.elr import EarlyLearning
 from nla.training.job import training_config
 
-CORRECTING = {"class_balanced", "ldam", "logit_adjustment", "plus"}
+CORRECTING = {"ce2", "class_balanced", "ldam", "logit_adjustment", "plus"}
 """Methods with a buffer [C] made of the class counts."""
 COUNTS = [8, 3, 1]
 

@@ -122,6 +122,14 @@ def test_the_champion_stays_unless_the_interval_is_above_zero(bench: Bench, labe
     assert "version 1 stays champion" in record["reason"]
 
 
+def test_clean_labels_decide(bench: Bench) -> None:
+    """The model that gives everybody's wrong label is not the better one."""
+    write_samples(bench.valid, [0] * 150 + [1] * 50, given=[1] * 200)
+    bench.register(bench.models(1))
+    record = bench.register(bench.models(0))
+    assert record["decision"] == "champion" and record["difference"] == pytest.approx(0.5)
+
+
 def test_a_handful_of_images_makes_no_champion(bench: Bench) -> None:
     """Four to none: the bootstrap's interval is above zero, and the exact p .125."""
     bench.valid = write_samples(bench.root / "few.parquet", [0] * 8)

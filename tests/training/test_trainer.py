@@ -34,6 +34,7 @@ from nla.training.trainer import Split, Trainer
 RECIPES: dict[str, dict[str, Any]] = {
     "elr, a memory of each sample": {"loss": {"name": "elr"}, "recipe": "flip"},
     "plus, a memory of both views": {"loss": {"name": "plus"}, "recipe": "flip"},
+    "ce2, two views": {"loss": {"name": "ce2"}, "recipe": "flip"},
     "ldam, weights from epoch 2, cosine head": {
         "loss": {"name": "ldam", "options": {"defer": 0.3}},
         "model": {"head": "cosine"},
