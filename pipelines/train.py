@@ -25,6 +25,7 @@ from nla.config.train import check_batch
 from nla.console import say
 from nla.data.loader import steps_per_epoch
 from nla.data.schema import TableInfo, read_info
+from nla.errors import ConfigError
 from nla.io import sha256, write_json, write_rows
 from nla.models.classifier import Architecture, describe
 from nla.models.views import Views
@@ -87,7 +88,10 @@ def searched(params: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str, An
     """`params` with the searched keys. Raises ConfigError that names the file of a wrong value."""
     if best:
         training_config(params)  # first, so that an error in params.yaml is not blamed on the other file
-        training_config(with_best(params, best), str(BEST))
+        try:
+            training_config(with_best(params, best), str(BEST))
+        except ConfigError as error:
+            raise ConfigError(str(error) if f"{BEST}:" in str(error) else f"{BEST}: {error}") from None
     return with_best(params, best)
 
 

@@ -66,12 +66,9 @@ def training_config(params: Mapping[str, Any], file: str = "params.yaml") -> Tra
         loss=section(LossConfig, params, file),
         train=section(TrainConfig, params, file),
     )
-    try:
-        check_method(config.loss)
-        _check_method_fits_network(config)
-        _check_frequencies_corrected_once(config)
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from None
+    check_method(config.loss)
+    _check_method_fits_network(config)
+    _check_frequencies_corrected_once(config)
     return config
 
 
