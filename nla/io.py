@@ -12,7 +12,7 @@ import errno
 import hashlib
 import json
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,8 +38,10 @@ def regular(path: Path) -> Path:
     """Returns `path` if it can be read to an end, as a file, or is missing, or a folder, which opening it tells.
 
     Raises:
-        OSError: it is a pipe, a socket or a device, on which reading could wait forever.
+        OSError: it is a pipe, a socket or a device, on which reading could wait forever; or its name holds a null.
     """
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "no file can have this name. Correct it", str(path))
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -203,6 +205,25 @@ def read_columns(
         if column.null_count and field.name not in nullable:
             raise error(f"{name}: column {field.name}: {column.null_count} values are missing. {remedy}")
     return pa.table(columns, names=schema.names).replace_schema_metadata(table.schema.metadata)
+
+
+def read_batches(
+    path: Path, columns: Sequence[str], rows: int, remedy: str, error: type[NLAError] = DataError
+) -> Iterator[pa.RecordBatch]:
+    """Yields `columns` of a Parquet file, such as `image.bytes`, up to `rows` rows at a time.
+
+    Raises:
+        NLAError: of class `error`; the file is missing or damaged. Damage of its rows shows when they are read.
+    """
+    import pyarrow as pa  # half a second to import, and not needed for JSON
+    import pyarrow.parquet as pq
+
+    try:
+        yield from pq.ParquetFile(regular(path)).iter_batches(rows, columns=columns)
+    except FileNotFoundError:
+        raise error(f"{path}: file not found. {remedy}") from None
+    except (pa.ArrowException, OSError, UnicodeError) as damage:
+        raise error(f"{path}: the file is damaged ({in_one_line(damage)}). {remedy}") from None
 
 
 def in_one_line(error: Exception) -> str:

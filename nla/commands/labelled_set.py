@@ -21,6 +21,7 @@ from nla.data.schema import read_info, read_samples
 from nla.data.sources.image_files import SUFFIXES, image_names, subfolders
 from nla.data.sources.unread_files import unread
 from nla.errors import DataError
+from nla.io import read_batches
 from nla.text import shown
 
 ROWS = 1024
@@ -94,7 +95,7 @@ def _open_table(path: Path) -> LabelledSet:
 
 
 def _rows(path: Path) -> Iterator[LabelledImage]:
-    for batch in pq.ParquetFile(path).iter_batches(ROWS, columns=COLUMNS):
+    for batch in read_batches(path, COLUMNS, ROWS, "Name an intact table of `prepare`."):
         for row in batch.to_pylist():
             image = row["image"] or {}
             yield LabelledImage(image.get("path") or "", image.get("bytes") or b"", row["row"], row["clean_label"])

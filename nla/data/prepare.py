@@ -19,6 +19,7 @@ from nla.data.images import decode, encode_png, fit
 from nla.data.sample_plan import TRAIN, SamplePlan, plan_samples
 from nla.data.schema import SAMPLES, SPLITS, Preparation, TableInfo, nested, with_info
 from nla.hardware import cores
+from nla.io import read_batches
 
 GROUP_ROWS = 4096
 """Rows per row group, about 6 MiB of 48x48 grey PNG, which one worker reads at once."""
@@ -105,7 +106,7 @@ def _stream(faces: Path, plan: SamplePlan, config: DataConfig, writers: list[_Gr
     """Sends each face to its split's writer; yields the number of faces read so far."""
     start = 0
     with ThreadPoolExecutor(cores()) as pool:
-        for batch in pq.ParquetFile(faces).iter_batches(BATCH_ROWS, columns=["row", "image"]):
+        for batch in read_batches(faces, ["row", "image"], BATCH_ROWS, "Run `dvc repro -f ingest`."):
             split_B = plan.split_N[start : start + len(batch)]
             for split, writer in enumerate(writers):
                 inside = np.flatnonzero(split_B == split)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from nla.config.base import nearest
 from nla.config.data import DataConfig, LabelRule, NoiseConfig
@@ -23,8 +22,10 @@ from nla.data.synthetic_imbalance import impose_imbalance
 from nla.data.synthetic_noise import flip_labels, swap_shares, transition_matrix
 from nla.data.vote_labels import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
 from nla.errors import ConfigError, DataError
+from nla.io import read_batches
 
 TRAIN, VALID, TEST = range(len(SPLITS))
+ROWS = 65_536  # names of images read at a time
 OUT = -1
 """Value of `split_N` for faces that are left out."""
 SPLIT, IMBALANCE, NOISE = 1, 2, 3
@@ -119,7 +120,11 @@ def plan_samples(path: Path, config: DataConfig) -> SamplePlan:
 def _read(path: Path) -> _Faces:
     info = read_info(path)
     table = read_faces(path, ["split", "label", "fer2013_label", "votes", "posterior", "pixels"])
-    name = pc.struct_field(pq.ParquetFile(path).read(columns=["image.path"])["image"], "path")
+    parts = [
+        pc.struct_field(batch["image"], "path")
+        for batch in read_batches(path, ["image.path"], ROWS, "Run `dvc repro -f ingest`.")
+    ]
+    name = pa.chunked_array(parts, pa.string())
     return _Faces(
         info,
         pc.index_in(table["split"], value_set=pa.array(SPLITS)).to_numpy().astype(np.int8),

@@ -25,8 +25,10 @@ from nla.data.images import decode
 from nla.data.schema import distributions, read_image_facts, read_samples, targets
 from nla.errors import DataError
 from nla.hardware import cores
-from nla.io import atomic_write, sha256
+from nla.io import atomic_write, read_batches, sha256
 
+READ_ROWS = 4096
+"""Encoded images in memory at a time: as many as a row group has."""
 DECODE_ROWS = 256
 """Images that a thread decodes at a time; with fewer, the overhead exceeds the gain."""
 Fill = Callable[[np.ndarray], None]
@@ -118,11 +120,10 @@ def _decode(path: Path, images_NHWC: np.ndarray) -> None:
                 )
             images_NHWC[i] = pixels.reshape(expected)
 
-    file, start = pq.ParquetFile(path), 0
+    start = 0
     with ThreadPoolExecutor(cores()) as pool:
-        for group in range(file.num_row_groups):
-            column = pc.struct_field(file.read_row_group(group, columns=["image.bytes"])["image"], "bytes")
-            chunk = column.combine_chunks()
+        for batch in read_batches(path, ["image.bytes"], READ_ROWS, "Run `dvc repro -f prepare`."):
+            chunk = pc.struct_field(batch["image"], "bytes")
             parts = range(0, len(chunk), DECODE_ROWS)
             list(pool.map(decode_into, [start + p for p in parts], [chunk.slice(p, DECODE_ROWS) for p in parts]))
             start += len(chunk)

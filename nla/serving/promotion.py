@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from nla.config.register import RegisterConfig
 from nla.errors import NLAError
 from nla.evaluation.significance import mcnemar, paired_difference
+from nla.io import read_batches
 from nla.serving.predictor import Predictor
 from nla.serving.registry import CHAMPION, FINGERPRINT, SHA256, VIEWS, load_version
 from nla.tracking.store import STORE_ERRORS, brief
@@ -113,7 +113,11 @@ def _is_right(predictor: Predictor, valid: Path) -> np.ndarray:
     """Mask of the validation images that the model classifies correctly, bool [N]."""
     number = {name: c for c, name in enumerate(predictor.classes)}
     right: list[bool] = []
+<<<<<<< HEAD
     for batch in pq.ParquetFile(valid).iter_batches(ROWS, columns=["clean_label", "image"]):
+=======
+    for batch in read_batches(valid, ["label", "image"], ROWS, "Run `dvc repro -f prepare`."):
+>>>>>>> 0a6fd98 (Fuzz every reader; read tables, labels of AffectNet and paths with null characters without tracebacks)
         images = [image["bytes"] for image in batch.column("image").to_pylist()]
         labels = batch.column("clean_label").to_pylist()
         predicted = predictor.predict(images).label

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from filelock import FileLock
 
 from nla.config.base import DEFAULTS
 from nla.config.data import INGEST_KEYS, DataConfig
 from nla.data.prepare import prepare
 from nla.data.samples import Annotations, Samples, load_annotations, load_samples
+from nla.io import read_batches
 from nla.training.trainer import Split
 from nla.workflow.provenance import CODE, fingerprint, imported_sources
+
+ROWS = 4096
+"""Rows of a table that are hashed at a time."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Variants:
 def faces_hash(path: Path) -> str:
     """Hash of pixels, labels, votes and splits, independent of the version of Arrow that wrote the file."""
     digest = hashlib.sha256()
-    for batch in pq.ParquetFile(path).iter_batches(columns=["pixels", "label", "votes", "split"]):
+    for batch in read_batches(path, ["pixels", "label", "votes", "split"], ROWS, "Run `dvc repro -f ingest`."):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             digest.update(repr(row).encode())
     return digest.hexdigest()

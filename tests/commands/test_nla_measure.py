@@ -116,7 +116,7 @@ def test_unreadable_images_are_reported_and_recorded(here: Path, capsys: pytest.
     folder("faces", neutral=3)
     Path("faces/neutral/01.png").write_bytes(b"no image")
     report, rows = measured("faces")
-    problem = "neutral/01.png: the file is damaged or not an image"
+    problem = "neutral/01.png: the file is damaged or not an image (PNG, JPEG, BMP or WebP)"
     assert rows.path.tolist() == ["neutral/00.png", "neutral/02.png"] and rows.row.tolist() == [0, 2]
     assert report["left_out"]["unreadable"] == [problem] and report["rows"] == 2
     assert capsys.readouterr().err == f"unreadable images, left out: 1\n  {problem}\n"

@@ -6,6 +6,7 @@ makes a validation split from train.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
@@ -15,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from nla.config.data import DataConfig
-from nla.data.csv_rows import read_rows
 from nla.data.sources.base import Findings, Problem, first_existing, require
+from nla.data.sources.csv_rows import read_rows
 from nla.data.sources.image_files import Excluded, Listed, image_names, read_faces, refuse_linked
 from nla.data.sources.numbering import check_numbering
 from nla.data.sources.unread_files import unread
@@ -31,6 +32,8 @@ LIST_COLUMNS = (
 )  # fmt: skip
 """Columns of a list without a header, as validation.csv is in some releases."""
 IMAGES = "Manually_Annotated_Images"
+LARGEST_LABEL = 4096
+"""Bytes of an .npy file that are read: a single value with its header has fewer."""
 ABOVE_IMAGES = ("", "Manually_Annotated", "Manually_Annotated_compressed")  # parent folders in the various releases
 NO_CLASS = {8: "labelled as none of these expressions", 9: "labelled as uncertain", 10: "labelled as no face"}
 
@@ -150,7 +153,11 @@ class AffectNet:
 def _read_label(path: Path) -> int:
     """Reads a single number, or string of digits. Raises ValueError, TypeError or OSError for anything else."""
     with regular(path).open("rb") as file:
-        number = float(np.lib.format.read_array(file, allow_pickle=False).reshape(1)[0])
+        content = io.BytesIO(file.read(LARGEST_LABEL))
+    try:
+        number = float(np.lib.format.read_array(content, allow_pickle=False).reshape(1)[0])
+    except Exception as error:  # whatever NumPy meets in a damaged header: SyntaxError, TokenError, SystemError
+        raise ValueError(str(error)) from None
     if not number.is_integer():
         raise ValueError(number)
     return int(number)

@@ -1,7 +1,7 @@
 """Images with a list, `root/faces.csv`, that gives each a label or the votes of its annotators.
 
 The list has one image per line, as written by hand or by a spreadsheet. Lists of many thousand lines of pixels are read
-by nla.data.csv_rows instead.
+by nla.data.sources.csv_rows instead.
 """
 
 from __future__ import annotations
