@@ -6,7 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: setup repro test test-thorough fuzz coverage check-performance lint deps docs build ui lock clean
+.PHONY: setup repro scm test test-thorough fuzz coverage check-performance lint deps docs build ui lock clean
 .DEFAULT_GOAL := repro
 
 setup: $(VENV)/.ready
@@ -18,12 +18,20 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@# `dvc exp run` commits each experiment: if git has no identity, this one is set, for this clone only.
-	@git config user.name >/dev/null || git config --local user.name "NLA user"
-	@git config user.email >/dev/null || git config --local user.email "nla@localhost"
+	@[ ! -e .git ] || git config user.name >/dev/null || git config --local user.name "NLA user"
+	@[ ! -e .git ] || git config user.email >/dev/null || git config --local user.email "nla@localhost"
 	@touch $@
 
-repro: setup          ## from raw faces to a registered model
+repro: setup scm      ## from raw faces to a registered model
 	dvc repro
+
+scm:                  ## lets DVC work without git where there is none, as in an unpacked zip file
+	@if [ -e .git ]; then \
+		! grep -qs no_scm .dvc/config.local || dvc config --local --unset core.no_scm; \
+	elif ! grep -qs no_scm .dvc/config.local; then \
+		dvc config --local core.no_scm true; \
+		echo "No git here: runs have no commit, and 'dvc exp run' does not work. To have both: git init, git add ., git commit"; \
+	fi
 
 # three at a time: tests spend half of their time waiting for processes to start
 PYTEST := python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder

@@ -28,6 +28,8 @@ GPU_FRACTION_PER_TRIAL = 0.125
 """Default GPU fraction of one trial; networks for faces of 48 px are too small to fill a GPU."""
 LOWER_TRIAL_RESOURCES = "Lower ray.cpus_per_trial, ray.gpus_per_trial or ray.workers_per_trial."
 """The next action when a trial does not fit."""
+LOOPBACK = "127.0.0.1"
+"""Address of all processes of a Ray of our own, which only this machine reaches."""
 PING_TIMEOUT_SECONDS = 10.0
 START_ATTEMPTS = 3
 STARTUP_TIMEOUT = "timed out during startup"
@@ -168,14 +170,15 @@ def local_cluster(cpus: int | None = None, *, dashboard: bool = False) -> Iterat
         ClusterError: Ray's processes do not start in time.
     """
     port = _free_port()
-    with _environment({API_SERVER_ENV: f"http://127.0.0.1:{port}", PREEMPTION_WATCHER_ENV: "0", PRESTART_ENV: "0"}):
+    with _environment({API_SERVER_ENV: f"http://{LOOPBACK}:{port}", PREEMPTION_WATCHER_ENV: "0", PRESTART_ENV: "0"}):
         try:
-            with _minimal_processes(dashboard):
+            with _minimal_processes(dashboard), _loopback_kept():
                 _init_with_retries(
                     address="local",
+                    _node_ip_address=LOOPBACK,
                     num_cpus=cpus,
                     include_dashboard=dashboard,
-                    dashboard_host="127.0.0.1",
+                    dashboard_host=LOOPBACK,
                     dashboard_port=port,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
@@ -229,7 +232,8 @@ def _joined(address: str) -> Iterator[None]:
     environment = {"py_modules": [str(Path(__file__).parent)], "env_vars": {"RAY_ADDRESS": address}}
     try:
         _ping(address)
-        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+        with _loopback_kept() if _is_only_on_loopback(address) else contextlib.nullcontext():
+            ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except OSError as error:  # includes ConnectionError
         raise ClusterError(
             f"ray.address: no Ray cluster answers at {address} ({error}). Start one with `ray start --head`, and set "
@@ -253,6 +257,29 @@ def _ping(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=PING_TIMEOUT_SECONDS).close()
 
 
+def _is_only_on_loopback(address: str) -> bool:
+    """Whether HOST:PORT is a Ray like `local_cluster`, which does not answer at the machine's own address."""
+    host, _, port = address.rpartition(":")
+    if host != LOOPBACK:
+        return False
+    try:
+        _ping(f"{cast(Any, ray.util).get_node_ip_address()}:{port}")
+    except OSError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _loopback_kept() -> Iterator[None]:
+    """Keeps Ray from replacing the loopback address by that of the machine, and listening on all interfaces."""
+    services = cast(Any, ray._private.services)
+    resolve, services.resolve_ip_for_localhost = services.resolve_ip_for_localhost, lambda host: host
+    try:
+        yield
+    finally:
+        services.resolve_ip_for_localhost = resolve
+
+
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
     """Sets environment variables for processes started inside the block."""
@@ -270,7 +297,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 

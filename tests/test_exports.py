@@ -98,7 +98,7 @@ RAY_TRAINS = tuple(f"training/{name}.py" for name in ("ray_train", "local_ray_tr
 @pytest.mark.parametrize(
     ("package", "places"),
     [
-        ("ray", ("ray_cluster.py", *RAY_TRAINS, "tuning/", "study/scheduler.py")),
+        ("ray", ("ray_cluster.py", "ray_errors.py", *RAY_TRAINS, "tuning/", "study/scheduler.py")),
         ("mlflow", ("tracking/", "serving/")),
         ("matplotlib", (*FIGURES, "tracking/")),  # which names the type of a figure
         ("albumentations", ("data/augment.py",)),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from ipaddress import ip_address
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow_parts import ROOT, run_python
 
@@ -110,6 +112,20 @@ def test_ray_client_address_is_refused(monkeypatch: pytest.MonkeyPatch, where: s
     config = RayConfig(address=address if where == "config" else None)
     with pytest.raises(TrainingError, match=rf"{address}.*ray job submit"), connected(config):
         pass
+
+
+@pytest.mark.ray
+def test_a_ray_of_our_own_listens_on_this_machine_only(ray_cluster: Cluster) -> None:
+    """Control store, raylet, agents with their metrics, dashboard, workers, and the driver."""
+    this = psutil.Process()
+    listening = [
+        (process.name(), socket.laddr.ip)
+        for process in (this, *this.children(recursive=True))
+        for socket in process.net_connections("inet")
+        if socket.status == psutil.CONN_LISTEN
+    ]
+    assert {"gcs_server", "raylet"} <= {name for name, _ in listening}
+    assert not [each for each in listening if not ip_address(each[1].removeprefix("::ffff:")).is_loopback]
 
 
 @pytest.mark.slow

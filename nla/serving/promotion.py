@@ -113,11 +113,7 @@ def _is_right(predictor: Predictor, valid: Path) -> np.ndarray:
     """Mask of the validation images that the model classifies correctly, bool [N]."""
     number = {name: c for c, name in enumerate(predictor.classes)}
     right: list[bool] = []
-<<<<<<< HEAD
-    for batch in pq.ParquetFile(valid).iter_batches(ROWS, columns=["clean_label", "image"]):
-=======
-    for batch in read_batches(valid, ["label", "image"], ROWS, "Run `dvc repro -f prepare`."):
->>>>>>> 0a6fd98 (Fuzz every reader; read tables, labels of AffectNet and paths with null characters without tracebacks)
+    for batch in read_batches(valid, ["clean_label", "image"], ROWS, "Run `dvc repro -f prepare`."):
         images = [image["bytes"] for image in batch.column("image").to_pylist()]
         labels = batch.column("clean_label").to_pylist()
         predicted = predictor.predict(images).label

@@ -25,6 +25,7 @@ from nla.evaluation.predict import Views
 from nla.io import sha256
 from nla.models.weights import existing
 from nla.ray_cluster import Cluster, connected
+from nla.ray_errors import reason
 from nla.study.grid import Grid, RunSpec
 from nla.study.record import RECORDS, Entry, Manifest, Record, TuningEntries, TuningEntry, read_record, write_record
 from nla.study.tuning import Attempt, best_candidate, candidates_of, tuning_specs
@@ -173,7 +174,7 @@ def _outcome(ended: Any, cluster: Cluster) -> Result | NLAError:
     try:
         return ray.get(ended)
     except RayError as error:
-        return TrainingError(f"{str(error).strip().splitlines()[-1]}\nThe full logs: {cluster.logs}")
+        return TrainingError(f"{reason(error)}\nThe full logs: {cluster.logs}")
 
 
 def tune(scheduler: Scheduler, grid: Grid, params: Mapping[str, Any]) -> tuple[StudyRuns, dict[str, Values]]:

@@ -19,16 +19,18 @@ from typing import NamedTuple
 import ray
 import ray.train
 import torch
+from ray.exceptions import RayError
 from ray.train import Checkpoint, CheckpointConfig, RunConfig, UserCallback
 from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig, get_device
 from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import TrainingFailedError
 
 from nla.config.ray import RayConfig
 from nla.errors import ClusterError, NLAError, TrainingError, user_message
 from nla.ray_cluster import Cluster
+from nla.ray_errors import causes, reason
 from nla.training.callbacks import Callback, CallbackList
 from nla.training.checkpoint import KEPT
 from nla.training.checkpoint_store import Warn, local_folder
@@ -89,7 +91,7 @@ def train_on(
         with forwarded(queue, CallbackList(callbacks)):
             try:
                 result = trainer.fit()
-            except TrainingFailedError as error:
+            except (TrainingFailedError, RayError) as error:  # the latter if Ray Train's controller was killed
                 raise _cause(error, cluster) from None
         if failure := queue.error():
             raise failure
@@ -148,12 +150,9 @@ class _RayTrainStore:
             ray.train.report(report.metrics, checkpoint=Checkpoint.from_directory(folder))
 
 
-def _cause(error: TrainingFailedError, cluster: Cluster) -> NLAError:
-    """The NLAError of the first worker that had one, else a ClusterError with Ray's last line."""
-    failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
-    ours = [failure for _, failure in sorted(failures.items()) if isinstance(failure, NLAError)]
-    if ours:
-        return ours[0]
+def _cause(error: TrainingFailedError | RayError, cluster: Cluster) -> NLAError:
+    """The NLAError of the first worker that had one, else a ClusterError with Ray's reason."""
+    if ours := next((cause for cause in causes(error) if isinstance(cause, NLAError)), None):
+        return ours
     log.debug("training failed", exc_info=error)
-    last = str(error).strip().splitlines()[-1]
-    return ClusterError(f"training failed: {last}\nThe full logs: {cluster.logs}")
+    return ClusterError(f"training failed: {reason(error)}\nThe full logs: {cluster.logs}")

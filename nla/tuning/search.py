@@ -23,6 +23,7 @@ from nla.config.train import check_batch
 from nla.config.tune import TuneConfig
 from nla.errors import ClusterError, ConfigError
 from nla.ray_cluster import LOWER_TRIAL_RESOURCES, Cluster
+from nla.ray_errors import reason
 from nla.training.checkpoint import Progress, read_remote_progress
 from nla.training.epoch_report import IS_LAST
 from nla.training.trainer import Split
@@ -289,7 +290,7 @@ class _TrialReader:
         metrics = result.metrics or {}
         failure = metrics.get(FAILED)
         if result.error is not None:
-            return "failed", str(result.error).strip().splitlines()[-1]
+            return "failed", reason(result.error)
         if failure is not None:
             return "failed", str(failure)
         if epochs >= self.settings.epochs:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_project import PIPELINE, ROOT, Project, leaves, stage_outs
+from ruamel.yaml import YAML
+from tiny_project import DVC, PIPELINE, ROOT, Project, leaves, stage_outs
 
 from nla.config.base import SECTIONS, read_params
 from nla.workflow.deps import read_code_lists
@@ -151,3 +152,33 @@ def test_the_readme_shows_the_graph_of_dvc(tmp_path: Path) -> None:
 def words(text: str) -> str:
     """Without the layout."""
     return " ".join(text.split())
+
+
+@pytest.mark.parametrize("study", sorted((ROOT / "studies").glob("*/dvc.yaml")), ids=lambda path: path.parent.name)
+def test_a_study_asks_no_remote_and_has_no_metrics_of_the_pipeline(study: Path) -> None:
+    """Else `dvc pull` fails for tables that nobody pushed, and `dvc metrics show` has hundreds of columns."""
+    stages = YAML(typ="safe", pure=True).load(study)["stages"]
+    outs = [out for stage in stages.values() for out in stage["outs"]]
+    assert len(outs) > 8
+    assert [out for out in outs if not isinstance(out, dict) or next(iter(out.values()))["cache"]] == []
+    assert [name for name, stage in stages.items() if "metrics" in stage or "plots" in stage] == []
+
+
+@pytest.mark.slow
+def test_make_lets_dvc_work_without_git_until_there_is_one(tmp_path: Path) -> None:
+    """As in an unpacked zip file; there, DVC alone says that it is not a git repository."""
+    project = Project.make(tmp_path / "project")
+    shutil.copy2(ROOT / "Makefile", project / "Makefile")
+    (project / ".git").rename(tmp_path / "git")
+    assert "is not a git repository" in project.try_dvc("stage", "list").text
+
+    def make() -> str:
+        return subprocess.check_output(["make", "scm", f"BIN={DVC.parent}"], cwd=project.root, text=True)
+
+    assert make().startswith("No git here: runs have no commit")
+    assert make() == ""
+    assert project.try_dvc("stage", "list").code == 0
+    (tmp_path / "git").rename(project / ".git")
+    assert make() == ""
+    assert "no_scm" not in (project / ".dvc/config.local").read_text()
+    assert project.git("status", "--porcelain", "--", ".dvc") == ""
