@@ -57,8 +57,8 @@ def main(argv: Sequence[str]) -> None:
     problems: list[Problem] = []
     predicted = _predict(predictor, labelled, matching, problems)
     report = {
-        "model": {"path": str(options.model), **_identity(options.model)},
-        "set": {"path": str(options.set), "rows": len(labelled.label_N)},
+        "model": {"path": shown(str(options.model)), **_identity(options.model)},
+        "set": {"path": shown(str(options.set)), "rows": len(labelled.label_N)},
         "map": dict(options.map),
         "shared": options.shared,
         "left_out": {
