@@ -130,3 +130,7 @@ class SampleMemory(nn.Module):
         """Replaces the rows of this worker's samples; all workers must call it, with the same number of rows."""
         index_G, rows_G = self.group.gather(index_N), self.group.gather(rows_N)
         self.rows_M[index_G] = rows_G
+
+    def add(self, index_N: Tensor, step_N: Tensor) -> None:
+        """Adds to the rows of this worker's samples, twice if a sample occurs twice; called as `write` is."""
+        self.rows_M.index_add_(0, self.group.gather(index_N), self.group.gather(step_N))

@@ -34,6 +34,7 @@ from nla.methods.nla import NLA
 from nla.methods.plus import Plus
 from nla.methods.rul import RelativeUncertainty
 from nla.methods.scn import SelfCure
+from nla.methods.sop import SparseOverParameterisation
 
 
 class Entry(NamedTuple):
@@ -103,6 +104,7 @@ METHODS: dict[str, Entry] = {
     "sce": plain(SymmetricCrossEntropyLoss),
     "mixup": strategy(Mixup),
     "elr": strategy(EarlyLearning),
+    "sop": strategy(SparseOverParameterisation),
     "co_teaching": strategy(CoTeaching),
     "scn": strategy(SelfCure),
     "rul": strategy(RelativeUncertainty),

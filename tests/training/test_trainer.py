@@ -34,6 +34,12 @@ from nla.training.trainer import Split, Trainer
 RECIPES: dict[str, dict[str, Any]] = {
     "elr, a memory of each sample": {"loss": {"name": "elr"}, "recipe": "flip"},
     "plus, a memory of both views": {"loss": {"name": "plus"}, "recipe": "flip"},
+    "sop, parameters of each sample": {
+        "loss": {"name": "sop", "options": {"lr_u": 2e4, "lr_v": 2e4}},
+        "recipe": "flip",
+        "momentum": 0.9,
+        "grad_clip": 1.0,
+    },
     "ce2, two views": {"loss": {"name": "ce2"}, "recipe": "flip"},
     "ldam, weights from epoch 2, cosine head": {
         "loss": {"name": "ldam", "options": {"defer": 0.3}},
