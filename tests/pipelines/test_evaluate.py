@@ -70,6 +70,23 @@ def test_validation_with_noisy_labels_is_measured_by_the_clean_ones(split: Sampl
     assert found["valid"]["accuracy"] == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({}, "mlflow_run_id: field required"),
+        ({"params": {}}, r"params\.loss: field required"),
+        ({"params": {"loss": {"slope": "steep"}}}, r"params\.loss\.slope: must be a valid number \(got 'steep'\)"),
+        ({"history": [{"valid_accuracy": 0.5}]}, "history: row 0 must have an epoch"),
+    ],
+)
+def test_a_record_of_a_run_that_is_wrong_names_the_field(tmp_path: Path, content: dict[str, Any], said: str) -> None:
+    run = {"mlflow_run_id": None, "fingerprint": "f", "name": "n", "tags": {}, "facts": {}, "history": []}
+    record = tmp_path / "run.json"
+    record.write_text(json.dumps({**run, "params": {"loss": {}}, **content} if content else {}))
+    with pytest.raises(DataError, match=rf"run\.json: {said}.*Run `dvc repro`\.$"):
+        evaluate.read_run(record)
+
+
 def test_the_summary_names_the_views() -> None:
     test = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "mean_accuracy": 0.3, "macro_f1": 0.25}
     test |= {"classes": {"joy": {"recall": 1.0}, "fear": {"recall": 0.125}}}

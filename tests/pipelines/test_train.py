@@ -14,6 +14,7 @@ from mlflow_parts import ROOT, new_store, write_samples
 from nla.config.base import flatten
 from nla.config.ray import RayConfig
 from nla.data.schema import Preparation
+from nla.errors import ConfigError
 from nla.ray_cluster import Cluster
 from nla.tracking import MlflowTracker
 from nla.training.callbacks import MetricRecorder
@@ -91,6 +92,30 @@ def test_the_variant_is_said_of_the_loss_that_has_one(
 ) -> None:
     plan_of(workspace, loss={"name": loss})
     assert said in capsys.readouterr().out
+
+
+def test_views_are_in_the_card_and_change_nothing_else(workspace: Path) -> None:
+    """So that a run is not trained again for other views, but whatever uses the model has the same ones."""
+    plan, other = plan_of(workspace), plan_of(workspace, evaluate={"mirror": False, "shift": 2})
+    assert (plan.job.fingerprint, plan.params) == (other.job.fingerprint, other.params)
+    assert train.card(plan)["views"] == {"mirror": True, "shift": 0}
+    assert train.card(other)["views"] == {"mirror": False, "shift": 2}
+    read = (ROOT / "dvc.yaml").read_text().split("cmd: python -m pipelines.train")[1].split("outs:")[0]
+    assert "- evaluate.mirror" in read and "- evaluate.shift" in read
+
+
+@pytest.mark.parametrize(
+    ("best", "said"),
+    [
+        ({"loss": {"lam": "x"}}, r"^best\.yaml:\n  loss\.lam: must be a valid number \(got 'x'\)"),
+        ({"loss": {"name": "cee"}}, r"^best\.yaml: loss\.name: unknown method 'cee'"),
+    ],
+)
+def test_a_wrong_key_of_a_search_names_its_file(best: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        train.searched(PARAMS, best)
+    with pytest.raises(ConfigError, match=r"^params\.yaml:\n  train\.lr"):
+        train.searched({**PARAMS, "train": {"lr": -1.0}}, {"loss": {"lam": 0.5}})
 
 
 def test_the_card_describes_the_network(workspace: Path) -> None:

@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from training_parts import SINGLE, MakeSamples, checkpoint_of, make_job
 
+from nla.data.positions_table import read_positions
+from nla.errors import Damaged, DataError, WeightsError
 from nla.models.saved_model import load_model
 from nla.training.artifacts import export
 from nla.training.checkpoint_store import FolderStore
@@ -41,3 +43,32 @@ def test_both_models_and_the_positions_outlive_training(tmp_path: Path, tiny_sam
         np.testing.assert_array_equal(columns, positions[time].numpy())
     moments = {key.decode(): int(value) for key, value in table.schema.metadata.items()}
     assert moments == {"early_epoch": 1, "late_epoch": 3, "epochs": 4}
+
+
+def test_no_changed_byte_is_exported_or_measured(tmp_path: Path, tiny_samples: MakeSamples) -> None:
+    job, split = make_job(epochs=1), Split(tiny_samples(40), tiny_samples(30, seed=1))
+    Trainer(job, split, SINGLE, FolderStore(tmp_path / "run")).fit()
+    result, models = checkpoint_of(tmp_path / "run"), tmp_path / "models"
+    card = {**job.build().describe(), "source": "tiny", "classes": ["a", "b", "c"], "fingerprint": "tiny"}
+    models.mkdir()
+    export(result, models, card, np.arange(40))
+    _, known = load_model(models / "model.safetensors")
+    positions = models / "positions.parquet"
+    assert len(read_positions(positions, known["positions_sha256"]).row_N) == 40
+
+    def flip(path: Path, at: int) -> None:
+        content = bytearray(path.read_bytes())
+        content[at] ^= 1
+        path.write_bytes(content)
+
+    for at in np.random.default_rng(0).integers(0, positions.stat().st_size, 30).tolist():
+        flip(positions, at)
+        with pytest.raises(DataError, match=r"positions\.parquet: the file is damaged .*sha256.*dvc repro -sf train"):
+            read_positions(positions, known["positions_sha256"])
+        flip(positions, at)
+    flip(models / "model.safetensors", -1)
+    with pytest.raises(WeightsError, match="sha256"):
+        load_model(models / "model.safetensors")
+    flip(result / "best.safetensors", -1)
+    with pytest.raises(Damaged, match=r"best\.safetensors: the file is damaged .*`dvc repro -sf train` retrains"):
+        export(result, models, card, np.arange(40))
