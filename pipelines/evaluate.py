@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nla.config.base import flatten, read_params, section
+from nla.config.base import read_params, section
 from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
 from nla.console import say
@@ -161,18 +161,9 @@ def track(metrics: Mapping[str, Any], run: RunRecord, epoch: int) -> None:
     tracker = MlflowTracker(configure(project_root()), system_metrics=False)
     tracker.reopen(run)
     with tracker.closing():
-        tracker.log_metrics(compared(metrics), epoch)
+        tracker.log_result(metrics, epoch)
         for path in sorted((REPORTS / "figures").glob("*.png")):
             tracker.log_artifact(path, "figures")
-
-
-def compared(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics for comparing runs in MLflow: per class, only recall on test; the file has all of them."""
-    return {
-        name: value
-        for name, value in flatten(metrics).items()
-        if ".classes." not in name or (name.startswith("test.") and name.endswith(".recall"))
-    }
 
 
 def summary_lines(metrics: Mapping[str, Any]) -> Iterator[str]:

@@ -27,6 +27,7 @@ from nla.serving.registry import CHAMPION, CODE, FINGERPRINT, SHA256, VIEWS, Reg
 from nla.tracking import MlflowTracker, configure
 from nla.tracking.run_record import RunRecord
 from nla.tracking.store import ORIGINAL_RUN, find_run, store_errors, store_id, store_lock
+from nla.tracking.summary import note
 from nla.workflow.paths import project_root
 from nla.workflow.stage import run_stage
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 MODELS, VALID = Path("models"), Path("data/valid.parquet")
 METRICS, RUN, RECORD = Path("reports/metrics.json"), Path("run.json"), Path("reports/registered.json")
 HEADLINES = [f"{split}.{metric}" for split in ("test", "valid") for metric in ("accuracy", "mean_accuracy")]
-"""Metrics shown as tags of a version; all metrics are in its run and its logged model."""
+"""Metrics shown as tags of a version."""
 
 
 class SplitMetrics(BaseModel):
@@ -111,7 +112,7 @@ def register(
         if verdict.decision == CHAMPION:
             registry.promote(version)
         reason = verdict.reason + copied_run_note(registry, version, run)
-        registry.describe(version, reason)
+        registry.describe(version, f"{reason}.\n\n{note(metrics.model_dump(exclude_unset=True))}")
         return Registration(
             name=registry.name,
             version=int(version.version),
@@ -147,11 +148,11 @@ def ensure_version(
 
 
 def ensure_run(models: Path, metrics: Metrics, run: RunRecord, uri: str) -> str:
-    """Id of the model's run in this store, created if missing, with all final metrics."""
+    """Id of the model's run in this store, created if missing, with its final metrics."""
     tracker = MlflowTracker(uri, system_metrics=False)
     run_id = tracker.reopen(run)
     with tracker.closing():
-        tracker.log_metrics(metrics.model_dump(exclude_unset=True), read_card(models / WEIGHTS)["epoch"])
+        tracker.log_result(metrics.model_dump(exclude_unset=True), read_card(models / WEIGHTS)["epoch"])
     return run_id
 
 

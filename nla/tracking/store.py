@@ -32,6 +32,8 @@ ARTIFACTS = "mlruns"
 EXPERIMENT = "nla"
 STORE = "nla.store"
 """Tag of the experiment: an id of the store, the same from every machine."""
+KIND = "mlflow.experimentKind"
+"""MLflow's tag that lets its UI open an experiment with training runs, or with traces of language models."""
 PARENT = "mlflow.parentRunId"
 """MLflow's tag of a nested run: the id of its parent run."""
 ORIGINAL_RUN = "nla.stands_for"
@@ -240,5 +242,7 @@ def _open_experiment(client: MlflowClient, artifacts: str | None) -> None:
     found = experiment(client)
     if artifacts == found.artifact_location and BESIDE not in found.tags:
         client.set_experiment_tag(found.experiment_id, BESIDE, "beside the store")
+    if KIND not in found.tags:
+        client.set_experiment_tag(found.experiment_id, KIND, "custom_model_development")
     if STORE not in found.tags:
         client.set_experiment_tag(found.experiment_id, STORE, uuid.uuid4().hex)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE
 from mlflow.utils.validation import (
     MAX_ENTITY_KEY_LENGTH,
     MAX_PARAM_VAL_LENGTH,
@@ -29,6 +29,7 @@ from nla.errors import TrackingError
 from nla.tracking.dataset import TableDataset
 from nla.tracking.run_record import RunRecord
 from nla.tracking.store import ORIGINAL_RUN, STORE_ERRORS, experiment, explain, file_transfer, find_run, store_errors
+from nla.tracking.summary import ALL_METRICS, headline_metrics, note
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 log = logging.getLogger(__name__)
@@ -104,6 +105,13 @@ class MlflowTracker:
         with self._store():
             new = [metric for metric in _metrics(numbers, epoch) if self._value(metric.key, epoch) != metric.value]
             self._client.log_batch(self._run_id, metrics=new)
+
+    def log_result(self, metrics: Mapping[str, Any], epoch: int) -> None:
+        """Logs what `evaluate` measured: the headline metrics, all of them as an artifact, and a note with tables."""
+        self.log_metrics(headline_metrics(metrics), epoch)
+        with self._store(), file_transfer():
+            self._client.log_dict(self._run_id, dict(metrics), ALL_METRICS)
+            self._client.set_tag(self._run_id, MLFLOW_RUN_NOTE, _truncated(note(metrics), MAX_TAG_VAL_LENGTH))
 
     def log_dataset(self, path: Path, info: TableInfo, context: str) -> None:
         """Logs a table of samples by hash, rows and class counts; `context` is its role, such as training."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,14 +161,8 @@ def test_a_run_that_cannot_be_told_has_failed(tmp_path: Path, monkeypatch: pytes
     assert MlflowClient(uri).get_run(run_id).data.params == {"facts.workers": "2"}
     (tmp_path / "reports/figures").mkdir(parents=True)
     (tmp_path / "reports/figures/a.png").write_bytes(b"")
+    shutil.rmtree(tmp_path / "mlruns")
     (tmp_path / "mlruns").write_text("a file in the folder's place")
     with pytest.raises((TrackingError, OSError)):
         evaluate.track({"test": {"accuracy": 0.5}}, run, 1)
     assert status() == "FAILED"
-
-
-def test_runs_are_compared_by_few_figures() -> None:
-    """Some ninety of what the file holds; a column a class in MLflow's table is for recall on test alone."""
-    recall = {"recall": 0.5, "precision": 0.25}
-    metrics = {"test": {"accuracy": 0.5, "classes": {"joy": recall}}, "last": {"test": {"classes": {"joy": recall}}}}
-    assert evaluate.compared(metrics) == {"test.accuracy": 0.5, "test.classes.joy.recall": 0.5}
