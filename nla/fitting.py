@@ -34,13 +34,21 @@ from nla.errors import ConfigError, DataError, TrainingError
 from nla.io import sha256
 from nla.methods import Context, Method
 from nla.methods.base import OneView
+from nla.methods.registry import keyword_options
 from nla.models.classifier import Classifier
 from nla.models.saved_model import save_model
 from nla.models.weights import existing
 from nla.serving.predictor import WEIGHTS, Predictor
 from nla.training.callbacks import Callback
 from nla.training.checkpoint_store import FolderStore
-from nla.training.job import Job, TrainingConfig, image_spec, training_config, with_first_weights
+from nla.training.job import (
+    Job,
+    TrainingConfig,
+    check_frequencies_corrected_once,
+    image_spec,
+    training_config,
+    with_first_weights,
+)
 from nla.training.process_group import ProcessGroup
 from nla.training.progress_bar import progress_bar
 from nla.training.reproducibility import reproducible
@@ -135,6 +143,7 @@ def fit(
     """
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     config = _config(params or {}, given, loss)
+    check_frequencies_corrected_once(config.train, _name(loss), _frequency_corrections(loss))
     split = _split(train, valid, classes, image_size, color, valid_fraction, config.train.seed)
     group = ProcessGroup(_device(device))
     with reproducible(group.device), _folder(checkpoint_dir) as folder, _bar(config, progress) as bars:
@@ -165,6 +174,15 @@ def _config(params: Mapping[str, Any], given: Mapping[str, Any], loss: Loss | No
         if value is not None:
             _set_once(merged.setdefault("train", {}), key, value, key)
     return training_config(merged, "params")
+
+
+def _frequency_corrections(loss: Any) -> dict[str, Any]:
+    """The options by which a class of methods from outside, or a partial of one, corrects class frequencies."""
+    method, given = (loss.func, loss.keywords) if isinstance(loss, functools.partial) else (loss, {})
+    if not (isinstance(method, type) and issubclass(method, Method) and method.frequency_options):
+        return {}
+    options = keyword_options(method)(**given)
+    return {name: options[name] for name in method.frequency_options if options[name]}
 
 
 def _set_once(section: dict[str, Any], key: str, value: Any, keyword: str) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow_parts import CLASSES, random_model, run_python
 
+from nla.commands.main import COMMANDS
 from nla.commands.main import main as nla_command
 from nla.config.data import DataConfig
 from nla.console import say
@@ -126,3 +127,11 @@ run_stage(main)
 def test_lines_of_the_console_escape_them(capfd: pytest.CaptureFixture[str]) -> None:
     say(f"{EVIL} {LATIN} [bold]")
     assert capfd.readouterr().out == rf"{EVIL_SHOWN} \xe4.png [bold]" + "\n"
+
+
+def test_errors_of_the_command_line_escape_them(capfd: pytest.CaptureFixture[str]) -> None:
+    for command in COMMANDS:
+        with pytest.raises(SystemExit):
+            nla_command([command, "confusion", "b", f"--{EVIL}"])
+        said = capfd.readouterr().err
+        assert EVIL_SHOWN in said and "\x1b" not in said

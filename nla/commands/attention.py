@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from nla.commands.image_inputs import (
     report_unreadable,
     unread_below,
 )
+from nla.commands.parser import Parser
 from nla.config.base import nearest
 from nla.console import say
 from nla.data.images import Pixels
@@ -81,8 +81,8 @@ def _positive(text: str) -> int:
     return number
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("nla attention", description="Where the network looks, by Grad-CAM.")
+def _parser() -> Parser:
+    parser = Parser("nla attention", description="Where the network looks, by Grad-CAM.")
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="an image, or a folder with images at any depth")
     add_model(parser)

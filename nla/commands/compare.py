@@ -7,7 +7,6 @@ Legend: N images that both have, C classes.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nla.commands.parser import Parser
 from nla.config.evaluate import EvaluateConfig
 from nla.console import say
 from nla.errors import DataError
@@ -152,8 +152,8 @@ def _column(table: pa.Table, name: str) -> np.ndarray:
     return table[name].to_numpy(zero_copy_only=False)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("nla compare", description="Two experiments or revisions on the same images.")
+def _parser() -> Parser:
+    parser = Parser("nla compare", description="Two experiments or revisions on the same images.")
     text = f"a git revision, a DVC experiment, or a table of {FOLDER}/"
     parser.add_argument("a", metavar="A", help=text)
     parser.add_argument("b", metavar="B", help="what is compared with it")

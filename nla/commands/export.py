@@ -7,7 +7,6 @@ the image alone, which is faster. Classes, image size and views are in the metad
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import warnings
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from nla.commands.arguments import add_model, weights_of
+from nla.commands.parser import Parser
 from nla.console import say
 from nla.errors import CommandError
 from nla.evaluation.predict import mean_probabilities
@@ -116,8 +116,8 @@ def _remove_source_locations(graph: Any) -> None:
         del part.metadata_props[:]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("nla export", description="Export a model as ONNX, for runtimes without PyTorch.")
+def _parser() -> Parser:
+    parser = Parser("nla export", description="Export a model as ONNX, for runtimes without PyTorch.")
     parser.add_argument("out", type=Path, metavar="OUT.onnx")
     add_model(parser)
     parser.add_argument(

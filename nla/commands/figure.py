@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 
 from nla.commands.arguments import SUFFIXES, add_title, check_format, save_figure
 from nla.commands.compare import FOLDER, PREFIX, read_predictions
+from nla.commands.parser import Parser
 from nla.config.evaluate import EvaluateConfig
 from nla.errors import CommandError, DataError
 from nla.evaluation import plots
@@ -64,8 +64,8 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     return p_NC, np.array([number[name] for name in table["label"].to_pylist()]), classes
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("nla figure", description="A figure for a paper, from a table of predictions.")
+def _parser() -> Parser:
+    parser = Parser("nla figure", description="A figure for a paper, from a table of predictions.")
     parser.add_argument("figure", choices=FIGURES)
     parser.add_argument("out", type=Path, metavar="OUT", help=f"a file that ends in {SUFFIXES}")
     parser.add_argument("--predictions", type=Path, default=PREDICTIONS, metavar="PARQUET", help="(%(default)s)")

@@ -17,6 +17,7 @@ import pyarrow as pa
 from nla.commands.arguments import add_model, weights_of
 from nla.commands.image_inputs import none_readable_error, predict_batches, report_unread, report_unreadable
 from nla.commands.labelled_set import NONE, ClassMatching, LabelledImage, LabelledSet, match_classes, open_set
+from nla.commands.parser import Parser
 from nla.config.evaluate import EvaluateConfig
 from nla.console import bar, say
 from nla.data.sources.base import Problem
@@ -84,8 +85,8 @@ def summary_lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {name:{width}}  recall {row['recall']:6.1%}  n {row['support']:,}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("nla measure", description="A model on another labelled set.")
+def _parser() -> Parser:
+    parser = Parser("nla measure", description="A model on another labelled set.")
     add, text = parser.add_argument, "a table of the `prepare` stage, or a folder with a subfolder of images per class"
     add("set", type=Path, metavar="SET", help=text)
     add_model(parser)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import csv
 import sys
@@ -19,6 +18,7 @@ from nla.commands.image_inputs import (
     report_unreadable,
     unread_below,
 )
+from nla.commands.parser import Parser
 from nla.console import bar, say
 from nla.data.sources.base import Problem
 from nla.io import atomic_write
@@ -74,8 +74,8 @@ def rows(
         raise none_readable_error(problems)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("nla predict", description="Label, ambiguity and probabilities of images, as CSV.")
+def _parser() -> Parser:
+    parser = Parser("nla predict", description="Label, ambiguity and probabilities of images, as CSV.")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="an image, or a folder with images at any depth")
     add_model(parser)
     parser.add_argument("--out", default="predictions.csv", help=f"{STDOUT} is standard output (%(default)s)")

@@ -68,7 +68,8 @@ def training_config(params: Mapping[str, Any], file: str = "params.yaml") -> Tra
     )
     check_method(config.loss)
     _check_method_fits_network(config)
-    _check_frequencies_corrected_once(config)
+    corrections = {f"{config.loss.options_key}.{name}": v for name, v in frequency_corrections(config.loss).items()}
+    check_frequencies_corrected_once(config.train, config.loss.name, corrections)
     return config
 
 
@@ -91,14 +92,19 @@ def _check_method_fits_network(config: TrainingConfig) -> None:
         )
 
 
-def _check_frequencies_corrected_once(config: TrainingConfig) -> None:
-    """Raises ConfigError if both the sampler and the method correct class frequencies."""
-    if config.train.sampler == "balanced" and (options := frequency_corrections(config.loss)):
-        values = ", ".join(f"{name} {value:g}" for name, value in options.items())
-        names = " and ".join(f"{config.loss.options_key}.{name}" for name in options)
+def check_frequencies_corrected_once(train: TrainConfig, method: str, corrections: Mapping[str, Any]) -> None:
+    """Raises ConfigError if both the sampler and the method correct class frequencies.
+
+    Args:
+        train: the section, with its sampler.
+        method: name of the method.
+        corrections: options by which it corrects them, by the names that the message shows; {} if it does not.
+    """
+    if train.sampler == "balanced" and corrections:
+        values = ", ".join(f"{name.rpartition('.')[2]} {value:g}" for name, value in corrections.items())
         raise ConfigError(
-            f"train.sampler: balanced sampling and loss {config.loss.name} ({values}) would correct class frequencies "
-            f"twice (got balanced). Set it to shuffle, or {names} to 0."
+            f"train.sampler: balanced sampling and loss {method} ({values}) would correct class frequencies twice "
+            f"(got balanced). Set it to shuffle, or {' and '.join(corrections)} to 0."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from nla.errors import ConfigError
 from nla.losses.functional import log_prior, positive_counts
 from nla.methods import METHODS, Context, Method, build_method, frequency_corrections
 from nla.methods.elr import EarlyLearning
+from nla.methods.plus import Plus
 from nla.training.job import training_config
 
 CORRECTING = {"ce2", "class_balanced", "ldam", "logit_adjustment", "plus"}
@@ -122,3 +124,14 @@ def test_class_frequencies_are_not_corrected_twice(name: str, way_out: str) -> N
     off = dict.fromkeys(METHODS[name].frequency_options, 0.0)
     training_config(balanced | {"loss": {"name": name, "options": off}})
     training_config(balanced | {"loss": {"name": "ce"}})
+
+
+def test_nla_fit_refuses_it_for_a_class_of_methods_too() -> None:
+    images_NHW, labels = np.random.default_rng(0).integers(0, 256, (8, 16, 16), np.uint8), np.arange(8) % 2
+    params = {"train": {"sampler": "balanced"}}
+    for loss in (Plus, functools.partial(Plus, tau=1.0), "plus"):
+        with pytest.raises(ConfigError, match=r"balanced sampling and loss .*[pP]lus.* to 0"):
+            fit((images_NHW, labels), loss=loss, params=params)
+    off = functools.partial(Plus, tau=0.0)
+    with pytest.raises(ConfigError, match="batch_size"):  # it is checked later
+        fit((images_NHW, labels), loss=off, params=params, batch_size=1000, device="cpu", progress=False)
