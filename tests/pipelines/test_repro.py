@@ -115,7 +115,7 @@ def test_metrics_have_the_promised_names(project: Project) -> None:
     assert metrics["test"]["bayes_ratio"] == pytest.approx(
         metrics["test"]["accuracy"] / metrics["test"]["bayes_accuracy"]
     )
-    assert "labels are clean" in metrics["protocol"]
+    assert "clean labels" in metrics["protocol"]
     assert abs(metrics["one_view"]["test"]["accuracy"] - metrics["test"]["accuracy"]) < 0.2
 
 
