@@ -8,7 +8,7 @@ Legend: N samples of one worker, G of the global batch, M of the training set, C
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -90,6 +90,12 @@ class Method(nn.Module):
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         """Computes the loss of a batch; runs under autocast if training does."""
         raise NotImplementedError
+
+    def end_epoch(self, network: Classifier, batches: Iterable[Minibatch]) -> None:
+        """Called after each epoch, without gradients, with this worker's part of its batches once more; does nothing.
+
+        It may put modules into evaluation mode. Nothing is computed for batches that are not asked for.
+        """
 
 
 class OneView(Method):

@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nla.errors import ConfigError
 from nla.losses.functional import cross_entropy, rank_in_batch, require
 from nla.methods.base import Context, Method, Minibatch, Outcome
+from nla.methods.second_network import second_network
 from nla.models.classifier import Classifier
 
 ROUNDING = 1e-9  # (1 - .7) * 10 is slightly more than 3
@@ -67,8 +67,7 @@ class CoTeaching(Method):
         require(0 < ramp <= 1, "ramp", ramp, "in (0, 1]")
         self.forget_rate, self.ramp = forget_rate, ramp
         self.group = context.group
-        self.peer = context.build()
-        _reset_classifier(self.peer)
+        self.peer = second_network(context, "co_teaching")
 
     def forward(self, network: Classifier, batch: Minibatch) -> Outcome:
         logits_NC = network(batch.images_NHWC)
@@ -83,11 +82,3 @@ class CoTeaching(Method):
         rank_N = rank_in_batch(criterion_N, batch.index_N, self.group.gather(criterion_N), index_G)
         count = selected_count(len(index_G), batch.progress, self.forget_rate, self.ramp)
         return mean_of_selected(pupil_N, rank_N, count, self.group.size)
-
-
-def _reset_classifier(network: Classifier) -> None:
-    """Reinitialises the last layer: with the same pretrained weights, the two networks would never differ."""
-    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if not layers:
-        raise ConfigError("model.name: co_teaching needs a network with a linear layer. Use resnet18, for example.")
-    layers[-1].reset_parameters()

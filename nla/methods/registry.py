@@ -32,6 +32,7 @@ from nla.methods.ldam import LabelDistributionAwareMargin
 from nla.methods.mixup import Mixup
 from nla.methods.nla import NLA
 from nla.methods.plus import Plus
+from nla.methods.resup import ReSup
 from nla.methods.rul import RelativeUncertainty
 from nla.methods.scn import SelfCure
 from nla.methods.sop import SparseOverParameterisation
@@ -106,6 +107,7 @@ METHODS: dict[str, Entry] = {
     "elr": strategy(EarlyLearning),
     "sop": strategy(SparseOverParameterisation),
     "co_teaching": strategy(CoTeaching),
+    "resup": strategy(ReSup),
     "scn": strategy(SelfCure),
     "rul": strategy(RelativeUncertainty),
     "eac": strategy(ErasingAttention),

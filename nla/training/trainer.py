@@ -164,6 +164,7 @@ class Trainer:
         loss = self.train_epoch(epoch)
         trained = time.perf_counter()
         self.settle_batchnorm(epoch)
+        self.end_method_epoch(epoch)
         return {
             "epoch": epoch + 1,
             **self.validate(),  # first, because MLflow compares runs by the first metric unless told otherwise
@@ -240,6 +241,13 @@ class Trainer:
         networks = [module for module in self.module.modules() if isinstance(module, Classifier)]
         for network in dict.fromkeys([*networks, self.eval_network]):
             self.group.average_buffers(network.backbone)
+
+    @torch.no_grad()
+    def end_method_epoch(self, epoch: int) -> None:
+        """Lets the method take stock of the training samples, with the batches of `epoch` as they were augmented."""
+        autocast = torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bf16)
+        with contextlib.closing(self._batches(epoch)) as batches, autocast:
+            self.module.method.end_epoch(self.network, batches)
 
     def _end_epoch(self, row: dict[str, float]) -> None:
         """Updates progress and best weights, saves the checkpoint, and calls the callbacks."""

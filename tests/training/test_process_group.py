@@ -30,6 +30,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "sop, parameters of each sample, balance of all": {
         "loss": {"name": "sop", "options": {"lr_u": 2e4, "lr_v": 2e4, "balance": 2.0}}
     },
+    "resup, mixtures of all": {"loss": {"name": "resup"}, "recipe": "affine"},
     "ldam, weights from epoch 2": {"loss": {"name": "ldam", "options": {"defer": 0.5}}},
     "co_teaching, small losses of all": {"loss": {"name": "co_teaching", "options": {"forget_rate": 0.5, "ramp": 0.5}}},
     "scn, ranks and new labels of all": {

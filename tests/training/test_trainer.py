@@ -47,6 +47,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "mixup, draws of its own": {"loss": {"name": "mixup"}},
     "co_teaching, a second network": {"loss": {"name": "co_teaching", "options": {"ramp": 0.6}}, "ema": 0.9},
+    "resup, mixtures of the epoch before": {
+        "loss": {"name": "resup"},
+        "recipe": "affine",
+        "model": {"dropout": 0.5},
+        "ema": 0.9,
+    },
     "scn, new labels": {"loss": {"name": "scn", "options": {"relabel_margin": 0.0}}, "recipe": "flip"},
     "rul, random pairs": {"loss": {"name": "rul"}, "optimizer": "adamw", "lr": 1e-3},
     "eac, random holes": {"loss": {"name": "eac"}, "model": {"dropout": 0.5}},
