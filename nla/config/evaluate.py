@@ -16,7 +16,7 @@ class EvaluateConfig(Section):
 
     mirror: bool = True
     """Average the probabilities of an image and its mirror image."""
-    shift: Annotated[int, Field(ge=0)] = 0
+    shift: Annotated[int, Field(ge=0, le=512)] = 0
     """Also average over copies shifted by this many pixels in each direction, 5 times as slow; 0 disables it."""
     bins: Annotated[int, Field(ge=2)] = 15
     """Equal-width confidence bins of the calibration error (15: Guo et al. 2017)."""

@@ -16,7 +16,7 @@ class Views:
 
     mirror: bool = True
     """Adds the mirror image of each view."""
-    shift: Annotated[int, Field(ge=0)] = 0
+    shift: Annotated[int, Field(ge=0, le=512)] = 0
     """If above 0, adds four views, shifted by this many pixels up, down, left and right."""
 
     @property

@@ -138,6 +138,7 @@ def test_weights_of_another_architecture_name_what_does_not_fit(saved: Path) -> 
         ({"source": None}, r"source: .*string \(got None\)"),
         ({"epoch": -1}, r"epoch: must be greater than or equal to 0"),
         ({"views": {"mirror": True, "shift": -1}}, r"views\.shift: must be greater than or equal to 0"),
+        ({"views": {"shift": 10**12}}, r"views\.shift: must be less than or equal to 512"),
         ({"views": {"mirrors": True}}, r"views\.mirrors: unexpected keyword argument"),
         ({"precision": "bf16"}, r"precision: must be 'fp32' \(got 'bf16'\)"),
         ({"classes": "abc"}, r"classes: .*array \(got 'abc'\)"),
