@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from nla.io import read_batches
 from nla.training.trainer import Split
 from nla.workflow.provenance import CODE, fingerprint, imported_sources
 
+HASHED = ("pixels", "label", "votes", "split")
+"""Columns of the faces on which results depend."""
 ROWS = 4096
 """Rows of a table that are hashed at a time."""
 
@@ -42,7 +45,8 @@ class Variants:
 
     def key(self, config: DataConfig) -> str:
         """Hash of the faces and of the settings that prepare them."""
-        content = {"faces": self._faces, "data": config.stated(exclude=INGEST_KEYS), "defaults": DEFAULTS}
+        faces = self._fer2013 if config.label_rule == "fer2013" else self._faces
+        content = {"faces": faces, "data": config.stated(exclude=INGEST_KEYS), "defaults": DEFAULTS}
         return fingerprint(content, [], self.folder)
 
     @cached_property
@@ -52,6 +56,10 @@ class Variants:
     @cached_property
     def _faces(self) -> str:
         return faces_hash(self.faces)
+
+    @cached_property
+    def _fer2013(self) -> str:
+        return faces_hash(self.faces, (*HASHED, "fer2013_label"))
 
     def variant(self, config: DataConfig) -> Variant:
         """The tables in memory, images decoded. Raises what `prepare` raises.
@@ -70,10 +78,10 @@ class Variants:
         return load_samples(path, self.limit, self.folder)
 
 
-def faces_hash(path: Path) -> str:
-    """Hash of pixels, labels, votes and splits, independent of the version of Arrow that wrote the file."""
+def faces_hash(path: Path, columns: Sequence[str] = HASHED) -> str:
+    """Hash of `columns`, independent of the version of Arrow that wrote the file."""
     digest = hashlib.sha256()
-    for batch in read_batches(path, ["pixels", "label", "votes", "split"], ROWS, "Run `dvc repro -f ingest`."):
+    for batch in read_batches(path, columns, ROWS, "Run `dvc repro -f ingest`."):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             digest.update(repr(row).encode())
     return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -70,3 +71,15 @@ def test_the_hash_is_of_the_faces_not_of_the_file(tmp_path: Path, faces: Path) -
     assert faces_hash(tmp_path / "rewritten.parquet") == faces_hash(faces)
     pq.write_table(table.slice(1), tmp_path / "fewer.parquet")
     assert faces_hash(tmp_path / "fewer.parquet") != faces_hash(faces)
+
+
+def test_labels_of_fer2013_count_where_they_are_used(tmp_path: Path, faces: Path) -> None:
+    table = pq.read_table(faces)
+    at = table.schema.get_field_index("fer2013_label")
+    labels = pa.array([row % 7 for row in range(len(table))], pa.int8())
+    relabelled = table.set_column(at, table.schema.field(at), labels)
+    pq.write_table(relabelled, tmp_path / "relabelled.parquet")
+    before, after = (Variants(path, tmp_path, LIMIT) for path in (faces, tmp_path / "relabelled.parquet"))
+    fer2013 = DataConfig(label_rule="fer2013", contempt=False)
+    assert before.key(noisy(0.3)) == after.key(noisy(0.3))
+    assert before.key(fer2013) != after.key(fer2013)

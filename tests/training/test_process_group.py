@@ -133,7 +133,7 @@ def test_running_statistics_are_the_mean_over_the_workers(tmp_path: Path, split:
     assert not torch.allclose(parts[0][0], parts[1][0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["ce", "co_teaching", "scn", "rul", "eac", "plus"])
+@pytest.mark.parametrize("method", ["ce", "co_teaching", "scn", "rul", "eac", "plus", "sop", "resup"])
 def test_two_workers_resume_as_if_never_interrupted(tmp_path: Path, split: Split, method: str) -> None:
     """Bit for bit, with BatchNorm, dropout, average and momentum; the first epoch is the same for any number of epochs.
 
