@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickletools
 from pathlib import Path
 
+from nla.io import regular
+
 GIT_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 HTML = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 TENSORS_ONLY = "which is not loaded: it could run code. Only tensors are read."
@@ -14,9 +16,9 @@ def problem_of(path: Path) -> str | None:
     """Problem and next action, to follow the name of the file; None if it may hold weights.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: it cannot be read, or is a pipe or a device.
     """
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         start = file.read(256).lstrip().lower()
     if not start:
         return "is empty. Download it again."

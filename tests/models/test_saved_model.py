@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,11 @@ def test_a_model_is_named_by_its_weights_or_their_folder(saved: Path) -> None:
             weights_file(saved.parent / missing)
     with pytest.raises(WeightsError, match=r"model\.json: a model is a \.safetensors file .*model\.weights"):
         weights_file(saved.with_suffix(".json"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_a_pipe_in_place_of_a_model_is_not_waited_for(saved: Path, name: str) -> None:
+    (saved.parent / name).unlink()
+    os.mkfifo(saved.parent / name)
+    with pytest.raises((WeightsError, OSError), match="a pipe, not a file"):
+        load_model(saved)

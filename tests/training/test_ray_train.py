@@ -173,3 +173,23 @@ def test_messages_arrive_once_and_in_order_and_closing_removes_them(ray_cluster:
     queue.close()
     assert queue.drain() == [] and queue.error() is None
     assert other.drain() == [("on_step_end", [1, 2, 3, 4])]
+
+
+@pytest.mark.thorough
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    tmp_path: Path, ray_cluster: Cluster, tiny_samples: MakeSamples, caplog: pytest.LogCaptureFixture
+) -> None:
+    split, one = Split(tiny_samples(56), tiny_samples(31, seed=1)), RayConfig(num_workers=1, use_gpu=False)
+    with train_on(ray_cluster, job_of(2), split, one, str(tmp_path)) as last:
+        damaged = last / "last.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    calls = CallRecorder()
+    with train_on(ray_cluster, job_of(3), split, one, str(tmp_path), [calls]) as folder:
+        assert read_progress(folder).epochs_done == 3
+    assert [row["epoch"] for row in calls.rows] == [2, 3]
+    said = [record.getMessage() for record in caplog.records if "Resuming from the checkpoint before" in record.message]
+    assert len(said) == 1 and said[0].startswith(f"{damaged}: the file is damaged")
