@@ -1,4 +1,4 @@
-# make setup | repro | test | test-thorough | fuzz | coverage | check-performance | ui | lint | deps | docs | build | lock | clean
+# make setup | repro | test | test-thorough | fuzz | soak | coverage | check-performance | ui | lint | deps | docs | build | lock | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: setup repro scm test test-thorough fuzz coverage check-performance lint deps docs build ui lock clean
+.PHONY: setup repro scm test test-thorough fuzz soak coverage check-performance lint deps docs build ui lock clean
 .DEFAULT_GOAL := repro
 
 setup: $(VENV)/.ready
@@ -44,6 +44,9 @@ test-thorough: setup  ## the other tests: nodes that die, rare failures, second 
 
 fuzz: setup           ## each reader of files and requests on NLA_FUZZ_EXAMPLES damaged ones
 	NLA_FUZZ_EXAMPLES=$${NLA_FUZZ_EXAMPLES:-300} python -m pytest --numprocesses 2 tests/fuzz
+
+soak: setup           ## an hour of kills at random moments over small trainings
+	python tests/soak.py
 
 coverage: setup       ## branch coverage of nla/ and pipelines/ by all tests, subprocesses and Ray's workers included
 	rm -rf .coverage && mkdir .coverage

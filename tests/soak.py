@@ -1,0 +1,190 @@
+"""Kills at random moments for as long as asked: does training always end as if nobody had killed it?
+
+    python tests/soak.py --minutes 60
+
+Small trainings run by `dvc repro`, in the stage's process or on Ray with one or two workers. One process of a training
+is killed at a time: DVC, the stage, a training worker, Ray's raylet or its head (gcs_server), or all at once. After at
+most KILLS kills a training runs to its end. The record, benchmarks/records/soak.json, has every kill with its moment,
+the epochs that were trained again although they had been reported, and the trainings whose weights differ from those
+of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("benchmarks", "tests/pipelines", "tests")]
+
+from records import measured_here, write_record  # noqa: E402
+from tiny_project import POLL, Background, Project, survivors  # noqa: E402
+
+EPOCHS = 8
+FORMS: dict[str, dict[str, Any]] = {
+    "in the stage": {"num_workers": 0},
+    "one Ray worker": {"num_workers": 1},
+    "two Ray workers": {"num_workers": 2},
+}
+VICTIMS = {
+    "DVC": "bin/dvc",
+    "the stage": "pipelines.train",
+    "a Ray worker": "ray::RayTrainWorker",
+    "the raylet": "raylet/raylet",
+    "the head": "gcs_server",
+    "all": "",
+}
+"""What is killed -> a part of its command line; all: the whole process group."""
+KILLS = 4
+"""Kills of one training at most."""
+PACE = {POLL: "0.5"}  # Ray takes a checkpoint as often, which makes an epoch long enough to be hit
+ENDS_WITHIN = 120.0
+WEIGHTS = ("models/model.safetensors", "models/last.safetensors")
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A kill, and what was lost by it."""
+
+    form: str
+    victim: str
+    second: float
+    """Of the attempt, from the start of `dvc repro`."""
+    reported: int
+    """Epochs that had been reported."""
+    lost: int
+    """Of these, those that were trained again."""
+
+
+def main() -> int:
+    """Kills for some minutes, and writes the record; returns 1 if anything was lost or differs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    kills: list[Kill] = []
+    runs: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Project.make(Path(folder) / "prepared")
+        prepared.set({"train": {"epochs": EPOCHS}})
+        prepared.dvc("repro", "tune")
+        whole = {form: train_undisturbed(prepared, form, Path(folder) / "whole") for form in FORMS}
+        end = time.monotonic() + 60 * options.minutes
+        while time.monotonic() < end:
+            form = rng.choice(list(FORMS))
+            found, weights = soak(prepared, form, Path(folder) / "run", rng)
+            kills += found
+            runs.append({"form": form, "kills": len(found), "same_weights": weights == whole[form]})
+            print(f"{len(kills)} kills, {len(runs)} trainings: {form}, {runs[-1]}", flush=True)
+    record = summary(kills, runs)
+    command = f"python tests/soak.py --minutes {options.minutes:g} --seed {options.seed}"
+    write_record("soak", {"command": command, **record, **measured_here()})
+    print({name: value for name, value in record.items() if name not in ("each", "trainings")})
+    return int(record["lost_epochs"] > 0 or record["different_weights"] > 0)
+
+
+def copy_of(prepared: Project, form: str, root: Path) -> Project:
+    """A project in which nothing is trained."""
+    shutil.rmtree(root, ignore_errors=True)
+    project = prepared.copy(root)
+    project.set({"ray": {**FORMS[form], "max_failures": 10}})
+    return project
+
+
+def train_undisturbed(prepared: Project, form: str, root: Path) -> list[str]:
+    """Hashes of the weights that a training ends with."""
+    project = copy_of(prepared, form, root)
+    project.dvc("repro", "train", **PACE)
+    return project.sha256(*WEIGHTS)
+
+
+def soak(prepared: Project, form: str, root: Path, rng: random.Random) -> tuple[list[Kill], list[str]]:
+    """One training with its kills, and the hashes of the weights that it ends with."""
+    project, kills = copy_of(prepared, form, root), []
+    reported = 0
+    for _ in range(rng.randint(1, KILLS)):
+        attempt = project.start_dvc("repro", "train", **PACE)
+        started, family = time.monotonic(), []
+        time.sleep(rng.uniform(1, 12 if FORMS[form]["num_workers"] else 6))
+        if attempt.process.poll() is not None:
+            break
+        family = attempt.family()
+        victim = strike(attempt, family, rng)
+        second = round(time.monotonic() - started, 2)
+        attempt.process.wait(ENDS_WITHIN)  # after a Ray worker was killed, Ray starts it again in the same attempt
+        if left := survivors(family, ENDS_WITHIN):
+            raise AssertionError(f"after {victim} was killed: {left}")
+        epochs = epochs_of(attempt.text)
+        kills.append(Kill(form, victim, second, max(epochs, default=reported), again(reported, epochs)))
+        reported = max([reported, *epochs])
+    project.dvc("repro", "train", **PACE)
+    history = [row["epoch"] for row in project.read_json("run.json")["history"]]
+    assert history == list(range(1, EPOCHS + 1)), history
+    return kills, project.sha256(*WEIGHTS)
+
+
+def strike(attempt: Background, family: list[psutil.Process], rng: random.Random) -> str:
+    """Kills one of the processes, or all; returns what it was."""
+    present = {name: [p for p in family if part in command(p)] for name, part in VICTIMS.items()}
+    victim = rng.choice([name for name, processes in present.items() if processes])
+    if victim == "all":
+        attempt.kill(group=True)
+        for process in family:
+            if process.is_running():
+                process.kill()
+    else:
+        rng.choice(present[victim]).kill()
+    return victim
+
+
+def command(process: psutil.Process) -> str:
+    """Its command line; empty if it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def epochs_of(printed: str) -> list[int]:
+    """Numbers of the epochs that an attempt reported, in their order."""
+    return [int(number) for number in re.findall(rf"epoch +(\d+)/{EPOCHS}  loss", printed)]
+
+
+def again(reported: int, epochs: list[int]) -> int:
+    """How many epochs were reported before, or in `epochs` themselves, and were trained again."""
+    return sum(number <= most for number, most in zip(epochs, running_most(reported, epochs), strict=True))
+
+
+def running_most(first: int, epochs: list[int]) -> Iterator[int]:
+    """The largest epoch before each."""
+    for number in epochs:
+        yield first
+        first = max(first, number)
+
+
+def summary(kills: list[Kill], runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The record's figures."""
+    return {
+        "kills": len(kills),
+        "of_rays_processes": sum(kill.victim in ("a Ray worker", "the raylet", "the head") for kill in kills),
+        "by_victim": {name: sum(kill.victim == name for kill in kills) for name in VICTIMS},
+        "lost_epochs": sum(kill.lost for kill in kills),
+        "different_weights": sum(not run["same_weights"] for run in runs),
+        "trainings": runs,
+        "each": [asdict(kill) for kill in kills],
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
