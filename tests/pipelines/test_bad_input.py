@@ -327,7 +327,7 @@ def assert_refused(outcome: Outcome, *says: str) -> None:
     """An error code, and an error once, that says all of `says`."""
     assert outcome.code == 1, outcome.text
     assert "Traceback" not in outcome.text
-    lines = [line for line in outcome.err.splitlines() if "was moved or copied" not in line]  # as the case's project was
+    lines = [line for line in outcome.err.splitlines() if "was moved or copied" not in line]  # as it was
     assert lines[0].startswith("error: ") and outcome.err.count("error: ") == 1, outcome.err
     assert not [words for words in says if words not in outcome.err], outcome.err
 
