@@ -109,8 +109,9 @@ def register(
         version = ensure_version(registry, models, candidate, metrics, run, uri)
         champion = registry.champion()
         verdict = judge(candidate, version, champion, valid, config)
-        if verdict.decision == CHAMPION:
-            registry.promote(version)
+        while verdict.decision == CHAMPION and not registry.promote(version, champion):
+            champion = registry.champion()
+            verdict = judge(candidate, version, champion, valid, config)
         reason = verdict.reason + copied_run_note(registry, version, run)
         registry.describe(version, f"{reason}.\n\n{note(metrics.model_dump(exclude_unset=True))}")
         return Registration(

@@ -125,16 +125,16 @@ def clean_env() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def mlflow_server(root: Path, store: str | None = None) -> Iterator[str]:
-    """URI of `mlflow server` over the SQLite `store`, or over a new one in `root`."""
+def mlflow_server(root: Path, store: str | None = None, files: str | None = None, **env: str) -> Iterator[str]:
+    """URI of `mlflow server` over the database `store` and the folder or bucket `files`, or over new ones in `root`."""
     port = free_port()
     if store is None:
         (root / "server.db").write_bytes(migrated())
         store = f"sqlite:///{root / 'server.db'}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", store, "--artifacts-destination", str(root / "artifacts")]
+    command += ["--backend-store-uri", store, "--artifacts-destination", files or str(root / "artifacts")]
     # its job queue, for judging language models, would start a dozen more processes
-    env = clean_env() | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    env = clean_env() | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | env
     with (root / "server.log").open("w") as log:
         server = subprocess.Popen(command, cwd=root, env=env, stdout=log, stderr=log, start_new_session=True)
     try:

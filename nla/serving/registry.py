@@ -14,6 +14,7 @@ disable_telemetry()  # MLflow starts its telemetry on import
 from mlflow import MlflowClient, set_tracking_uri  # noqa: E402
 from mlflow.artifacts import download_artifacts  # noqa: E402
 from mlflow.entities.model_registry import ModelVersion  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.models.model import ModelInfo  # noqa: E402
 
 from nla.tracking.store import file_transfer  # noqa: E402
@@ -38,7 +39,11 @@ class Registry:
     def add(self, model: ModelInfo, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
         """Registers a logged model of the run as a new version."""
         if not self.client.search_registered_models(f"name = '{self.name}'"):
-            self.client.create_registered_model(self.name)
+            try:
+                self.client.create_registered_model(self.name)
+            except MlflowException as error:  # another clone was faster
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
         return self.client.create_model_version(self.name, model.model_uri, run_id, dict(tags), model_id=model.model_id)
 
     def champion(self) -> ModelVersion | None:
@@ -46,9 +51,16 @@ class Registry:
         number = self.client.get_registered_model(self.name).aliases.get(CHAMPION)
         return None if number is None else self.client.get_model_version(self.name, str(number))
 
-    def promote(self, version: ModelVersion) -> None:
-        """Makes `version` the champion."""
+    def promote(self, version: ModelVersion, instead_of: ModelVersion | None) -> bool:
+        """Makes `version` the champion in place of the one it was compared with; False if another is champion by now.
+
+        A server has no call that does both at once: what remains open are the milliseconds between its two answers.
+        """
+        present = self.champion()
+        if (present and present.version) != (instead_of and instead_of.version):
+            return False
         self.client.set_registered_model_alias(self.name, CHAMPION, version.version)
+        return True
 
     def describe(self, version: ModelVersion, text: str) -> None:
         """Sets the description that MLflow's UI shows."""

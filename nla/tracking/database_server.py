@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Iterator
 
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
 
 PACKAGES = {
     "psycopg": "-e .[postgres]",
@@ -18,6 +22,8 @@ PACKAGES = {
 """What `pip install` needs for a module that MLflow imports for some stores only; others are named as their package."""
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TIMEOUT_SECONDS = 15.0
+LOCK = int.from_bytes(b"nla", "big")
+"""Number of this project's advisory lock in PostgreSQL, which has one lock of each number per database."""
 
 
 def check_server(uri: str) -> None:
@@ -35,6 +41,21 @@ def check_server(uri: str) -> None:
     url.get_dialect().import_dbapi()
     if url.host and not url.host.startswith("/"):  # that is a local socket
         socket.create_connection((url.host, url.port or usual_port), TIMEOUT_SECONDS).close()
+
+
+@contextlib.contextmanager
+def server_lock(uri: str) -> Iterator[None]:
+    """Waits for the lock of a PostgreSQL database, which all machines share; other stores are not locked.
+
+    The server frees it when the connection ends, also that of a process that was killed.
+    """
+    if not uri.startswith("postgresql"):
+        yield
+        return
+    engine = create_engine(uri, poolclass=NullPool, isolation_level="AUTOCOMMIT")  # no transaction stays open
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": LOCK})
+        yield
 
 
 def missing_package(error: ModuleNotFoundError) -> str:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from nla.errors import TrackingError
 from nla.masking import masked
 from nla.text import shortened
-from nla.tracking.database_server import check_server, missing_package
+from nla.tracking.database_server import check_server, missing_package, server_lock
 from nla.tracking.relocation import BESIDE, follow_move
 from nla.workflow.paths import without_credentials
 from nla.workflow.provenance import git_commit
@@ -70,15 +70,16 @@ def configure(root: Path) -> str:
         uri = f"sqlite:///{database}"
     set_tracking_uri(uri)
     artifacts = None if uri.startswith("http") else (database or root.absolute() / "_").parent / ARTIFACTS
-    with store_errors(uri), store_lock(uri):
+    with store_errors(uri), contextlib.ExitStack() as held:
+        if artifacts and not database:
+            check_server(uri)
+        held.enter_context(store_lock(uri))
         if database:
             from nla.tracking.database import ensure_database  # imports the migrations, which a server does not need
 
             ensure_database(database)
             if artifacts and (old := follow_move(database, artifacts)):
                 log.warning("%s was moved or copied: it keeps its files in %s now, not in %s", database, artifacts, old)
-        elif artifacts:
-            check_server(uri)
         _open_experiment(MlflowClient(uri), None if artifacts is None else artifacts.as_uri())
     return uri
 
@@ -99,9 +100,12 @@ def file_transfer() -> Iterator[None]:
 
 @contextlib.contextmanager
 def store_lock(uri: str) -> Iterator[None]:
-    """Locks a local store: two processes must not create its tables at the same time."""
+    """Locks a database: two processes must not create its tables, or decide on the champion, at the same time.
+
+    A server of MLflow makes its own tables, and has no lock; see `Registry.promote`.
+    """
     database = _database(uri, Path())
-    with FileLock(f"{database}.lock") if database else contextlib.nullcontext():
+    with FileLock(f"{database}.lock") if database else server_lock(uri):
         yield
 
 

@@ -23,6 +23,7 @@ from nla.errors import DataError, RegistryError
 from nla.evaluation.predict import Views, predict
 from nla.io import parse_json_as, read_json_as
 from nla.models.saved_model import load_model
+from nla.serving import promotion
 from nla.tracking import MlflowTracker
 from nla.tracking.run_record import RunRecord
 from nla.tracking.store import brief
@@ -110,6 +111,35 @@ def test_a_better_one_becomes_champion(bench: Bench) -> None:
     assert "right on 60.00% of the 200 validation images" in record["reason"]
     assert "version 1, on 30.00%" in record["reason"]
     assert "it is champion now" in record["reason"]
+
+
+def test_a_champion_that_comes_while_another_is_judged_is_compared_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clone elsewhere promotes version 2 while version 3 is compared with version 1."""
+    bench.register(bench.models(2))
+    bench.register(bench.models(0))
+    bench.client.set_registered_model_alias(NAME, "champion", "1")
+    judged: list[str] = []
+
+    def judge(candidate: Any, version: Any, champion: Any, *others: Any) -> Any:
+        judged.append(champion.version)
+        if len(judged) == 1:
+            bench.client.set_registered_model_alias(NAME, "champion", "2")
+        return promotion.judge(candidate, version, champion, *others)
+
+    monkeypatch.setattr(stage, "judge", judge)
+    record = bench.register(bench.models(1))
+    assert [str(number) for number in judged] == ["1", "2"]
+    assert (record["decision"], record["champion_before"], bench.champion()) == ("kept", 2, 2)
+
+
+def test_a_registered_model_that_another_clone_makes_meanwhile_is_used(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.client.create_registered_model(NAME)
+    monkeypatch.setattr(MlflowClient, "search_registered_models", lambda *_: [])  # as it was a moment before
+    assert bench.register(bench.models(0))["version"] == 1
 
 
 @pytest.mark.parametrize("labels", [[0] * 104 + [1] * 96, [0] * 96 + [1] * 104, [2] * 200])
