@@ -135,17 +135,13 @@ class Trainer:
             OSError: a checkpoint cannot be written, for example because the disk is full; the one before stays.
         """
         with reproducible(self.group.device):
-            with self.store.latest(self._warn) as folder:
+            with self.store.latest(self.callbacks.on_warning if self.group.is_main else lambda text: None) as folder:
                 if folder is not None:
                     self.restore(folder)
             self._check_same_epoch()
             while not self.is_over:
                 self._end_epoch(self._run_epoch(self.progress.epochs_done))
         return self.progress
-
-    def _warn(self, text: str) -> None:
-        if self.group.is_main:
-            self.callbacks.on_warning(text)
 
     def _check_same_epoch(self) -> None:
         """Raises TrainingError if the processes resume from different epochs, because one found a damaged copy."""
