@@ -36,6 +36,8 @@ from nla.methods import METHODS, method_options
 
 ROOT = Path(__file__).parents[1]
 README, LOSS, METHODS_PAGE = ROOT / "README.md", ROOT / "docs/loss.md", ROOT / "docs/methods.md"
+SHOWN = ("accuracy", "mean_accuracy")
+"""Columns of README's table of the study."""
 EMBEDDING = ROOT / "docs/embedding.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 OTHERS = [ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("studies/*/README.md"))]
