@@ -84,6 +84,12 @@ def test_noise_among_one_class_is_an_error() -> None:
         flip_labels(np.array([0, 0]), 1, "symmetric", 0.5, True, {}, np.random.default_rng(0))
 
 
+def test_two_classes_change_places() -> None:
+    label_N = np.array([0, 1, 0, 1])
+    noisy_N = flip_labels(label_N, 2, "symmetric", 0.5, True, {}, np.random.default_rng(0))
+    assert sorted(noisy_N - label_N) in ([-1, -1, 0, 0], [-1, 0, 0, 1], [0, 0, 1, 1])
+
+
 def test_imbalance_of_equal_classes_is_the_published_geometric_series() -> None:
     # CIFAR-10 at factor 100, the long-tailed sizes everybody uses, but for rounding instead of cutting off.
     label_N = np.repeat(np.arange(10), 5000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import Any
@@ -169,6 +170,15 @@ def test_what_are_no_probabilities_is_an_error(value: float) -> None:
     p_NC, label_N = random_split(5, 7)
     p_NC[2, 1] = value
     with pytest.raises(WeightsError, match="not probabilities"):
+        measure(p_NC, label_N, CLASSES, CONFIG)
+
+
+@pytest.mark.parametrize(("excess", "is_right"), [(5e-4, True), (2e-3, False), (-2e-3, False)])
+def test_rows_sum_to_one_but_for_rounding(excess: float, is_right: bool) -> None:
+    p_NC, label_N = random_split(5, 7)
+    p_NC[2] *= 1 + excess
+    refused = contextlib.nullcontext() if is_right else pytest.raises(WeightsError, match="not probabilities")
+    with refused:
         measure(p_NC, label_N, CLASSES, CONFIG)
 
 

@@ -170,6 +170,12 @@ def test_values_out_of_range_are_refused(name: str, wrong: float) -> None:
             takes(**{name: wrong})
 
 
+def test_without_a_slope_noisy_samples_are_never_weighted_down() -> None:
+    logits_NC, label_N = torch.tensor([[0.0, 3.0, 1.0]]), torch.tensor([0])
+    late, early = (naw_weight(logits_NC, label_N, progress, slope=0.0) for progress in (1.0, 0.0))
+    torch.testing.assert_close(late, early)
+
+
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown variant 'papre': valid are released, paper"):
         naw_weight(torch.zeros(1, 3), torch.tensor([0]), 0, "papre")  # type: ignore[arg-type]
