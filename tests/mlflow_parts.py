@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -125,18 +125,27 @@ def clean_env() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def mlflow_server(root: Path, store: str | None = None, files: str | None = None, **env: str) -> Iterator[str]:
-    """URI of `mlflow server` over the database `store` and the folder or bucket `files`, or over new ones in `root`."""
+def mlflow_server(root: Path, store: str | None = None) -> Iterator[str]:
+    """URI of `mlflow server` over the SQLite `store`, or over a new one in `root`."""
     port = free_port()
     if store is None:
         (root / "server.db").write_bytes(migrated())
         store = f"sqlite:///{root / 'server.db'}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", store, "--artifacts-destination", files or str(root / "artifacts")]
+    command += ["--backend-store-uri", store, "--artifacts-destination", str(root / "artifacts")]
     # its job queue, for judging language models, would start a dozen more processes
-    env = clean_env() | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | env
+    env = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with started_server(command, port, root, env) as uri:
+        yield uri
+
+
+@contextlib.contextmanager
+def started_server(command: Sequence[str], port: int, root: Path, env: Mapping[str, str]) -> Iterator[str]:
+    """URI of the MLflow server that `command` starts on `port`, with its log in `root`."""
     with (root / "server.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=root, env=env, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            command, cwd=root, env=clean_env() | dict(env), stdout=log, stderr=log, start_new_session=True
+        )
     try:
         _wait_for(f"http://127.0.0.1:{port}/health", server, root / "server.log")
         yield f"http://127.0.0.1:{port}"

@@ -90,3 +90,26 @@ def test_shellcheck_finds_nothing() -> None:
 
 def test_ray_takes_the_runtime_environment() -> None:
     assert RuntimeEnv(**read("runtime_env.yaml"))["env_vars"]
+
+
+def test_compose_takes_its_file() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*command, FOLDER / "compose.yaml"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_shared_store_is_pinned_and_open_to_this_machine_only() -> None:
+    services = read("compose.yaml")["services"]
+    installed = re.findall(r"([a-z0-9]+)(?:\[\w+\])?==([\w.]+)", services["mlflow"]["build"]["dockerfile_inline"])
+    assert {name for name, _ in installed} == {"mlflow", "psycopg", "boto3"}
+    lock = (ROOT / "requirements.lock").read_text().splitlines()
+    assert all(f"{name}=={version}" in lock for name, version in installed)
+    for name, service in services.items():
+        image = service["image"]
+        assert "build" in service or re.search(r":(?!latest)[\w.-]+$", image), name
+        assert service["healthcheck"]["test"] and service["restart"] == "unless-stopped"
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        for key, value in service["environment"].items():
+            if "PASSWORD" in key or "SECRET" in key:
+                assert re.fullmatch(r"\$\{\w+:\?.+\}", value), f"{name}: {key} has no default"
+    assert services["mlflow"]["depends_on"] == {name: {"condition": "service_healthy"} for name in ("postgres", "s3")}
