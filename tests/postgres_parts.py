@@ -23,6 +23,7 @@ from patience import PATIENCE
 
 DEBIAN = Path("/usr/lib/postgresql")
 """Debian keeps the server's binaries out of PATH, in VERSION/bin."""
+USER = "postgres"
 FOR_SPEED = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
@@ -40,7 +41,7 @@ class Postgres:
     def create(self, database: str) -> str:
         """Address of a new, empty database."""
         with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{database}"')  # type: ignore[call-overload]  # a literal of the tests
+            connection.execute(f'CREATE DATABASE "{database}"')
         return self.uri(database)
 
 
@@ -75,7 +76,9 @@ def postgres_server() -> Iterator[Postgres]:
 
 
 def _binaries() -> Path | None:
-    """The folder of initdb and postgres."""
+    """The folder of initdb and postgres; None where they or, for root, the user that runs them are missing."""
+    if os.geteuid() == 0 and USER not in {user.pw_name for user in pwd.getpwall()}:
+        return None
     if found := shutil.which("initdb"):
         return Path(found).resolve().parent
     versions = sorted(DEBIAN.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
@@ -84,7 +87,7 @@ def _binaries() -> Path | None:
 
 def _identity() -> dict[str, Any]:
     """PostgreSQL refuses to run as root; the user of Debian's package has no other rights."""
-    return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    return {"user": USER, "group": USER, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 @contextlib.contextmanager
@@ -92,7 +95,7 @@ def _folder() -> Iterator[Path]:
     """A folder of the server's user; those of pytest are closed to others than the user of the tests."""
     with tempfile.TemporaryDirectory(prefix="nla-postgres-") as name:
         if os.geteuid() == 0:
-            owner = pwd.getpwnam("postgres")
+            owner = pwd.getpwnam(USER)
             os.chown(name, owner.pw_uid, owner.pw_gid)
         yield Path(name)
 
