@@ -175,7 +175,7 @@ def test_figures_are_those_of_the_records() -> None:
     committed = subprocess.run(["git", "show", "HEAD:reports/metrics.json"], cwd=ROOT, check=True, capture_output=True)
     drawn = json.loads(committed.stdout)["test"]
     assert f"test accuracy {drawn['accuracy']:.2%}" in text
-    assert f"the model has {drawn['bayes_ratio']:.1%} of it" in text
+    assert f"the model reaches {drawn['bayes_ratio']:.1%} of it" in text
 
 
 def test_the_table_of_the_study_is_that_of_its_results() -> None:
