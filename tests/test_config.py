@@ -212,3 +212,20 @@ def test_the_batch_divides_among_every_number_of_workers_there_may_be(tmp_path: 
     assert here.in_process and here.workers == (1, 1) and not of.in_process
     check_batch(7, [1], "ray.num_workers")
     assert all(RayConfig(num_workers=one).workers == (3, 3) for one in (3, [3, 3]))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("data: " + "[" * 100 + "]" * 100, "nested more than 20 levels deep"),
+        ("data: " + "[" * 100_000, "not valid YAML"),
+        ("data: &d\n  raw: *d\n", "nested more than 20 levels deep"),
+        ("data: " + "1" * 5000, "not valid YAML"),
+    ],
+    ids=["nested", "nested beyond the parser's stack", "in itself", "a number of 5,000 digits"],
+)
+def test_hostile_yaml_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"params\.yaml: {problem}"):
+        read_params(path)

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from nla.config.limits import MAX_DEPTH
 from nla.errors import ConfigError, validation_message
-from nla.io import regular
+from nla.io import in_one_line, regular
 from nla.masking import holds_secret, masked
 from nla.text import shortened
 
@@ -51,16 +52,31 @@ def read_yaml(path: Path, missing: str = "Run this from the project's root.", in
         invalid: what to do if it is not valid YAML, for the message.
 
     Raises:
-        ConfigError: the file is missing, or is not valid YAML.
+        ConfigError: the file is missing, is not valid YAML, or is nested too deeply.
     """
     try:
-        return YAML(typ="safe", pure=True).load(regular(path))
+        content = YAML(typ="safe", pure=True).load(regular(path))
+        _check_depth(path, content)
+        return content
     except FileNotFoundError:
         raise ConfigError(f"{path}: file not found. {missing}") from None
     except YAMLError as error:
         mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
         line = f" at line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}: not valid YAML{line}. {invalid}\n{error}") from None
+    except (ValueError, RecursionError) as error:  # such as a number of thousands of digits, or nesting as deep
+        raise ConfigError(f"{path}: not valid YAML ({in_one_line(error)}). {invalid}") from None
+
+
+def _check_depth(path: Path, content: Any) -> None:
+    """Raises ConfigError if the content is nested too deeply, or contains itself."""
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [*{id(value): value for values in inner for value in values}.values()]  # once: an alias repeats it
+        if not level:
+            return
+    raise ConfigError(f"{path}: nested more than {MAX_DEPTH} levels deep. Flatten it.")
 
 
 def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import posixpath
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from nla.config.data import DataConfig
+from nla.config.limits import MAX_COLUMNS
 from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, Problem, require
 from nla.data.sources.image_files import Listed, read_faces
 from nla.data.sources.numbering import check_splits
@@ -147,11 +149,16 @@ def _check_columns(path: Path, names: Sequence[str]) -> None:
     if missing := [name for name in (IMAGE, SPLIT) if name not in names]:
         has = ", ".join(map(repr, names)) or "none"
         raise DataError(f"{path} has no column {' and '.join(missing)} (it has {has}): it needs {COLUMNS}. {DOCS}")
+    if len(names) > MAX_COLUMNS:
+        raise DataError(
+            f"{path} has {len(names):,} columns, more than {MAX_COLUMNS:,}. Remove those that are no votes."
+        )
     known = {name.lower(): name for name in (IMAGE, SPLIT, LABEL, *NON_CLASSES)}
+    count = Counter(names)
     for name in names:
         if not name:
             raise DataError(f"{path} has a column without a name. Remove it, or name it in line 1.")
-        if names.count(name) > 1:
+        if count[name] > 1:
             raise DataError(f"{path} has two columns {name}. Remove one.")
         if (meant := known.get(name.lower(), name)) != name:
             raise DataError(f"{path} has a column {name}: write {meant} if that is meant, or rename it")
