@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from tiny_project import DVC, PIPELINE, ROOT, Project, leaves, stage_outs
+from tiny_project import DVC, PIPELINE, ROOT, Project, leaves, stage_outs, user_environment
 
 from nla.config.base import SECTIONS, read_params
 from nla.workflow.deps import read_code_lists
@@ -173,7 +173,8 @@ def test_make_lets_dvc_work_without_git_until_there_is_one(tmp_path: Path) -> No
     assert "is not a git repository" in project.try_dvc("stage", "list").text
 
     def make() -> str:
-        return subprocess.check_output(["make", "scm", f"BIN={DVC.parent}"], cwd=project.root, text=True)
+        command = ["make", "--no-print-directory", "scm", f"BIN={DVC.parent}"]
+        return subprocess.check_output(command, cwd=project.root, env=user_environment(), text=True)
 
     assert make().startswith("No git here: runs have no commit")
     assert make() == ""

@@ -46,7 +46,7 @@ TINY: dict[str, dict[str, Any]] = {
     "register": {"bootstrap": 100},
     "ray": {"use_gpu": False, "cpus_per_worker": 1},  # bits are compared; threads that wait for each other cost time
 }
-OF_THE_USER = ("DVC", "GIT", "MLFLOW", "PYTEST", "PYTHONPATH", "RAY", "NO_ALBUMENTATIONS")
+OF_THE_USER = ("DVC", "GIT", "MLFLOW", "PYTEST", "PYTHONPATH", "RAY", "MAKE", "NO_ALBUMENTATIONS")
 POLL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 """How often Ray looks at its workers. The checkpoint of an epoch waits for that, so it sets the pace of training."""
 
