@@ -191,6 +191,7 @@ def read_columns(
         if lacking := [column for column in schema.names if column not in names]:
             raise error(f"{name}: no column {', '.join(lacking)}. {remedy}")
         table = file.read(columns=schema.names)
+        table.validate(full=True)  # texts in UTF-8, offsets in their buffers
     except FileNotFoundError:
         raise error(f"{name}: file not found. {remedy}") from None
     except (pa.ArrowException, OSError, UnicodeError) as damage:
@@ -219,7 +220,9 @@ def read_batches(
     import pyarrow.parquet as pq
 
     try:
-        yield from pq.ParquetFile(regular(path)).iter_batches(rows, columns=columns)
+        for batch in pq.ParquetFile(regular(path)).iter_batches(rows, columns=columns):
+            batch.validate(full=True)  # texts in UTF-8, offsets in their buffers
+            yield batch
     except FileNotFoundError:
         raise error(f"{path}: file not found. {remedy}") from None
     except (pa.ArrowException, OSError, UnicodeError) as damage:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from torch import Tensor, nn
 
 from nla.config.base import nearest
@@ -29,6 +29,12 @@ def _stem_name(stem: str) -> str:
     return stem
 
 
+def _int_only(number: Any) -> Any:
+    if type(number) is not int:  # a Literal also takes what is equal: True and 1.0
+        raise ValueError("must be a whole number")
+    return number
+
+
 # The limits hold for what is read from a card; a dataclass does not check them when code builds it.
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Deviation = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -39,7 +45,7 @@ class ImageSpec:
     """The network's input: size in pixels, and mean and standard deviation per channel, for pixels in [0, 1]."""
 
     size: Annotated[int, Field(ge=1, le=512)]
-    channels: Literal[1, 3]
+    channels: Annotated[Literal[1, 3], BeforeValidator(_int_only)]
     mean: tuple[Share, ...]
     std: tuple[Deviation, ...]
 
