@@ -8,7 +8,6 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from nla.errors import CommandError
-from nla.models.saved_model import weights_file
 from nla.plotting import FORMATS, plain, write_figure
 
 SUFFIXES = f".{', .'.join(FORMATS)}"
@@ -19,11 +18,6 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Adds --model."""
     text = "a .safetensors file with its .json, or a folder that holds model.safetensors (%(default)s)"
     parser.add_argument("--model", type=Path, default="models", help=text)
-
-
-def weights_of(model: Path) -> Path:
-    """The weights file that --model refers to. Raises WeightsError if there is no such file or folder."""
-    return weights_file(model)
 
 
 def add_title(parser: argparse.ArgumentParser) -> None:

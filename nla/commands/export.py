@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nla.commands.arguments import add_model, weights_of
+from nla.commands.arguments import add_model
 from nla.commands.parser import Parser
 from nla.console import say
 from nla.errors import CommandError
 from nla.evaluation.predict import mean_probabilities
 from nla.io import atomic_write
 from nla.models.classifier import Classifier
-from nla.models.saved_model import load_model
+from nla.models.saved_model import load_model, weights_file
 from nla.models.views import ONE_VIEW, Views
 
 EXAMPLE = 2
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
         CommandError: onnx or onnxscript is not installed.
     """
     options = _parser().parse_args(argv)
-    model, card = load_model(weights_of(options.model))
+    model, card = load_model(weights_file(options.model))
     views = ONE_VIEW if options.one_view else Views(**card["views"])
     data = to_onnx(model, views, metadata(card, views))
     with atomic_write(options.out) as part:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nla.commands.arguments import add_model, weights_of
+from nla.commands.arguments import add_model
 from nla.commands.image_inputs import none_readable_error, predict_batches, report_unread, report_unreadable
 from nla.commands.labelled_set import NONE, ClassMatching, LabelledImage, LabelledSet, match_classes, open_set
 from nla.commands.parser import Parser
@@ -27,7 +27,7 @@ from nla.evaluation.confusion import confusion
 from nla.evaluation.plots import confusion_matrix
 from nla.evaluation.tables import with_predictions
 from nla.io import write_json, write_table
-from nla.models.saved_model import read_card
+from nla.models.saved_model import read_card, weights_file
 from nla.plotting import write_figure
 from nla.serving.predictor import Predictor
 from nla.text import shown
@@ -146,7 +146,7 @@ def _predict(
 
 
 def _identity(model: Path) -> dict[str, Any]:
-    card = read_card(weights_of(model))
+    card = read_card(weights_file(model))
     return {name: card[name] for name in ("fingerprint", "sha256")}
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from edited_files import KINDS
+from edited_files import KINDS, Kind
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow_parts import ROOT, random_model
@@ -84,25 +83,13 @@ def damaged(draw: st.DrawFn, valid: bytes) -> bytes:
     return bytes(content)
 
 
-@dataclass(frozen=True)
-class Target:
-    """What is damaged, and what reads it."""
-
-    file: str
-    """Path in a folder."""
-    prepare: Callable[[Path], object]
-    """Writes the valid file, and what belongs to it, into the folder."""
-    read: Callable[[Path], object]
-    """Reads the folder."""
-
-
 def encoded(suffix: str) -> bytes:
     return cv2.imencode(suffix, FACE)[1].tobytes()
 
 
-def image(suffix: str) -> Target:
+def image(suffix: str) -> Kind:
     name = f"face{suffix}"
-    return Target(name, lambda root: (root / name).write_bytes(encoded(suffix)), lambda root: see(root / name))
+    return Kind(name, lambda root: (root / name).write_bytes(encoded(suffix)), lambda root: see(root / name))
 
 
 def see(path: Path) -> None:
@@ -110,13 +97,13 @@ def see(path: Path) -> None:
     assert pixels.dtype == np.uint8 and pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS
 
 
-def source(name: str, file: str, prepare: Callable[[Path], object]) -> Target:
+def source(name: str, file: str, prepare: Callable[[Path], object]) -> Kind:
     def read(root: Path) -> None:
         findings = Findings()
         for batch in open_source(DataConfig(source=name), root).batches(findings):
             batch.validate(full=True)
 
-    return Target(file, prepare, read)
+    return Kind(file, prepare, read)
 
 
 def put(root: Path, files: dict[str, bytes]) -> None:
@@ -184,30 +171,30 @@ TARGETS = {
     "ferplus, votes": source("ferplus", "fer2013new.csv", ferplus),
     "rafdb": source("rafdb", "EmoLabel/list_patition_label.txt", rafdb),
     "affectnet": source("affectnet", "train_set/annotations/3_exp.npy", affectnet),
-    "params.yaml": Target(
+    "params.yaml": Kind(
         "params.yaml",
         lambda root: (root / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes()),
         lambda root: check_params(root / "params.yaml"),
     ),
-    "weights.pth": Target(
+    "weights.pth": Kind(
         "weights.pth", lambda root: (root / "weights.pth").write_bytes(pth()), lambda root: start(root / "weights.pth")
     ),
-    "weights.safetensors": Target(
+    "weights.safetensors": Kind(
         "weights.safetensors",
         lambda root: (root / "weights.safetensors").write_bytes(save(network().backbone.state_dict())),
         lambda root: start(root / "weights.safetensors"),
     ),
-    "model.safetensors": Target("model.safetensors", random_model, Predictor.load),
-    **{kind.name: Target(kind.name, kind.write, kind.read) for kind in KINDS},
+    "model.safetensors": Kind("model.safetensors", random_model, Predictor.load),
+    **{kind.name: kind for kind in KINDS},
 }
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_it_is_read_or_refused(tmp_path: Path, name: str) -> None:
     target = TARGETS[name]
-    target.prepare(tmp_path)
+    target.write(tmp_path)
     target.read(tmp_path)
-    (path,) = [path for path in tmp_path.rglob(Path(target.file).name) if path.as_posix().endswith(target.file)]
+    (path,) = [path for path in tmp_path.rglob(Path(target.name).name) if path.as_posix().endswith(target.name)]
     valid = path.read_bytes()
 
     @FUZZ
