@@ -31,7 +31,7 @@ FACES = pa.schema(
         ("row", pa.int64()),  # position in the source, from 0
         ("split", pa.string()),  # train, valid or test
         ("label", pa.int8()),  # the source's own label; null if it has only votes
-        ("fer2013_label", pa.int8()),  # FER2013's label of a face that FERPlus labels anew; null for other sources
+        ("fer2013_label", pa.int8()),  # FER2013's own label of a face that FERPlus relabels; null for other sources
         ("votes", pa.list_(pa.int16())),  # counts, one per name in TableInfo.votes; null without annotators
         ("posterior", pa.list_(pa.float32())),  # true P(class | image); null for real faces
         ("pixels", pa.binary(16)),  # BLAKE2b-128 of the decoded pixels and their shape: equal = identical image

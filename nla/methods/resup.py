@@ -5,7 +5,7 @@
     L   = mean [c_2 CE(z_1, y) + c_1 CE(z_2, y) + lam mean_c (p_1 - p_2)_c^2]
     L   = mean [CE(z_1, y) + CE(z_2, y)]                          in the first epoch
 
-The mixtures are fitted anew at the end of each epoch. Zhang et al., "ReSup: Reliable Label Noise Suppression for Facial
+The mixtures are refitted at the end of each epoch. Zhang et al., "ReSup: Reliable Label Noise Suppression for Facial
 Expression Recognition", TAC 2025, arXiv 2305.17895, and the authors' public code,
 github.com/purpleleaves007/FERDenoise.
 

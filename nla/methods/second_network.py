@@ -12,7 +12,7 @@ from nla.models.classifier import Classifier
 def second_network(context: Context, method: str) -> Classifier:
     """A network of the trained architecture, from the same initial weights except for the last layer.
 
-    The last layer is initialised anew: with the same pretrained weights, the two networks would never differ.
+    The last layer is reinitialised: with the same pretrained weights, the two networks would never differ.
 
     Args:
         context: the run that the method is part of.

@@ -1,7 +1,7 @@
 """The moving average of the weights (`train.ema`), and BatchNorm statistics that fit it.
 
 The running statistics of the network being trained are those of its own activations. The averaged weights have others,
-so they are estimated anew before the average is validated and kept, as torch.optim.swa_utils.update_bn does: the mean
+so they are estimated again before the average is validated and kept, as torch.optim.swa_utils.update_bn does: the mean
 over training batches of each batch's mean and variance. Izmailov et al., "Averaging Weights Leads to Wider Optima and
 Better Generalization", UAI 2018, arXiv 1803.05407, section 3.
 """
