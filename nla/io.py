@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from nla.errors import DataError, NLAError, validation_message
+from nla.limits import MAX_COLUMNS
 from nla.text import shortened
 
 if TYPE_CHECKING:
@@ -188,6 +189,8 @@ def read_columns(
     try:
         file = pq.ParquetFile(regular(source) if isinstance(source, Path) else source)
         names = file.schema_arrow.names
+        if len(names) > MAX_COLUMNS:
+            raise error(f"{name}: has {len(names):,} columns, more than {MAX_COLUMNS:,}. {remedy}")
         if lacking := [column for column in schema.names if column not in names]:
             raise error(f"{name}: no column {', '.join(lacking)}. {remedy}")
         table = file.read(columns=schema.names)

@@ -23,6 +23,7 @@ from nla.data.sources import open_source
 from nla.data.sources.base import Problem
 from nla.errors import NLAError, user_message
 from nla.io import read_json_as, regular, sha256
+from nla.limits import ImageLimits
 from nla.models.classifier import ImageSpec
 from nla.models.weights import existing
 from nla.serving.predictor import Predictor
@@ -103,7 +104,8 @@ def test_a_list_that_is_a_pipe(tmp_path: Path) -> None:
 
 def test_commands_report_it_as_unreadable(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "face.png")
-    problem = read_image(StoredImage("face.png", tmp_path / "face.png"), ImageSpec(16, 1, (0.5,), (0.5,)))
+    spec = ImageSpec(16, 1, (0.5,), (0.5,))
+    problem = read_image(StoredImage("face.png", tmp_path / "face.png"), spec, ImageLimits())
     assert problem == Problem("face.png", None, "cannot be read: a pipe, not a file. Put a regular file there")
 
 

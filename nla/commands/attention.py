@@ -25,7 +25,6 @@ from nla.data.sources.base import Problem
 from nla.errors import CommandError
 from nla.evaluation.grad_cam import attention
 from nla.evaluation.plots import attention_sheet
-from nla.models.classifier import ImageSpec
 from nla.serving.predictor import Predictor
 
 
@@ -41,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     options = _parser().parse_args(argv)
     check_format(options.out)
     predictor = Predictor.load(options.model)
-    pixels = _read(_evenly_spaced(find_images(options.paths), options.most), predictor.model.image)
+    pixels = _read(_evenly_spaced(find_images(options.paths), options.most), predictor)
     p_NC = predictor.predict(pixels).probabilities
     class_N = p_NC.argmax(1) if options.label is None else np.full(len(pixels), _number(options.label, predictor))
     images_NHWC = pixels.reshape(*pixels.shape[:3], -1)
@@ -58,9 +57,9 @@ def _evenly_spaced(names: Sequence[str], most: int) -> list[str]:
     return [names[i * len(names) // min(most, len(names))] for i in range(min(most, len(names)))]
 
 
-def _read(names: Sequence[str], spec: ImageSpec) -> Pixels:
+def _read(names: Sequence[str], predictor: Predictor) -> Pixels:
     """Pixels [N, H, W] or [N, H, W, 3]; unreadable images are left out and listed on standard error."""
-    found = [read_image(StoredImage(name, Path(name)), spec) for name in names]
+    found = [read_image(StoredImage(name, Path(name)), predictor.model.image, predictor.limits) for name in names]
     problems = [item for item in found if isinstance(item, Problem)]
     if len(problems) == len(found):
         raise none_readable_error(problems)

@@ -11,13 +11,13 @@ from typing import TypeVar
 import numpy as np
 
 from nla.console import complain
-from nla.data.images import Pixels, decode, fit
+from nla.data.images import Pixels, decode, fit, read_image_file
 from nla.data.parallel import map_in_order
 from nla.data.sources.base import Problem, first_lines
 from nla.data.sources.image_files import SUFFIXES, image_names
 from nla.data.sources.unread_files import unread
 from nla.errors import DataError
-from nla.io import read_regular
+from nla.limits import ImageLimits
 from nla.models.classifier import ImageSpec
 from nla.serving.predictor import BATCH, Prediction, Predictor
 from nla.text import shown
@@ -94,8 +94,8 @@ class StoredImage:
     """Name shown to the user."""
     content: Path | bytes
 
-    def read(self) -> bytes:
-        return self.content if isinstance(self.content, bytes) else read_regular(self.content)
+    def read(self, limits: ImageLimits) -> bytes:
+        return self.content if isinstance(self.content, bytes) else read_image_file(self.content, limits)
 
 
 def predict_batches(
@@ -105,9 +105,9 @@ def predict_batches(
 
     A few threads read ahead. Unreadable images are left out and appended to `problems`.
     """
-    spec = predictor.model.image
+    spec, limits = predictor.model.image, predictor.limits
     batch: list[tuple[S, Pixels]] = []
-    for image, found in map_in_order(lambda image: (image, read_image(image, spec)), stored, BATCH):
+    for image, found in map_in_order(lambda image: (image, read_image(image, spec, limits)), stored, BATCH):
         if isinstance(found, Problem):
             problems.append(found)
             continue
@@ -124,10 +124,10 @@ def _predict(predictor: Predictor, batch: list[tuple[S, Pixels]]) -> tuple[list[
     return list(images), predictor.predict(np.stack(pixels))
 
 
-def read_image(image: StoredImage, spec: ImageSpec) -> Pixels | Problem:
+def read_image(image: StoredImage, spec: ImageSpec, limits: ImageLimits) -> Pixels | Problem:
     """The image fitted to the model's size and colour, as the predictor does itself; or why it is unreadable."""
     try:
-        return fit(decode(image.read()), spec.size, spec.color)
+        return fit(decode(image.read(limits), limits), spec.size, spec.color)
     except OSError as error:
         return Problem(image.path, None, f"cannot be read: {error.strerror}")
     except DataError as error:

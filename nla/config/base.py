@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from nla.config.limits import MAX_DEPTH
 from nla.errors import ConfigError, validation_message
 from nla.io import in_one_line, regular
+from nla.limits import MAX_DEPTH
 from nla.masking import holds_secret, masked
 from nla.text import shortened
 

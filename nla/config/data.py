@@ -7,13 +7,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nla.config.base import Section
-from nla.config.limits import MAX_PIXELS
+from nla.limits import MAX_COLUMNS, MAX_IMAGE_BYTES, MAX_PIXELS, ImageLimits
 
 SourceName = Literal["synthetic", "ferplus", "rafdb", "affectnet", "folder", "csv"]
 NoiseKind = Literal["symmetric", "asymmetric", "pair"]
 LabelRule = Literal["majority", "argmax", "votes", "fer2013"]
 OnBad = Literal["error", "quarantine"]
-INGEST_KEYS = {"source", "raw", "on_bad", "max_pixels", "synthetic"}
+INGEST_KEYS = {"source", "raw", "on_bad", "max_pixels", "max_image_bytes", "max_columns", "synthetic"}
 """Keys that the `ingest` stage depends on; all others concern only the `prepare` stage."""
 
 
@@ -56,6 +56,10 @@ class DataConfig(Section):
     """`error` lists all bad rows and stops; `quarantine` leaves them out and reports them."""
     max_pixels: Annotated[int, Field(ge=256)] = MAX_PIXELS
     """Largest image that is decoded, in pixels; a larger one is a bad row."""
+    max_image_bytes: Annotated[int, Field(ge=100)] = MAX_IMAGE_BYTES
+    """Largest image file that is read; a larger one is a bad row."""
+    max_columns: Annotated[int, Field(ge=2)] = MAX_COLUMNS
+    """Most columns of a CSV file; one with more is refused."""
     synthetic: SyntheticConfig = SyntheticConfig()
 
     image_size: Annotated[int, Field(ge=16, le=512)] = 48
@@ -94,3 +98,8 @@ class DataConfig(Section):
                 "of them could not be told apart"
             )
         return noise
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """What is checked before an image is read and decoded."""
+        return ImageLimits(self.max_pixels, self.max_image_bytes)

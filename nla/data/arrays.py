@@ -14,12 +14,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from nla.config.base import nearest
-from nla.data.images import decode, fit, pixel_hash
+from nla.data.images import decode, fit, pixel_hash, read_image_file
 from nla.data.sample_plan import SPLIT, stratified_split
 from nla.data.samples import Samples
 from nla.errors import DataError
 from nla.hardware import cores
-from nla.io import read_regular
 
 Color = Literal["grey", "rgb"]
 SOURCE = "custom"
@@ -140,7 +139,7 @@ def _read(image: Any, key: str) -> np.ndarray:
         kind = type(image).__name__
         raise DataError(f"{key}: expected a path, encoded bytes or a uint8 array (got {kind}). Convert it.")
     try:
-        return decode(image if isinstance(image, bytes) else read_regular(Path(image)))
+        return decode(image if isinstance(image, bytes) else read_image_file(Path(image)))
     except (DataError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         origin = f"{len(image)} bytes" if isinstance(image, bytes) else image

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
 
-from nla.config.limits import MAX_PIXELS
 from nla.data.image_header import BMP, JPEG, PNG, WEBP, image_size
 from nla.errors import DataError
+from nla.io import regular
+from nla.limits import ImageLimits
 
 # `decode` reports errors; OpenCV would report them again, without the file name.
 _set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4, OpenCV 5
@@ -20,6 +22,7 @@ _set_log_level(0)
 
 Pixels = np.ndarray
 """uint8, [H, W] or [H, W, 3]."""
+DEFAULT = ImageLimits()
 
 SCAN, END = b"\xda", b"\xff\xd9"  # JPEG markers: start of the pixels, and end of the image
 
@@ -27,20 +30,40 @@ SLICE = 1000
 """Images counted at a time: np.bincount copies its input to int64."""
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_image_file(path: Path, limits: ImageLimits = DEFAULT) -> bytes:
+    """The encoded image in a file.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        DataError: it is larger than `limits` permit; it is not read then.
+    """
+    check_bytes(regular(path).stat().st_size, limits)
+    return path.read_bytes()
+
+
+def check_bytes(size: int, limits: ImageLimits) -> None:
+    """Raises DataError if an encoded image of `size` bytes is larger than `limits` permit."""
+    if size > limits.max_bytes:
+        raise DataError(f"the file has {size:,} bytes, more than max_image_bytes, {limits.max_bytes:,}. Shrink it")
+
+
+def decode(data: bytes, limits: ImageLimits = DEFAULT) -> Pixels:
     """Decodes a PNG, JPEG, BMP or WebP: [H, W] for a grey file, else RGB [H, W, 3], without alpha.
 
     Higher bit depths are converted to 8 bits, and photographs are rotated upright by their EXIF orientation.
 
     Raises:
         DataError: the data are truncated, damaged or no image of these formats, even if a decoder would fill in what is
-            missing; or its header states more than `max_pixels`.
+            missing; or it is larger than `limits` permit, by its length or its header.
     """
     if not data:
         raise DataError("the file is empty")
+    check_bytes(len(data), limits)
     width, height = image_size(data)
-    if width * height > max_pixels:
-        raise DataError(f"the image has {width:,} x {height:,} pixels, more than max_pixels, {max_pixels:,}. Shrink it")
+    if width * height > limits.max_pixels:
+        raise DataError(
+            f"the image has {width:,} x {height:,} pixels, more than max_pixels, {limits.max_pixels:,}. Shrink it"
+        )
     for signature, check in _CHECKS.items():
         if data.startswith(signature):
             check(data)

@@ -152,4 +152,4 @@ def _fits(data: bytes, config: DataConfig) -> bool:
 
 
 def _refit(config: DataConfig, data: bytes) -> bytes:
-    return encode_png(fit(decode(data, config.max_pixels), config.image_size, config.color))
+    return encode_png(fit(decode(data, config.image_limits), config.image_size, config.color))

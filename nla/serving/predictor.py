@@ -13,6 +13,7 @@ from nla.data.images import decode, fit
 from nla.errors import DataError, WeightsError
 from nla.evaluation.predict import Views, predict
 from nla.evaluation.uncertainty import ambiguity
+from nla.limits import ImageLimits
 from nla.models.classifier import Classifier
 from nla.models.saved_model import WEIGHTS, load_model, weights_file
 
@@ -37,16 +38,25 @@ class Prediction:
 class Predictor:
     """A classifier with its class names, and the views of an image that it averages over."""
 
-    def __init__(self, model: Classifier, classes: Sequence[str], source: str, views: Views | None = None) -> None:
-        self.model, self.classes, self.source, self.views = model, tuple(classes), source, views or Views()
+    def __init__(
+        self,
+        model: Classifier,
+        classes: Sequence[str],
+        source: str,
+        views: Views | None = None,
+        limits: ImageLimits | None = None,
+    ) -> None:
+        self.model, self.classes, self.source = model, tuple(classes), source
+        self.views, self.limits = views or Views(), limits or ImageLimits()
 
     @classmethod
-    def load(cls, path: Path | str, views: Views | None = None) -> Predictor:
+    def load(cls, path: Path | str, views: Views | None = None, limits: ImageLimits | None = None) -> Predictor:
         """Loads a weights file and its JSON card, or a folder holding both, onto the GPU if available.
 
         Args:
             path: weights file, or a folder with model.safetensors and model.json.
             views: views to average over; None for those in the card, with which the model was measured.
+            limits: largest encoded image that is decoded; None for 100 megapixels and 50 MB.
 
         Raises:
             WeightsError: a file is missing or damaged, or does not match its card.
@@ -54,7 +64,7 @@ class Predictor:
         """
         model, card = load_model(weights_file(Path(path)))
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model.to(device), card["classes"], card["source"], views or Views(**card["views"]))
+        return cls(model.to(device), card["classes"], card["source"], views or Views(**card["views"]), limits)
 
     def predict(self, images: Sequence[bytes] | np.ndarray) -> Prediction:
         """Resizes and converts each image for the model, and averages predictions over its views.
@@ -66,8 +76,8 @@ class Predictor:
                 or [N, H, W, 3] (RGB), or as a list of arrays [H, W] or [H, W, 3] of any sizes.
 
         Raises:
-            DataError: an input is not an image, or one image is given instead of several; the message names the first
-                bad one by its 0-based index.
+            DataError: an input is not an image, or is too large, or one image is given instead of several; the message
+                names the first bad one by its 0-based index.
             WeightsError: the network's probabilities are not finite.
         """
         if isinstance(images, np.ndarray):
@@ -83,19 +93,19 @@ class Predictor:
     def _probabilities(self, images: Sequence[bytes] | np.ndarray, start: int) -> np.ndarray:
         spec = self.model.image
         batch = images[start : start + BATCH]
-        fitted = [fit(_pixels(image, start + i), spec.size, spec.color) for i, image in enumerate(batch)]
+        fitted = [fit(_pixels(image, start + i, self.limits), spec.size, spec.color) for i, image in enumerate(batch)]
         images_NHWC = np.stack(fitted).reshape(len(fitted), spec.size, spec.size, spec.channels)
         return predict(self.model, images_NHWC, self.views, batch_size=BATCH)
 
 
-def _pixels(image: bytes | np.ndarray, row: int) -> np.ndarray:
+def _pixels(image: bytes | np.ndarray, row: int, limits: ImageLimits) -> np.ndarray:
     if isinstance(image, np.ndarray):
         _check_pixels(image, 2, f"image {row}", "[H, W] (grey) or [H, W, 3] (RGB)")
         return image
     if not isinstance(image, bytes | bytearray | memoryview):
         raise DataError(f"image {row}: expected bytes (got {type(image).__name__}). Pass the content of an image file.")
     try:
-        return decode(bytes(image))
+        return decode(bytes(image), limits)
     except DataError as error:
         raise DataError(f"image {row}: {error}. Pass the whole content of a PNG, JPEG, BMP or WebP file.") from None
 

@@ -16,7 +16,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+from nla.data.images import check_bytes
 from nla.errors import DataError
+from nla.limits import ImageLimits
 from nla.serving.predictor import Predictor
 
 
@@ -36,7 +38,7 @@ class ServedModel(PythonModel):
             MlflowException: an input is not an image (status 400 from the server); the message names the first, from 0.
         """
         try:
-            prediction = self.predictor.predict([_decoded(image) for image in model_input["image"]])
+            prediction = self.predictor.predict([_decoded(*item) for item in enumerate(model_input["image"])])
         except DataError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         columns = {
@@ -47,8 +49,17 @@ class ServedModel(PythonModel):
         return pd.DataFrame(columns, index=model_input.index)
 
 
-def _decoded(image: Any) -> Any:
-    """The file of an image that is still base64 text; everything else as it is, since no image file is base64."""
+def _decoded(row: int, image: Any) -> Any:
+    """The file of an image that is still base64 text; everything else as it is, since no image file is base64.
+
+    Raises:
+        DataError: the text is longer than that of any image that would be read; it is not decoded then.
+    """
+    if isinstance(image, str):
+        try:
+            check_bytes(len(image) // 4 * 3 - 2, ImageLimits())  # without the padding, of two bytes at most
+        except DataError as error:
+            raise DataError(f"image {row}: {error}.") from None
     try:
         return base64.b64decode(image, validate=True) if isinstance(image, str | bytes) else image
     except ValueError:

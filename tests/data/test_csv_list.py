@@ -231,9 +231,3 @@ def test_bad_lines_come_with_the_classes_that_they_cost(tmp_path: Path) -> None:
             f"  faces.csv, line {14 + len(more)}: /x/1.png is not below the folder of the list: DVC would not see it "
             "change"
         )
-
-
-def test_a_list_of_too_many_columns_is_refused_at_once(tmp_path: Path) -> None:
-    names = ",".join(f"c{i}" for i in range(200_000))
-    with pytest.raises(DataError, match=r"200,002 columns, more than 1,000"):
-        read(listed(tmp_path, f"image,split,{names}\n"))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nla.data.image_header import image_size
 from nla.data.images import decode
 from nla.errors import DataError
+from nla.limits import ImageLimits
 
 FORMATS = {
     "png": (".png", []),
@@ -61,9 +62,9 @@ def test_a_jpeg_with_bytes_between_its_segments() -> None:
 @pytest.mark.parametrize("kind", FORMATS)
 def test_more_than_the_limit_is_not_decoded(kind: str) -> None:
     data = encoded(kind, 40, 30)
-    assert decode(data, 1200).shape == (30, 40, 3)
+    assert decode(data, ImageLimits(1200)).shape == (30, 40, 3)
     with pytest.raises(DataError, match=r"the image has 40 x 30 pixels, more than max_pixels, 1,199\. Shrink it"):
-        decode(data, 1199)
+        decode(data, ImageLimits(1199))
 
 
 @pytest.mark.parametrize("suffix", [".tiff", ".ppm", ".hdr", ".ras", ".gif", ".avif"])

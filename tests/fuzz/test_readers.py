@@ -23,7 +23,6 @@ from safetensors.torch import save
 from nla.config.base import read_params, section
 from nla.config.data import DataConfig
 from nla.config.evaluate import EvaluateConfig
-from nla.config.limits import MAX_PIXELS
 from nla.config.ray import RayConfig
 from nla.config.register import RegisterConfig
 from nla.config.tune import TuneConfig
@@ -31,6 +30,7 @@ from nla.data.images import decode, encode_png
 from nla.data.sources import open_source
 from nla.data.sources.base import Findings
 from nla.errors import NLAError
+from nla.limits import MAX_PIXELS
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.models.weights import start_from
 from nla.serving.predictor import Predictor

@@ -52,7 +52,7 @@ class AffectNet:
 
     def __init__(self, config: DataConfig, root: Path) -> None:
         self._root = root
-        self._max_pixels = config.max_pixels
+        self._limits, self._max_columns = config.image_limits, config.max_columns
         self._found = Findings()
         lists = first_existing(root / "Manually_Annotated_file_lists", root)
         self._has_lists = not (root / FOLDERS["train"]).exists() and (lists / LISTS["train"]).exists()
@@ -67,7 +67,7 @@ class AffectNet:
         findings.add(self._found)
         findings.notes.append("AffectNet's validation set is used as test; a validation split is made from train")
         annotate = self._decide if self._has_lists else self._annotate
-        yield from read_faces(self._root, self._listed, findings, annotate, self._max_pixels)
+        yield from read_faces(self._root, self._listed, findings, annotate, limits=self._limits)
         self._check_numbering(FOLDERS)
 
     def _check_numbering(self, parts: Mapping[str, str]) -> None:
@@ -138,7 +138,7 @@ class AffectNet:
 
     def _rows(self, path: Path) -> Iterator[tuple[int, str, str]]:
         """Line, image and label of each row of a list."""
-        for rows in read_rows(path, (PATH, EXPRESSION), self._found, unnamed=LIST_COLUMNS):
+        for rows in read_rows(path, (PATH, EXPRESSION), self._found, self._max_columns, LIST_COLUMNS):
             columns = (column.to_pylist() for column in rows.columns.columns)
             yield from zip(rows.line_N.tolist(), *columns, strict=True)
 

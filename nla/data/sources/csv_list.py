@@ -16,8 +16,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from nla.config.data import DataConfig
-from nla.config.limits import MAX_COLUMNS
 from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, Problem, require
+from nla.data.sources.csv_limits import check_columns, short_lines
 from nla.data.sources.image_files import Listed, read_faces
 from nla.data.sources.numbering import check_splits
 from nla.data.sources.unread_files import unread
@@ -40,10 +40,10 @@ class CSVList:
 
     def __init__(self, config: DataConfig, root: Path) -> None:
         self._root, self._found = root, Findings()
-        self._max_pixels = config.max_pixels
+        self._limits = config.image_limits
         require(root / LIST, advice=f"Write it, with {COLUMNS}.")
         named: set[str] = set()
-        columns, rows = read_list(root / LIST, self._found, named)
+        columns, rows = read_list(root / LIST, self._found, named, config.max_columns)
         self.votes: tuple[str, ...] = ()
         if LABEL in columns:
             self.classes = tuple(sorted({row.values[LABEL] for row in rows if row.split == "train"} - {""}))
@@ -69,7 +69,7 @@ class CSVList:
     def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         """Batches in the order of the list."""
         findings.add(self._found)
-        yield from read_faces(self._root, self._listed, findings, max_pixels=self._max_pixels)
+        yield from read_faces(self._root, self._listed, findings, limits=self._limits)
 
     def _annotated(self, row: Row) -> Listed | None:
         """The image with its label or votes; None if they are wrong, which is recorded as a problem."""
@@ -116,7 +116,7 @@ class Row:
     """The other columns, by name."""
 
 
-def read_list(path: Path, findings: Findings, named: set[str]) -> tuple[list[str], list[Row]]:
+def read_list(path: Path, findings: Findings, named: set[str], max_columns: int) -> tuple[list[str], list[Row]]:
     """Column names other than image and split, and the rows; bad lines become problems.
 
     The images of all lines, good or bad, are added to `named`.
@@ -127,14 +127,15 @@ def read_list(path: Path, findings: Findings, named: set[str]) -> tuple[list[str
     lines = _lines(path)
     _, first = next(lines, (1, []))
     names = [name.strip() for name in first]
-    _check_columns(path, names)
+    check_columns(path, names, max_columns)
+    _check_names(path, names)
     return [name for name in names if name not in (IMAGE, SPLIT)], list(_rows(path, names, lines, findings, named))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line and cells of each row that is not blank; for a quoted cell with line breaks, the line of the row's end."""
     with regular(path).open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
+        reader = csv.reader(short_lines(path, file), strict=True)
         try:
             for cells in reader:
                 if any(cells):
@@ -145,14 +146,10 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
             ) from None
 
 
-def _check_columns(path: Path, names: Sequence[str]) -> None:
+def _check_names(path: Path, names: Sequence[str]) -> None:
     if missing := [name for name in (IMAGE, SPLIT) if name not in names]:
         has = ", ".join(map(repr, names)) or "none"
         raise DataError(f"{path} has no column {' and '.join(missing)} (it has {has}): it needs {COLUMNS}. {DOCS}")
-    if len(names) > MAX_COLUMNS:
-        raise DataError(
-            f"{path} has {len(names):,} columns, more than {MAX_COLUMNS:,}. Remove those that are no votes."
-        )
     known = {name.lower(): name for name in (IMAGE, SPLIT, LABEL, *NON_CLASSES)}
     count = Counter(names)
     for name in names:

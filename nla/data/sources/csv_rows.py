@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from nla.data.sources.base import DOCS, Findings, Problem
+from nla.data.sources.csv_limits import check_columns, short_lines
 from nla.errors import DataError
 from nla.io import regular
 
@@ -33,16 +34,21 @@ class Rows:
 
 
 def read_rows(
-    path: Path, wanted: Sequence[str], findings: Findings, unnamed: Sequence[str] | None = None, block: int = BLOCK
+    path: Path,
+    wanted: Sequence[str],
+    findings: Findings,
+    max_columns: int,
+    unnamed: Sequence[str] | None = None,
+    block: int = BLOCK,
 ) -> Iterator[Rows]:
     """Reads the columns `wanted` of the CSV file `path`. Rows with too few or too many values become problems.
 
     `unnamed` are the column names of a file that can come without a header.
 
     Raises:
-        DataError: a wanted column is missing, or the file is not CSV.
+        DataError: a wanted column is missing, there are more than `max_columns`, or the file is not CSV.
     """
-    names, lines_above = _header(path, wanted, unnamed)
+    names, lines_above = _header(path, wanted, max_columns, unnamed)
     skipped: list[int] = []
 
     def skip(row: pacsv.InvalidRow) -> str:
@@ -68,14 +74,17 @@ def read_rows(
         raise DataError(f"{path} cannot be read as CSV ({error}). Get the file again. {DOCS}") from None
 
 
-def _header(path: Path, wanted: Sequence[str], unnamed: Sequence[str] | None) -> tuple[list[str], int]:
+def _header(
+    path: Path, wanted: Sequence[str], max_columns: int, unnamed: Sequence[str] | None
+) -> tuple[list[str], int]:
     """Column names, and the number of header lines to skip."""
     try:
         with regular(path).open(encoding="utf-8-sig", newline="") as file:
-            first = next(csv.reader(file), [])
+            first = next(csv.reader(short_lines(path, file)), [])
     except (UnicodeDecodeError, csv.Error):
         raise DataError(f"{path} is not a CSV text file. Get it again. {DOCS}") from None
     names = [name.strip() for name in first]
+    check_columns(path, names, max_columns)
     if unnamed and len(names) == len(unnamed) and not set(names) & set(unnamed):
         return list(unnamed), 0
     missing = [name for name in wanted if name not in names]

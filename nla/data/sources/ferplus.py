@@ -83,8 +83,8 @@ class FERPlus:
         self._pixels, self._votes = root / "fer2013.csv", root / "fer2013new.csv"
         advice = f"Put fer2013.csv (from Kaggle) and fer2013new.csv (from the FERPlus repository) into {root}."
         require(self._pixels, self._votes, advice=advice)
-        self._found = Findings()
-        self._annotations = read_votes(self._votes, self._found)
+        self._found, self._max_columns = Findings(), config.max_columns
+        self._annotations = read_votes(self._votes, self._found, config.max_columns)
 
     def __len__(self) -> int:
         return len(self._annotations)
@@ -118,7 +118,7 @@ class FERPlus:
 
     def _joined(self, tally: Tally, findings: Findings) -> Iterator[Block]:
         skipped = Findings()
-        for rows in read_rows(self._pixels, ("emotion", "pixels", "Usage"), skipped):
+        for rows in read_rows(self._pixels, ("emotion", "pixels", "Usage"), skipped, self._max_columns):
             pixels_NHW, wrong = parse_pixels(rows.columns["pixels"])
             tally.labels.update(pc.unique(rows.columns["emotion"]).to_pylist())
             unpaired = list(self._unpaired(rows))
@@ -217,10 +217,14 @@ class Votes:
         return len(self.is_good_R)
 
 
-def read_votes(path: Path, findings: Findings) -> Votes:
-    """Reads all rows of `path`; bad ones become problems. Raises DataError if a column is missing."""
+def read_votes(path: Path, findings: Findings, max_columns: int) -> Votes:
+    """Reads all rows of `path`; bad ones become problems.
+
+    Raises:
+        DataError: a column is missing, or there are more than `max_columns`.
+    """
     skipped = Findings()
-    blocks = list(read_rows(path, ("Usage", "Image name", *VOTES), skipped))
+    blocks = list(read_rows(path, ("Usage", "Image name", *VOTES), skipped, max_columns))
     votes = Votes.empty(len(skipped.problems) + sum(len(rows.line_N) for rows in blocks))
     findings.add(skipped)
     for rows in blocks:

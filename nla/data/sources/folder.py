@@ -26,7 +26,7 @@ class Folder:
 
     def __init__(self, config: DataConfig, root: Path) -> None:
         self._root = root
-        self._max_pixels = config.max_pixels
+        self._limits = config.image_limits
         require(root, advice="Make it, with train/CLASS/*.jpg and test/CLASS/*.jpg in it.")
         splits = _split_folders(root)
         self.classes = tuple(sorted(folder.name for folder in _folders(splits["train"])))
@@ -44,7 +44,7 @@ class Folder:
     def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         """Batches in the order train, valid, test; within a split by class and name."""
         findings.add(self._found)
-        yield from read_faces(self._root, self._listed, findings, max_pixels=self._max_pixels)
+        yield from read_faces(self._root, self._listed, findings, limits=self._limits)
 
     def _list(self, splits: Mapping[str, Path]) -> Iterator[Listed]:
         row = count()

@@ -10,12 +10,11 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from nla.config.limits import MAX_PIXELS
-from nla.data.images import decode, pixel_hash
+from nla.data.images import decode, pixel_hash, read_image_file
 from nla.data.parallel import map_in_order
 from nla.data.sources.base import Findings, Problem, face_batch
 from nla.errors import DataError
-from nla.io import read_regular
+from nla.limits import ImageLimits
 from nla.text import is_utf8
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -80,16 +79,17 @@ def read_faces(
     listed: Iterable[Listed],
     findings: Findings,
     annotate: Callable[[Listed], Listed | Excluded | Problem] | None = None,
-    max_pixels: int = MAX_PIXELS,
+    *,
+    limits: ImageLimits,
 ) -> Iterator[pa.RecordBatch]:
     """Yields the images of `listed` with their original bytes, each decoded once as a check.
 
-    `annotate` runs in the reading threads, and can set the label, exclude the image, or report a problem. An image of
-    more than `max_pixels` is a problem.
+    `annotate` runs in the reading threads, and can set the label, exclude the image, or report a problem. An image
+    that is larger than `limits` permit is a problem.
     """
 
     def read(item: Listed) -> _Face | Excluded | Problem:
-        return _read(root, annotate(item) if annotate else item, max_pixels)
+        return _read(root, annotate(item) if annotate else item, limits)
 
     excluded: Counter[str] = Counter()
     linked: dict[LinkedFolder, None] = {}  # one for all images of a folder
@@ -112,7 +112,7 @@ def read_faces(
     findings.notes += [f"images left out, {reason}: {count:,}" for reason, count in sorted(excluded.items())]
 
 
-def _read(root: Path, item: Listed | Excluded | Problem, max_pixels: int) -> _Face | Excluded | Problem:
+def _read(root: Path, item: Listed | Excluded | Problem, limits: ImageLimits) -> _Face | Excluded | Problem:
     if not isinstance(item, Listed):
         return item
     if link := _linked_folder(root, item.path):
@@ -120,8 +120,8 @@ def _read(root: Path, item: Listed | Excluded | Problem, max_pixels: int) -> _Fa
     if not is_utf8(item.path):
         return Problem(item.path, None, "the name is not UTF-8. Rename it")
     try:
-        data = read_regular(root / item.path)
-        return _Face(item, data, pixel_hash(decode(data, max_pixels)))
+        data = read_image_file(root / item.path, limits)
+        return _Face(item, data, pixel_hash(decode(data, limits)))
     except FileNotFoundError:
         if (root / item.path).is_symlink():
             return Problem(item.path, None, "a link to a file that is missing")

@@ -34,7 +34,7 @@ class RAFDB:
 
     def __init__(self, config: DataConfig, root: Path) -> None:
         self._root = root
-        self._max_pixels = config.max_pixels
+        self._limits = config.image_limits
         self._found = Findings()
         sorted_into = first_existing(root / "DATASET", root)
         if not (root / LIST).exists() and (sorted_into / "train").exists():
@@ -52,7 +52,7 @@ class RAFDB:
     def batches(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         """Batches in the order of the list, or of the sorted names."""
         findings.add(self._found)
-        yield from read_faces(self._root, self._listed, findings, max_pixels=self._max_pixels)
+        yield from read_faces(self._root, self._listed, findings, limits=self._limits)
 
     def _by_list(self) -> Iterator[Listed]:
         seen: set[str] = set()
