@@ -6,7 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: setup repro scm test test-thorough fuzz soak coverage check-performance lint deps docs build ui lock clean
+.PHONY: setup repro scm unlock test test-thorough fuzz soak coverage check-performance lint deps docs build ui lock clean
 .DEFAULT_GOAL := repro
 
 setup: $(VENV)/.ready
@@ -22,8 +22,11 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@[ ! -e .git ] || git config user.email >/dev/null || git config --local user.email "nla@localhost"
 	@touch $@
 
-repro: setup scm      ## from raw faces to a registered model
+repro: setup scm unlock  ## from raw faces to a registered model
 	dvc repro
+
+unlock:               ## removes an empty file of locks: DVC writes it in place, and one that was killed there refuses all work
+	@[ -s .dvc/tmp/rwlock ] || rm -f .dvc/tmp/rwlock
 
 scm:                  ## lets DVC work without git where there is none, as in an unpacked zip file
 	@if [ -e .git ]; then \

@@ -83,9 +83,10 @@ def main() -> int:
         end = time.monotonic() + 60 * options.minutes
         while time.monotonic() < end:
             form = rng.choice(list(FORMS))
-            found, weights = soak(prepared, form, Path(folder) / "run", rng)
+            found, weights, unlocked = soak(prepared, form, Path(folder) / "run", rng)
             kills += found
-            runs.append({"form": form, "kills": len(found), "same_weights": weights == whole[form]})
+            same = weights == whole[form]
+            runs.append({"form": form, "kills": len(found), "same_weights": same, "unlocked": unlocked})
             print(f"{len(kills)} kills, {len(runs)} trainings: {form}, {runs[-1]}", flush=True)
     record = summary(kills, runs)
     command = f"python tests/soak.py --minutes {options.minutes:g} --seed {options.seed}"
@@ -109,11 +110,12 @@ def train_undisturbed(prepared: Project, form: str, root: Path) -> list[str]:
     return project.sha256(*WEIGHTS)
 
 
-def soak(prepared: Project, form: str, root: Path, rng: random.Random) -> tuple[list[Kill], list[str]]:
-    """One training with its kills, and the hashes of the weights that it ends with."""
+def soak(prepared: Project, form: str, root: Path, rng: random.Random) -> tuple[list[Kill], list[str], int]:
+    """One training with its kills, the hashes of the weights that it ends with, and how often DVC was unlocked."""
     project, kills = copy_of(prepared, form, root), []
-    reported = 0
+    reported = unlocked = 0
     for _ in range(rng.randint(1, KILLS)):
+        unlocked += unlock(project)
         attempt = project.start_dvc("repro", "train", **PACE)
         started, family = time.monotonic(), []
         time.sleep(rng.uniform(1, 12 if FORMS[form]["num_workers"] else 6))
@@ -128,10 +130,23 @@ def soak(prepared: Project, form: str, root: Path, rng: random.Random) -> tuple[
         epochs = epochs_of(attempt.text)
         kills.append(Kill(form, victim, second, max(epochs, default=reported), again(reported, epochs)))
         reported = max([reported, *epochs])
+    unlocked += unlock(project)
     project.dvc("repro", "train", **PACE)
     history = [row["epoch"] for row in project.read_json("run.json")["history"]]
     assert history == list(range(1, EPOCHS + 1)), history
-    return kills, project.sha256(*WEIGHTS)
+    return kills, project.sha256(*WEIGHTS), unlocked
+
+
+def unlock(project: Project) -> bool:
+    """Removes DVC's file of locks if it is empty, as `make repro` does; returns whether it was.
+
+    DVC rewrites the file in place, and one that was killed in between would refuse all work for good.
+    """
+    path = project.root / ".dvc/tmp/rwlock"
+    if not path.exists() or path.stat().st_size:
+        return False
+    path.unlink()
+    return True
 
 
 def strike(attempt: Background, family: list[psutil.Process], rng: random.Random) -> str:
@@ -181,6 +196,7 @@ def summary(kills: list[Kill], runs: list[dict[str, Any]]) -> dict[str, Any]:
         "by_victim": {name: sum(kill.victim == name for kill in kills) for name in VICTIMS},
         "lost_epochs": sum(kill.lost for kill in kills),
         "different_weights": sum(not run["same_weights"] for run in runs),
+        "unlocked": sum(run["unlocked"] for run in runs),
         "trainings": runs,
         "each": [asdict(kill) for kill in kills],
     }

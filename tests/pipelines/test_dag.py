@@ -183,3 +183,14 @@ def test_make_lets_dvc_work_without_git_until_there_is_one(tmp_path: Path) -> No
     assert make() == ""
     assert "no_scm" not in (project / ".dvc/config.local").read_text()
     assert project.git("status", "--porcelain", "--", ".dvc") == ""
+
+
+def test_make_removes_an_empty_file_of_dvcs_locks(tmp_path: Path) -> None:
+    """A killed DVC can leave one, which it refuses from then on."""
+    locks = tmp_path / ".dvc/tmp/rwlock"
+    locks.parent.mkdir(parents=True)
+    shutil.copy2(ROOT / "Makefile", tmp_path / "Makefile")
+    for content, left in (("", False), ("{}", True)):
+        locks.write_text(content)
+        subprocess.run(["make", "unlock"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+        assert locks.exists() == left
