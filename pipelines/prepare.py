@@ -13,6 +13,8 @@ from nla.data.prepare import prepare
 from nla.io import write_json
 from nla.workflow.stage import run_stage
 
+CLEAN = "; validation and test are clean"
+
 
 def main() -> None:
     """Prepares the splits as params.yaml specifies."""
@@ -34,6 +36,7 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
         ),
         "as leaks": sum(leaks.pop("dropped").values()),
         "for the imbalance": (report["imbalance"] or {"dropped": 0})["dropped"],
+        "by train_rows": report["rows_left_out"],
     }
     yield (
         f"rows: {', '.join(f'{split} {n:,}' for split, n in rows.items())}; left out: {_nonzero(left_out)}; "
@@ -46,7 +49,8 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
     flipped = f"{noise['flipped']:,} of {rows['train']:,} ({noise['measured_rate']:.2%}), {noise['kind']}"
     if "fer2013" not in report:
         found = flipped if noise["flipped"] else "none"
-        yield f"synthetic label noise in train: {found}; validation and test are clean"
+        valid = f", and {noise['flipped_in_valid']:,} in validation; test is clean" if noise["valid"] else CLEAN
+        yield f"synthetic label noise in train: {found}{valid}"
     for split, by_class in report.get("fer2013", {}).items():
         classes = ", ".join(f"{name} {_share(counts)}" for name, counts in by_class["classes"].items())
         differing = f"{by_class['differ']:,} labels of FER2013 are not the majority, {_share(by_class)} ({classes})"

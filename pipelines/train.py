@@ -46,7 +46,7 @@ from nla.workflow.stage import log_file, run_stage
 BEST, MODELS, CURVES, RUN = Path("best.yaml"), Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
 CODE = (Path("nla/training/trainer.py"), Path("nla/training/job.py"))
 """Code that determines a result: these files and all that they import. Display, tracking and distribution do not."""
-DATA_FIELDS = {"image_size", "label_rule", "imbalance_factor", "noise"}
+DATA_FIELDS = {"image_size", "label_rule", "imbalance_factor", "train_rows", "noise"}
 """Parameters of `data` that MLflow shows beside those of training, to distinguish runs."""
 
 

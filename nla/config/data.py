@@ -27,7 +27,7 @@ class SyntheticConfig(Section):
 
 
 class NoiseConfig(Section):
-    """Synthetic label noise in the training split."""
+    """Synthetic label noise in the training split, and in the validation split if asked for."""
 
     kind: NoiseKind = "symmetric"
     rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -36,6 +36,8 @@ class NoiseConfig(Section):
     """Flip round(rate * n) rows; otherwise each row independently with probability `rate`."""
     mapping: dict[str, str] = Field(default_factory=dict)
     """For `asymmetric`: class -> class that replaces it. Classes that are not in it keep their labels."""
+    valid: bool = False
+    """Flip labels of the validation split in the same way, for users who have no clean labels to choose an epoch by."""
 
     @model_validator(mode="after")
     def _asymmetric_needs_a_mapping(self) -> NoiseConfig:
@@ -77,7 +79,16 @@ class DataConfig(Section):
     """Seed of the validation split, the imbalance and the noise."""
     imbalance_factor: Annotated[float, Field(ge=1)] | None = None
     """Ratio of the largest to the smallest class of train after sub-sampling; null leaves train as it is."""
+    train_rows: Annotated[int, Field(ge=1)] | None = None
+    """Number of training rows to keep, with the shares of the classes as they are; null keeps all."""
     noise: NoiseConfig = NoiseConfig()
+
+    @field_validator("train_rows")
+    @classmethod
+    def _imbalance_sets_the_rows_itself(cls, rows: int | None, info: ValidationInfo) -> int | None:
+        if rows is not None and info.data.get("imbalance_factor") is not None:
+            raise ValueError("must be null with data.imbalance_factor, which determines the number of rows")
+        return rows
 
     @field_validator("contempt")
     @classmethod

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from nla.config.data import INGEST_KEYS, DataConfig
 from nla.data.image_header import PNG
 from nla.data.images import decode, encode_png, fit
-from nla.data.sample_plan import TRAIN, SamplePlan, plan_samples
+from nla.data.sample_plan import TRAIN, VALID, SamplePlan, plan_samples
 from nla.data.schema import SAMPLES, SPLITS, Preparation, TableInfo, nested, with_info
 from nla.hardware import cores
 from nla.io import read_batches
@@ -88,13 +88,14 @@ class _GroupWriter:
 
 
 def _schema(plan: SamplePlan, config: DataConfig, split: int) -> pa.Schema:
-    noise = plan.report["noise"]
+    noise = plan.report["noise"] | ({"flipped": plan.report["noise"]["flipped_in_valid"]} if split == VALID else {})
+    is_noisy = split == TRAIN or (split == VALID and config.noise.valid)
     facts = {
         "split": SPLITS[split],
         "image_size": config.image_size,
         "channels": 1 if config.color == "grey" else 3,
         "label_rule": config.label_rule,
-        "noise": {key: noise[key] for key in ("kind", "rate", "exact", "flipped")} if split == TRAIN else None,
+        "noise": {key: noise[key] for key in ("kind", "rate", "exact", "flipped")} if is_noisy else None,
         "faces_rows": len(plan.split_N),
     }
     votes = plan.classes if plan.info.votes else ()

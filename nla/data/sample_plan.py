@@ -18,7 +18,7 @@ from nla.config.base import nearest
 from nla.config.data import DataConfig, LabelRule, NoiseConfig
 from nla.data.fer2013_labels import MISSING, disagreement, fer2013_labels
 from nla.data.schema import SPLITS, TableInfo, dense, read_faces, read_info
-from nla.data.synthetic_imbalance import impose_imbalance
+from nla.data.synthetic_imbalance import impose_imbalance, keep_shares
 from nla.data.synthetic_noise import flip_labels, swap_shares, transition_matrix
 from nla.data.vote_labels import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
 from nla.errors import ConfigError, DataError
@@ -28,10 +28,11 @@ TRAIN, VALID, TEST = range(len(SPLITS))
 ROWS = 65_536  # names of images read at a time
 OUT = -1
 """Value of `split_N` for faces that are left out."""
-SPLIT, IMBALANCE, NOISE = 1, 2, 3
+SPLIT, IMBALANCE, NOISE, VALID_NOISE, ROWS_KEPT = 1, 2, 3, 4, 5
 """Keys of independent random streams: each is seeded by (data.seed, key)."""
 CLEAN = "validation and test are clean: label noise and imbalance are only in train"
 CLEAN_TEST = "test is clean: train and validation have FER2013's labels, imbalance is only in train"
+CLEAN_TEST_ONLY = "test is clean: label noise is in train and validation, imbalance is only in train"
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def plan_samples(path: Path, config: DataConfig) -> SamplePlan:
         split_N, labels = _measured(faces, split_N, labels, config)
     report["absent"] = _absent(split_N, labels)
     split_N, report["imbalance"] = _imbalance(split_N, labels, config)
+    split_N, report["rows_left_out"] = _fewer_rows(split_N, labels, config)
     if config.label_rule == "fer2013":
         own_N = _fer2013(faces, labels.classes)
         label_N = fer2013_labels(own_N, labels.label_N, split_N, faces.info.source)
@@ -103,7 +105,7 @@ def plan_samples(path: Path, config: DataConfig) -> SamplePlan:
         label_N = _flipped(split_N, labels, config)
     report["noise"] = _noise(split_N, labels, label_N, config)
     report["samples"] = _counts(split_N, labels.label_N, labels.classes)
-    report["clean"] = CLEAN_TEST if config.label_rule == "fer2013" else CLEAN
+    report["clean"] = CLEAN_TEST if config.label_rule == "fer2013" else CLEAN_TEST_ONLY if config.noise.valid else CLEAN
     return SamplePlan(
         faces.info,
         labels.classes,
@@ -209,11 +211,25 @@ def _imbalance(split_N: np.ndarray, labels: Labels, config: DataConfig) -> tuple
     train = np.flatnonzero(split_N == TRAIN)
     rng = np.random.default_rng((config.seed, IMBALANCE))
     kept = train[impose_imbalance(labels.label_N[train], len(labels.classes), config.imbalance_factor, rng)]
-    thinned_N = np.where(split_N == TRAIN, OUT, split_N)
-    thinned_N[kept] = TRAIN
     size_C = np.bincount(labels.label_N[kept])
     facts = {"factor": config.imbalance_factor, "measured": float(size_C.max() / size_C.min())}
-    return thinned_N, facts | {"dropped": len(train) - len(kept)}
+    return _only(kept, split_N), facts | {"dropped": len(train) - len(kept)}
+
+
+def _fewer_rows(split_N: np.ndarray, labels: Labels, config: DataConfig) -> tuple[np.ndarray, int]:
+    """`split_N` with `data.train_rows` rows of train, and the number of those left out."""
+    if config.train_rows is None:
+        return split_N, 0
+    train, rng = np.flatnonzero(split_N == TRAIN), np.random.default_rng((config.seed, ROWS_KEPT))
+    kept = train[keep_shares(labels.label_N[train], config.train_rows, rng)]
+    return _only(kept, split_N), len(train) - len(kept)
+
+
+def _only(kept: np.ndarray, split_N: np.ndarray) -> np.ndarray:
+    """`split_N` with only the rows `kept` in train."""
+    thinned_N = np.where(split_N == TRAIN, OUT, split_N)
+    thinned_N[kept] = TRAIN
+    return thinned_N
 
 
 def _fer2013(faces: _Faces, classes: tuple[str, ...]) -> np.ndarray:
@@ -225,15 +241,13 @@ def _fer2013(faces: _Faces, classes: tuple[str, ...]) -> np.ndarray:
 
 
 def _flipped(split_N: np.ndarray, labels: Labels, config: DataConfig) -> np.ndarray:
-    """Labels with the synthetic noise in train."""
-    noise, label_N = config.noise, labels.label_N.copy()
-    train = np.flatnonzero(split_N == TRAIN)
-    if noise.rate > 0:
-        rng = np.random.default_rng((config.seed, NOISE))
-        mapping = _class_map(noise, labels.classes)
-        label_N[train] = flip_labels(
-            label_N[train], len(labels.classes), noise.kind, noise.rate, noise.exact, mapping, rng
-        )
+    """Labels with the synthetic noise, in train and, with `data.noise.valid`, in validation."""
+    noise, label_N, classes = config.noise, labels.label_N.copy(), len(labels.classes)
+    mapping = _class_map(noise, labels.classes) if noise.rate > 0 else {}
+    for split, key in ((TRAIN, NOISE), (VALID, VALID_NOISE)):
+        if noise.rate > 0 and (split == TRAIN or noise.valid):
+            rows, rng = np.flatnonzero(split_N == split), np.random.default_rng((config.seed, key))
+            label_N[rows] = flip_labels(label_N[rows], classes, noise.kind, noise.rate, noise.exact, mapping, rng)
     return label_N
 
 
@@ -244,12 +258,14 @@ def _noise(split_N: np.ndarray, labels: Labels, label_N: np.ndarray, config: Dat
     flipped = int((given_N != clean_N).sum())
     measured = flipped / len(train)
     if config.label_rule == "fer2013":
-        asked: dict[str, Any] = {"kind": "fer2013", "rate": measured, "exact": True, "mapping": {}}
+        asked: dict[str, Any] = {"kind": "fer2013", "rate": measured, "exact": True, "mapping": {}, "valid": True}
     else:
         asked = config.noise.model_dump()
     matrix_CC = transition_matrix(clean_N, given_N, len(labels.classes))
+    in_valid_N = (split_N == VALID) & (label_N != labels.label_N)
     facts = asked | {
         "flipped": flipped,
+        "flipped_in_valid": int(in_valid_N.sum()),
         "measured_rate": measured,
         "train_labels": _counts(split_N, label_N, labels.classes)["train"],
         "transition_matrix": {

@@ -67,12 +67,13 @@ class _Facts(BaseModel):
 
 
 class Noise(_Facts):
-    """Synthetic label noise of the training split; the fields of `data.noise`."""
+    """Synthetic label noise; the fields of `data.noise`."""
 
     kind: str
     rate: float
     exact: bool
     mapping: dict[str, str]
+    valid: bool = False
 
 
 class Preparation(_Facts):
@@ -90,6 +91,7 @@ class Preparation(_Facts):
     drop_leaks: bool
     seed: int
     imbalance_factor: float | None
+    train_rows: int | None = None
     noise: Noise
 
 

@@ -1,4 +1,4 @@
-"""Synthetic class imbalance, as a choice of rows of given labels."""
+"""Which training rows are kept: for synthetic class imbalance, or for fewer rows of the same classes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,27 @@ def impose_imbalance(label_N: np.ndarray, num_classes: int, factor: float, rng: 
     target_C = _long_tail(size_C, factor)
     kept = [rng.permutation(np.flatnonzero(label_N == c))[: target_C[c]] for c in range(num_classes)]
     return np.sort(np.concatenate(kept))
+
+
+def keep_shares(label_N: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Sorted indices of `rows` rows, in which the classes have the shares that they have in all.
+
+    Class sizes are rounded by the largest remainder (Hamilton's method), so that they add up to `rows`.
+
+    Raises:
+        DataError: there are fewer rows, or a class would have none left.
+    """
+    if rows > len(label_N):
+        raise DataError(
+            f"data.train_rows: train has only {len(label_N):,} rows (got {rows:,}). Use {len(label_N)} or less."
+        )
+    size_C = np.bincount(label_N)
+    exact_C = size_C * rows / len(label_N)
+    kept_C = np.floor(exact_C).astype(int)
+    kept_C[np.argsort(kept_C - exact_C, kind="stable")[: rows - kept_C.sum()]] += 1
+    if (kept_C[size_C > 0] == 0).any():
+        raise DataError(f"data.train_rows: a class would have no training image (got {rows:,}). Raise it.")
+    return np.sort(np.concatenate([rng.permutation(np.flatnonzero(label_N == c))[:n] for c, n in enumerate(kept_C)]))
 
 
 def largest_factor(size_C: np.ndarray) -> float:

@@ -121,9 +121,9 @@ def test_samples_keep_order_label_and_bytes_and_the_tables_tell_what_they_are(tm
 
 
 def test_the_tables_know_how_they_were_prepared(tmp_path: Path) -> None:
-    noise = {"kind": "asymmetric", "rate": 0.25, "exact": False, "mapping": {"calm": "glad"}}
+    noise = {"kind": "asymmetric", "rate": 0.25, "exact": False, "mapping": {"calm": "glad"}, "valid": True}
     chosen = {"image_size": 24, "color": "rgb", "label_rule": "argmax", "contempt": False, "valid_fraction": 0.2}
-    chosen |= {"drop_leaks": True, "seed": 5, "imbalance_factor": 2.0, "noise": noise}
+    chosen |= {"drop_leaks": True, "seed": 5, "imbalance_factor": 2.0, "train_rows": None, "noise": noise}
     assert chosen.keys() == DataConfig.model_fields.keys() - INGEST_KEYS, "every parameter of the stage"
     run(tmp_path, labelled(), **chosen)
     for split in SPLITS:

@@ -22,8 +22,8 @@ from nla.training.checkpoint import Progress, read_progress, write_checkpoint
 from nla.workflow.runs import RunFolder
 from pipelines import train
 
-NOISE = {"kind": "asymmetric", "rate": 0.3, "exact": True, "mapping": {"fear": "surprise"}}
-DATA = {"label_rule": "votes", "image_size": 16, "imbalance_factor": 10, "noise": NOISE}
+NOISE = {"kind": "asymmetric", "rate": 0.3, "exact": True, "mapping": {"fear": "surprise"}, "valid": False}
+DATA = {"label_rule": "votes", "image_size": 16, "imbalance_factor": 10, "train_rows": None, "noise": NOISE}
 OTHER_DATA = {"color": "grey", "contempt": True, "valid_fraction": 0.1, "drop_leaks": False, "seed": 3}
 PARAMS: dict[str, Any] = {
     "model": {"width": 4},

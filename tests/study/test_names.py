@@ -14,7 +14,7 @@ from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
 from nla.config.train import TrainConfig
 
-NOISE = {"kind": "symmetric", "rate": 0.0, "exact": True, "mapping": {}}
+NOISE = {"kind": "symmetric", "rate": 0.0, "exact": True, "mapping": {}, "valid": False}
 OF_DATA: dict[str, Any] = {
     "image_size": 48,
     "color": "grey",
@@ -24,6 +24,7 @@ OF_DATA: dict[str, Any] = {
     "drop_leaks": False,
     "seed": 0,
     "imbalance_factor": None,
+    "train_rows": None,
     "noise": NOISE,
 }
 OF_TRAINING: dict[str, Any] = {
