@@ -288,7 +288,7 @@ def _name(loss: Any) -> str:
 def _digest(split: Split) -> str:
     """Hash of images, labels and classes."""
     digest = hashlib.blake2b(digest_size=16)
-    for samples in split:
+    for samples in (split.train, split.valid):
         for array in (samples.images_NHWC, samples.label_N, samples.target_NC):
             if array is not None:
                 digest.update(f"{array.dtype}{array.shape}".encode())

@@ -15,7 +15,8 @@ from nla.config.ray import RayConfig
 from nla.errors import TrainingError
 from nla.io import write_json
 from nla.study.grid import read_grid, run_specs
-from nla.study.record import MANIFEST, read_record
+from nla.study.manifest import MANIFEST
+from nla.study.record import read_record
 from nla.study.scheduler import Scheduler, StudyRun, delete_records, make_manifest, tune
 from nla.study.tracking import MlflowStudy
 from nla.study.variants import Variants

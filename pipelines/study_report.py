@@ -16,8 +16,9 @@ from nla.data.schema import read_info
 from nla.errors import DataError
 from nla.io import read_json_as, write_json
 from nla.plotting import write_figure
+from nla.study.manifest import MANIFEST, Entry, Manifest, TuningEntry
 from nla.study.plots import draw_figures
-from nla.study.record import MANIFEST, RECORDS, Entry, Manifest, Record, TuningEntry, read_record
+from nla.study.record import RECORDS, Record, read_record
 from nla.study.report import report, summary
 from nla.study.results import study_results, tuning_results
 from nla.workflow.paths import workspace

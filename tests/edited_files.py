@@ -38,7 +38,8 @@ from nla.evaluation.weight import position_weight
 from nla.io import read_json_as, write_json, write_table
 from nla.models.saved_model import read_card
 from nla.serving.predictor import Predictor
-from nla.study.record import SERIES, Manifest, Record, read_record, write_record
+from nla.study.manifest import Manifest
+from nla.study.record import PREDICTED, SERIES, Record, read_record, write_record
 from nla.tracking.dataset import TableDataset
 from nla.training.checkpoint import Progress, check_files, read_checkpoint, write_checkpoint
 from nla.workflow.runs import RunFolder
@@ -120,9 +121,10 @@ def write_predictions(folder: Path) -> None:
 def write_study_record(folder: Path) -> None:
     facts = {"device_name": "d", "precision": "fp32", "commit": None, "machine": {}, "versions": {}}
     series = {name: [0.5, 0.75] for name in SERIES}
-    predicted = {name: np.array([0, 1], np.uint8) for name in ("best_predicted", "last_predicted")}
+    predicted = {name: np.array([0, 1], np.uint8) for name in PREDICTED}
+    added = {"clean_epoch": 1, "clean_accuracy": [0.5, 0.5], "log_p": {1: np.full((2, 3), -1, np.float16)}}
     known = ("ce", "clean", "symmetric", 0.0, None, 1, "f", 2, 2, 1.5, {"a": 1}, facts, {})
-    write_record(folder / "record.parquet", Record(*known, **series, **predicted))
+    write_record(folder / "record.parquet", Record(*known, **series, **predicted, **added))
 
 
 def write_manifest(folder: Path) -> None:

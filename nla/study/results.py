@@ -17,7 +17,8 @@ from nla.errors import DataError
 from nla.evaluation.confusion import confusion
 from nla.evaluation.metrics import MAIN_METRICS
 from nla.hardware import in_words
-from nla.study.record import Record, TuningEntries, TuningEntry
+from nla.study.manifest import TuningEntries, TuningEntry
+from nla.study.record import SELECTIONS, Record
 from nla.study.statistics import RESAMPLES, comparisons
 from nla.study.tuning import Attempt, Candidate, best_candidate, candidates_of
 
@@ -27,8 +28,9 @@ REMEDY = (
     "The record comes from a different data set or label rule. Run `dvc repro prepare`, or remove it and run the study."
 )
 PROTOCOL = (
-    "noise and imbalance in train only, validation and test labels as the source has them; validation chooses the "
-    "epoch, and settings where there is tuning; test selects nothing"
+    "imbalance in train only; noise in train and, if the grid says so, in validation; test labels as the source has "
+    "them; validation, by its labels as given, chooses the epoch, and settings where there is tuning; test selects "
+    "nothing"
 )
 
 
@@ -151,11 +153,15 @@ def _condition(
 def _scores(records: Sequence[Record], label_N: np.ndarray, classes: int) -> dict[str, Any]:
     """Scores of one method: of the chosen epoch, the last epoch and the best epoch on test, and the claims."""
     best = [measured(record.best_predicted, label_N, classes) for record in records]
-    last = [measured(record.last_predicted, label_N, classes) for record in records]
+    clean, last = (
+        [measured(record.predicted(selection), label_N, classes) for record in records]
+        for selection in (SELECTIONS[1], SELECTIONS[2])
+    )
     claimed = [max(record.test_accuracy) for record in records]
     surplus = [max(record.test_accuracy) - record.test_accuracy[record.best_epoch - 1] for record in records]
     return {
         **_spreads(best),
+        "clean": _spreads(clean),
         "last": _spreads(last),
         "best_on_test": {"accuracy": spread(claimed), "surplus": spread(surplus)},
         "best_epoch": spread([record.best_epoch for record in records]),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import ray
 from ray.exceptions import RayError
 
@@ -27,7 +28,8 @@ from nla.models.weights import existing
 from nla.ray_cluster import Cluster, connected
 from nla.ray_errors import reason
 from nla.study.grid import Grid, RunSpec
-from nla.study.record import RECORDS, Entry, Manifest, Record, TuningEntries, TuningEntry, read_record, write_record
+from nla.study.manifest import Entry, Manifest, TuningEntries, TuningEntry
+from nla.study.record import RECORDS, Record, log_probabilities, read_record, write_record
 from nla.study.tuning import Attempt, best_candidate, candidates_of, tuning_specs
 from nla.study.variants import Variant, Variants
 from nla.study.worker import Result, run_job
@@ -252,7 +254,9 @@ def run_fingerprint(spec: RunSpec, variants: Variants, root: Path) -> str:
 
 def make_record(run: StudyRun, result: Result) -> Record:
     """The record of a run."""
-    data, progress = run.spec.data, result.progress
+    data, progress, epochs = run.spec.data, result.progress, result.epochs
+    predicted = {epoch: p_NC.argmax(1).astype(np.uint8) for epoch, p_NC in result.p.items()}
+    unused = np.empty(0, np.uint8)  # test, in tuning
     return Record(
         method=run.spec.method,
         condition=run.spec.condition,
@@ -261,8 +265,8 @@ def make_record(run: StudyRun, result: Result) -> Record:
         imbalance_factor=data.imbalance_factor,
         seed=run.spec.seed,
         fingerprint=run.fingerprint,
-        epochs=progress.epochs_done,
-        best_epoch=progress.best_epoch,
+        epochs=epochs["last"],
+        best_epoch=epochs["given"],
         seconds=sum(row["seconds"] for row in progress.history),
         params={**training_config(run.spec.params).dump(), "data": data.model_dump(mode="json")},
         facts={**progress.facts, "commit": git_commit(workspace()), **result.node},
@@ -271,8 +275,12 @@ def make_record(run: StudyRun, result: Result) -> Record:
         valid_mean_accuracy=[row["valid_mean_accuracy"] for row in progress.history],
         test_accuracy=result.on_test.get("test_accuracy", []),
         test_mean_accuracy=result.on_test.get("test_mean_accuracy", []),
-        best_predicted=result.best_predicted,
-        last_predicted=result.last_predicted,
+        best_predicted=predicted.get(epochs["given"], unused),
+        last_predicted=predicted.get(epochs["last"], unused),
+        clean_epoch=epochs["clean"],
+        clean_accuracy=[row["clean_accuracy"] for row in progress.history],
+        clean_predicted=predicted.get(epochs["clean"], unused),
+        log_p={epoch: log_probabilities(p_NC) for epoch, p_NC in result.p.items()},
     )
 
 

@@ -72,7 +72,8 @@ class Variants:
             if not (folder / "test.parquet").is_file():  # renamed last of the three
                 prepare(self.faces, folder, config)
         train, valid, test = (self._samples(folder / f"{name}.parquet") for name in ("train", "valid", "test"))
-        return Variant(Split(train, valid), load_annotations(folder / "train.parquet"), test)
+        clean_N = load_annotations(folder / "valid.parquet").clean_label_N
+        return Variant(Split(train, valid, clean_N), load_annotations(folder / "train.parquet"), test)
 
     def _samples(self, path: Path) -> Samples:
         return load_samples(path, self.limit, self.folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,19 +22,20 @@ from nla.evaluation.weight import position_weight
 from nla.hardware import machine, versions
 from nla.io import read_json_as, write_json
 from nla.models.classifier import Classifier
-from nla.models.saved_model import load_state
+from nla.models.saved_model import load_state, read_tensors, write_tensors
 from nla.study.claims import weight_claims
+from nla.study.record import Selection
 from nla.study.variants import Variant
 from nla.training.callbacks import Callback
-from nla.training.checkpoint import Progress, read_group
+from nla.training.checkpoint import Progress, read_group, read_progress
 from nla.training.checkpoint_store import FolderStore
 from nla.training.epoch_report import EpochReport
 from nla.training.job import Job
 from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Trainer
 
-TEST_METRICS = "test.json"
-"""File in a checkpoint: metric -> one value per epoch."""
+TEST_METRICS, TEST_P = "test.json", "test.safetensors"
+"""Files in a checkpoint: metric -> one value per epoch; selected epoch -> probabilities of test, float32 [N, C]."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class Result:
     progress: Progress
     on_test: Mapping[str, list[float]]
     """test_accuracy and test_mean_accuracy of each epoch; {} if test was not measured."""
-    best_predicted: np.ndarray
-    """Class of each test row by the epoch chosen on validation, [N] uint8; [0] if test was not measured."""
-    last_predicted: np.ndarray
-    """The same by the last epoch."""
+    epochs: Mapping[Selection, int]
+    """The selected epochs, from 1."""
+    p: Mapping[int, np.ndarray]
+    """Selected epoch -> probabilities of test, float32 [N, C]; {} if test was not measured."""
     claims: Mapping[str, Any]
     """What the weights of the training samples show; JSON-serializable."""
     node: Mapping[str, Any]
@@ -78,10 +79,19 @@ def run_job(
     with store.latest() as checkpoint:
         assert checkpoint is not None  # the last epoch's
         claims = _claims(job, progress, variant, read_group(checkpoint, "positions"))
-        if not isinstance(store, EvaluatingStore):
-            return Result(progress, {}, np.empty(0, np.uint8), np.empty(0, np.uint8), claims, node)
-        predicted = {name: store.predicted(checkpoint, name) for name in ("best", "last")}
-    return Result(progress, store.measured(), predicted["best"], predicted["last"], claims, node)
+    epochs = selected_epochs(progress, job.config.train.select)
+    measured = store.measured() if isinstance(store, EvaluatingStore) else Measured({}, {})
+    return Result(progress, measured.series, epochs, measured.p, claims, node)
+
+
+def selected_epochs(progress: Progress, metric: str) -> dict[Selection, int]:
+    """The epochs, from 1, that the validation metric selects by the labels as given and by the clean ones; the last.
+
+    Of equals the first, as in training. Without clean labels, those given are clean.
+    """
+    clean = [row.get(f"clean_{metric}") for row in progress.history]
+    by_clean = progress.best_epoch if None in clean else 1 + int(np.argmax(np.array(clean, float)))
+    return {"given": progress.best_epoch, "clean": by_clean, "last": progress.epochs_done}
 
 
 def _claims(job: Job, progress: Progress, variant: Variant, positions: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -91,15 +101,25 @@ def _claims(job: Job, progress: Progress, variant: Variant, positions: Mapping[s
     return weight_claims(early_N2, late_N2, weight, moments, variant.train_annotations)
 
 
+class Measured(NamedTuple):
+    """What is known of test after an epoch."""
+
+    series: dict[str, list[float]]
+    """Metric -> one value per epoch so far."""
+    p: dict[int, np.ndarray]
+    """Selected epoch -> probabilities, float32 [N, C]."""
+
+
 class EvaluatingStore(FolderStore):
     """Checkpoint store that measures the test split after each epoch, to show what best-on-test would have claimed.
 
-    It only reads the checkpoints and adds its measurements to each: the training loop never sees the test split.
+    It only reads the checkpoints and adds its measurements to each: the training loop never sees the test split. It
+    keeps the probabilities of the epochs that are selected so far, so that no further weights are kept for them.
     """
 
     def __init__(self, folder: Path, job: Job, test: Samples, device: torch.device, views: Views) -> None:
         super().__init__(folder)
-        self.test, self.views = test, views
+        self.test, self.views, self.metric = test, views, job.config.train.select
         self.model: Classifier = job.build().to(device)
 
     def save(self, write: Callable[[Path], None] | None, report: EpochReport) -> None:
@@ -109,21 +129,29 @@ class EvaluatingStore(FolderStore):
 
         def write_and_measure(folder: Path) -> None:
             write(folder)
-            counts_CC = confusion(self.test.label_N, self.predicted(folder, "last"), len(self.test.classes))
+            p_NC = self._probabilities(folder)
+            counts_CC = confusion(self.test.label_N, p_NC.argmax(1), len(self.test.classes))
             now = {"test_accuracy": float(accuracy(counts_CC)), "test_mean_accuracy": float(mean_accuracy(counts_CC))}
-            write_json(folder / TEST_METRICS, {name: [*before.get(name, []), value] for name, value in now.items()})
+            series = {name: [*before.series.get(name, []), value] for name, value in now.items()}
+            write_json(folder / TEST_METRICS, series)
+            known = {**before.p, len(series["test_accuracy"]): p_NC}
+            selected = selected_epochs(read_progress(folder), self.metric).values()
+            kept = {str(epoch): torch.from_numpy(known[epoch]) for epoch in dict.fromkeys(selected)}
+            write_tensors(folder / TEST_P, kept)
 
         super().save(write_and_measure, report)
 
-    def predicted(self, checkpoint: Path, group: str) -> np.ndarray:
-        """Class of each test row by the weights `best` or `last`, [N] uint8."""
-        load_state(self.model, read_group(checkpoint, group), checkpoint)
-        p_NC = predict(self.model, self.test.images_NHWC, self.views)
-        return p_NC.argmax(1).astype(np.uint8)
+    def _probabilities(self, checkpoint: Path) -> np.ndarray:
+        """Probabilities of the test rows by the weights of the checkpoint's epoch, float32 [N, C]."""
+        load_state(self.model, read_group(checkpoint, "last"), checkpoint)
+        return predict(self.model, self.test.images_NHWC, self.views)
 
-    def measured(self) -> dict[str, list[float]]:
-        """Metric -> one value per epoch so far."""
+    def measured(self) -> Measured:
+        """What is known so far, by the latest checkpoint."""
+        remedy = f"Remove {self.folder}."
         with self.latest() as checkpoint:
             if checkpoint is None:
-                return {}
-            return read_json_as(checkpoint / TEST_METRICS, dict[str, list[float]], f"Remove {self.folder}.")
+                return Measured({}, {})
+            series = read_json_as(checkpoint / TEST_METRICS, dict[str, list[float]], remedy)
+            p = {int(epoch): p_NC.numpy() for epoch, p_NC in read_tensors(checkpoint / TEST_P, remedy).items()}
+            return Measured(series, p)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,6 +61,8 @@ class Split(NamedTuple):
 
     train: Samples
     valid: Samples
+    clean_N: np.ndarray | None = None
+    """Clean labels of the validation samples, by which each epoch is measured as well; they choose nothing."""
 
 
 class TrainingModule(nn.Module):
@@ -75,10 +78,9 @@ class TrainingModule(nn.Module):
 
 @dataclass(frozen=True)
 class StepResult:
-    """Result of a step, on the device: reading it on the host waits for the device."""
+    """Result of a step, with a scalar loss, on the device: reading it on the host waits for the device."""
 
     loss: Tensor
-    """Scalar."""
     positions_N2: Tensor
     """(p_GT, p_NN) of each sample before the update."""
 
@@ -215,7 +217,7 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Measures the evaluation network on the validation samples. Raises Diverged if its loss is not finite."""
-        metrics = validation_metrics(self.eval_network, self.split.valid, self.group, self.bf16)
+        metrics = validation_metrics(self.eval_network, self.split.valid, self.group, self.bf16, self.split.clean_N)
         if not math.isfinite(metrics["valid_nll"]):  # the last step of the epoch broke the weights; no loss has seen it
             raise _diverged("validation loss", f"after epoch {self.progress.epochs_done + 1}")
         return metrics

@@ -12,7 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from nla.errors import DataError
-from nla.study.record import SCHEMA, Record, read_record, write_record
+from nla.study.record import (
+    ADDED,
+    SCHEMA,
+    SELECTIONS,
+    Record,
+    log_probabilities,
+    read_record,
+    softmax,
+    write_record,
+)
 
 RECORD = Record(
     method="ce",
@@ -34,6 +43,10 @@ RECORD = Record(
     test_mean_accuracy=[0.5, 0.75],
     best_predicted=np.array([0, 7, 255], np.uint8),
     last_predicted=np.array([1, 1, 1], np.uint8),
+    clean_epoch=2,
+    clean_accuracy=[0.5, 0.75],
+    clean_predicted=np.array([1, 1, 1], np.uint8),
+    log_p={1: np.array([[-0.5, -1], [-2, -3], [-87.3, -1e-3]], np.float16), 2: np.zeros((3, 2), np.float16)},
 )
 
 
@@ -66,6 +79,29 @@ def test_what_is_no_record_is_named(tmp_path: Path) -> None:
         read_record(path)
 
 
+def test_a_record_of_an_earlier_version_is_read_as_chosen_by_clean_validation(tmp_path: Path) -> None:
+    path = _written(tmp_path)
+    pq.write_table(pq.ParquetFile(path).read().drop_columns(list(ADDED)), path)
+    found = read_record(path)
+    assert (found.clean_epoch, found.clean_accuracy, found.log_p) == (RECORD.best_epoch, [], {})
+    np.testing.assert_array_equal(found.predicted("clean"), RECORD.best_predicted)
+    assert found.p("given") is None
+
+
+def test_every_selection_has_its_epoch_and_predictions() -> None:
+    assert [RECORD.epoch(selection) for selection in SELECTIONS] == [1, 2, 2]
+    assert [RECORD.predicted(selection).tolist() for selection in SELECTIONS] == [[0, 7, 255], [1, 1, 1], [1, 1, 1]]
+    p_NC = RECORD.p("clean")
+    assert p_NC is not None and p_NC.tolist() == [[0.5, 0.5]] * 3
+
+
+def test_probabilities_near_zero_and_one_survive_their_rounding() -> None:
+    p_NC = np.array([[1 - 1e-6, 1e-6], [0.3, 0.7], [1e-30, 1]])
+    found = softmax(log_probabilities(p_NC))
+    np.testing.assert_allclose(np.log(found), np.log(p_NC), rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -73,6 +109,11 @@ def test_what_is_no_record_is_named(tmp_path: Path) -> None:
         ({"facts": "{}"}, r"abc\.parquet: column facts: device_name: field required"),
         ({"claims": "[]"}, r"abc\.parquet: column claims: must be an object"),
         ({"best_epoch": 3}, r"abc\.parquet: column best_epoch: must be between 1 and 2 \(got 3\)"),
+        ({"clean_epoch": 0}, r"abc\.parquet: column clean_epoch: must be between 1 and 2 \(got 0\)"),
+        (
+            {"log_p": [{"epoch": 1, "log_p": b"1234"}]},
+            r"column log_p: must have a whole number of classes",
+        ),
     ],
 )
 def test_a_damaged_column_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
