@@ -1,4 +1,4 @@
-"""The records of step, usual, compute, data and everyday -> docs/performance.md and its figures.
+"""The records of step, usual, compute, data, everyday and hostile_requests -> docs/performance.md and its figures.
 
 python benchmarks/performance.py
 """
@@ -41,6 +41,7 @@ def page() -> str:
         loader(),
         from_a_file(),
         everyday(),
+        hostile_requests(),
     ]
     parts = ["# Performance", "", INTRODUCTION.format(calm=CALM)]
     parts += [line for section in sections if section for line in ("", *section)]
@@ -220,6 +221,24 @@ def everyday() -> list[str]:
     return [*lines, "", *_table(["import", "heavy libraries loaded"], loads)]
 
 
+def hostile_requests() -> list[str]:
+    """Section: a model server under requests that would exhaust its memory."""
+    if not _has("hostile-requests"):
+        return []
+    record = read_record("hostile-requests")
+    seconds, good, hostile = record["refusal_seconds"], record["good"], record["hostile"]
+    rows = [
+        ["a refusal, median", f"{statistics.median(seconds):.3f} s", "0.2 s"],
+        ["a refusal, longest", f"{max(seconds):.3f} s", ""],
+        ["growth of the server's memory", f"{record['growth_mb']:.0f} MB", "100 MB"],
+        ["the same beside good requests", f"{record['growth_under_attack_mb']:.0f} MB", "100 MB"],
+        ["good requests answered", f"{good['answered']} of {good['requests']}", "all"],
+        ["hostile requests refused meanwhile", f"{hostile['refused']} of {hostile['requests']}", "all"],
+    ]
+    image = {"size": record["image"]["bytes"] / 1e6, "pixels": record["image"]["pixels"] / 1e6, "n": len(seconds)}
+    return _section("Hostile requests", HOSTILE_TEXT.format(**image), ["", "measured", "target"], rows, [record])
+
+
 @styled
 def shares_figure() -> Figure:
     """Where a step's time goes."""
@@ -365,6 +384,9 @@ MAPPED_TEXT = """20,000 RGB images of 112 px in batches of 64, without augmentat
 training step needs far fewer images a second."""
 EVERYDAY_TEXT = """Each row is one process from start to end. `dvc repro` has nothing to do; a stage's row is the import
 of its script with everything that it uses. The project has little data, which affects neither."""
+HOSTILE_TEXT = """A model server as in [the pipeline](pipeline.md#serving) gets a PNG of {size:.1f} MB that would decode
+to {pixels:.0f} megapixels, {n} times one after the other, then from two clients all the time beside four clients with
+good requests. Memory is the sum over the server's processes."""
 
 if __name__ == "__main__":
     main()
