@@ -1,8 +1,8 @@
 """Stage of a study, run in its folder: grid.yaml, params.yaml and data/faces.parquet -> records/, runs.json.
 
-Methods are tuned first if the grid asks for it. An interrupted study resumes; a run that has a record is not repeated
-(`dvc repro -sf study` repeats all). A record is valid for its parameters and data: the code may have changed since, and
-the record names its commit.
+Methods are tuned first if the grid asks for it. An interrupted study resumes; a run that has a record of the present
+code is not repeated (`dvc repro -sf study` repeats all). A frozen study trains nothing: its records are read whatever
+code made them.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from pathlib import Path
 
 from nla.config.base import read_params, section
 from nla.config.ray import RayConfig
+from nla.console import say
 from nla.errors import TrainingError
 from nla.io import write_json
 from nla.study.grid import read_grid, run_specs
-from nla.study.manifest import MANIFEST
+from nla.study.manifest import MANIFEST, make_manifest
+from nla.study.origin import Origin
 from nla.study.record import read_record
-from nla.study.scheduler import Scheduler, StudyRun, delete_records, make_manifest, tune
+from nla.study.runs import StudyRun, delete_records
+from nla.study.scheduler import Scheduler, tune
 from nla.study.tracking import MlflowStudy
 from nla.study.variants import Variants
 from nla.tracking import configure, run_tags
@@ -32,18 +35,23 @@ FACES, GRID = Path("data/faces.parquet"), Path("grid.yaml")
 def main() -> None:
     """Runs what has no record yet, and logs to MLflow what it lacks."""
     params, grid, root = read_params(), read_grid(GRID), project_root()
-    config = section(RayConfig, params)
-    if forced():  # first, so that a forced study that is interrupted resumes with its new records only
+    config, force = section(RayConfig, params), forced()
+    if force:  # first, so that a forced study that is interrupted resumes with its new records only
         delete_records(root)
-    scheduler = Scheduler(Variants(FACES, root / RUNS / "study-data", config.image_bytes), config, root)
+    variants = Variants(FACES, root / RUNS / "study-data", config.image_bytes)
+    scheduler = Scheduler(variants, config, root, Origin.here(), grid.frozen and not force)
     run_specs(grid, params)  # errors in the grid must not surface only after tuning
     tuning, tuned = tune(scheduler, grid, params)
-    study = scheduler.run("study", run_specs(grid, params, tuned))
-    write_json(MANIFEST, make_manifest(grid, tuning, study).model_dump(exclude={"tuning"} if not grid.tuning else None))
+    runs = scheduler.named(run_specs(grid, params, tuned))
+    exclude = {"tuning"} if not grid.tuning else None
+    write_json(MANIFEST, make_manifest(grid, tuning, runs).model_dump(exclude=exclude))  # before the first run ends
+    study = scheduler.run("study", runs)
     log([*tuning.done, *study.done], root)
     if study.failed:
-        failed = f"{len(study.failed)} of {len(study.runs)} runs failed: {study.names(study.failed)}"
-        raise TrainingError(f"{failed}. `dvc repro` tries them again.")
+        number, names = f"{len(study.failed)} of {len(study.runs)} runs", study.names(study.failed)
+        if not scheduler.frozen:
+            raise TrainingError(f"{number} failed: {names}. `dvc repro` tries them again.")
+        say(f"{number} have no record: {names}. The study is frozen: the report leaves them out.")
 
 
 def log(done: Sequence[StudyRun], root: Path) -> None:

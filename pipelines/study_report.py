@@ -6,7 +6,7 @@ runs.json, records/, data/test.parquet -> results.json, README.md, figures/. Out
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from nla.errors import DataError
 from nla.io import read_json_as, write_json
 from nla.plotting import write_figure
 from nla.study.manifest import MANIFEST, Entry, Manifest, TuningEntry
+from nla.study.origin import origin_caveats
 from nla.study.plots import draw_figures
 from nla.study.record import RECORDS, Record, read_record
+from nla.study.replicates import complete
 from nla.study.report import report, summary
-from nla.study.results import study_results, tuning_results
+from nla.study.results import by_condition, study_results, tuning_results
 from nla.workflow.paths import workspace
 from nla.workflow.stage import run_stage
 
@@ -33,11 +35,18 @@ def main() -> None:
     """Computes the results, draws the figures, and writes the report."""
     manifest = read_json_as(MANIFEST, Manifest, REPEAT)
     label_N, classes = load_annotations(TEST).clean_label_N, read_info(TEST).classes
-    results = study_results(read_runs(manifest.runs), label_N, classes, manifest.reference, caveats=manifest.caveats)
+    found = read_records(manifest.runs)
+    entries, left_out = complete(manifest.runs, found)
+    records = [named_as(entry, found) for entry in entries]
+    caveats = [*manifest.caveats, *origin_caveats(by_condition(records))]
+    results = study_results(records, label_N, classes, manifest.reference, caveats=caveats, left_out=left_out)
     if tuning := manifest.tuning:
-        records = read_runs([run for run in tuning.trainings if run.record is not None])
-        methods = dict.fromkeys(run.method for run in manifest.runs)
-        results["tuning"] = tuning_results(tuning, {record.fingerprint: record for record in records}, methods)
+        trained = [run for run in tuning.trainings if run.record is not None]
+        tried = read_records(trained)
+        if lost := [f"{run.record}.parquet" for run in trained if run.record not in tried]:
+            raise DataError(f"missing records of the tuning: {', '.join(lost)}. Run `dvc repro study`.")
+        origin_caveats({"tuning": [*tried.values()]})
+        results["tuning"] = tuning_results(tuning, tried, dict.fromkeys(run.method for run in manifest.runs))
     shutil.rmtree(FIGURES, ignore_errors=True)
     for name, figure in draw_figures(results).items():
         write_figure(figure, FIGURES / f"{name}.png")
@@ -47,21 +56,15 @@ def main() -> None:
         say(line)
 
 
-def read_runs(runs: Sequence[Entry | TuningEntry]) -> list[Record]:
-    """The records in manifest order; names come from the manifest because methods may have been renamed.
+def read_records(runs: Iterable[Entry | TuningEntry]) -> dict[str, Record]:
+    """Name -> record, of the runs that have one. Raises DataError if one is damaged."""
+    paths = {str(run.record): RECORDS / f"{run.record}.parquet" for run in runs}
+    return {name: read_record(path) for name, path in paths.items() if path.is_file()}
 
-    Raises:
-        DataError: a record is missing or damaged, or the manifest is empty.
-    """
-    paths = [RECORDS / f"{run.record}.parquet" for run in runs]
-    if lost := [str(path) for path in dict.fromkeys(paths) if not path.is_file()]:
-        raise DataError(f"missing records: {len(lost)} of {len({*paths})} (first: {lost[0]}). Run `dvc repro study`.")
-    if not paths:
-        raise DataError(f"{MANIFEST}: runs is empty. Run `dvc repro -sf study`.")
-    return [
-        replace(read_record(path), method=run.method, condition=run.condition, seed=run.seed)
-        for run, path in zip(runs, paths, strict=True)
-    ]
+
+def named_as(entry: Entry, records: Mapping[str, Record]) -> Record:
+    """The record of a run, with the names that the manifest has: methods may have been renamed since."""
+    return replace(records[entry.record], method=entry.method, condition=entry.condition, seed=entry.seed)
 
 
 if __name__ == "__main__":

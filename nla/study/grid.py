@@ -64,6 +64,8 @@ class Grid(Section):
     """What a reader must know before comparing the methods; the report shows it first, and above each table."""
     tuning: Tuning | None = None
     """None: no tuning."""
+    frozen: bool = False
+    """The study has ended: its records are read whatever code made them, and nothing is trained unless it is forced."""
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from nla.study.grid import Grid, RunSpec
 from nla.study.record import Objective
+from nla.study.runs import StudyRun, StudyRuns
 
 MANIFEST = Path("runs.json")
 """Path in the folder of a study."""
@@ -23,14 +26,14 @@ class Entry(_Run):
     """A run of the comparison, in runs.json."""
 
     record: str
-    """Fingerprint of the record."""
+    """Name of the record."""
 
 
 class TuningEntry(_Run):
     """A run of the tuning, in runs.json."""
 
     record: str | None
-    """Fingerprint of the record; None if training diverged."""
+    """Name of the record; None if training diverged."""
     setting: int
     """Number of the values; 0 is the setting of the grid."""
     values: dict[str, Any]
@@ -55,3 +58,26 @@ class Manifest(BaseModel):
     runs: list[Entry]
     tuning: TuningEntries | None = None
     """None if the study has no tuning."""
+
+
+def make_manifest(grid: Grid, tuning: StudyRuns, study: Sequence[StudyRun]) -> Manifest:
+    """Content of runs.json: all runs, whether they have their records or not."""
+    entries = [Entry(**_key(run.spec), record=run.record) for run in study]
+    manifest = Manifest(reference=grid.reference, caveats=grid.caveats, runs=entries)
+    if grid.tuning is None:
+        return manifest
+    tried = [
+        TuningEntry(
+            **_key(run.spec),
+            record=None if run.record in tuning.failed else run.record,
+            setting=run.spec.setting or 0,
+            values=dict(run.spec.values),
+        )
+        for run in tuning.runs
+    ]
+    asked = grid.tuning.model_dump(include={"conditions", "seed", "objective"})
+    return manifest.model_copy(update={"tuning": TuningEntries(**asked, trainings=tried)})
+
+
+def _key(spec: RunSpec) -> dict[str, Any]:
+    return {"method": spec.method, "condition": spec.condition, "seed": spec.seed}

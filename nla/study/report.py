@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nla.config.train import ACCURACIES
+from nla.study.origin import UNKNOWN
 
 SMALLEST_P = 0.001
 """Smaller p-values are shown as below it: a few thousand resamples cannot resolve them."""
@@ -23,7 +24,14 @@ def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str
     """
     known = {"protocol": results["protocol"], "rows": results["test"]["rows"], "resamples": results["resamples"]}
     caveats = results["caveats"]
-    parts = [f"# {name}", "", *caveat_list(caveats), INTRODUCTION.format(**known), ""]
+    parts = [
+        f"# {name}",
+        "",
+        *caveat_list(caveats),
+        *left_out_list(results["left_out"]),
+        INTRODUCTION.format(**known),
+        "",
+    ]
     parts += [line for path in figures for line in (f"![{_caption(path)}]({path})", "")]
     if tuning := results.get("tuning"):
         parts += ["## Tuning", "", *caveat_quote(caveats), *tuning_table(tuning), ""]
@@ -39,6 +47,11 @@ def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str
 def caveat_list(caveats: Sequence[str]) -> list[str]:
     """The caveats as the first section of the report."""
     return ["**Before comparing the methods:**", "", *(f"- {text}" for text in caveats), ""] if caveats else []
+
+
+def left_out_list(left_out: Sequence[str]) -> list[str]:
+    """What of the study is not in the tables."""
+    return ["**Left out, as incomplete:**", "", *(f"- {text}" for text in left_out), ""] if left_out else []
 
 
 def caveat_quote(caveats: Sequence[str]) -> list[str]:
@@ -110,6 +123,7 @@ def summary(results: Mapping[str, Any]) -> Iterator[str]:
             low, value, high = (f"{100 * other[key]:+.2f}" for key in ("low", "difference", "high"))
             line += f", {value} points [{low}, {high}] from {other['method']}"
         yield line
+    yield from (f"left out: {text}" for text in results["left_out"])
     yield from (f"caveat: {text}" for text in results["caveats"])
 
 
@@ -155,7 +169,8 @@ CLAIMS = {
 def _made_by(part: Mapping[str, Any]) -> tuple[str, str]:
     """The machines and the commits."""
     made_by = part["made_by"]
-    return f"{'. '.join(made_by['places'])}.", f"Code: {', '.join(made_by['commits'])}."
+    code = "" if made_by["codes"] == [UNKNOWN] else f"fingerprint {', '.join(made_by['codes'])} at "
+    return f"{'. '.join(made_by['places'])}.", f"Code: {code}{', '.join(made_by['commits'])}."
 
 
 def _tuning_row(name: str, method: Mapping[str, Any], several: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from nla.evaluation.confusion import confusion
 from nla.evaluation.metrics import MAIN_METRICS
 from nla.hardware import in_words
 from nla.study.manifest import TuningEntries, TuningEntry
+from nla.study.origin import UNKNOWN
 from nla.study.record import SELECTIONS, Record
 from nla.study.statistics import RESAMPLES, comparisons
 from nla.study.tuning import Attempt, Candidate, best_candidate, candidates_of
@@ -41,8 +42,12 @@ def study_results(
     reference: str,
     resamples: int = RESAMPLES,
     caveats: Sequence[str] = (),
+    left_out: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All numbers by condition and method, in the order of the records.
+
+    Args:
+        left_out: what of the study is not reported, and why.
 
     Raises:
         DataError: a record was not measured on these labels, or the reference has no record.
@@ -53,14 +58,15 @@ def study_results(
             f"reference: no record of the method {reference!r}. Run the study, or name another in grid.yaml."
         )
     support = np.bincount(label_N, minlength=len(classes)).tolist()
-    by_condition = _grouped(records, lambda record: record.condition)
     conditions = {
-        name: _condition(own, label_N, len(classes), reference, resamples) for name, own in by_condition.items()
+        name: _condition(own, label_N, len(classes), reference, resamples)
+        for name, own in by_condition(records).items()
     }
     test = {"rows": len(label_N), "classes": dict(zip(classes, support, strict=True))}
     return {
         "protocol": PROTOCOL,
         "caveats": list(caveats),
+        "left_out": list(left_out),
         "reference": reference,
         "resamples": resamples,
         "test": test,
@@ -124,6 +130,11 @@ def spread(values: Sequence[float]) -> dict[str, float | int | None]:
     return {"mean": float(np.mean(values)), "std": std, "n": len(values)}
 
 
+def by_condition(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Condition -> its records, in their order."""
+    return _grouped(records, lambda record: record.condition)
+
+
 def _grouped(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
     for record in records:
@@ -179,7 +190,8 @@ def _spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
 
 
 def _made_by(records: Sequence[Record]) -> dict[str, list[str]]:
-    """The distinct machines with their versions, and the distinct commits."""
+    """The distinct machines with their versions, commits, and fingerprints of the code."""
     facts = [record.facts for record in records]
     places = (f"{f['device_name']} in {f['precision']}; {in_words(f['machine'], f['versions'])}" for f in facts)
-    return {"places": [*dict.fromkeys(places)], "commits": [*dict.fromkeys(f["commit"] or "unknown" for f in facts)]}
+    commits, codes = (dict.fromkeys(f.get(key) or UNKNOWN for f in facts) for key in ("commit", "code"))
+    return {"places": [*dict.fromkeys(places)], "commits": [*commits], "codes": [*codes]}

@@ -6,37 +6,32 @@
 from __future__ import annotations
 
 import itertools
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import ray
 from ray.exceptions import RayError
 
-from nla.config.base import DEFAULTS, section
-from nla.config.evaluate import EvaluateConfig
 from nla.config.ray import RayConfig
 from nla.console import bar, say
 from nla.errors import Diverged, NLAError, TrainingError, user_message
 from nla.evaluation.predict import Views
-from nla.io import sha256
-from nla.models.weights import existing
 from nla.ray_cluster import Cluster, connected
 from nla.ray_errors import reason
 from nla.study.grid import Grid, RunSpec
-from nla.study.manifest import Entry, Manifest, TuningEntries, TuningEntry
-from nla.study.record import RECORDS, Record, log_probabilities, read_record, write_record
+from nla.study.origin import Origin
+from nla.study.record import read_record, write_record
+from nla.study.runs import StudyRun, StudyRuns, make_record, record_name, run_fingerprint, summary, views_on_test
 from nla.study.tuning import Attempt, best_candidate, candidates_of, tuning_specs
 from nla.study.variants import Variant, Variants
 from nla.study.worker import Result, run_job
 from nla.training.job import Job, image_spec, training_config, with_first_weights
 from nla.tuning.space import Values
 from nla.workflow.paths import workspace
-from nla.workflow.provenance import CODE, DIGITS, fingerprint, git_commit, imported_sources
+from nla.workflow.provenance import CODE, fingerprint, imported_sources
 from nla.workflow.runs import RUNS
 from nla.workflow.stage import log_file
 
@@ -46,41 +41,11 @@ RETRIES = 3
 """How often a run resumes from its last checkpoint after its process or node was lost."""
 
 
-class StudyRun(NamedTuple):
-    """A run of the study, with the name of its record."""
-
-    spec: RunSpec
-    fingerprint: str
-
-    @property
-    def path(self) -> Path:
-        """Path of the record."""
-        return RECORDS / f"{self.fingerprint}.parquet"
-
-
-class StudyRuns(NamedTuple):
-    """Outcome of the requested runs, in their order."""
-
-    runs: list[StudyRun]
-    failed: dict[str, NLAError]
-    """Fingerprint -> error."""
-
-    @property
-    def done(self) -> list[StudyRun]:
-        """The runs that have their records."""
-        return [run for run in self.runs if run.fingerprint not in self.failed]
-
-    def names(self, fingerprints: Iterable[str]) -> str:
-        """Names of some of the runs, for a message."""
-        chosen = set(fingerprints)
-        return ", ".join(str(run.spec) for run in self.runs if run.fingerprint in chosen)
-
-
 class Task(NamedTuple):
     """A run to start."""
 
-    fingerprint: str
-    """Of its record."""
+    record: str
+    """Name of its record."""
     job: Job
     variant: ray.ObjectRef[Variant]
     """Reference to its data in Ray's object store."""
@@ -97,28 +62,39 @@ class Scheduler:
     variants: Variants
     config: RayConfig
     root: Path
+    origin: Origin
+    """The code that trains."""
+    frozen: bool = False
+    """Take the records that exist, of whatever code, and train nothing."""
 
-    def run(self, title: str, specs: Sequence[RunSpec]) -> StudyRuns:
+    def named(self, specs: Iterable[RunSpec]) -> list[StudyRun]:
+        """The runs with the names of their records."""
+        found = [(spec, run_fingerprint(spec, self.variants, self.root)) for spec in specs]
+        return [StudyRun(spec, record_name(run, self.origin.code, self.frozen)) for spec, run in found]
+
+    def run(self, title: str, runs: Sequence[StudyRun]) -> StudyRuns:
         """Executes each distinct run once, however many request it; `title` is their name in the console output."""
-        runs = [StudyRun(spec, run_fingerprint(spec, self.variants, self.root)) for spec in specs]
-        missing = {run.fingerprint: run for run in runs if not run.path.is_file()}
-        recorded = sum(run.fingerprint not in missing for run in runs)
+        missing = {run.record: run for run in runs if not run.path.is_file()}
+        recorded = sum(run.record not in missing for run in runs)
         say(f"{title} {workspace().name}: {len(runs)} runs, {recorded} of them have their records")
-        return StudyRuns(runs, self._run_missing(missing) if missing else {})
+        if self.frozen:
+            return StudyRuns([*runs], dict.fromkeys(missing, TrainingError("no record, and the study is frozen")))
+        return StudyRuns([*runs], self._run_missing(missing) if missing else {})
 
     def _run_missing(self, missing: Mapping[str, StudyRun]) -> dict[str, NLAError]:
-        """Fingerprint -> error of the runs that failed."""
+        """Name of the record -> error of the runs that failed."""
+        self.origin.require_clean()
         errors: dict[str, NLAError] = {}
         with connected(self.config) as cluster, bar("study", "runs") as progress:
             say(f"full logs: {log_file()}, and Ray's in {cluster.logs}")
             outcomes = run_all(cluster, self._tasks([*missing.values()]), self.config)
             for done, (task, result) in enumerate(outcomes, 1):
-                run = missing[task.fingerprint]
+                run = missing[task.record]
                 if isinstance(result, NLAError):
-                    errors[task.fingerprint] = result
+                    errors[task.record] = result
                     say(f"{run.spec}: {result}")
                 else:
-                    record = make_record(run, result)
+                    record = make_record(run, result, self.origin)
                     write_record(run.path, record)
                     shutil.rmtree(task.folder, ignore_errors=True)  # if it ran on this machine
                     say(f"{run.spec}: {summary(record)}")
@@ -133,11 +109,11 @@ class Scheduler:
             shared, train = ray.put(variant), variant.split.train
             image, classes = image_spec(train.images_NHWC), len(train.classes)
             for run in group:
-                name = f"{workspace().name}-{run.fingerprint}-{code}"  # two studies may train the same at once
+                name = f"{workspace().name}-{run.record}-{code}"  # two studies may train the same at once
                 folder = self.root / RUNS / name
                 job = Job(training_config(run.spec.params), num_classes=classes, image=image, fingerprint=name)
                 with_weights = with_first_weights(job, self.root)[0]
-                yield Task(run.fingerprint, with_weights, shared, folder, views_on_test(run.spec))
+                yield Task(run.record, with_weights, shared, folder, views_on_test(run.spec))
 
 
 def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Iterator[tuple[Task, Result | NLAError]]:
@@ -182,109 +158,22 @@ def _outcome(ended: Any, cluster: Cluster) -> Result | NLAError:
 def tune(scheduler: Scheduler, grid: Grid, params: Mapping[str, Any]) -> tuple[StudyRuns, dict[str, Values]]:
     """Runs the tuning; returns its runs, and method -> the values with the highest mean score on validation.
 
-    A setting that diverges cannot be chosen.
+    A setting that diverges, or of which a frozen study has no record, cannot be chosen.
 
     Raises:
         TrainingError: a run failed otherwise, so that its method would have had fewer settings than the others.
     """
     if grid.tuning is None:
         return StudyRuns([], {}), {}
-    tuning = scheduler.run("tuning", tuning_specs(grid, params))
-    if lost := [name for name, error in tuning.failed.items() if not isinstance(error, Diverged)]:
+    tuning = scheduler.run("tuning", scheduler.named(tuning_specs(grid, params)))
+    lost = [name for name, error in tuning.failed.items() if not isinstance(error, Diverged)]
+    if lost and not scheduler.frozen:
         raise TrainingError(f"runs of the tuning failed: {tuning.names(lost)}. `dvc repro` tries them again.")
     objective = grid.tuning.objective
     attempts = []
     for run in tuning.runs:
-        spec, score = run.spec, None if run.fingerprint in tuning.failed else read_record(run.path).score(objective)
+        spec, score = run.spec, None if run.record in tuning.failed else read_record(run.path).score(objective)
         assert spec.setting is not None
         attempts.append(Attempt(spec.method, spec.setting, spec.condition, spec.values, score))
     candidates = candidates_of(attempts)
     return tuning, {method: best_candidate(method, tried).values for method, tried in candidates.items()}
-
-
-def make_manifest(grid: Grid, tuning: StudyRuns, study: StudyRuns) -> Manifest:
-    """Content of runs.json: the runs that have records, and all runs of the tuning."""
-    entries = [Entry(**_key(run.spec), record=run.fingerprint) for run in study.done]
-    manifest = Manifest(reference=grid.reference, caveats=grid.caveats, runs=entries)
-    if grid.tuning is None:
-        return manifest
-    tried = [
-        TuningEntry(
-            **_key(run.spec),
-            record=None if run.fingerprint in tuning.failed else run.fingerprint,
-            setting=run.spec.setting or 0,
-            values=dict(run.spec.values),
-        )
-        for run in tuning.runs
-    ]
-    asked = grid.tuning.model_dump(include={"conditions", "seed", "objective"})
-    return manifest.model_copy(update={"tuning": TuningEntries(**asked, trainings=tried)})
-
-
-def _key(spec: RunSpec) -> dict[str, Any]:
-    return {"method": spec.method, "condition": spec.condition, "seed": spec.seed}
-
-
-def delete_records(root: Path) -> None:
-    """Removes the records of the study in the current folder, and its checkpoints in the project `root`."""
-    for record in RECORDS.glob("*.parquet"):
-        record.unlink()
-    ours = re.compile(rf"{re.escape(workspace().name)}-[0-9a-f]{{{DIGITS}}}-[0-9a-f]{{{DIGITS}}}")
-    for folder in (root / RUNS).glob("*"):
-        if ours.fullmatch(folder.name):
-            shutil.rmtree(folder)
-
-
-def views_on_test(spec: RunSpec) -> Views | None:
-    """Augmented views over which test predictions are averaged; None in tuning, which does not use test."""
-    config = section(EvaluateConfig, spec.params)
-    return None if spec.setting is not None else Views(config.mirror, config.shift)
-
-
-def run_fingerprint(spec: RunSpec, variants: Variants, root: Path) -> str:
-    """Hash of the parameters, first weights and data of a run, and of how test is measured; names its record."""
-    sections = {name: config.stated() for name, config in training_config(spec.params).sections.items()}
-    if start := sections["model"].get("weights"):
-        sections["model"]["weights"] = sha256(existing(root / start))
-    views = section(EvaluateConfig, spec.params).stated(include={"mirror", "shift"})
-    measured = views if spec.setting is None else None  # tuning does not use test
-    content = {**sections, "data": variants.key(spec.data), "evaluate": measured, "defaults": DEFAULTS}
-    return fingerprint(content, [], workspace())
-
-
-def make_record(run: StudyRun, result: Result) -> Record:
-    """The record of a run."""
-    data, progress, epochs = run.spec.data, result.progress, result.epochs
-    predicted = {epoch: p_NC.argmax(1).astype(np.uint8) for epoch, p_NC in result.p.items()}
-    unused = np.empty(0, np.uint8)  # test, in tuning
-    return Record(
-        method=run.spec.method,
-        condition=run.spec.condition,
-        noise_kind=data.noise.kind,
-        noise_rate=data.noise.rate,
-        imbalance_factor=data.imbalance_factor,
-        seed=run.spec.seed,
-        fingerprint=run.fingerprint,
-        epochs=epochs["last"],
-        best_epoch=epochs["given"],
-        seconds=sum(row["seconds"] for row in progress.history),
-        params={**training_config(run.spec.params).dump(), "data": data.model_dump(mode="json")},
-        facts={**progress.facts, "commit": git_commit(workspace()), **result.node},
-        claims=result.claims,
-        valid_accuracy=[row["valid_accuracy"] for row in progress.history],
-        valid_mean_accuracy=[row["valid_mean_accuracy"] for row in progress.history],
-        test_accuracy=result.on_test.get("test_accuracy", []),
-        test_mean_accuracy=result.on_test.get("test_mean_accuracy", []),
-        best_predicted=predicted.get(epochs["given"], unused),
-        last_predicted=predicted.get(epochs["last"], unused),
-        clean_epoch=epochs["clean"],
-        clean_accuracy=[row["clean_accuracy"] for row in progress.history],
-        clean_predicted=predicted.get(epochs["clean"], unused),
-        log_p={epoch: log_probabilities(p_NC) for epoch, p_NC in result.p.items()},
-    )
-
-
-def summary(record: Record) -> str:
-    """One line on validation for the console; test results are left to the report."""
-    when, minutes = f"after epoch {record.best_epoch} of {record.epochs}", record.seconds / 60
-    return f"{record.score('accuracy'):.2%} on validation {when} ({minutes:.1f} min)"

@@ -146,6 +146,7 @@ def best_candidate(method: str, candidates: Iterable[Candidate]) -> Candidate:
     trained = [(mean, candidate) for mean, candidate in means if mean is not None]
     if not trained:
         raise TrainingError(
-            f"every setting of {method} diverged under a condition, that of the grid too. Lower train.lr in grid.yaml."
+            f"every setting of {method} diverged under a condition, or lacks a record in a frozen study, that of the "
+            "grid too. Lower train.lr in grid.yaml, or restore the records."
         )
     return max(trained, key=lambda pair: pair[0])[1]

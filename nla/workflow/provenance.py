@@ -13,6 +13,8 @@ from typing import Any
 PACKAGES = ("nla", "pipelines")
 CODE = Path(__file__).parents[2]
 """Folder of these packages: the project, or for a study the one it belongs to."""
+DIRTY = "-dirty"
+"""Behind the name of a commit from which files differ, as `git describe` puts it."""
 DIGITS = 16  # hex digits of the fingerprint; 64 bits identify a run
 
 
@@ -46,6 +48,19 @@ def git_commit(root: Path) -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def code_commit(root: Path) -> str | None:
+    """The commit, with DIRTY appended if the code in PACKAGES differs from it; other files may. None outside git."""
+    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--", *PACKAGES])
+    try:
+        commit, changed = (
+            subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in commands
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit}{DIRTY}" if changed else commit
 
 
 def _code(path: Path) -> str:

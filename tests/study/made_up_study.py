@@ -18,6 +18,7 @@ FACTS = {
     "precision": "fp32",
     "device_name": "AVX2",
     "commit": "c0ffee",
+    "code": "feedface",
     "machine": MACHINE,
     "versions": {"torch": "2.13.0", "ray": "2.60.0"},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -178,18 +179,45 @@ def test_a_damaged_manifest_is_named_with_its_field(study: Path, change: dict[st
         study_report.main()
 
 
-def test_missing_records(study: Path) -> None:
-    next((study / "records").iterdir()).unlink()
-    with pytest.raises(
-        DataError, match=r"missing records: 1 of 12 \(first: records/.*\.parquet\)\. Run `dvc repro study`"
-    ):
+def test_what_is_incomplete_is_left_out_and_named(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One method of one seed lacks its record: that condition has a single complete seed of two."""
+    manifest = json.loads((study / "runs.json").read_text())
+    lost = next(run for run in manifest["runs"] if (run["method"], run["condition"], run["seed"]) == ("ce", "clean", 1))
+    (study / f"records/{lost['record']}.parquet").unlink()
+    study_report.main()
+    assert list(json.loads((study / "results.json").read_text())["conditions"]) == ["symmetric 30 %"]
+    text = (study / "README.md").read_text()
+    lines = ["clean, seed 1: no record of ce.", "clean: 1 complete seeds of 2, and 2 are needed."]
+    assert "**Left out, as incomplete:**\n\n- " + "\n- ".join(lines) in text
+    assert f"left out: {lines[0]}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_no_training(study: Path, keep: bool) -> None:
+    for record in (study / "records").iterdir():
+        record.unlink()
+    if not keep:
+        (study / "runs.json").write_text(json.dumps({"reference": "ce", "runs": []}))
+    with pytest.raises(DataError, match=r"no condition has enough complete seeds.*Run `dvc repro`"):
         study_report.main()
 
 
-def test_no_training(study: Path) -> None:
-    (study / "runs.json").write_text(json.dumps({"reference": "ce", "runs": []}))
-    with pytest.raises(DataError, match="runs is empty"):
+def test_a_lost_record_of_the_tuning_is_named(study: Path) -> None:
+    manifest = json.loads((study / "runs.json").read_text())
+    run = {"method": "ce", "condition": "clean", "seed": 1, "record": "lost", "setting": 0, "values": {}}
+    manifest["tuning"] = {"conditions": ["clean"], "seed": 1, "objective": "accuracy", "trainings": [run]}
+    (study / "runs.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"missing records of the tuning: lost\.parquet"):
         study_report.main()
+
+
+def test_a_record_of_other_code_in_a_table_is_refused(study: Path) -> None:
+    path = next((study / "records").glob("ce-*.parquet"))
+    record = read_record(path)
+    write_record(path, replace(record, facts={**record.facts, "code": "0ther"}))
+    with pytest.raises(DataError, match=rf"{record.condition}: records of different code .*{record.fingerprint}"):
+        study_report.main()
+    assert not (study / "results.json").exists()
 
 
 @pytest.mark.parametrize("name", ["runs.json", "data/test.parquet"])
