@@ -11,7 +11,9 @@ import functools
 import itertools
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +174,7 @@ def local_cluster(cpus: int | None = None, *, dashboard: bool = False) -> Iterat
     port = _free_port()
     with _environment({API_SERVER_ENV: f"http://{LOOPBACK}:{port}", PREEMPTION_WATCHER_ENV: "0", PRESTART_ENV: "0"}):
         try:
-            with _minimal_processes(dashboard), _loopback_kept():
+            with _signals_kept(), _minimal_processes(dashboard), _loopback_kept():
                 _init_with_retries(
                     address="local",
                     _node_ip_address=LOOPBACK,
@@ -190,14 +192,15 @@ def local_cluster(cpus: int | None = None, *, dashboard: bool = False) -> Iterat
 
 def _init_with_retries(**options: Any) -> None:
     """Calls `ray.init`, and retries if its node was not up within Ray's 30 s: a busy machine can need longer."""
-    before = psutil.Process().children()
+    before = psutil.Process().children(recursive=True)
     for _ in range(START_ATTEMPTS):
         try:
             ray.init(**options)
             return
-        except Exception as error:  # Ray raises nothing narrower
-            for process in [child for child in psutil.Process().children() if child not in before]:
-                process.kill()
+        except BaseException as error:  # of Ray, or that a signal ends this process
+            for process in [child for child in psutil.Process().children(recursive=True) if child not in before]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             if STARTUP_TIMEOUT not in str(error):
                 raise
     raise ClusterError(
@@ -232,7 +235,7 @@ def _joined(address: str) -> Iterator[None]:
     environment = {"py_modules": [str(Path(__file__).parent)], "env_vars": {"RAY_ADDRESS": address}}
     try:
         _ping(address)
-        with _loopback_kept() if _is_only_on_loopback(address) else contextlib.nullcontext():
+        with _signals_kept(), _loopback_kept() if _is_only_on_loopback(address) else contextlib.nullcontext():
             ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except OSError as error:  # includes ConnectionError
         raise ClusterError(
@@ -267,6 +270,19 @@ def _is_only_on_loopback(address: str) -> bool:
     except OSError:
         return True
     return False
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keeps the handling of SIGTERM, which Ray takes over twice: in Python, with exit code 15, and in C++, with 134."""
+    utils, handler = cast(Any, ray._private.utils), signal.getsignal(signal.SIGTERM)
+    take, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = take
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 @contextlib.contextmanager

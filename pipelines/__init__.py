@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
+from nla.signals import end_at_once
+
+if sys.argv[0] == "-m":  # Python is about to run a stage: it may be ended while it still imports, which takes seconds
+    end_at_once()
+
 from nla.workflow.dvc_process import end_with_dvc
 
-end_with_dvc()  # before the imports of a stage, which take seconds in which DVC may already be killed
+end_with_dvc()

@@ -7,6 +7,11 @@ code made them.
 
 from __future__ import annotations
 
+from nla.signals import end_at_once
+
+if __name__ == "__main__":
+    end_at_once()  # before the other imports, which take seconds
+
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -5,6 +5,11 @@ runs.json, records/, data/test.parquet -> results.json, README.md, figures/. Out
 
 from __future__ import annotations
 
+from nla.signals import end_at_once
+
+if __name__ == "__main__":
+    end_at_once()  # before the other imports, which take seconds
+
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

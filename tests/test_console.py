@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 Outcome = Callable[[str], tuple[int, str, str]]
 
 
-def stage(body: str, folder: Path) -> subprocess.Popen[str]:
+def stage(body: str, folder: Path, **streams: int) -> subprocess.Popen[str]:
     """A stage with `body` as its main function, in `folder`."""
     code = f"""
 import logging, os, sys, time
@@ -31,10 +32,11 @@ def main():
 {textwrap.indent(textwrap.dedent(body), "    ")}
 run_stage(main)
 """
-    script, pipe = folder / "stage.py", subprocess.PIPE
+    script = folder / "stage.py"
+    streams = streams or {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     script.write_text(code)
     env = {k: v for k, v in os.environ.items() if not k.startswith(("DVC", "MLFLOW"))} | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, script], cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen([sys.executable, script], cwd=folder, env=env, text=True, **streams)
 
 
 @pytest.fixture
@@ -132,20 +134,82 @@ def test_an_interrupt_says_how_to_go_on(outcome: Outcome) -> None:
     assert outcome("raise KeyboardInterrupt") == (130, "", "interrupted: `dvc repro` resumes\n")
 
 
-def test_a_stage_that_is_terminated_puts_things_in_order(tmp_path: Path) -> None:
+ENDED = {
+    signal.SIGINT: (130, "interrupted: `dvc repro` resumes\n"),
+    signal.SIGTERM: (143, "ended by SIGTERM: `dvc repro` resumes\n"),
+    signal.SIGHUP: (129, "ended by SIGHUP: `dvc repro` resumes\n"),
+}
+
+
+@pytest.mark.parametrize("number", ENDED)
+def test_a_stage_that_is_ended_by_a_signal_puts_things_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    """A second signal, of whatever kind, does not disturb that."""
     body = f"""
+        import signal
         try:
             print("started", flush=True)
             time.sleep({PATIENCE})
         finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                os.kill(os.getpid(), number)
+            time.sleep(0.1)
             print("in order")
     """
     process = stage(body, tmp_path)
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out, err) == (143, "in order\n", "")
+    code, said = ENDED[number]
+    assert (process.returncode, out, err) == (code, "in order\n", said)
+
+
+@pytest.mark.parametrize("number", ENDED)
+def test_a_stage_that_still_imports_ends_with_a_line(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "pipelines").mkdir()
+    shutil.copy(ROOT / "pipelines/__init__.py", tmp_path / "pipelines")
+    (tmp_path / "pipelines/slow.py").write_text(f"import os\nos.kill(os.getpid(), {number})\n")
+    command = [sys.executable, "-m", "pipelines.slow"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (ENDED[number][0], "", ENDED[number][1])
+
+
+def test_what_cannot_be_put_in_order_ends_too(outcome: Outcome) -> None:
+    body = f"""
+        import nla.signals as signals
+        signals.GRACE_SECONDS = 0.2
+        try:
+            os.kill(os.getpid(), 15)
+        finally:
+            time.sleep({PATIENCE})
+    """
+    assert outcome(body)[0] == 143
+
+
+def test_a_signal_that_is_ignored_from_the_start_stays_so(outcome: Outcome, tmp_path: Path) -> None:
+    """As by `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert outcome("os.kill(os.getpid(), 1); print('goes on')") == (0, "goes on\n", "")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_does_not_hide_the_exit_code(tmp_path: Path) -> None:
+    terminal, its_end = os.openpty()
+    body = f"""
+        try:
+            print("started", flush=True)
+            time.sleep({PATIENCE})
+        finally:
+            print("nobody reads it", flush=True)
+    """
+    process = stage(body, tmp_path, stdout=its_end, stderr=its_end)
+    os.close(its_end)
+    assert b"started" in os.read(terminal, 100)
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(PATIENCE) == 129
 
 
 def test_lines_are_said_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

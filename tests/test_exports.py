@@ -59,7 +59,7 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
         ("import pipelines.train", HEAVY - {"ray"}),  # which trains in its own process too
         ("import pipelines.evaluate, pipelines.register", HEAVY - {"ray", "albumentations", "scipy.stats", "sklearn"}),
         ("import nla.commands.compare", {"pyarrow"}),
-        ("import nla.training.local_ray_trainer", {"ray", "pyarrow"}),  # Ray's controller loads it
+        ("import nla.training.ray_trainers", {"ray", "pyarrow"}),  # Ray's controller loads it
         ("from nla import NLALoss, naw_weight", {"torch"}),
         ("from nla import fit", HEAVY - {"ray", "mlflow", "matplotlib"}),
     ],
@@ -92,7 +92,7 @@ FIGURES = (
     "tuning/plots.py",
     "commands/",
 )
-RAY_TRAINS = tuple(f"training/{name}.py" for name in ("ray_train", "local_ray_trainer", "message_queue"))
+RAY_TRAINS = tuple(f"training/{name}.py" for name in ("ray_train", "ray_trainers", "message_queue"))
 
 
 @pytest.mark.parametrize(

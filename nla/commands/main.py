@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from nla.errors import CommandError, NLAError, user_message
 from nla.masking import mask_streams
+from nla.signals import ended_in_order
 from nla.telemetry import disable_telemetry
 from nla.text import printable
 
@@ -28,20 +29,21 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command that `argv` names, by default that of the command line.
 
-    An NLAError or OSError gives one message and exit code 1, an interrupt no message and exit code 130.
+    An NLAError or OSError gives one message and exit code 1, a signal no message and exit code 128 + its
+    number.
     """
     disable_telemetry()
     mask_streams()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        _run(sys.argv[1:] if argv is None else argv)
+        with ended_in_order() as ending:
+            _run(sys.argv[1:] if argv is None else argv)
     except BrokenPipeError:  # as with `nla predict faces --out - | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards what is left to flush
         sys.exit(128 + signal.SIGPIPE)
     except (NLAError, OSError) as error:
         _fail(user_message(error))
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(ending.code)
 
 
 def _run(argv: Sequence[str]) -> None:

@@ -24,7 +24,6 @@ from ray.train import Checkpoint, CheckpointConfig, RunConfig, UserCallback
 from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig, get_device
 from ray.train.v2.api.config import FailureConfig, ScalingConfig
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from nla.config.ray import RayConfig
@@ -36,9 +35,9 @@ from nla.training.checkpoint import KEPT
 from nla.training.checkpoint_store import Warn, local_folder
 from nla.training.epoch_report import EpochReport
 from nla.training.job import Job
-from nla.training.local_ray_trainer import LocalRayTrainer
 from nla.training.message_queue import MessageQueue, QueueCallback, forwarded
 from nla.training.process_group import ProcessGroup
+from nla.training.ray_trainers import LocalRayTrainer, RayTrainer
 from nla.training.trainer import Split, Trainer
 from nla.workflow.runs import absolute_storage
 
@@ -80,7 +79,7 @@ def train_on(
     queue = MessageQueue()
     data = split if isinstance(split, ray.ObjectRef) else ray.put(split)
     os.environ.setdefault(HEALTH_CHECK, HEALTH_CHECK_INTERVAL)
-    trainer = (LocalRayTrainer if cluster.is_local else DataParallelTrainer)(
+    trainer = (LocalRayTrainer if cluster.is_local else RayTrainer)(
         # Not by train_loop_config, which the controller would unpickle.
         functools.partial(_train_worker, _WorkerArguments(job, data, cpus, gpu, queue)),
         backend_config=BackendConfig() if count == 1 else TorchConfig(),

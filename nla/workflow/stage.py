@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import NoReturn
 from nla.console import complain, console
 from nla.errors import NLAError, user_message
 from nla.masking import MaskedFormatter, mask_streams
+from nla.signals import end_at_once, ended_in_order
 from nla.telemetry import disable_telemetry
 from nla.text import printable
 from nla.workflow.dvc_process import end_with_dvc
@@ -50,25 +51,36 @@ def log_file() -> Path:
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Runs the `main` of a stage, which ends when DVC does. NLAError and OSError become one message and exit code 1.
+    """Runs the `main` of a stage, which ends when DVC does. NLAError and OSError become one message and exit code 1, a
+    signal one message and exit code 128 + its number.
 
     Passwords and keys are masked in what it prints and logs.
     """
     disable_telemetry()
     mask_streams()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    end_at_once()
     end_with_dvc()
     try:
-        _log_to_file(log_file())
-        main()
+        with ended_in_order() as ending:
+            _log_to_file(log_file())
+            main()
     except (NLAError, OSError) as error:
         _fail(user_message(error))
     except KeyboardInterrupt:
-        complain("interrupted: `dvc repro` resumes")
-        sys.exit(128 + signal.SIGINT)
+        complain(ending.line)
+        _leave(ending.code)
     except Exception:
         complain(f"internal error (a bug); full log: {log_file()}")
         raise
+
+
+def _leave(code: int) -> NoReturn:
+    """Exits without what libraries do at the end: Ray waits ten seconds for processes that have ended already."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def _log_to_file(path: Path) -> None:

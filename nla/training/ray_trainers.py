@@ -1,7 +1,6 @@
-"""Ray Train's trainer without helpers that a training on a Ray of our own does not need.
+"""Ray Train's trainer without what a stage does not need.
 
-Each of them is a process that imports Ray Data, and training waits for it. They are chosen in methods of Ray that are
-not public: pyproject.toml holds the versions of Ray that have them.
+What is left out is chosen in methods of Ray that are not public: pyproject.toml holds the versions that have them.
 """
 
 from __future__ import annotations
@@ -21,8 +20,18 @@ NOT_NEEDED = (
 )
 
 
-class LocalRayTrainer(DataParallelTrainer):
-    """For a Ray that has been started for one driver, ends with it and never grows."""
+class RayTrainer(DataParallelTrainer):
+    """Leaves Ctrl-C to the stage: after Ray's own handler of it, the exit code would be that of success."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        pass
+
+
+class LocalRayTrainer(RayTrainer):
+    """For a Ray that has been started for one driver, ends with it and never grows.
+
+    Each of the helpers that it leaves out is a process that imports Ray Data, and training waits for it.
+    """
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, NOT_NEEDED)]
