@@ -79,7 +79,7 @@ build: setup          ## dist/: source distribution and wheel, checked as a pack
 	twine check --strict dist/*
 
 ui: setup             ## MLflow's pages for the local store, on 127.0.0.1
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $${PORT:-5000}
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $${PORT:-5000}
 
 lock: setup           ## requirements.lock from what is installed
 	{ echo "# Every version that is tested together: make lock"; pip freeze --exclude-editable --all \

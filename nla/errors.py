@@ -72,8 +72,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of the operating system that mean that there is no room for a file."""
 
 
-def user_message(error: NLAError | OSError) -> str:
+def user_message(error: NLAError | OSError | MemoryError) -> str:
     """The message shown to the user, with the file name for errors of the operating system."""
+    if isinstance(error, MemoryError):
+        details = shortened(str(error), 160) or "no details"
+        return f"not enough memory ({details}). Lower what was raised last, or use a larger machine."
     if not isinstance(error, OSError):
         return str(error)
     reason = error.strerror or str(error)

@@ -24,6 +24,12 @@ MAX_LINE = 1 << 20
 MAX_DEPTH = 20
 """Levels of nesting of a YAML file: four times those of params.yaml. JSON has the limit of its parser, 200."""
 
+MAX_VALUES = 100_000
+"""Values of a YAML file, with those that aliases repeat: a kilobyte of aliases of aliases can stand for billions."""
+
+MAX_WHOLE = 2**63
+"""Whole numbers in params.yaml are smaller in size: larger ones fit neither PyTorch's seeds nor NumPy's integers."""
+
 
 @dataclass(frozen=True)
 class ImageLimits:

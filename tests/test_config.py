@@ -214,6 +214,12 @@ def test_the_batch_divides_among_every_number_of_workers_there_may_be(tmp_path: 
     assert all(RayConfig(num_workers=one).workers == (3, 3) for one in (3, [3, 3]))
 
 
+def aliases(layer: str) -> str:
+    """A few hundred bytes of YAML that stand for billions of values: each layer repeats the one before."""
+    lines = [f"  l{i}: &l{i} {layer.format(f'*l{i - 1}' if i else 'x')}" for i in range(15)]
+    return "\n".join(["data:", *lines])
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -221,8 +227,16 @@ def test_the_batch_divides_among_every_number_of_workers_there_may_be(tmp_path: 
         ("data: " + "[" * 100_000, "not valid YAML"),
         ("data: &d\n  raw: *d\n", "nested more than 20 levels deep"),
         ("data: " + "1" * 5000, "not valid YAML"),
+        (aliases("[{0}, {0}, {0}, {0}, {0}, {0}]"), "more than 100,000 values"),
+        (aliases("{{a: {0}, b: {0}, c: {0}, d: {0}, e: {0}, f: {0}}}"), "more than 100,000 values"),
+        ("train: {lr: .inf}", r"train\.lr: must be a finite number \(got inf\)"),
+        ("ray: {images_in_memory: .inf}", r"ray\.images_in_memory: must be a finite number"),
+        ("loss: {options: {q: [1, .nan]}}", r"loss\.options\.q: must be a finite number"),
+        ("train: {lr: 1e400}", r"train\.lr: must be a finite number"),
+        ("train: {seed: 100000000000000000000}", r"train\.seed: whole numbers must be smaller than 2\^63"),
+        ('model: {weights: "a\\0b"}', r"model\.weights: no text or path can hold this \(got 'a\\x00b'\)"),
+        ('model: {weights: "\\ud800"}', r"model\.weights: no text or path can hold this"),
     ],
-    ids=["nested", "nested beyond the parser's stack", "in itself", "a number of 5,000 digits"],
 )
 def test_hostile_yaml_is_refused(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "params.yaml"

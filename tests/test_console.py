@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,10 +12,12 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from patience import PATIENCE
 
 from nla.console import bar, say
+from nla.errors import user_message
 from nla.workflow.stage import log_file
 
 ROOT = Path(__file__).parents[1]
@@ -224,3 +227,10 @@ def test_a_bar_shows_what_is_done(capsys: pytest.CaptureFixture[str]) -> None:
             progress(done, 3)
     out = capsys.readouterr().out
     assert "ingest" in out and "3/3" in out
+
+
+def test_too_little_memory_is_one_line() -> None:
+    with pytest.raises(MemoryError) as caught:
+        np.empty((1 << 28, 1 << 28))
+    assert re.fullmatch(r"not enough memory \(Unable to allocate 512\. PiB.*\)\. Lower .*", user_message(caught.value))
+    assert user_message(MemoryError()).startswith("not enough memory (no details). ")

@@ -49,6 +49,14 @@ run_stage(main)
         ("GET https://b.s3/x?X-Amz-Signature=0f0f&y=1", "GET https://b.s3/x?X-Amz-Signature=***&y=1"),
         ("postgresql://host/db?user=me&password=secret", "postgresql://host/db?user=me&password=***"),
         ("{'Authorization': 'Basic bWU6c2VjcmV0'}", "{'Authorization': 'Basic ***'}"),
+        ("GET https://h/x?access_token=abc&y=1", "GET https://h/x?access_token=***&y=1"),
+        ("GET https://h/x?X-Amz-Security-Token=abc", "GET https://h/x?X-Amz-Security-Token=***"),
+        ("https://h/x?api-key=abc or https://h/x?pwd=abc", "https://h/x?api-key=*** or https://h/x?pwd=***"),
+        ("https://h/callback#access_token=abc", "https://h/callback#access_token=***"),
+        ("AccountName=a;AccountKey=abc==;Suffix=x", "AccountName=a;AccountKey=***;Suffix=x"),
+        ("connection to host=h user=me password='s 1' failed", "connection to host=h user=me password='*** 1' failed"),
+        ("{'password': 'abc', \"api_key\": \"abc\"}", "{'password': '***', \"api_key\": \"***\"}"),
+        ("hf_" + 34 * "a", "***"),
         ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
         ("mail a@b.org, see https://x.org/@me", "mail a@b.org, see https://x.org/@me"),
         ("epoch 1/5: basic network, token 3", "epoch 1/5: basic network, token 3"),
@@ -66,6 +74,16 @@ def test_what_looks_like_a_secret_is_masked(text: str, shown: str) -> None:
         ("MLFLOW_TRACKING_URI", "postgresql://me:pa/ss?word@db/mlflow", "pa/ss?word"),
         ("MLFLOW_TRACKING_URI", "http://me:pass%2Fword@host", "pass/word"),
         ("MLFLOW_TRACKING_PASSWORD", "very secret", "very secret"),
+        ("PGPASSWORD", "s3cret!", "s3cret!"),
+        ("MYSQL_PWD", "s3cret!", "s3cret!"),
+        ("DB_PASS", "s3cret!", "s3cret!"),
+        ("GITHUB_PAT", "s3cret!", "s3cret!"),
+        ("AZURE_STORAGE_KEY", "s3cret!", "s3cret!"),
+        ("API_TOKEN_V2", "s3cret!", "s3cret!"),
+        ("wandb_api_key", "s3cret!", "s3cret!"),
+        ("AZURE_STORAGE_CONNECTION_STRING", "AccountName=a;AccountKey=s3cret+/==;Suffix=x", "s3cret+/=="),
+        ("MODEL_URL", "https://host/x?token=s3cret!", "s3cret!"),
+        ("REMOTE", "https://s3cret-token@host/x.git", "s3cret-token"),
     ],
 )
 def test_secrets_of_the_environment_are_masked_anywhere(
@@ -79,6 +97,12 @@ def test_a_short_or_empty_secret_hides_no_words(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "nla")
     monkeypatch.setenv("GITHUB_TOKEN", "")
     assert masked("nla trains") == "nla trains"
+
+
+def test_folders_and_settings_are_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PWD": "/home/me", "OLDPWD": "/home/me/x", "TOKENIZERS_PARALLELISM": "parallel"}.items():
+        monkeypatch.setenv(name, value)
+    assert masked("/home/me/x, parallel") == "/home/me/x, parallel"
 
 
 def test_a_stage_shows_and_logs_no_secret(tmp_path: Path) -> None:
@@ -116,7 +140,16 @@ def test_the_login_of_a_server_is_in_no_address(
 
 
 @pytest.mark.parametrize(
-    "value", ["s3://AKIAIOSFODNN7EXAMPLE:secret@bucket/x", "s3://b/x?secret_key=abc", "http://a:b@c"]
+    "value",
+    [
+        "s3://AKIAIOSFODNN7EXAMPLE:secret@bucket/x",
+        "s3://b/x?secret_key=abc",
+        "http://a:b@c",
+        "[x, http://a:b@c]",
+        "see http://a:b@c",
+        "https://b/x?access_token=abc",
+        "DefaultEndpointsProtocol=https;AccountKey=abc",
+    ],
 )
 def test_params_hold_no_secret(tmp_path: Path, value: str) -> None:
     """DVC would copy it into dvc.lock, and `train` into MLflow."""

@@ -29,8 +29,8 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command that `argv` names, by default that of the command line.
 
-    An NLAError or OSError gives one message and exit code 1, a signal no message and exit code 128 + its
-    number.
+    An NLAError, OSError or MemoryError gives one message and exit code 1, a signal no message and exit code
+    128 + its number.
     """
     disable_telemetry()
     mask_streams()
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # as with `nla predict faces --out - | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards what is left to flush
         sys.exit(128 + signal.SIGPIPE)
-    except (NLAError, OSError) as error:
+    except (NLAError, OSError, MemoryError) as error:
         _fail(user_message(error))
     except KeyboardInterrupt:
         sys.exit(ending.code)

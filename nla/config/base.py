@@ -6,7 +6,8 @@ Each section is a class in a module of its own, so that a change of its code mak
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 
@@ -16,9 +17,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from nla.errors import ConfigError, validation_message
 from nla.io import in_one_line, regular
-from nla.limits import MAX_DEPTH
+from nla.limits import MAX_DEPTH, MAX_VALUES, MAX_WHOLE
 from nla.masking import holds_secret, masked
-from nla.text import shortened
+from nla.text import is_utf8, shortened
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -52,11 +53,11 @@ def read_yaml(path: Path, missing: str = "Run this from the project's root.", in
         invalid: what to do if it is not valid YAML, for the message.
 
     Raises:
-        ConfigError: the file is missing, is not valid YAML, or is nested too deeply.
+        ConfigError: the file is missing, is not valid YAML, is nested too deeply, or has too many values.
     """
     try:
         content = YAML(typ="safe", pure=True).load(regular(path))
-        _check_depth(path, content)
+        _check_size(path, content)
         return content
     except FileNotFoundError:
         raise ConfigError(f"{path}: file not found. {missing}") from None
@@ -68,22 +69,30 @@ def read_yaml(path: Path, missing: str = "Run this from the project's root.", in
         raise ConfigError(f"{path}: not valid YAML ({in_one_line(error)}). {invalid}") from None
 
 
-def _check_depth(path: Path, content: Any) -> None:
-    """Raises ConfigError if the content is nested too deeply, or contains itself."""
-    level = [content]
+def _check_size(path: Path, content: Any) -> None:
+    """Raises ConfigError if the content is nested too deeply, contains itself, or has too many values."""
+    level, values = [content], 1
     for _ in range(MAX_DEPTH):
-        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
-        level = [*{id(value): value for values in inner for value in values}.values()]  # once: an alias repeats it
+        level = [value for each in level for value in _inner(each)]
+        values += len(level)
+        if values > MAX_VALUES:
+            raise ConfigError(f"{path}: more than {MAX_VALUES:,} values, with those that aliases repeat. Shorten it.")
         if not level:
             return
     raise ConfigError(f"{path}: nested more than {MAX_DEPTH} levels deep. Flatten it.")
+
+
+def _inner(value: Any) -> Collection[Any]:
+    """The values in a mapping or list; none in anything else."""
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list | set) else ()
 
 
 def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
     """Reads params.yaml as nested dicts.
 
     Raises:
-        ConfigError: the file is missing, is not valid YAML, or has an unknown section, or a password or key in a value.
+        ConfigError: the file is missing, is not valid YAML, has an unknown section, or has a value that is a password
+            or key, is not finite, or is larger than any integer.
     """
     params = read_yaml(path)
     if not isinstance(params, dict):
@@ -94,12 +103,34 @@ def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
         if name not in SECTIONS:
             raise ConfigError(f"{path}: unknown section '{name}'{nearest(str(name), SECTIONS)}")
     for key, value in flatten(params).items():
-        if isinstance(value, str) and holds_secret(value):
+        for single in _singles(value):
+            _check_value(f"{path}: {key}", single)
+    return params
+
+
+def _singles(value: Any) -> Iterator[Any]:
+    """`value`, or the values in it at any depth."""
+    if not isinstance(value, dict | list | set):
+        yield value
+    for inner in _inner(value):
+        yield from _singles(inner)
+
+
+def _check_value(name: str, value: Any) -> None:
+    """Raises ConfigError for a secret, and for what YAML can say but no parameter can be."""
+    if isinstance(value, str):
+        if holds_secret(value):
             raise ConfigError(
-                f"{path}: {key}: holds a password or key, which DVC and MLflow would record (got {masked(value)}). "
+                f"{name}: holds a password or key, which DVC and MLflow would record (got {masked(value)}). "
                 "Put it into the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
             )
-    return params
+        if "\0" in value or not is_utf8(value):
+            raise ConfigError(f"{name}: no text or path can hold this (got {shortened(repr(value))}). Correct it.")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name}: must be a finite number (got {value}). Write one.")
+    elif isinstance(value, int) and abs(value) >= MAX_WHOLE:
+        got = shortened(repr(value))
+        raise ConfigError(f"{name}: whole numbers must be smaller than 2^63 in size (got {got}). Lower it.")
 
 
 def section(cls: type[S], params: Mapping[str, Any], file: str = "params.yaml") -> S:

@@ -20,9 +20,9 @@ INGEST_KEYS = {"source", "raw", "on_bad", "max_pixels", "max_image_bytes", "max_
 class SyntheticConfig(Section):
     """Number of faces that the `synthetic` source draws, and its seed."""
 
-    train: Annotated[int, Field(ge=100)] = 12000
-    valid: Annotated[int, Field(ge=100)] = 4000
-    test: Annotated[int, Field(ge=100)] = 4000
+    train: Annotated[int, Field(ge=100, le=100_000_000)] = 12000
+    valid: Annotated[int, Field(ge=100, le=100_000_000)] = 4000
+    test: Annotated[int, Field(ge=100, le=100_000_000)] = 4000
     seed: Annotated[int, Field(ge=0)] = 0
 
 

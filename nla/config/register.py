@@ -16,6 +16,6 @@ class RegisterConfig(Section):
 
     prefix: str = "nla"
     """Models are registered as PREFIX-SOURCE."""
-    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
     """Bootstrap resamples of the paired comparison with the champion."""
     seed: Annotated[int, Field(ge=0)] = 0

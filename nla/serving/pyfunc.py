@@ -8,6 +8,7 @@ Output: a table with `label`, `probabilities` (ordered as `classes` in the model
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ class ServedModel(PythonModel):
 def _decoded(row: int, image: Any) -> Any:
     """The file of an image that is still base64 text; everything else as it is, since no image file is base64.
 
+    As RFC 4648 allows: broken into lines, with the alphabet for addresses, without padding; also as a data: address.
+
     Raises:
         DataError: the text is longer than that of any image that would be read; it is not decoded then.
     """
@@ -60,10 +63,18 @@ def _decoded(row: int, image: Any) -> Any:
             check_bytes(len(image) // 4 * 3 - 2, ImageLimits())  # without the padding, of two bytes at most
         except DataError as error:
             raise DataError(f"image {row}: {error}.") from None
+    if not isinstance(image, str | bytes):
+        return image
     try:
-        return base64.b64decode(image, validate=True) if isinstance(image, str | bytes) else image
+        text = image.encode() if isinstance(image, str) else image
+        text = DATA_ADDRESS.sub(b"", b"".join(text.split())).translate(ALPHABET).rstrip(b"=")
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except ValueError:
         return image
+
+
+DATA_ADDRESS = re.compile(rb"^data:[\w/+.-]*;base64,")
+ALPHABET = bytes.maketrans(b"-_", b"+/")
 
 
 set_model(ServedModel())

@@ -16,6 +16,7 @@ from mlflow.store.db import utils
 from sqlalchemy import event
 
 from nla.errors import TrackingError
+from nla.tracking.store import sqlite_uri
 
 db: Any = utils  # not annotated
 REVISION = "alembic_version"
@@ -47,7 +48,7 @@ def ensure_database(path: Path) -> None:
 
 def create_tables(path: Path) -> None:
     """Makes MLflow's tables in the new file `path`, and writes it to the disk once, instead of after each migration."""
-    engine = db.create_sqlalchemy_engine(f"sqlite:///{path}")
+    engine = db.create_sqlalchemy_engine(sqlite_uri(path))
     event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))
     try:
         db._initialize_tables(engine)
@@ -75,7 +76,7 @@ def _is_unfinished(path: Path) -> bool:
     schemas = f"schema {found and found[0]}, expected {latest}"
     raise TrackingError(
         f"MLflow store {path}: made by another version of MLflow ({schemas}). Copy the file, then run `mlflow "
-        f"db upgrade sqlite:///{path}`, or use the version that made it."
+        f"db upgrade {sqlite_uri(path)}`, or use the version that made it."
     )
 
 

@@ -17,6 +17,7 @@ from filelock import FileLock
 from mlflow import MlflowClient, set_tracking_uri
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nla.errors import TrackingError
@@ -67,7 +68,7 @@ def configure(root: Path) -> str:
     database = _database(uri, root.absolute())
     if database:
         database.parent.mkdir(parents=True, exist_ok=True)
-        uri = f"sqlite:///{database}"
+        uri = sqlite_uri(database)
     set_tracking_uri(uri)
     artifacts = None if uri.startswith("http") else (database or root.absolute() / "_").parent / ARTIFACTS
     with store_errors(uri), contextlib.ExitStack() as held:
@@ -218,7 +219,19 @@ def commit_tags(commit: str | None) -> dict[str, str]:
 
 def _database(uri: str, root: Path) -> Path | None:
     """The file of an SQLite store; None for other stores."""
-    return root / uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else None
+    return root / (make_url(uri).database or "") if uri.startswith(("sqlite:///", "sqlite+pysqlite:///")) else None
+
+
+def sqlite_uri(database: Path) -> str:
+    """The address of an SQLite file.
+
+    In an address, ? and % are signs, and have to be escaped if a folder has them in its name. MLflow would make a
+    folder of the escaped name; it does not where the driver is named.
+    """
+    plain = f"sqlite:///{database}"
+    if make_url(plain).database == str(database):
+        return plain
+    return URL.create("sqlite+pysqlite", database=str(database)).render_as_string()
 
 
 def _without_login(uri: str) -> str:

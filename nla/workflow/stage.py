@@ -51,8 +51,8 @@ def log_file() -> Path:
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Runs the `main` of a stage, which ends when DVC does. NLAError and OSError become one message and exit code 1, a
-    signal one message and exit code 128 + its number.
+    """Runs the `main` of a stage, which ends when DVC does. Errors that are no bugs become one message and exit code 1,
+    a signal one message and exit code 128 + its number.
 
     Passwords and keys are masked in what it prints and logs.
     """
@@ -64,7 +64,7 @@ def run_stage(main: Callable[[], None]) -> None:
         with ended_in_order() as ending:
             _log_to_file(log_file())
             main()
-    except (NLAError, OSError) as error:
+    except (NLAError, OSError, MemoryError) as error:
         _fail(user_message(error))
     except KeyboardInterrupt:
         complain(ending.line)

@@ -265,6 +265,18 @@ class TestServedModel:
             bad = json.dumps({"instances": [one, "@@"]})
             invocations(bad, "application/json", model, model.metadata.get_input_schema())
 
+    @pytest.mark.parametrize("key", ["instances", "inputs"])
+    def test_every_way_to_write_base64_is_read(self, served: tuple[Path, str, str], key: str) -> None:
+        """`base64` breaks lines, JavaScript's canvas writes a data: address, tokens have an alphabet of their own."""
+        model, png = mlflow.pyfunc.load_model(served[2]), encode_png(faces(1, 40, 41)[0])
+        text, url_safe = base64.b64encode(png).decode(), base64.urlsafe_b64encode(png).decode()
+        assert text != url_safe
+        lines = base64.encodebytes(png).decode()
+        ways = [lines, lines.replace("\n", "\r\n"), url_safe, url_safe.rstrip("="), f"data:image/png;base64,{text}"]
+        request = json.dumps({key: [*ways, f" {text}\n"]})
+        answer = invocations(request, "application/json", model, model.metadata.get_input_schema())
+        assert [row["label"] for row in json.loads(answer.response)["predictions"]] == ["surprise"] * 6
+
     def test_the_documented_request_takes_large_images(self, served: tuple[Path, str, str], tmp_path: Path) -> None:
         """The shell's arguments would be too long from 96 KB on."""
         _, _, block = (ROOT / "docs/pipeline.md").read_text().partition("mlflow models serve")

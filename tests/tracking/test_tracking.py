@@ -48,6 +48,24 @@ class TestStore:
         assert experiment(client).artifact_location == (tmp_path / "mlruns").as_uri()
         assert os.environ["MLFLOW_TRACKING_URI"] == uri
 
+    @pytest.mark.parametrize("name", ["100%25 new", "a?b#c", "O'Brien & ü"])
+    def test_signs_of_addresses_in_the_name_of_a_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """In an address, ? would begin a query, and %25 be read as %: the store would be somewhere else."""
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        (tmp_path / name).mkdir()
+        uri = configure(tmp_path / name)
+        assert configure(tmp_path) == uri == os.environ["MLFLOW_TRACKING_URI"]  # as in a process that a stage starts
+        tracker = MlflowTracker(uri, system_metrics=False)
+        tracker.start("x", {}, {})
+        (tmp_path / "note.txt").write_text("text")
+        tracker.log_artifact(tmp_path / "note.txt")
+        tracker.finish()
+        assert {path.name for path in tmp_path.iterdir()} == {name, "note.txt"}
+        assert {path.name for path in (tmp_path / name).iterdir()} == {"mlflow.db", "mlflow.db.lock", "mlruns"}
+        assert len(list((tmp_path / name / "mlruns").rglob("note.txt"))) == 1
+
     def test_relative_sqlite_path_is_taken_from_the_root(
         self, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
