@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import fcntl
 import hashlib
 import json
 import stat
@@ -63,18 +64,36 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which is renamed to it at the end, or deleted after an error.
 
     An error of the operating system inside the block names `path` if it names no file, as that of a full disk.
+
+    Raises:
+        OSError: `path` is a pipe or a device, which the new file would replace; or another process is writing it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    regular(path).parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    try:
-        yield part
-        part.replace(path)
-    except OSError as error:
-        if error.errno is not None and error.filename is None:
-            error.filename = str(path)
-        raise
-    finally:
-        part.unlink(missing_ok=True)
+    with _only_writer(part, path):
+        try:
+            yield part
+            part.replace(path)
+        except OSError as error:
+            if error.errno is not None and error.filename is None:
+                error.filename = str(path)
+            raise
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _only_writer(part: Path, path: Path) -> Iterator[None]:
+    """Locks the file `part`: two writers would mix what they write. A killed process loses its lock, not its file."""
+    with part.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reason = "another process is writing it. Wait for that one, or choose another name"
+            raise OSError(errno.EBUSY, reason, str(path)) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def sha256(path: Path) -> str:

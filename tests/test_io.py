@@ -52,6 +52,20 @@ def test_the_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     assert path.read_text() == "whole" and list(path.parent.iterdir()) == [path]
 
 
+def test_two_writers_of_a_file_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with atomic_write(path) as part:
+        part.write_text("first")
+        with pytest.raises(OSError, match="another process is writing it") as caught, atomic_write(path):
+            raise AssertionError("the second writes, too")
+        assert caught.value.filename == str(path) and part.read_text() == "first"
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
+    (tmp_path / "a.csv.part").write_text("of a process that was killed")
+    with atomic_write(path) as part:
+        part.write_text("second")
+    assert path.read_text() == "second" and list(tmp_path.iterdir()) == [path]
+
+
 def test_an_error_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("old")

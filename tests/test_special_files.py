@@ -22,7 +22,7 @@ from nla.data.schema import read_info
 from nla.data.sources import open_source
 from nla.data.sources.base import Problem
 from nla.errors import NLAError, user_message
-from nla.io import read_json_as, regular, sha256
+from nla.io import atomic_write, read_json_as, regular, sha256
 from nla.limits import ImageLimits
 from nla.models.classifier import ImageSpec
 from nla.models.weights import existing
@@ -55,6 +55,17 @@ def test_no_model_is_read_from_a_pipe(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(OSError, match="a pipe, not a file"):
         Predictor.load(tmp_path)
+
+
+def test_no_writer_replaces_a_pipe_or_device(tmp_path: Path) -> None:
+    """As root, `--out /dev/null` would have made a file of it, for every program of the machine."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/null")
+    for name, kind in (("pipe", "a pipe"), ("device", "a device")):
+        with pytest.raises(OSError, match=f"{kind}, not a file"), atomic_write(tmp_path / name) as part:
+            part.write_text("x")
+        assert {path.name for path in tmp_path.iterdir()} == {"pipe", "device"}
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "device").is_symlink()
 
 
 def test_sockets_and_devices_are_named_and_links_to_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

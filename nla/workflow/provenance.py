@@ -65,7 +65,7 @@ def code_commit(root: Path) -> str | None:
 
 def _code(path: Path) -> str:
     """The file's code without comments, docstrings and layout, which do not affect results."""
-    return ast.dump(_WithoutDocstrings().visit(ast.parse(path.read_text())))
+    return ast.dump(_WithoutDocstrings().visit(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 class _WithoutDocstrings(ast.NodeTransformer):
@@ -78,7 +78,7 @@ class _WithoutDocstrings(ast.NodeTransformer):
 
 def _imports(path: Path) -> Iterator[str]:
     """Dotted names that the file imports."""
-    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
