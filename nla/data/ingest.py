@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
@@ -120,6 +121,20 @@ def _check_classes(source: Source, findings: Findings) -> None:
             f"{source.name}: names of classes must be UTF-8 without control characters (got {', '.join(wrong)}). "
             "Rename them."
         )
+    alike: dict[str, list[str]] = {}
+    for name in source.classes:
+        alike.setdefault(_appearance(name), []).append(name)
+    findings.warnings += [
+        f"different classes with names that look alike: {', '.join(map(ascii, names))}"
+        for names in alike.values()
+        if names[1:]
+    ]
+
+
+def _appearance(name: str) -> str:
+    """`name` without what a reader overlooks: case, spaces, invisible characters, and other forms of a character."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(c for c in plain if not c.isspace() and unicodedata.category(c) != "Cf")
 
 
 def _check(source: Source, census: Census, findings: Findings, on_bad: str) -> None:

@@ -102,6 +102,13 @@ def test_train_and_test_are_needed(tmp_path: Path, missing: str) -> None:
         open_source(CONFIG, tmp_path)
 
 
+def test_a_file_in_place_of_a_split_is_named(tmp_path: Path) -> None:
+    tree(tmp_path, "train/sad/a.png")
+    (tmp_path / "test").write_text("")
+    with pytest.raises(DataError, match=f"^{tmp_path}/test: a file, not a folder"):
+        open_source(CONFIG, tmp_path)
+
+
 def test_a_missing_root_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere is missing\nMake it"):
         open_source(CONFIG, tmp_path / "nowhere")

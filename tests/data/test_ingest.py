@@ -185,6 +185,18 @@ def test_a_single_class_is_an_error_before_an_image_is_read(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("on_bad", ["error", "quarantine"])
+@pytest.mark.parametrize(
+    "pair", [("sad", "Sad"), ("sad", "sad\u200b"), ("s\u00e9d", "se\u0301d"), ("class 1", "class1")]
+)
+def test_classes_that_look_alike_are_a_warning(tmp_path: Path, pair: tuple[str, str]) -> None:
+    """A typing error in a list makes a class of its own, which nobody would see in a table."""
+    source = Stub(ROWS)
+    source.classes = pair
+    report = ingest(source, tmp_path / "faces.parquet", on_bad="error")
+    named = ", ".join(map(ascii, pair))
+    assert report["warnings"] == [f"different classes with names that look alike: {named}"]
+
+
 @pytest.mark.parametrize(("split", "named"), [("train", "train"), ("test", "test")])
 def test_an_empty_train_or_test_is_an_error(tmp_path: Path, split: str, named: str, on_bad: Any) -> None:
     rows = [row for row in ROWS if row[0] != split]

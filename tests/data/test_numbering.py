@@ -54,6 +54,15 @@ def rafdb_list(root: Path, shift: int) -> None:
         image(root / f"Image/aligned/{name}_aligned.jpg", i)
 
 
+def rafdb_list_of_two(root: Path, shift: int) -> None:
+    """The lines of test are of another origin than those of train, which are numbered as published."""
+    rafdb_list(root, shift)
+    path = root / "EmoLabel/list_patition_label.txt"
+    lines = [line.split() for line in path.read_text().splitlines()]
+    shifts = {"train": shift, "test": 0}
+    path.write_text("".join(f"{name} {int(label) - shifts[name.split('_')[0]]}\n" for name, label in lines))
+
+
 def rafdb_folders(root: Path, shift: int) -> None:
     for i, split in enumerate(("train", "test")):
         for label in range(1, 8):
@@ -96,7 +105,8 @@ def folders(root: Path, shift: int) -> None:
 @pytest.mark.parametrize(
     ("source", "write", "shift", "where"),
     [
-        ("rafdb", rafdb_list, -1, "EmoLabel/list_patition_label.txt"),
+        ("rafdb", rafdb_list, -1, "EmoLabel/list_patition_label.txt, train"),
+        ("rafdb", rafdb_list_of_two, -1, "EmoLabel/list_patition_label.txt, test"),
         ("rafdb", rafdb_folders, -1, "train"),
         ("affectnet", affectnet_folders, 1, "train_set"),
         ("affectnet", affectnet_lists, 1, "validation.csv"),

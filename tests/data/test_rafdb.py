@@ -76,6 +76,13 @@ def test_the_published_layout(tmp_path: Path) -> None:
     assert faces["votes"].null_count == faces["posterior"].null_count == 5
 
 
+def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path: Path) -> None:
+    path = published(tmp_path) / LIST
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    faces, findings = read(tmp_path)
+    assert len(faces) == len(PEOPLE) and findings.problems == []
+
+
 def test_bytes_are_kept_as_they_are(tmp_path: Path) -> None:
     faces, _ = read(published(tmp_path))
     for seed, (image, hashed) in enumerate(zip(faces["image"].to_pylist(), faces["pixels"].to_pylist(), strict=True)):

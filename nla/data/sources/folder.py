@@ -94,6 +94,8 @@ def _split_folders(root: Path) -> dict[str, Path]:
     missing = [root / split for split in ("train", "test") if not found[split]]
     advice = "Both train and test are needed; a validation split is made from train if there is none."
     require(*missing, advice=advice)
+    if missing:
+        raise DataError(f"{missing[0]}: a file, not a folder. Put a folder there, with one folder per class. {DOCS}")
     return {split: folders[0] for split, folders in found.items() if folders}
 
 

@@ -57,20 +57,21 @@ class RAFDB:
     def _by_list(self) -> Iterator[Listed]:
         seen: set[str] = set()
         named: set[str] = set()
-        labels: set[str] = set()
+        labels: dict[str, set[str]] = {split: set() for split in SPLITS}
         with_flag = 0
-        lines = read_regular(self._root / LIST).decode("utf-8", errors="replace").splitlines()
+        lines = read_regular(self._root / LIST).decode("utf-8-sig", errors="replace").splitlines()
         for number, fields in enumerate((line.split() for line in lines), 1):
             named.update(fields[:1])
-            labels.update(fields[1:2])
+            labels.get(_split_of(fields), set()).update(fields[1:2])
             if wrong := _problem_of(fields, self.classes, seen):
                 self._found.problems.append(Problem(LIST, number, wrong))
             elif fields:
                 seen.add(fields[0])
                 with_flag += len(fields) == 3
                 path = f"{ALIGNED}/{Path(fields[0]).stem}_aligned.jpg"
-                yield Listed(number - 1, fields[0].split("_")[0], path, int(fields[1]) - 1, LIST, number)
-        check_numbering(LIST, labels, 1, len(self.classes))
+                yield Listed(number - 1, _split_of(fields), path, int(fields[1]) - 1, LIST, number)
+        for split, given in labels.items():  # lists of different origin may have been joined
+            check_numbering(f"{LIST}, {split}", given, 1, len(self.classes))
         if with_flag:
             self._found.notes.append(f"lines of {LIST} with a third column, not used: {with_flag:,}")
         read = {f"{ALIGNED}/{Path(name).stem}_aligned.jpg" for name in named}
@@ -98,13 +99,18 @@ class RAFDB:
             self._found.warnings += unread(self._root, read, reason, where)
 
 
+def _split_of(fields: list[str]) -> str:
+    """The split that the name of a line's image begins with; nothing, or no split, for a line that is wrong."""
+    return fields[0].split("_")[0] if fields else ""
+
+
 def _problem_of(fields: list[str], classes: tuple[str, ...], seen: set[str]) -> str | None:
     """Checks the fields of a line such as `train_00001.jpg 5`; a blank one is valid."""
     if not fields:
         return None
     if len(fields) not in (2, 3):
         return f"{len(fields)} fields instead of a name and a label"
-    if fields[0].split("_")[0] not in SPLITS:
+    if _split_of(fields) not in SPLITS:
         return f"the name {fields[0]!r} begins with neither train_ nor test_"
     if fields[1] not in map(str, range(1, len(classes) + 1)):
         return f"label {fields[1]} is not from 1 to {len(classes)}"
