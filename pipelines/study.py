@@ -20,12 +20,14 @@ from nla.config.ray import RayConfig
 from nla.console import say
 from nla.errors import TrainingError
 from nla.io import write_json
-from nla.study.grid import read_grid, run_specs
+from nla.study.grid import read_grid
 from nla.study.manifest import MANIFEST, make_manifest
 from nla.study.origin import Origin
 from nla.study.record import read_record
 from nla.study.runs import StudyRun, delete_records
 from nla.study.scheduler import Scheduler, tune
+from nla.study.specs import run_specs
+from nla.study.times import read_times
 from nla.study.tracking import MlflowStudy
 from nla.study.variants import Variants
 from nla.tracking import configure, run_tags
@@ -39,15 +41,15 @@ FACES, GRID = Path("data/faces.parquet"), Path("grid.yaml")
 
 def main() -> None:
     """Runs what has no record yet, and logs to MLflow what it lacks."""
-    params, grid, root = read_params(), read_grid(GRID), project_root()
+    params, grid, root, times = read_params(), read_grid(GRID), project_root(), read_times()
     config, force = section(RayConfig, params), forced()
     if force:  # first, so that a forced study that is interrupted resumes with its new records only
         delete_records(root)
     variants = Variants(FACES, root / RUNS / "study-data", config.image_bytes)
     scheduler = Scheduler(variants, config, root, Origin.here(), grid.frozen and not force)
-    run_specs(grid, params)  # errors in the grid must not surface only after tuning
-    tuning, tuned = tune(scheduler, grid, params)
-    runs = scheduler.named(run_specs(grid, params, tuned))
+    run_specs(grid, params, times=times)  # errors in the grid must not surface only after tuning
+    tuning, tuned = tune(scheduler, grid, params, times)
+    runs = scheduler.named(run_specs(grid, params, tuned, times))
     exclude = {"tuning"} if not grid.tuning else None
     write_json(MANIFEST, make_manifest(grid, tuning, runs).model_dump(exclude=exclude))  # before the first run ends
     study = scheduler.run("study", runs)

@@ -1,6 +1,6 @@
 """DVC stage that builds a study's report from its records. Run in the study's folder.
 
-runs.json, records/, data/test.parquet -> results.json, README.md, figures/. Output is deterministic for given records.
+runs.json, records/, data/faces.parquet -> results.json, README.md, figures/. Output is deterministic for given records.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from nla.console import say
-from nla.data.samples import load_annotations
-from nla.data.schema import read_info
 from nla.errors import DataError
 from nla.io import read_json_as, write_json
 from nla.plotting import write_figure
@@ -28,10 +26,11 @@ from nla.study.record import RECORDS, Record, read_record
 from nla.study.replicates import complete
 from nla.study.report import report, summary
 from nla.study.results import by_condition, study_results, tuning_results
+from nla.study.truth import truths_of
 from nla.workflow.paths import workspace
 from nla.workflow.stage import run_stage
 
-TEST = Path("data/test.parquet")
+FACES = Path("data/faces.parquet")
 RESULTS, README, FIGURES = Path("results.json"), Path("README.md"), Path("figures")
 REPEAT = "Run `dvc repro -sf study`, which repeats all runs, or restore the file."
 
@@ -39,12 +38,11 @@ REPEAT = "Run `dvc repro -sf study`, which repeats all runs, or restore the file
 def main() -> None:
     """Computes the results, draws the figures, and writes the report."""
     manifest = read_json_as(MANIFEST, Manifest, REPEAT)
-    label_N, classes = load_annotations(TEST).clean_label_N, read_info(TEST).classes
     found = read_records(manifest.runs)
     entries, left_out = complete(manifest.runs, found)
     records = [named_as(entry, found) for entry in entries]
     caveats = [*manifest.caveats, *origin_caveats(by_condition(records))]
-    results = study_results(records, label_N, classes, manifest.reference, caveats=caveats, left_out=left_out)
+    results = study_results(records, truths_of(FACES, records), manifest.reference, caveats=caveats, left_out=left_out)
     if tuning := manifest.tuning:
         trained = [run for run in tuning.trainings if run.record is not None]
         tried = read_records(trained)

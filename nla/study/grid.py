@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field, StringConstraints
 
 from nla.config.base import Section, merge, nearest, read_yaml, section
-from nla.config.data import INGEST_KEYS, DataConfig
 from nla.errors import ConfigError
 from nla.study.record import Objective
-from nla.training.job import training_config
-from nla.tuning.space import Values, trial_base, with_values
 
-METHOD_SECTIONS = ("augment", "loss", "model", "train")
-"""Sections of params.yaml that a method can change."""
+Names = Annotated[list[str], Field(min_length=1)]
+Minutes = Annotated[float, Field(gt=0)]
+ALL = "all"
+"""In `tuning.candidates`: each method that is not listed."""
 
 
 class Tuning(Section):
@@ -39,10 +37,45 @@ class Tuning(Section):
     """Search space of every method, in the form of `tune.space`."""
     space: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     """Method -> its additional space."""
+    candidates: Annotated[dict[str, list[dict[str, Any]]], Field(default_factory=dict)]
+    """Method -> its candidates besides the first, as sections of params.yaml, instead of draws; `all` stands for each
+    method that is not listed."""
+    block: str | None = None
+    """Block whose parameters and time the candidates have; None: the first."""
 
     def space_of(self, method: str) -> dict[str, Any]:
         """Search space of a method, not yet checked; {} if there is nothing to tune."""
         return merge(self.common, self.space.get(method, {}))
+
+    def listed(self, method: str) -> list[dict[str, Any]]:
+        """Candidates that are listed for a method; [] if they are drawn, or if there is nothing to tune."""
+        return self.candidates.get(method, self.candidates.get(ALL, []))
+
+
+class Block(Section):
+    """A part of a study. What it leaves out is that of the grid."""
+
+    NAME: ClassVar[str] = "block"
+
+    methods: Names | None = None
+    conditions: Names | None = None
+    seeds: Annotated[list[int], Field(min_length=1)] | None = None
+    minutes: Minutes | None = None
+    params: Annotated[dict[str, Any], Field(default_factory=dict)]
+    """Sections of params.yaml, such as another network: laid over the study's, under those of the methods."""
+    tuned: bool = True
+    """Use the settings that tuning chose; otherwise those of the grid."""
+
+
+class Part(NamedTuple):
+    """A block with all that it takes from the grid."""
+
+    methods: list[str]
+    conditions: list[str]
+    seeds: list[int]
+    minutes: float | None
+    params: dict[str, Any]
+    tuned: bool
 
 
 class Grid(Section):
@@ -53,11 +86,16 @@ class Grid(Section):
     methods: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     """Name -> sections of params.yaml: augment, loss, model, train; overrides the study's params.yaml."""
     conditions: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-    """Name -> keys of the section `data`, such as noise and imbalance; overrides params.yaml."""
+    """Name -> keys of the section `data`, such as noise and imbalance, and the section `train`; overrides params.yaml
+    and methods."""
     seeds: Annotated[list[int], Field(min_length=1)]
     """Seeds of the synthetic label noise, which is the same for all methods, and of training."""
     reference: str
     """Method that all others are compared with."""
+    minutes: Minutes | None = None
+    """Time of each training, from which time.json gives its epochs; None: `train.epochs`."""
+    blocks: Annotated[dict[str, Block], Field(default_factory=dict)]
+    """Parts of the study with methods, conditions, seeds, time or parameters of their own; {}: all in one."""
     caveats: Annotated[
         list[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]], Field(default_factory=list)
     ]
@@ -67,29 +105,26 @@ class Grid(Section):
     frozen: bool = False
     """The study has ended: its records are read whatever code made them, and nothing is trained unless it is forced."""
 
-
-@dataclass(frozen=True)
-class RunSpec:
-    """Specification of one run of a study."""
-
-    method: str
-    condition: str
-    seed: int
-    params: Mapping[str, Any]
-    """Sections: params.yaml with grid.yaml and `values` merged over it."""
-    values: Mapping[str, Any] = field(default_factory=dict)
-    """Tuned values, by dotted name."""
-    setting: int | None = None
-    """Index of this candidate among the method's; None for a comparison run."""
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The blocks by name, with what they take from the grid; one without a name if there are none."""
+        blocks = self.blocks or {"": Block.model_validate({})}
+        return {
+            name: Part(
+                block.methods or [*self.methods],
+                block.conditions or [*self.conditions],
+                block.seeds or self.seeds,
+                block.minutes or self.minutes,
+                block.params,
+                block.tuned,
+            )
+            for name, block in blocks.items()
+        }
 
     @property
-    def data(self) -> DataConfig:
-        """The section `data`: rows, labels and noise."""
-        return section(DataConfig, self.params)
-
-    def __str__(self) -> str:
-        name = f"{self.method}, {self.condition}, seed {self.seed}"
-        return name if self.setting is None else f"{name}, setting {self.setting}"
+    def tuning_block(self) -> str:
+        """Name of the block whose parameters and time the tuning has."""
+        return (self.tuning and self.tuning.block) or next(iter(self.parts))
 
 
 def read_grid(path: Path) -> Grid:
@@ -99,72 +134,39 @@ def read_grid(path: Path) -> Grid:
         raise ConfigError(
             f"{path}: reference: {grid.reference!r} is not a method{nearest(grid.reference, [*grid.methods])}"
         )
-    if len(set(grid.seeds)) < len(grid.seeds):
-        raise ConfigError(f"{path}: seeds: duplicate seed in {grid.seeds}. List each once.")
+    lists = {"seeds": grid.seeds}
+    for name, part in grid.parts.items():
+        if grid.blocks:
+            lists |= {f"blocks.{name}.{key}": getattr(part, key) for key in ("methods", "conditions", "seeds")}
+        _check_names(part.methods, grid.methods, f"{path}: blocks.{name}.methods", "method")
+        _check_names(part.conditions, grid.conditions, f"{path}: blocks.{name}.conditions", "condition")
+    for key, values in lists.items():
+        if len(set(values)) < len(values):
+            raise ConfigError(f"{path}: {key}: duplicate {key.rpartition('.')[2][:-1]} in {values}. List each once.")
     if grid.tuning is not None:
         _check_tuning(grid, grid.tuning, path)
     return grid
 
 
 def _check_tuning(grid: Grid, tuning: Tuning, path: Path) -> None:
-    if unknown := next((name for name in tuning.conditions if name not in grid.conditions), None):
-        near = nearest(unknown, [*grid.conditions])
-        raise ConfigError(f"{path}: tuning.conditions: {unknown!r} is not a condition{near}")
+    _check_names(tuning.conditions, grid.conditions, f"{path}: tuning.conditions", "condition")
+    _check_names(tuning.space, grid.methods, f"{path}: tuning.space", "method")
+    _check_names(set(tuning.candidates) - {ALL}, grid.methods, f"{path}: tuning.candidates", "method")
+    _check_names([grid.tuning_block], grid.parts, f"{path}: tuning.block", "block")
     if len(set(tuning.conditions)) < len(tuning.conditions):
         raise ConfigError(f"{path}: tuning.conditions: duplicate condition in {tuning.conditions}. List each once.")
-    if tuning.seed in grid.seeds:
+    if any(tuning.seed in part.seeds for part in grid.parts.values()):
         raise ConfigError(f"{path}: tuning.seed: {tuning.seed} is also in `seeds`. Choose one that no comparison uses.")
-    if unknown := next((name for name in tuning.space if name not in grid.methods), None):
-        raise ConfigError(f"{path}: tuning.space: {unknown!r} is not a method{nearest(unknown, [*grid.methods])}")
-    if not any(map(tuning.space_of, grid.methods)):
-        raise ConfigError(f"{path}: tuning: nothing to search. Set `space` or `common`, or remove `tuning`.")
+    for name in grid.methods:
+        if (listed := tuning.listed(name)) and len(listed) + 1 != tuning.settings:
+            raise ConfigError(
+                f"{path}: tuning.candidates: {name} must have {tuning.settings - 1}, as the setting of the grid is the "
+                f"first of tuning.settings (got {len(listed)})."
+            )
+    if not any(tuning.space_of(name) or tuning.listed(name) for name in grid.methods):
+        raise ConfigError(f"{path}: tuning: nothing to search. Set `candidates`, `space` or `common`, or remove it.")
 
 
-def run_specs(grid: Grid, params: Mapping[str, Any], tuned: Mapping[str, Values] | None = None) -> list[RunSpec]:
-    """Every run of the comparison, ordered so that runs sharing data are adjacent.
-
-    Args:
-        tuned: method -> values found by `tuning`; a missing method keeps the configuration of the grid.
-
-    Raises:
-        ConfigError: a run is invalid; the message names it.
-    """
-    return [
-        run_spec(grid, params, method, condition, seed, (tuned or {}).get(method, {}))
-        for seed in grid.seeds
-        for condition in grid.conditions
-        for method in grid.methods
-    ]
-
-
-def run_spec(
-    grid: Grid,
-    params: Mapping[str, Any],
-    method: str,
-    condition: str,
-    seed: int,
-    values: Values,
-    setting: int | None = None,
-) -> RunSpec:
-    """The specification of one run. Raises ConfigError if it is invalid."""
-    changes = grid.methods[method]
-    if unknown := sorted(changes.keys() - set(METHOD_SECTIONS)):
-        raise ConfigError(
-            f"grid.yaml: methods.{method}: unknown section {', '.join(unknown)} (valid: {', '.join(METHOD_SECTIONS)})"
-        )
-    if fixed := sorted(grid.conditions[condition].keys() & INGEST_KEYS):
-        raise ConfigError(
-            f"grid.yaml: conditions.{condition}: {', '.join(fixed)} must be the same for all conditions. Set "
-            "it in params.yaml, or create a separate study per value."
-        )
-    seeded = {"data": {**grid.conditions[condition], "seed": seed}, "train": {"seed": seed}}
-    merged = merge(merge(params, changes), seeded)
-    try:
-        if values:  # may index into a list that is null in params.yaml
-            merged = with_values(merged | trial_base(merged), values)
-        spec = RunSpec(method, condition, seed, merged, values, setting)
-        training_config(spec.params)
-        _ = spec.data
-    except ConfigError as error:
-        raise ConfigError(f"grid.yaml: {method}, {condition}: {error}") from None
-    return spec
+def _check_names(names: Iterable[str], known: Collection[str], where: str, kind: str) -> None:
+    if unknown := next((name for name in names if name not in known), None):
+        raise ConfigError(f"{where}: {unknown!r} is not a {kind}{nearest(unknown, [*known])}")

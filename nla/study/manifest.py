@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from nla.study.grid import Grid, RunSpec
+from nla.study.grid import Grid
 from nla.study.record import Objective
 from nla.study.runs import StudyRun, StudyRuns
+from nla.study.specs import RunSpec
 
 MANIFEST = Path("runs.json")
 """Path in the folder of a study."""
@@ -80,4 +81,8 @@ def make_manifest(grid: Grid, tuning: StudyRuns, study: Sequence[StudyRun]) -> M
 
 
 def _key(spec: RunSpec) -> dict[str, Any]:
-    return {"method": spec.method, "condition": spec.condition, "seed": spec.seed}
+    return {
+        "method": spec.method,
+        "condition": spec.table if spec.setting is None else spec.condition,
+        "seed": spec.seed,
+    }

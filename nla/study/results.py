@@ -14,13 +14,12 @@ import numpy as np
 from nla.config.base import flatten
 from nla.config.train import ACCURACIES
 from nla.errors import DataError
-from nla.evaluation.confusion import confusion
-from nla.evaluation.metrics import MAIN_METRICS
 from nla.hardware import in_words
 from nla.study.manifest import TuningEntries, TuningEntry
 from nla.study.origin import UNKNOWN
 from nla.study.record import SELECTIONS, Record
 from nla.study.statistics import RESAMPLES, comparisons
+from nla.study.truth import Truth, measured
 from nla.study.tuning import Attempt, Candidate, best_candidate, candidates_of
 
 TOLERANCE = 0.01
@@ -37,8 +36,7 @@ PROTOCOL = (
 
 def study_results(
     records: Sequence[Record],
-    label_N: np.ndarray,
-    classes: Sequence[str],
+    truths: Mapping[str, Truth],
     reference: str,
     resamples: int = RESAMPLES,
     caveats: Sequence[str] = (),
@@ -47,29 +45,26 @@ def study_results(
     """All numbers by condition and method, in the order of the records.
 
     Args:
+        truths: condition -> its test rows.
         left_out: what of the study is not reported, and why.
 
     Raises:
         DataError: a record was not measured on these labels, or the reference has no record.
     """
-    check(records, label_N, len(classes))
+    check(records, truths)
     if reference not in {record.method for record in records}:
         raise DataError(
             f"reference: no record of the method {reference!r}. Run the study, or name another in grid.yaml."
         )
-    support = np.bincount(label_N, minlength=len(classes)).tolist()
     conditions = {
-        name: _condition(own, label_N, len(classes), reference, resamples)
-        for name, own in by_condition(records).items()
+        name: _condition(own, truths[name], reference, resamples) for name, own in by_condition(records).items()
     }
-    test = {"rows": len(label_N), "classes": dict(zip(classes, support, strict=True))}
     return {
         "protocol": PROTOCOL,
         "caveats": list(caveats),
         "left_out": list(left_out),
         "reference": reference,
         "resamples": resamples,
-        "test": test,
         "conditions": conditions,
     }
 
@@ -103,25 +98,19 @@ def _to_json(candidate: Candidate) -> dict[str, Any]:
     return {"values": candidate.values, "under": candidate.scores, "reached": candidate.mean}
 
 
-def check(records: Iterable[Record], label_N: np.ndarray, classes: int) -> None:
+def check(records: Iterable[Record], truths: Mapping[str, Truth]) -> None:
     """Raises DataError if a record was measured on labels other than these."""
     for record in records:
         name = f"the record of {record.method}, {record.condition}, seed {record.seed}"
-        rows = len(record.best_predicted)
-        if rows != len(label_N):
-            raise DataError(f"{name} has {rows:,} test rows, but there are {len(label_N):,} labels. {REMEDY}")
+        rows, truth = len(record.best_predicted), truths[record.condition]
+        if rows != len(truth.label_N):
+            raise DataError(f"{name} has {rows:,} test rows, but there are {len(truth.label_N):,} labels. {REMEDY}")
         then = record.test_accuracy[record.best_epoch - 1]
-        now = measured(record.best_predicted, label_N, classes)["accuracy"]
+        now = float((record.best_predicted == truth.label_N).mean())
         if abs(then - now) > TOLERANCE:
             raise DataError(
                 f"{name} has an accuracy of {then:.2%} on test, but {now:.2%} with the present labels. {REMEDY}"
             )
-
-
-def measured(predicted_N: np.ndarray, label_N: np.ndarray, classes: int) -> dict[str, float]:
-    """Accuracy, mean accuracy and macro-F1."""
-    counts_CC = confusion(label_N, predicted_N, classes)
-    return {name: float(statistic(counts_CC)) for name, statistic in MAIN_METRICS.items()}
 
 
 def spread(values: Sequence[float]) -> dict[str, float | int | None]:
@@ -142,38 +131,35 @@ def _grouped(records: Iterable[Record], key: Callable[[Record], str]) -> dict[st
     return groups
 
 
-def _condition(
-    records: Sequence[Record], label_N: np.ndarray, classes: int, reference: str, resamples: int
-) -> dict[str, Any]:
+def _condition(records: Sequence[Record], truth: Truth, reference: str, resamples: int) -> dict[str, Any]:
     runs = _grouped(records, lambda record: record.method)
-    methods = {method: _scores(own, label_N, classes) for method, own in runs.items()}
+    methods = {method: _scores(own, truth) for method, own in runs.items()}
     predicted = {method: {record.seed: record.best_predicted for record in own} for method, own in runs.items()}
     mean = {metric: {name: scores[metric]["mean"] for name, scores in methods.items()} for metric in ACCURACIES}
-    against = comparisons(predicted, mean, label_N, reference, resamples)
-    first = records[0]
+    against = comparisons(predicted, mean, truth.label_N, reference, resamples)
+    first, support = records[0], np.bincount(truth.label_N, minlength=len(truth.classes)).tolist()
     return {
         "noise_kind": first.noise_kind,
         "noise_rate": first.noise_rate,
         "imbalance_factor": first.imbalance_factor,
+        "test": {"rows": len(truth.label_N), "classes": dict(zip(truth.classes, support, strict=True))},
         "seeds": sorted({record.seed for record in records}),
         "made_by": _made_by(records),
         "methods": {name: {**scores, "against": against[name]} for name, scores in methods.items()},
     }
 
 
-def _scores(records: Sequence[Record], label_N: np.ndarray, classes: int) -> dict[str, Any]:
-    """Scores of one method: of the chosen epoch, the last epoch and the best epoch on test, and the claims."""
-    best = [measured(record.best_predicted, label_N, classes) for record in records]
-    clean, last = (
-        [measured(record.predicted(selection), label_N, classes) for record in records]
-        for selection in (SELECTIONS[1], SELECTIONS[2])
-    )
+def _scores(records: Sequence[Record], truth: Truth) -> dict[str, Any]:
+    """Scores of one method: of the selected epochs, the first of which is that of validation as given; the claims."""
     claimed = [max(record.test_accuracy) for record in records]
     surplus = [max(record.test_accuracy) - record.test_accuracy[record.best_epoch - 1] for record in records]
+    given, clean, last = (
+        _spreads([measured(record, selection, truth) for record in records]) for selection in SELECTIONS
+    )
     return {
-        **_spreads(best),
-        "clean": _spreads(clean),
-        "last": _spreads(last),
+        **given,
+        "clean": clean,
+        "last": last,
         "best_on_test": {"accuracy": spread(claimed), "surplus": spread(surplus)},
         "best_epoch": spread([record.best_epoch for record in records]),
         "epochs": max(record.epochs for record in records),

@@ -17,9 +17,9 @@ from nla.errors import DataError, NLAError
 from nla.evaluation.predict import Views
 from nla.io import sha256
 from nla.models.weights import existing
-from nla.study.grid import RunSpec
 from nla.study.origin import Origin
 from nla.study.record import RECORDS, Record, log_probabilities
+from nla.study.specs import RunSpec
 from nla.study.variants import Variants
 from nla.study.worker import Result
 from nla.training.job import training_config

@@ -21,10 +21,12 @@ from nla.errors import Diverged, NLAError, TrainingError, user_message
 from nla.evaluation.predict import Views
 from nla.ray_cluster import Cluster, connected
 from nla.ray_errors import reason
-from nla.study.grid import Grid, RunSpec
+from nla.study.grid import Grid
 from nla.study.origin import Origin
 from nla.study.record import read_record, write_record
 from nla.study.runs import StudyRun, StudyRuns, make_record, record_name, run_fingerprint, summary, views_on_test
+from nla.study.specs import RunSpec
+from nla.study.times import Times
 from nla.study.tuning import Attempt, best_candidate, candidates_of, tuning_specs
 from nla.study.variants import Variant, Variants
 from nla.study.worker import Result, run_job
@@ -155,7 +157,9 @@ def _outcome(ended: Any, cluster: Cluster) -> Result | NLAError:
         return TrainingError(f"{reason(error)}\nThe full logs: {cluster.logs}")
 
 
-def tune(scheduler: Scheduler, grid: Grid, params: Mapping[str, Any]) -> tuple[StudyRuns, dict[str, Values]]:
+def tune(
+    scheduler: Scheduler, grid: Grid, params: Mapping[str, Any], times: Times | None = None
+) -> tuple[StudyRuns, dict[str, Values]]:
     """Runs the tuning; returns its runs, and method -> the values with the highest mean score on validation.
 
     A setting that diverges, or of which a frozen study has no record, cannot be chosen.
@@ -165,7 +169,7 @@ def tune(scheduler: Scheduler, grid: Grid, params: Mapping[str, Any]) -> tuple[S
     """
     if grid.tuning is None:
         return StudyRuns([], {}), {}
-    tuning = scheduler.run("tuning", scheduler.named(tuning_specs(grid, params)))
+    tuning = scheduler.run("tuning", scheduler.named(tuning_specs(grid, params, times)))
     lost = [name for name, error in tuning.failed.items() if not isinstance(error, Diverged)]
     if lost and not scheduler.frozen:
         raise TrainingError(f"runs of the tuning failed: {tuning.names(lost)}. `dvc repro` tries them again.")

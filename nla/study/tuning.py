@@ -1,4 +1,4 @@
-"""Tuning of a study: equally many settings for each method that has a search space, ranked on validation.
+"""Tuning of a study: equally many settings for each method, listed or drawn from its space, ranked on validation.
 
 `tuning_specs` lists the runs; `candidates_of` and `best_candidate` rank the settings by their mean over the conditions.
 """
@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nla.config.base import flatten
 from nla.config.tune import Distribution, distributions
 from nla.errors import ConfigError, TrainingError
-from nla.study.grid import Grid, RunSpec, Tuning, run_spec
+from nla.study.grid import Grid, Tuning
+from nla.study.specs import RunSpec, run_spec
+from nla.study.times import Times
 from nla.training.job import training_config
 from nla.tuning.searchers import param_space
 from nla.tuning.space import Values, active, problems_of, trial_base
@@ -24,17 +28,18 @@ FIXED = {
     "loss.name": "it defines the method",
     "train.select": "it chooses the epoch of every method",
     "train.seed": "it is tuning.seed",
-    "train.epochs": "it is the same for all methods, set in params.yaml",
+    "train.epochs": "it is the same for all methods, set in params.yaml, or follows from `minutes`",
 }
 """Parameters that cannot differ between methods, and why."""
 DRAWS = 50
 """Maximum draws per setting while looking for a new one."""
 
 
-def tuning_specs(grid: Grid, params: Mapping[str, Any]) -> list[RunSpec]:
+def tuning_specs(grid: Grid, params: Mapping[str, Any], times: Times | None = None) -> list[RunSpec]:
     """Every setting of every method under every condition of `tuning`, those on the same data adjacent.
 
-    A method's first setting is that of the grid. Empty without `tuning`; a method without a search space has no runs.
+    A method's first setting is that of the grid. Empty without `tuning`; a method without candidates and without a
+    search space has no runs. They have the parameters and the time of the block that `tuning.block` names.
 
     Raises:
         ConfigError: a parameter cannot be searched, or a space has too few settings.
@@ -42,27 +47,35 @@ def tuning_specs(grid: Grid, params: Mapping[str, Any]) -> list[RunSpec]:
     tuning = grid.tuning
     if tuning is None:
         return []
-    searched = [name for name in grid.methods if tuning.space_of(name)]
-    settings = {name: _settings(grid, tuning, params, name) for name in searched}
+
+    def spec(method: str, condition: str, values: Values, number: int | None = None) -> RunSpec:
+        return run_spec(
+            grid, params, method, condition, tuning.seed, values, number, block=grid.tuning_block, times=times
+        )
+
+    searched = [name for name in grid.methods if tuning.space_of(name) or tuning.listed(name)]
+    settings = {name: _settings(tuning, name, partial(spec, name, tuning.conditions[0])) for name in searched}
     return [
-        run_spec(grid, params, name, condition, tuning.seed, values, number)
+        spec(name, condition, values, number)
         for condition in tuning.conditions
-        for name, drawn in settings.items()
-        for number, values in enumerate(drawn)
+        for name, tried in settings.items()
+        for number, values in enumerate(tried)
     ]
 
 
-def _settings(grid: Grid, tuning: Tuning, params: Mapping[str, Any], method: str) -> list[Values]:
-    """The grid's setting followed by distinct draws from the method's space."""
+def _settings(tuning: Tuning, method: str, spec: Callable[[Values], RunSpec]) -> list[Values]:
+    """The grid's setting followed by the listed candidates, or by distinct draws from the method's space.
 
-    def params_with(values: Values) -> Mapping[str, Any]:
-        return run_spec(grid, params, method, tuning.conditions[0], tuning.seed, values).params
-
+    Args:
+        spec: the run with some values.
+    """
+    base = spec({}).params
+    listed = tuning.listed(method)
+    others = _listed(method, listed) if listed else _draws(_space(tuning, method, base), base, tuning.seed)
     found: list[Values] = [{}]
-    base = params_with({})
     seen = [training_config(base)]
-    for values in itertools.islice(_draws(_space(tuning, method, base), base, tuning.seed), DRAWS * tuning.settings):
-        if (sections := training_config(params_with(values))) not in seen:
+    for values in itertools.islice(others, DRAWS * tuning.settings):
+        if (sections := training_config(spec(values).params)) not in seen:
             found.append(values)
             seen.append(sections)
         if len(found) == tuning.settings:
@@ -71,6 +84,17 @@ def _settings(grid: Grid, tuning: Tuning, params: Mapping[str, Any], method: str
         f"grid.yaml: tuning of {method}: its space has {len(found)} settings, not {tuning.settings}. "
         "Widen it, or lower tuning.settings."
     )
+
+
+def _listed(method: str, candidates: Iterable[Mapping[str, Any]]) -> Iterator[Values]:
+    """The values of listed candidates."""
+    for candidate in candidates:
+        values = flatten(candidate)
+        if fixed := next((name for name in values if name in FIXED and name != "loss.name"), None):
+            raise ConfigError(
+                f"grid.yaml: tuning.candidates: {method}: {fixed} cannot be tuned: {FIXED[fixed]}. Remove it."
+            )
+        yield values
 
 
 def _draws(space: Mapping[str, Distribution], params: Mapping[str, Any], seed: int) -> Iterator[Values]:

@@ -176,7 +176,7 @@ class Trainer:
         """Trains an epoch, counted from 0; returns its mean loss over all processes."""
         self.start_epoch(epoch)
         losses: list[Tensor] = []
-        for step, batch in enumerate(self._batches(epoch)):
+        for step, batch in enumerate(self.minibatches(epoch)):
             set_lr(self.optimizer, self.schedule(epoch * self.steps + step))
             result = self.train_step(batch)
             losses.append(result.loss)
@@ -233,7 +233,7 @@ class Trainer:
         Those of the weight average are estimated from up to BATCHES batches of `epoch`, unless they are frozen.
         """
         if self.average is not None and has_batchnorm(self.average) and not self.config.freeze_batchnorm:
-            with contextlib.closing(self._batches(epoch)) as batches:
+            with contextlib.closing(self.minibatches(epoch)) as batches:
                 images = (batch.images_NHWC for batch in itertools.islice(batches, BATCHES))
                 estimate_batchnorm(self.average.network, images, self.bf16)
         networks = [module for module in self.module.modules() if isinstance(module, Classifier)]
@@ -244,7 +244,7 @@ class Trainer:
     def end_method_epoch(self, epoch: int) -> None:
         """Lets the method take stock of the training samples, with the batches of `epoch` as they were augmented."""
         autocast = torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bf16)
-        with contextlib.closing(self._batches(epoch)) as batches, autocast:
+        with contextlib.closing(self.minibatches(epoch)) as batches, autocast:
             self.module.method.end_epoch(self.network, batches)
 
     def _end_epoch(self, row: dict[str, float]) -> None:
@@ -312,7 +312,7 @@ class Trainer:
             network.compile()
         return network
 
-    def _batches(self, epoch: int) -> Generator[Minibatch]:
+    def minibatches(self, epoch: int) -> Generator[Minibatch]:
         """This process's part of each global batch of an epoch, on the device."""
         host_batches = batches(
             self.split.train,

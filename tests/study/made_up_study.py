@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from nla.study.record import Record, log_probabilities
+from nla.study.truth import Truth
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 SUPPORT = (1090, 893, 396, 384, 273, 18, 83, 16)  # of FERPlus
@@ -32,6 +34,15 @@ CONDITIONS: dict[str, tuple[str, float, float | None]] = {
 def labels(support: Sequence[int] = SUPPORT) -> np.ndarray:
     """Of the test rows."""
     return np.repeat(np.arange(len(support)), support)
+
+
+def truths(label_N: np.ndarray | None = None, support: Sequence[int] = SUPPORT) -> defaultdict[str, Truth]:
+    """The same test rows under every condition, with votes that lean to the label, some of them barely."""
+    label_N = labels(support) if label_N is None else label_N
+    votes_NC = np.full((len(label_N), len(CLASSES)), 0.3 / (len(CLASSES) - 1))
+    votes_NC[np.arange(len(label_N)), label_N] = 0.7
+    votes_NC[::5] = 1 / len(CLASSES)
+    return defaultdict(lambda: Truth(label_N, CLASSES, votes_NC))
 
 
 def made_up(
@@ -81,7 +92,7 @@ def _record(
         epochs=EPOCHS,
         best_epoch=best,
         seconds=100.0 + seed,
-        params={},
+        params={"data": {"source": "ferplus"}},
         facts=FACTS,
         claims=_claims(rng, rate > 0) if claims else {},
         valid_accuracy=test,

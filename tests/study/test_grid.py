@@ -9,7 +9,8 @@ import pytest
 
 from nla.config.base import read_params
 from nla.errors import ConfigError
-from nla.study.grid import Grid, read_grid, run_specs
+from nla.study.grid import Grid, read_grid
+from nla.study.specs import run_specs
 from nla.study.tuning import tuning_specs
 
 STUDIES = Path(__file__).parents[2] / "studies"

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_up_study import CLASSES, labels, made_up
+from made_up_study import CLASSES, labels, made_up, truths
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from nla.data.images import encode_png
-from nla.data.schema import SAMPLES, TableInfo, with_info
+from nla.data.schema import FACES, TableInfo, with_info
 from nla.errors import DataError
 from nla.study.plots import draw_figures
 from nla.study.record import read_record, write_record
@@ -54,21 +54,22 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             {"method": method, "condition": record.condition, "seed": record.seed, "record": record.fingerprint}
         )
     (folder / "runs.json").write_text(json.dumps({"reference": "ce", "runs": rows}))
-    write_test(folder / "data/test.parquet", labels(SUPPORT))
+    write_faces(folder / "data/faces.parquet", labels(SUPPORT))
     monkeypatch.chdir(folder)
     return folder
 
 
-def write_test(path: Path, label_N: np.ndarray) -> None:
-    """A table as `prepare` writes it, of black images."""
+def write_faces(path: Path, label_N: np.ndarray) -> None:
+    """A table as `ingest` writes it, of black images: test with these labels, train and valid with each class once."""
     image = {"bytes": encode_png(np.zeros((16, 16), np.uint8)), "path": None}
+    others = [(split, label) for split in ("train", "valid") for label in range(len(CLASSES))]
+    splits = [*others, *(("test", label) for label in label_N.tolist())]
     rows = [
-        {"row": row, "label": label, "clean_label": label, "is_flipped": False, "image": image}
-        for row, label in enumerate(label_N.tolist())
+        {"row": row, "split": split, "label": label, "pixels": row.to_bytes(16, "big"), "image": image}
+        for row, (split, label) in enumerate(splits)
     ]
-    info = TableInfo("made-up", CLASSES, (), {"image_size": 16, "channels": 1})
     path.parent.mkdir(exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, with_info(SAMPLES, info)), path)
+    pq.write_table(pa.Table.from_pylist(rows, with_info(FACES, TableInfo("made-up", CLASSES))), path)
 
 
 def test_writes_figures_tables_and_draw_figures(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +159,7 @@ def test_caveats_come_first_and_above_each_table(study: Path, capsys: pytest.Cap
     blocks = (study / "README.md").read_text().split("\n\n")
     assert blocks[2] == "- Equal epochs, not equal time.\n- `ce` had nothing tuned."
     tables = [i for i, block in enumerate(blocks) if block.startswith("| ")]
-    assert len(tables) == 6
+    assert len(tables) == 8
     assert {blocks[i - 1] for i in tables} == {"> Equal epochs, not equal time. `ce` had nothing tuned."}
     assert capsys.readouterr().out.endswith("caveat: `ce` had nothing tuned.\n")
     assert json.loads((study / "results.json").read_text())["caveats"] == caveats
@@ -220,7 +221,7 @@ def test_a_record_of_other_code_in_a_table_is_refused(study: Path) -> None:
     assert not (study / "results.json").exists()
 
 
-@pytest.mark.parametrize("name", ["runs.json", "data/test.parquet"])
+@pytest.mark.parametrize("name", ["runs.json", "data/faces.parquet"])
 def test_missing_inputs(study: Path, name: str) -> None:
     (study / name).unlink()
     with pytest.raises(DataError, match=rf"{name}(: file not found| is missing)\. Run"):
@@ -229,7 +230,7 @@ def test_missing_inputs(study: Path, name: str) -> None:
 
 
 def test_another_data_set(study: Path) -> None:
-    write_test(study / "data/test.parquet", labels(SUPPORT)[1:])
+    write_faces(study / "data/faces.parquet", labels(SUPPORT)[1:])
     with pytest.raises(DataError, match="132 test rows, but there are 131 labels"):
         study_report.main()
 
@@ -258,7 +259,7 @@ def legible(figure: Figure) -> None:
 
 def test_pictures_of_a_large_study_are_legible() -> None:
     records = made_up({"ce": 1.0, "paper": 1.3, "a method of a long name": 1.1}, MORE, (0, 1), SUPPORT)
-    found = draw_figures(study_results(records, labels(SUPPORT), CLASSES, "ce", 100, caveats=["Equal epochs."]))
+    found = draw_figures(study_results(records, truths(support=SUPPORT), "ce", 100, caveats=["Equal epochs."]))
     assert set(found) == PICTURES
     for figure in found.values():
         legible(figure)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_study import CLASSES, labels, made_up
-from sklearn.metrics import balanced_accuracy_score, f1_score
+from made_up_study import CONDITIONS, labels, made_up, truths
+from scipy.special import rel_entr
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 
 from nla.config.base import flatten
 from nla.errors import DataError
@@ -18,13 +19,14 @@ from nla.study.plots import draw_figures
 from nla.study.report import report
 from nla.study.results import study_results
 from nla.study.statistics import differences, holm
+from nla.study.truth import most_ambiguous
 
 RESAMPLES = 300
 
 
 @cache
 def results() -> dict[str, Any]:
-    return study_results(made_up(), labels(), CLASSES, "ce", RESAMPLES)
+    return study_results(made_up(), truths(), "ce", RESAMPLES)
 
 
 def test_means_and_deviations_over_seeds() -> None:
@@ -35,7 +37,44 @@ def test_means_and_deviations_over_seeds() -> None:
     assert found["mean_accuracy"] == pytest.approx({"mean": np.mean(mean), "std": np.std(mean, ddof=1), "n": 3})
     assert found["last"]["macro_f1"]["mean"] == pytest.approx(np.mean(f1))
     assert found["seconds"]["mean"] == 101
-    assert results()["test"]["classes"]["contempt"] == 16
+    assert results()["conditions"]["clean"]["test"]["classes"]["contempt"] == 16
+
+
+def test_metrics_beside_accuracy_are_those_of_the_kept_probabilities() -> None:
+    """NLL and KL against scikit-learn and scipy, on probabilities known to the rounding of a record."""
+    records, truth = [r for r in made_up() if (r.method, r.condition) == ("elr", "clean")], truths()["clean"]
+    found = results()["conditions"]["clean"]["methods"]["elr"]
+    for scores, predicted in (
+        (found, [r.best_predicted for r in records]),
+        (found["last"], [r.last_predicted for r in records]),
+    ):
+        p = [0.9 * np.eye(8)[classes_N] + 0.1 / 8 for classes_N in predicted]
+        nll = [log_loss(truth.label_N, p_NC, labels=range(8)) for p_NC in p]
+        kl = [rel_entr(truth.votes_NC, p_NC).sum(axis=1).mean() for p_NC in p]
+        assert scores["nll"]["mean"] == pytest.approx(np.mean(nll), rel=1e-3)
+        assert scores["kl"]["mean"] == pytest.approx(np.mean(kl), rel=1e-3)
+        fifth = [(classes_N == truth.label_N)[::5].mean() for classes_N in predicted]  # where the votes are level
+        assert scores["ambiguous_accuracy"]["mean"] == pytest.approx(np.mean(fifth))
+
+
+def test_records_without_probabilities_and_faces_without_votes_leave_these_metrics_out() -> None:
+    old = [replace(record, log_p={}) for record in made_up(seeds=(0,))]
+    known = {name: truth._replace(votes_NC=None) for name in CONDITIONS for truth in [truths()[name]]}
+    found = study_results(old, known, "ce", RESAMPLES)
+    assert not {"nll", "kl", "ambiguous_accuracy"} & found["conditions"]["clean"]["methods"]["ce"].keys()
+    assert "NLL" not in report(found, "old", [])
+
+
+def test_ties_at_the_border_of_the_ambiguous_fifth_belong_to_it() -> None:
+    one, two, none = [1.0, 0.0], [0.5, 0.5], [np.nan, np.nan]
+    assert most_ambiguous(np.array([one, two, two, one, one, none])).tolist() == [
+        False,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_what_best_on_test_would_have_claimed() -> None:
@@ -93,7 +132,7 @@ def test_claims_are_summed_up_where_there_are_any() -> None:
 
 
 def test_the_order_of_the_seeds_changes_nothing() -> None:
-    mixed = study_results(made_up(seeds=(2, 0, 1)), labels(), CLASSES, "ce", RESAMPLES)
+    mixed = study_results(made_up(seeds=(2, 0, 1)), truths(), "ce", RESAMPLES)
     ours, other = flatten(results()["conditions"]), flatten(mixed["conditions"])
     assert ours.keys() == other.keys()
     for key, value in ours.items():
@@ -106,13 +145,13 @@ def test_json_holds_it() -> None:
 
 def test_only_shared_seeds_are_compared() -> None:
     records = [r for r in made_up() if r.method != "elr" or r.seed == 1]
-    found = study_results(records, labels(), CLASSES, "ce", RESAMPLES)["conditions"]["clean"]["methods"]
+    found = study_results(records, truths(), "ce", RESAMPLES)["conditions"]["clean"]["methods"]
     assert found["elr"]["against"]["accuracy"]["reference"]["n"] == 1
     assert found["paper"]["against"]["accuracy"]["reference"]["n"] == 3
 
 
 def test_one_method_of_one_seed() -> None:
-    alone = study_results(made_up({"ce": 1.0}, seeds=[0], claims=False), labels(), CLASSES, "ce", RESAMPLES)
+    alone = study_results(made_up({"ce": 1.0}, seeds=[0], claims=False), truths(), "ce", RESAMPLES)
     assert alone["conditions"]["clean"]["methods"]["ce"]["against"] == {}
     text = report(alone, "alone", [])
     assert "One seed" in text and "±" not in "".join(line for line in text.splitlines() if line.startswith("| ce"))
@@ -125,12 +164,12 @@ def test_one_method_of_one_seed() -> None:
 )
 def test_labels_of_another_data_set(label_N: np.ndarray, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        study_results(made_up(), label_N, CLASSES, "ce", RESAMPLES)
+        study_results(made_up(), truths(label_N), "ce", RESAMPLES)
 
 
 def test_a_reference_without_records() -> None:
     with pytest.raises(DataError, match="'scn'"):
-        study_results(made_up(), labels(), CLASSES, "scn", RESAMPLES)
+        study_results(made_up(), truths(), "scn", RESAMPLES)
 
 
 def test_the_report_says_it_all() -> None:
@@ -157,4 +196,4 @@ def test_bold_is_whose_interval_against_the_best_other_is_above_zero() -> None:
 
 def test_equals_are_not_bold() -> None:
     twins = [replace(record, method=name) for name in ("a", "b") for record in made_up({"ce": 1.0})]
-    assert "**" not in report(study_results(twins, labels(), CLASSES, "a", RESAMPLES), "s", [])
+    assert "**" not in report(study_results(twins, truths(), "a", RESAMPLES), "s", [])

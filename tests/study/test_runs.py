@@ -8,10 +8,10 @@ import pytest
 
 from nla.config.ray import RayConfig
 from nla.errors import DataError
-from nla.study.grid import RunSpec
 from nla.study.origin import Origin
 from nla.study.runs import StudyRun, delete_records, record_name
 from nla.study.scheduler import Scheduler
+from nla.study.specs import RunSpec
 from nla.study.variants import Variants
 
 RUN, NOW, BEFORE = "0123456789abcdef", "fedcba9876543210", "aaaabbbbccccdddd"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from nla.errors import ConfigError, TrainingError
-from nla.study.grid import Grid, RunSpec
+from nla.study.grid import Grid
+from nla.study.specs import RunSpec
 from nla.study.tuning import Attempt, best_candidate, candidates_of, tuning_specs
 
 PARAMS: dict[str, Any] = {"data": {"source": "ferplus"}, "train": {"epochs": 2}}
