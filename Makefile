@@ -1,4 +1,4 @@
-# make setup | repro | test | test-thorough | fuzz | soak | coverage | check-performance | ui | lint | deps | docs | build | lock | clean
+# make setup | repro | test | test-thorough | fuzz | soak | mutants | coverage | check-performance | ui | lint | deps | docs | build | lock | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: setup repro scm unlock test test-thorough fuzz soak coverage check-performance lint deps docs build ui lock clean
+.PHONY: setup repro scm unlock test test-thorough fuzz soak mutants coverage check-performance lint deps docs build ui lock clean
 .DEFAULT_GOAL := repro
 
 setup: $(VENV)/.ready
@@ -50,6 +50,9 @@ fuzz: setup           ## each reader of files and requests on NLA_FUZZ_EXAMPLES 
 
 soak: setup           ## an hour of kills at random moments over small trainings
 	python tests/soak.py
+
+mutants: setup        ## 500 small changes of the code, chosen at random: do the tests notice each?
+	python tests/mutation.py
 
 coverage: setup       ## branch coverage of nla/ and pipelines/ by all tests, subprocesses and Ray's workers included
 	rm -rf .coverage && mkdir .coverage

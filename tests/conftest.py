@@ -35,6 +35,9 @@ pytest_plugins = ["skips"]
 
 # A busy machine does not fail a test, and every machine draws the same examples.
 hypothesis.settings.register_profile("nla", deadline=None, derandomize=True)
+hypothesis.settings.register_profile(  # for tests/mutation.py, which asks whether an example fails, not for the smallest
+    "mutation", hypothesis.settings.get_profile("nla"), phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate)
+)
 hypothesis.settings.load_profile("nla")
 
 

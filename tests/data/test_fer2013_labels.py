@@ -13,6 +13,7 @@ import pytest
 
 from nla.config.base import section
 from nla.config.data import DataConfig
+from nla.data.fer2013_labels import disagreement, fer2013_labels
 from nla.data.images import encode_png, pixel_hash
 from nla.data.ingest import ingest
 from nla.data.prepare import prepare
@@ -78,6 +79,31 @@ def test_train_and_validation_have_fer2013s_labels_and_test_the_majority(tmp_pat
         f"{split}: 2 labels of FER2013 are not the majority, 25.0% (calm 33.3%, glad 0.0%); {use}"
         for split, use in zip(SPLITS, ("given to training", "given to training", "not used"), strict=True)
     ]
+
+
+def test_only_a_missing_label_that_would_be_used_is_refused() -> None:
+    """Split 3 is none: a face that is left out."""
+    own_N, clean_N, split_N = np.array([1, 2, -1, -1]), np.array([0, 2, 1, 0]), np.array([0, 1, 2, 3])
+    assert fer2013_labels(own_N, clean_N, split_N, "tiny").tolist() == [1, 2, 1, 0]
+    for split in (0, 1):
+        with pytest.raises(ConfigError, match=r"the source tiny has no labels of FER2013"):
+            fer2013_labels(own_N, clean_N, np.array([0, 1, split, 3]), "tiny")
+
+
+def test_labels_that_differ_are_counted_by_the_class_of_the_majority() -> None:
+    report = disagreement(np.array([1, 0, 2, 2]), np.array([0, 0, 2, 0]), np.array([0, 0, 0, 3]), CLASSES)
+    assert report["train"] == {
+        "rows": 3,
+        "differ": 1,
+        "classes": {
+            "calm": {"rows": 2, "differ": 1},
+            "contempt": {"rows": 0, "differ": 0},
+            "glad": {"rows": 1, "differ": 0},
+        },
+    }
+    assert [report[split]["rows"] for split in SPLITS] == [3, 0, 0]
+    with pytest.raises(ValueError, match="zip"):
+        disagreement(np.array([2]), np.array([2]), np.array([0]), CLASSES[:2])
 
 
 def test_by_majority_nothing_changes_but_the_column_of_faces(tmp_path: Path) -> None:

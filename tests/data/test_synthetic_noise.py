@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nla.data.synthetic_imbalance import impose_imbalance, largest_factor
-from nla.data.synthetic_noise import flip_labels, transition_matrix
+from nla.data.synthetic_noise import flip_labels, swap_shares, transition_matrix
 from nla.errors import DataError
 
 KINDS = st.sampled_from(["symmetric", "asymmetric", "pair"])
@@ -133,3 +133,19 @@ def test_the_largest_factor_is_named_and_can_be_made() -> None:
     assert np.bincount(label_N[kept]).tolist() == [40, 1, 6]
     # The middle class, not the head, sets the limit here: 1000 at the head would need 31 in the middle.
     assert largest_factor(np.array([1000, 9, 9])) == pytest.approx(81)
+
+
+def test_shares_of_the_clean_and_the_given_class_change_places() -> None:
+    share_NC = np.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]], np.float32)
+    before_NC = share_NC.copy()
+    swapped_NC = swap_shares(share_NC, np.array([0, 1, 2]), np.array([2, 1, 0]))
+    np.testing.assert_array_equal(swapped_NC, np.array([[0.2, 0.3, 0.5], [0.1, 0.6, 0.3], [0.6, 0.2, 0.2]], np.float32))
+    np.testing.assert_array_equal(share_NC, before_NC)
+
+
+def test_the_factor_of_an_absent_class_and_of_a_single_one() -> None:
+    assert largest_factor(np.array([5, 0, 3])) == 0
+    assert largest_factor(np.array([7])) == 1
+    with pytest.raises(DataError, match=r"data\.imbalance_factor"):
+        impose_imbalance(np.array([0, 0, 2]), 3, 1.0, np.random.default_rng(0))
+    assert impose_imbalance(np.zeros(4, int), 1, 1.0, np.random.default_rng(0)).tolist() == [0, 1, 2, 3]

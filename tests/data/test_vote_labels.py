@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nla.data.vote_labels import CONTEMPT, KEPT, REASONS, Labels, label_faces
+from nla.data.vote_labels import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
 from nla.errors import DataError
 
 EIGHT = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
@@ -96,9 +96,19 @@ def test_a_source_without_votes_keeps_its_labels_under_any_rule() -> None:
         assert np.isnan(labels.votes_NC).all()
 
 
+def test_shares_of_single_votes_and_of_fractions() -> None:
+    share_NC = shares(np.array([[1, 0, 0], [0.1, 0.3, 9], [0, 0, 5]]), 2)
+    assert share_NC.dtype == np.float32
+    np.testing.assert_allclose(share_NC, [[1, 0], [0.25, 0.75], [np.nan, np.nan]], rtol=1e-6)
+    nothing_NC = shares(np.empty((2, 0)), 3)
+    assert (nothing_NC.dtype, nothing_NC.shape) == (np.float32, (2, 3))
+    assert np.isnan(nothing_NC).all()
+
+
 def test_a_label_outside_the_classes_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"row 1 of the faces: expected a label below 8 \(got 9\)"):
-        label_faces(np.array([0, 9]), np.empty((2, 0)), np.ones(2, bool), EIGHT, "majority")
+    for first in (8, 9):
+        with pytest.raises(DataError, match=rf"row 1 of the faces: expected a label below 8 \(got {first}\)"):
+            label_faces(np.array([7, first, 11]), np.empty((3, 0)), np.ones(3, bool), EIGHT, "majority")
 
 
 @given(st.lists(st.lists(st.integers(0, 10), min_size=10, max_size=10), min_size=1, max_size=20))

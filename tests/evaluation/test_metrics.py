@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 
 from nla.config.evaluate import EvaluateConfig
 from nla.errors import DataError, WeightsError
-from nla.evaluation.metrics import bayes_accuracy, measure
+from nla.evaluation.metrics import bayes_accuracy, measure, per_class, summary
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness")
 CONFIG = EvaluateConfig(bootstrap=200)
@@ -153,6 +153,18 @@ def test_no_ratio_to_a_bayes_accuracy_of_nothing() -> None:
     assert "bayes_ratio" not in report
 
 
+def test_the_line_for_the_console() -> None:
+    report = {
+        "accuracy": 0.87654,
+        "accuracy_low": 0.86,
+        "accuracy_high": 0.891,
+        "mean_accuracy": 0.61,
+        "macro_f1": 0.62345,
+    }
+    line = "accuracy 87.65% (95 % CI 86.00% to 89.10%), mean class accuracy 61.00%, macro-F1 0.6234"
+    assert summary(report) == line
+
+
 def test_seeded() -> None:
     p_NC, label_N = random_split(300, 6)
     assert measure(p_NC, label_N, CLASSES, CONFIG) == measure(p_NC, label_N, CLASSES, CONFIG)
@@ -191,6 +203,12 @@ def test_a_label_that_is_no_class_is_an_error() -> None:
 def test_other_classes_than_probabilities_are_an_error() -> None:
     with pytest.raises(ValueError, match="do not match"):
         measure(*random_split(3, 9), CLASSES[:3], CONFIG)
+
+
+@pytest.mark.parametrize("names", [CLASSES[:3], (*CLASSES, "anger")])
+def test_names_of_other_classes_than_the_matrix_are_an_error(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        per_class(np.eye(4, dtype=int), names)
 
 
 def test_a_thousand_resamples_of_four_thousand_rows_are_quick() -> None:

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nla.evaluation.uncertainty import ambiguity, entropy, log
+from nla.evaluation.uncertainty import (
+    ambiguity,
+    entropy,
+    label_probability,
+    log,
+    most_ambiguous,
+    most_doubted,
+    most_wrong,
+)
 
 
 @st.composite
@@ -39,3 +47,29 @@ def test_a_single_class_is_sure() -> None:
 
 def test_the_logarithm_of_nothing_is_finite() -> None:
     assert -88 < log(np.zeros(1))[0] < -87
+
+
+P = np.array([[0.5, 0.5, 0.0], [0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.4, 0.3, 0.3], [0.1, 0.9, 0.0]])
+
+
+def test_the_probability_of_each_label() -> None:
+    assert label_probability(P, np.array([1, 0, 2, 2, 1])).tolist() == [0.5, 0.9, 0.1, 0.3, 0.9]
+
+
+def test_the_most_doubted_come_first_and_ties_keep_their_order() -> None:
+    assert most_doubted(P, np.array([1, 0, 2, 2, 1])).tolist() == [2, 3, 0, 1, 4]
+    tied = np.tile([[0.3, 0.7]], (40, 1))
+    assert most_doubted(tied, np.arange(40) % 2).tolist() == [*range(0, 40, 2), *range(1, 40, 2)]
+
+
+def test_the_most_ambiguous_have_the_closest_two() -> None:
+    assert most_ambiguous(P, 5).tolist() == [0, 3, 2, 1, 4]
+    assert most_ambiguous(P, 2).tolist() == [0, 3]
+    assert most_ambiguous(np.tile(P[:1], (40, 1)), 40).tolist() == list(range(40))
+
+
+def test_the_most_wrong_are_the_surest_errors_and_nothing_else() -> None:
+    label_N = np.array([1, 1, 1, 2, 0])
+    assert most_wrong(P, label_N, 5).tolist() == [1, 4, 0, 3]
+    assert most_wrong(P, label_N, 1).tolist() == [1]
+    assert most_wrong(np.tile(P[:1], (40, 1)), np.full(40, 2), 40).tolist() == list(range(40))

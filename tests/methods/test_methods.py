@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nla.config.loss import LossConfig
 from nla.errors import ConfigError
 from nla.losses.nla import NLALoss
-from nla.methods import METHODS, build_method, check_method, method_class, method_options, resolved_loss
+from nla.methods import METHODS, Minibatch, build_method, check_method, method_class, method_options, resolved_loss
 from nla.methods.base import OneView
 from nla.training.job import training_config
 
@@ -55,6 +55,17 @@ def test_every_parameter_has_a_gradient(name: str, resnet: str) -> None:
     method(network, minibatch(range(8), progress=0.5)).loss.backward()
     lacking = [key for module in (network, method) for key, p in module.named_parameters() if p.grad is None]
     assert not lacking
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_stays_on_the_device_of_the_batch(name: str) -> None:
+    """PyTorch's `meta` stands for a GPU: a tensor that is left on the CPU does not go with it."""
+    network, method = small_network().to("meta"), build_method(LossConfig(name=name), context()).to("meta")
+    on_cpu = minibatch(range(8), progress=0.5)
+    batch = Minibatch(*(part.to("meta") for part in on_cpu[:3]), on_cpu.progress)
+    outcome = method(network, batch)
+    outcome.loss.backward()
+    assert outcome.loss.is_meta and outcome.logits_NC.is_meta
 
 
 def keyword_only(function: Any) -> set[str]:

@@ -177,6 +177,8 @@ def test_holm_by_hand() -> None:
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm([0.5, 0.9, 0.02]), [1, 1, 0.06])
     assert holm([]).size == 0
+    for whole_or_half in ([0, 1], np.array([0.1, 0.2], np.float16)):
+        assert holm(whole_or_half).dtype == np.float64
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))

@@ -2,24 +2,30 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs as pa_fs
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from training_parts import make_job, make_trainer
 
 from nla.errors import Damaged, TrainingError
+from nla.io import sealed_json, sha256
 from nla.methods import Minibatch
 from nla.training.checkpoint import (
     STATE,
     Progress,
     check_files,
     optimizer_tensors,
+    read_checkpoint,
     read_group,
     read_progress,
+    read_remote_progress,
     restore_optimizer,
     write_checkpoint,
 )
@@ -36,6 +42,22 @@ def test_round_trip(tmp_path: Path) -> None:
     assert repr(read_progress(tmp_path)) == repr(progress), "an epoch stays an integer"
     for name, group in tensors.items():
         torch.testing.assert_close(read_group(tmp_path, name), group, rtol=0, atol=0)
+    read, found = read_checkpoint(tmp_path, "f")
+    assert read == progress == read_remote_progress(pa_fs.LocalFileSystem(), str(tmp_path))
+    torch.testing.assert_close(found, tensors, rtol=0, atol=0)
+
+
+def test_the_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, Progress("f", 1), {})
+    message = rf"^{tmp_path} is a checkpoint of another run \(f, not g\)\. Remove it and run again\.$"
+    with pytest.raises(TrainingError, match=message):
+        read_checkpoint(tmp_path, "g")
+
+
+def test_a_damaged_state_elsewhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / STATE).write_text("{")
+    with pytest.raises(Damaged, match=rf"^{tmp_path}/state\.json: .* `dvc repro -sf train` retrains\.$"):
+        read_remote_progress(pa_fs.LocalFileSystem(), str(tmp_path))
 
 
 def test_the_state_is_written_last(tmp_path: Path) -> None:
@@ -150,6 +172,39 @@ def test_a_restored_optimizer_takes_the_same_step(tmp_path: Path, config: dict[s
     assert all(torch.equal(tensor, after[name]) for name, tensor in trainer.network.state_dict().items())
 
 
+def test_moments_follow_the_parameter_and_counters_stay() -> None:
+    """Also where the name of a module has the slash that parts a parameter from its key."""
+    model = nn.ModuleDict({"a/b": nn.Linear(2, 1, bias=False).double()})
+    optimizer = torch.optim.Adam(model.parameters())
+    saved = {"exp_avg": torch.ones(1, 2), "exp_avg_sq": torch.zeros(1, 2), "step": torch.tensor(3.0)}
+    restore_optimizer(model, optimizer, {f"a/b.weight/{key}": value for key, value in saved.items()})
+    restored = optimizer.state[model["a/b"].weight]
+    assert {key: value.dtype for key, value in restored.items()} == {
+        "exp_avg": torch.float64,
+        "exp_avg_sq": torch.float64,
+        "step": torch.float32,
+    }
+    assert {key: value.tolist() for key, value in restored.items()} == {k: v.tolist() for k, v in saved.items()}
+    assert optimizer_tensors(model, optimizer).keys() == {f"a/b.weight/{key}" for key in saved}
+
+
+def test_state_of_other_kinds_is_saved_as_tensors() -> None:
+    """A number becomes one, and what is None is not saved, as SGD's momentum before the first step."""
+    model = nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.state[model.weight] = {"rate": 0.5, "momentum_buffer": None}
+    assert optimizer_tensors(model, optimizer) == {"weight/rate": torch.tensor(0.5)}
+
+
+def test_a_file_that_is_as_written_but_holds_no_tensors(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"no tensors")
+    files = {"model.safetensors": sha256(tmp_path / "model.safetensors")}
+    (tmp_path / STATE).write_bytes(sealed_json({"files": files, **asdict(Progress("f", 1))}))
+    check_files(tmp_path)
+    with pytest.raises(Damaged, match=r"model\.safetensors: .*`dvc repro -sf train` retrains\."):
+        read_group(tmp_path, "model")
+
+
 def test_names_state_the_parameter_of_each_moment() -> None:
     trainer = make_trainer(make_job(optimizer="adam"))
     trainer.start_epoch(0)
@@ -158,6 +213,20 @@ def test_names_state_the_parameter_of_each_moment() -> None:
     names = set(optimizer_tensors(trainer.network, trainer.optimizer))
     assert {f"backbone.fc.bias/{key}" for key in ("step", "exp_avg", "exp_avg_sq")} <= names
     assert len(names) == 3 * len(list(trainer.network.parameters()))
+
+
+def test_facts_that_change_are_kept_as_those_of_the_epochs_before() -> None:
+    progress = Progress("f", 9, 1, facts={"device": "cpu", "workers": 1})
+    progress.change_facts({"device": "cpu", "workers": 1})
+    assert progress.facts == {"device": "cpu", "workers": 1}
+    progress.change_facts({"device": "cuda", "workers": 1})
+    first = {"epochs_done": 1, "device": "cpu"}
+    assert progress.facts == {"device": "cuda", "workers": 1, "before": [first]}
+    progress.epochs_done = 4
+    progress.change_facts({"device": "cuda", "workers": 2, "precision": "bf16"})
+    second = {"epochs_done": 4, "workers": 1, "precision": None}
+    now = {"device": "cuda", "workers": 2, "precision": "bf16"}
+    assert progress.facts == {**now, "before": [first, second]}
 
 
 def test_progress_is_plain_json(tmp_path: Path) -> None:

@@ -105,7 +105,12 @@ class CheckpointOfRay:
 
     @contextlib.contextmanager
     def as_directory(self) -> Iterator[str]:
+        OPENED.append(Path(self.path).name)
         yield self.path
+
+
+OPENED: list[str] = []
+"""Names of the checkpoints of Ray that were fetched."""
 
 
 def test_ray_falls_back_too(tmp_path: Path) -> None:
@@ -116,8 +121,10 @@ def test_ray_falls_back_too(tmp_path: Path) -> None:
     (tmp_path / names[2] / STATE).unlink()
     flip(tmp_path / names[3] / "last.safetensors")
     given = CheckpointOfRay(str(tmp_path / names[3]), pa_fs.LocalFileSystem())
+    OPENED.clear()
     with local_folder(given, said.append) as folder:
         assert folder == tmp_path / names[1]
+    assert [names[3], names[1]] == OPENED, "each is fetched once at most"
     assert len(said) == 1
     with local_folder(None, said.append) as folder:
         assert folder is None
