@@ -35,7 +35,8 @@ pytest_plugins = ["skips"]
 
 # A busy machine does not fail a test, and every machine draws the same examples.
 hypothesis.settings.register_profile("nla", deadline=None, derandomize=True)
-hypothesis.settings.register_profile(  # for tests/mutation.py, which asks whether an example fails, not for the smallest
+# tests/mutation.py asks whether an example fails, not for the smallest one that does.
+hypothesis.settings.register_profile(
     "mutation", hypothesis.settings.get_profile("nla"), phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate)
 )
 hypothesis.settings.load_profile("nla")

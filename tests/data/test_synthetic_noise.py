@@ -149,3 +149,11 @@ def test_the_factor_of_an_absent_class_and_of_a_single_one() -> None:
     with pytest.raises(DataError, match=r"data\.imbalance_factor"):
         impose_imbalance(np.array([0, 0, 2]), 3, 1.0, np.random.default_rng(0))
     assert impose_imbalance(np.zeros(4, int), 1, 1.0, np.random.default_rng(0)).tolist() == [0, 1, 2, 3]
+
+
+def test_the_largest_factor_itself_can_be_made_and_ties_keep_the_order_of_classes() -> None:
+    kept = impose_imbalance(np.repeat([0, 1], [40, 10]), 2, 40.0, np.random.default_rng(0))
+    assert kept.tolist()[-1] >= 40 and len(kept) == 41
+    label_N = np.tile(np.arange(40), 50)
+    counts = np.bincount(label_N[impose_imbalance(label_N, 40, 10.0, np.random.default_rng(0))])
+    assert counts.tolist() == [round(50 * 10 ** (-place / 39)) for place in range(40)]

@@ -96,6 +96,13 @@ def test_a_source_without_votes_keeps_its_labels_under_any_rule() -> None:
         assert np.isnan(labels.votes_NC).all()
 
 
+def test_contempt_is_a_class_unless_it_is_left_out() -> None:
+    labels = label_faces(np.array([7, -1]), np.empty((2, 0)), np.ones(2, bool), EIGHT, "majority")
+    assert outcome(labels) == [CONTEMPT, "no label"]
+    assert (labels.label_N.dtype, labels.reason_N.dtype) == (np.int8, np.int8)
+    assert labels.label_N.tolist() == [7, -1]
+
+
 def test_shares_of_single_votes_and_of_fractions() -> None:
     share_NC = shares(np.array([[1, 0, 0], [0.1, 0.3, 9], [0, 0, 5]]), 2)
     assert share_NC.dtype == np.float32

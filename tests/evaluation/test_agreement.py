@@ -75,3 +75,8 @@ def test_rows_without_votes_are_left_out(predictions: tuple[np.ndarray, np.ndarr
 def test_probabilities_of_zero_stay_finite() -> None:
     measured = agreement(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.0, 1.0], [0.5, 0.5]]))
     assert all(value is None or np.isfinite(value) for value in measured.values())
+
+
+def test_single_precision_is_computed_in_double(predictions: tuple[np.ndarray, np.ndarray]) -> None:
+    p_NC, votes_NC = predictions
+    assert agreement(p_NC, votes_NC) == agreement(p_NC.astype(np.float64), votes_NC.astype(np.float64))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nla.evaluation.calibration import reliability
+from nla.evaluation.calibration import gaps, reliability
 
 
 def random_predictions(rows: int, seed: int, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -63,3 +63,29 @@ def test_calibrated_labels_have_a_small_error() -> None:
     label_N = (rng.random((20_000, 1)) > p_NC.cumsum(1)).sum(1)
     assert reliability(p_NC, label_N, 15).ece < 0.02
     assert reliability(p_NC, np.roll(label_N, 1), 15).ece > 0.1
+
+
+@given(st.integers(1, 50), st.integers(0, 10**6), st.integers(2, 20))
+def test_a_gap_is_in_the_bin_of_its_sample(rows: int, seed: int, bins: int) -> None:
+    p_NC, label_N = random_predictions(rows, seed)
+    gap_NB = gaps(p_NC, label_N, bins)
+    assert gap_NB.shape == (rows, bins)
+    for n in range(rows):
+        confidence = float(max(p_NC[n]))
+        expected = [0.0] * bins
+        expected[int(np.ceil(confidence * bins)) - 1] = float(np.argmax(p_NC[n]) == label_N[n]) - confidence
+        assert gap_NB[n].tolist() == expected
+    assert np.abs(gap_NB.mean(axis=0)).sum() == pytest.approx(reliability(p_NC, label_N, bins).ece)
+
+
+def test_the_ends_of_the_range_are_in_the_first_and_the_last_bin() -> None:
+    """Rounding can take a float32 softmax a step beyond 1."""
+    p_NC = np.array([[0.0, 0.0], [1.0, 0.0], [np.nextafter(np.float32(1), np.float32(2)), 0.0]], np.float32)
+    assert reliability(p_NC, np.zeros(3, int), 4).count.tolist() == [1, 0, 0, 2]
+    assert gaps(p_NC, np.zeros(3, int), 4)[0].tolist() == [1, 0, 0, 0]
+
+
+def test_an_empty_bin_has_no_confidence_and_no_accuracy() -> None:
+    bins = reliability(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]), 2)
+    assert (bins.edges.tolist(), bins.count.tolist()) == ([0, 0.5, 1], [0, 2])
+    np.testing.assert_allclose((bins.confidence, bins.accuracy), ([0, 0.85], [0, 0.5]))

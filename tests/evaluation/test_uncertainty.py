@@ -73,3 +73,12 @@ def test_the_most_wrong_are_the_surest_errors_and_nothing_else() -> None:
     assert most_wrong(P, label_N, 5).tolist() == [1, 4, 0, 3]
     assert most_wrong(P, label_N, 1).tolist() == [1]
     assert most_wrong(np.tile(P[:1], (40, 1)), np.full(40, 2), 40).tolist() == list(range(40))
+
+
+def test_half_and_single_precision_are_computed_in_double() -> None:
+    for dtype in (np.float16, np.float32):
+        p_NC = np.array([[0.7, 0.2, 0.1], [0.6, 0.4, 0.0]], dtype)
+        for function in (log, entropy, ambiguity):
+            found = function(p_NC)
+            assert found.dtype == np.float64
+            np.testing.assert_array_equal(found, function(p_NC.astype(np.float64)))

@@ -116,6 +116,30 @@ def test_holes_have_the_given_probability_at_every_pixel() -> None:
 
 
 @pytest.mark.parametrize(
+    ("draws", "rows", "columns"),
+    [
+        ((0.0, 0.0, 0.0, 0.0, 0.0), (0, 7), (0, 23)),  # .1 of the area, .3 as high as wide: 6.9 by 23.1
+        ((0.4, 1.0, 0.5, 0.5, 0.999), (11, 29), (22, 40)),  # .2, a ratio of .995: 17.8 by 17.9
+        ((0.4, 0.5, 1.0, 0.999, 0.25), (12, 40), (8, 17)),  # .15, a ratio of 3.3: 28.1 by 8.5
+    ],
+)
+def test_a_hole_by_hand(
+    monkeypatch: pytest.MonkeyPatch, draws: tuple[float, ...], rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    """Of 40 x 40 pixels, with the draws given: chance, share, shape, down and right."""
+    given = torch.tensor(draws)[:, None, None]
+    monkeypatch.setattr(torch, "rand", lambda *shape, device: given.expand(shape))
+    images = torch.full((2, 40, 40, 1), 9, dtype=torch.uint8)
+    erased = erase(images, torch.zeros(1, dtype=torch.uint8), 0.5, (0.1, 0.2))
+    expected = torch.zeros(40, 40, dtype=torch.bool)
+    expected[slice(*rows), slice(*columns)] = True
+    for image in erased:
+        assert torch.equal(image[..., 0] == 0, expected), image[..., 0]
+    untouched = erase(images, torch.zeros(1, dtype=torch.uint8), draws[0], (0.1, 0.2))
+    assert torch.equal(untouched, images), "a probability is not reached by a draw that equals it"
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"lam": -1.0}, "lam must be at least 0 (got -1.0)"),

@@ -44,3 +44,13 @@ def test_confident_predictions_and_memories_are_finite() -> None:
     loss = early_learning(z_NC, memory_NC)
     loss.backward()
     assert loss.isfinite() and z_NC.grad is not None and z_NC.grad.isfinite().all()
+
+
+def test_probabilities_keep_their_distance_from_0_and_1() -> None:
+    """1e-4, as in the authors' code: p is [1 - 1e-4, 1e-4, 1e-4] before it is scaled."""
+    z_NC = torch.tensor([[50.0, 0.0, 0.0]])
+    expected = np.array([1 - 1e-4, 1e-4, 1e-4]) / (1 + 1e-4)
+    np.testing.assert_allclose(remember(torch.zeros(1, 3), z_NC, 0.0)[0], expected, rtol=1e-6)
+    memory_NC = torch.tensor([[0.0, 0.5, 0.5]])
+    np.testing.assert_allclose(early_learning(z_NC, memory_NC), np.log(1 - 1e-4), rtol=1e-2)
+    np.testing.assert_allclose(early_learning(z_NC, torch.tensor([[1.0, 0.0, 0.0]])), np.log(1e-4), rtol=1e-3)

@@ -120,6 +120,12 @@ def test_seeds_are_paired() -> None:
     assert differences(a, b[::-1], label, 1000)["accuracy"].low < 0
 
 
+def test_the_seed_is_0_unless_given() -> None:
+    a, b, label = two_methods(4)
+    assert differences(a, b, label, 200) == differences(a, b, label, 200, seed=0)
+    assert differences(a, b, label, 200) != differences(a, b, label, 200, seed=1)
+
+
 def test_a_method_does_not_differ_from_itself() -> None:
     a, _, label = two_methods(5)
     assert set(differences(a, a, label, 200).values()) == {Difference(0, 0, 0, 1)}
