@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nla.data.synthetic_imbalance import impose_imbalance, largest_factor
+from nla.data.synthetic_imbalance import impose_imbalance, keep_shares, largest_factor
 from nla.data.synthetic_noise import flip_labels, swap_shares, transition_matrix
 from nla.errors import DataError
 
@@ -157,3 +157,22 @@ def test_the_largest_factor_itself_can_be_made_and_ties_keep_the_order_of_classe
     label_N = np.tile(np.arange(40), 50)
     counts = np.bincount(label_N[impose_imbalance(label_N, 40, 10.0, np.random.default_rng(0))])
     assert counts.tolist() == [round(50 * 10 ** (-place / 39)) for place in range(40)]
+
+
+def test_fewer_rows_are_shared_out_by_the_largest_remainder() -> None:
+    """Of 10, 6 and 4 rows, 7 are 3.5, 2.1 and 1.4; where remainders are equal, the first classes get one more."""
+    label_N = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [10, 6, 4]))
+    kept = keep_shares(label_N, 7, np.random.default_rng(1))
+    assert np.bincount(label_N[kept]).tolist() == [4, 2, 1]
+    np.testing.assert_array_equal(kept, np.unique(kept))
+    np.testing.assert_array_equal(kept, keep_shares(label_N, 7, np.random.default_rng(1)))
+    assert (kept != keep_shares(label_N, 7, np.random.default_rng(2))).any()
+    assert keep_shares(label_N, 20, np.random.default_rng(0)).tolist() == list(range(20))
+    equal_N = np.tile(np.arange(40), 3)
+    kept = keep_shares(equal_N, 50, np.random.default_rng(0))
+    assert np.bincount(equal_N[kept]).tolist() == [2] * 10 + [1] * 30
+    gap_N = np.array([0, 0, 2, 2])
+    assert np.bincount(gap_N[keep_shares(gap_N, 2, np.random.default_rng(0))]).tolist() == [1, 0, 1]
+    for rows, message in ((21, "train has only 20 rows"), (2, "a class would have no training image")):
+        with pytest.raises(DataError, match=rf"data\.train_rows: {message} \(got {rows}\)"):
+            keep_shares(label_N, rows, np.random.default_rng(0))
