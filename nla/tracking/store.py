@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient, set_tracking_uri
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
@@ -49,6 +49,10 @@ HTTP_LIMITS = {
 own limits it takes a quarter of an hour; metrics are sent again later."""
 FILE_TIMEOUT = "120"
 """Seconds for a server's answer to a file, which it may first have to pass on to another storage; MLflow's default."""
+LOCKED = "database is locked"
+"""What SQLite says when another process did not let go of a file within the seconds that a call waits: 20 in MLflow."""
+PATIENT_SECONDS, LOCK_SECONDS = 5.0, 900.0
+"""How long the lock of a store is waited for silently, and at all: `register` holds it while it compares two models."""
 log = logging.getLogger(__name__)
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, ConnectionError, TimeoutError, socket.gaierror)
 
@@ -103,11 +107,31 @@ def file_transfer() -> Iterator[None]:
 def store_lock(uri: str) -> Iterator[None]:
     """Locks a database: two processes must not create its tables, or decide on the champion, at the same time.
 
-    A server of MLflow makes its own tables, and has no lock; see `Registry.promote`.
+    A server of MLflow makes its own tables, and has no lock; see `Registry.promote`. Raises TrackingError if another
+    process holds the lock of a file for longer than LOCK_SECONDS, perhaps because it hangs.
     """
     database = _database(uri, Path())
-    with FileLock(f"{database}.lock") if database else server_lock(uri):
+    with _file_lock(database.with_name(f"{database.name}.lock")) if database else server_lock(uri):
         yield
+
+
+@contextlib.contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=PATIENT_SECONDS)
+    except Timeout:
+        log.warning("%s: another process is at work in this MLflow store: waiting for it", path)
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise TrackingError(
+                f"{path}: locked for more than {LOCK_SECONDS:g} s by another process. End it, and run this again."
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
@@ -119,12 +143,15 @@ def store_errors(uri: str, error_class: type[TrackingError] = TrackingError) -> 
         raise error_class(f"MLflow store {without_credentials(uri)}: {missing_package(error)}") from None
     except STORE_ERRORS as error:
         reason = f"MLflow store {without_credentials(uri)}: {explain(error, uri)}"
+        if LOCKED in reason:
+            raise error_class(f"{reason}, by another program. End it, and run this again.") from None
         raise error_class(f"{reason}\nCheck MLFLOW_TRACKING_URI, and that the server is running.") from None
 
 
 def explain(error: Exception, uri: str) -> str:
-    """The store's error message without passwords; for an unreachable server, only the underlying cause."""
-    return masked(str(error).replace(uri, without_credentials(uri))).split("(Caused by ")[-1]
+    """The store's error message without passwords and SQL; for an unreachable server, only the underlying cause."""
+    text = str(error).split("\n[SQL: ")[0]
+    return masked(text.replace(uri, without_credentials(uri))).split("(Caused by ")[-1]
 
 
 def brief(error: Exception) -> str:

@@ -23,6 +23,7 @@ LOGS = ".logs"
 CONSOLE_LEVELS = {
     "alembic": None,
     "mlflow": None,
+    "mlflow.store.db": logging.CRITICAL,  # a traceback for each error of a database, which this package tells in a line
     "nla": logging.WARNING,
     "ray": logging.ERROR,
     "ray.train": logging.ERROR,
