@@ -51,7 +51,7 @@ FILE_TIMEOUT = "120"
 """Seconds for a server's answer to a file, which it may first have to pass on to another storage; MLflow's default."""
 LOCKED = "database is locked"
 """What SQLite says when another process did not let go of a file within the seconds that a call waits: 20 in MLflow."""
-PATIENT_SECONDS, LOCK_SECONDS = 5.0, 900.0
+PATIENT_SECONDS, LOCK_SECONDS = 30.0, 900.0
 """How long the lock of a store is waited for silently, and at all: `register` holds it while it compares two models."""
 log = logging.getLogger(__name__)
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, ConnectionError, TimeoutError, socket.gaierror)

@@ -43,7 +43,7 @@ class MlflowTracker:
         self._client = MlflowClient(uri)
         self._system_metrics = system_metrics
         self._monitor: Any = None
-        self._run_id = ""
+        self._run_id, self._start_ms = "", 0
         self._pending: list[Metric] = []
         self._steps: dict[str, set[int]] = {}
         self._is_lost = False
@@ -57,7 +57,7 @@ class MlflowTracker:
                 run = self._client.create_run(experiment(self._client).experiment_id, run_name=name, tags=origin)
             else:
                 self._client.update_run(run.info.run_id, status="RUNNING")
-            self._run_id = str(run.info.run_id)
+            self._run_id, self._start_ms = str(run.info.run_id), run.info.start_time
             self._log_params(params, run)
             given = [RunTag(_key(key), _truncated(value, MAX_TAG_VAL_LENGTH)) for key, value in tags.items()]
             self._client.log_batch(self._run_id, tags=given)
@@ -103,7 +103,7 @@ class MlflowTracker:
         """Logs final metrics of that epoch's model, nested or flat; values that are not finite numbers are skipped."""
         numbers = {name: value for name, value in flatten(metrics).items() if _is_finite(value)}
         with self._store():
-            new = [metric for metric in _metrics(numbers, epoch) if self._value(metric.key, epoch) != metric.value]
+            new = [later for metric in _metrics(numbers, epoch) if (later := self._later(metric)) is not None]
             self._client.log_batch(self._run_id, metrics=new)
 
     def log_result(self, metrics: Mapping[str, Any], epoch: int) -> None:
@@ -142,7 +142,8 @@ class MlflowTracker:
         forgiving = contextlib.nullcontext() if is_final else contextlib.suppress(TrackingError)
         with forgiving, self._store():
             self._send()
-            self._client.set_terminated(self._run_id, status, None if ended is None else round(1000 * ended))
+            end_ms = round(1000 * (time.time() if ended is None else ended))
+            self._client.set_terminated(self._run_id, status, max(end_ms, self._start_ms))  # the clock may be set back
 
     @contextlib.contextmanager
     def _store(self) -> Iterator[None]:
@@ -178,10 +179,18 @@ class MlflowTracker:
             self._steps[key] = {metric.step for metric in self._client.get_metric_history(self._run_id, key)}
         return self._steps[key]
 
-    def _value(self, key: str, step: int) -> float | None:
-        """The last value logged at that step."""
-        history = [metric for metric in self._client.get_metric_history(self._run_id, key) if metric.step == step]
-        return max(history, key=lambda metric: metric.timestamp).value if history else None
+    def _later(self, metric: Metric) -> Metric | None:
+        """The metric, later than what its step has; None if it has the same value.
+
+        MLflow shows the latest, also if the clock was set back.
+        """
+        history = self._client.get_metric_history(self._run_id, metric.key)
+        before = [each for each in history if each.step == metric.step]
+        last = max(before, key=lambda each: each.timestamp, default=None)
+        if last is None:
+            return metric
+        time_ms = max(metric.timestamp, last.timestamp + 1)
+        return None if last.value == metric.value else Metric(metric.key, metric.value, time_ms, metric.step)
 
 
 def _monitor(run_id: str, uri: str) -> Any:

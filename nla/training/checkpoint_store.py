@@ -102,7 +102,7 @@ def local_folder(checkpoint: RayCheckpoint | None, warn: Warn) -> Iterator[Path 
 
 
 def _earlier(checkpoint: Any) -> Iterator[RayCheckpoint]:
-    """The complete checkpoints before `checkpoint` in its folder, the last one first: Ray's names sort by time."""
+    """The complete checkpoints before `checkpoint` in its folder, the last one first: their names sort by epoch."""
     path, filesystem = Path(checkpoint.path), checkpoint.filesystem
     beside = [Path(entry.path) for entry in filesystem.get_file_info(pa_fs.FileSelector(path.parent.as_posix()))]
     for folder in sorted(beside, reverse=True):

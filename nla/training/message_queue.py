@@ -39,10 +39,10 @@ class MessageQueue:
 
     def put(self, method: str, *arguments: Any) -> None:
         """Sends a call of a Callback's `method`; the arguments are JSON-serializable."""
-        _internal_kv_put(f"{self._messages}{time.time_ns():020}", json.dumps([method, arguments]))
+        _internal_kv_put(f"{self._messages}{time.monotonic_ns():020}", json.dumps([method, arguments]))
 
     def drain(self) -> list[tuple[str, list[Any]]]:
-        """Removes and returns all messages, ordered by the clocks of their senders."""
+        """Removes and returns all messages, as they were sent, by one process at a time."""
         messages = []
         for key in sorted(_internal_kv_list(self._messages)):
             method, arguments = json.loads(_internal_kv_get(key))

@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -146,7 +147,9 @@ class _RayTrainStore:
             return
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder))
-            ray.train.report(report.metrics, checkpoint=Checkpoint.from_directory(folder))
+            # Ray's own names have the time, which may be set back; the id is for an epoch that is trained again.
+            name = f"checkpoint_{int(report.row['epoch']):05d}_{uuid.uuid4().hex[:8]}"
+            ray.train.report(report.metrics, Checkpoint.from_directory(folder), checkpoint_dir_name=name)
 
 
 def _cause(error: TrainingFailedError | RayError, cluster: Cluster) -> NLAError:

@@ -12,6 +12,7 @@ import pickle
 import re
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 STATE_FILE = re.compile(r"experiment_state-(.+)\.json")
 """Ray's state file of one call; Ray's other files of that call end in the same suffix."""
+STAMP = "%Y-%m-%d_%H-%M-%S"
+"""Time in these names, of the machine's time zone."""
 CLOCK_INTERVAL_SECONDS = 2.0
 """Time between two writes of the clock; a killed driver loses at most this much of its run time."""
 
@@ -53,12 +56,13 @@ def saved_batches(root: str) -> list[tuple[int, int]]:
 
 
 def restore_tuner(path: str, trainable: Any) -> Tuner:
-    """A tuner that resumes the batch in `path`.
+    """A tuner that resumes the batch in `path` from the state of its last call.
 
     Raises:
         UnreadableStateError: the state that Ray wrote last cannot be read.
         ConfigError: the search was started with single-worker trials and now has several workers each, or vice versa.
     """
+    order_states(path)
     try:
         return Tuner.restore(path, trainable)
     except (EOFError, pickle.UnpicklingError):
@@ -72,15 +76,35 @@ def restore_tuner(path: str, trainable: Any) -> Tuner:
 
 def drop_newest_state(path: str) -> bool:
     """Deletes the state of the last call, so that Ray falls back to the call before; False if there is none before."""
-    filesystem, folder = pa_fs.FileSystem.from_uri(path)
-    files = filesystem.get_file_info(pa_fs.FileSelector(folder))
-    calls = sorted(match[1] for entry in files if (match := STATE_FILE.fullmatch(entry.base_name)))
+    filesystem, files, calls = _saved_calls(path)
     if len(calls) < 2:
         return False
     for entry in files:
         if Path(entry.base_name).stem.endswith(calls[-1]):
             filesystem.delete_file(entry.path)
     return True
+
+
+def order_states(path: str, now: float | None = None) -> None:
+    """Renames the states of earlier calls if one has a later time than now, as after a clock was set back.
+
+    Ray resumes from the latest by name, which has the time at which its call began.
+    """
+    filesystem, files, calls = _saved_calls(path)
+    if not calls or calls[-1] < datetime.fromtimestamp(time.time() if now is None else now).strftime(STAMP):
+        return
+    for number, call in enumerate(calls):
+        for entry in files:
+            if Path(entry.base_name).stem.endswith(call):
+                filesystem.move(entry.path, entry.path.replace(call, f"0000-{number:06d}"))  # before any time
+
+
+def _saved_calls(path: str) -> tuple[pa_fs.FileSystem, list[pa_fs.FileInfo], list[str]]:
+    """The file system and the files of a batch, and the times in the names of Ray's states, in order."""
+    filesystem, folder = pa_fs.FileSystem.from_uri(path)
+    files = filesystem.get_file_info(pa_fs.FileSelector(folder))
+    calls = sorted(match[1] for entry in files if (match := STATE_FILE.fullmatch(entry.base_name)))
+    return filesystem, files, calls
 
 
 class CallTime(BaseModel):
@@ -109,23 +133,37 @@ class Clock:
     Args:
         root: folder or URL of the search.
         minutes: time budget; None for no limit.
-        now: returns the Unix time in seconds.
+        now: returns the Unix time in seconds, at which the call began.
+        elapsed: returns seconds that grow evenly, whatever is done to the clock of the machine.
     """
 
-    def __init__(self, root: str, minutes: float | None = None, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        root: str,
+        minutes: float | None = None,
+        now: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._filesystem, path = pa_fs.FileSystem.from_uri(root)
         self._folder = f"{path}/clock"
         self._budget = math.inf if minutes is None else 60 * minutes
-        self._now = now
+        self._now, self._elapsed = now, elapsed
+        self._first_tick = 0.0
         self._earlier = _read_calls(self._filesystem, self._folder)
         self._this_call: CallTime | None = None
-        self._written = 0.0
+        self._written = -math.inf
 
     def tick(self) -> None:
         """Records that the search is running; the first tick marks the start of this call."""
-        now = round(self._now(), 3)  # rounded as in the file name
-        self._this_call = CallTime(begin=now if self._this_call is None else self._this_call.begin, end=now)
-        if now - self._written >= CLOCK_INTERVAL_SECONDS:
+        ticked = self._elapsed()
+        if self._this_call is None:
+            self._first_tick = ticked
+            begin = round(self._now(), 3)  # as in the file name
+        else:
+            begin = self._this_call.begin
+        self._this_call = CallTime(begin=begin, end=round(begin + ticked - self._first_tick, 3))
+        if ticked - self._written >= CLOCK_INTERVAL_SECONDS:
+            self._written = ticked
             self.write()
 
     def write(self) -> None:
@@ -135,7 +173,6 @@ class Clock:
         self._filesystem.create_dir(self._folder)
         with self._filesystem.open_output_stream(f"{self._folder}/{self._this_call.begin:.3f}") as file:
             file.write(str(self._this_call.end).encode())
-        self._written = self._this_call.end
 
     def spent(self, until: float = math.inf) -> float:
         """Seconds that the search has run, including earlier runs, up to the Unix time `until`."""

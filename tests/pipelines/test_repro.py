@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,17 @@ def run(project: Project, client: MlflowClient) -> Run:
 
 def steps(client: MlflowClient, run: Run, key: str) -> list[int]:
     return sorted(metric.step for metric in client.get_metric_history(run.info.run_id, key))
+
+
+@pytest.mark.thorough
+def test_files_from_the_future_or_the_past_run_nothing_again(project: Project, tmp_path: Path) -> None:
+    """As after the clock was set back, or a copy that keeps no times: contents count."""
+    copy = project.copy(tmp_path / "project")
+    for number, path in enumerate(sorted(path for path in copy.root.rglob("*") if path.is_file())):
+        if ".git" not in path.parts:
+            os.utime(path, ((4e9, 1e9)[number % 2],) * 2)
+    printed = copy.dvc("repro")
+    assert "Running stage" not in printed and UP_TO_DATE in printed
 
 
 def test_every_stage_ran_once_and_said_what_counts(finished: Finished) -> None:

@@ -274,6 +274,22 @@ os.kill(os.getpid(), signal.SIGKILL)
         run.log_epoch({"loss": 3}, 3)
         assert sorted(steps(client, run_id, "loss")) == [0, 1, 2, 3]
 
+    def test_a_clock_that_is_set_back_hides_no_later_value(
+        self, uri: str, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = tracker(uri)
+        run_id = run.start("x", {}, {})
+        run.log_metrics({"accuracy": 0.5}, 3)
+        before = time.time()
+        monkeypatch.setattr("nla.tracking.tracker.time.time", lambda: before - 3600)
+        for _ in range(2):
+            run.log_metrics({"accuracy": 0.75}, 3)
+        run.finish()
+        found = client.get_run(run_id)
+        assert found.data.metrics["accuracy"] == 0.75
+        assert len(client.get_metric_history(run_id, "accuracy")) == 2
+        assert found.info.end_time >= found.info.start_time
+
     def test_dataset(self, uri: str, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "data").mkdir()

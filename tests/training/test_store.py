@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -83,6 +84,19 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(tmp_path: 
     (line,) = said
     assert line.startswith(f"{tmp_path / 'epoch-00003' / file}: ")
     assert line.endswith(f"Resuming from the checkpoint before, {folder}.")
+    store.save(writer(3), after(3))
+    assert latest(store) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00002", "epoch-00003"]
+
+
+def test_the_latest_is_that_of_the_last_epoch_whatever_the_files_times_say(tmp_path: Path) -> None:
+    """As after a clock was set back between two epochs, or a copy that keeps no times."""
+    store = FolderStore(tmp_path)
+    for epoch in (1, 2):
+        store.save(writer(epoch), after(epoch))
+        for path in (tmp_path / f"epoch-0000{epoch}", *(tmp_path / f"epoch-0000{epoch}").iterdir()):
+            os.utime(path, (4e9 - 1e9 * epoch,) * 2)
+    assert latest(store) == 2
     store.save(writer(3), after(3))
     assert latest(store) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00002", "epoch-00003"]

@@ -83,13 +83,13 @@ def run(
     config: TuneConfig,
     ray: RayConfig = SEQUENTIAL,
     callback: TrialCallback | None = None,
-    now: Callable[[], float] = time.time,
+    elapsed: Callable[[], float] = time.monotonic,
     **train: Any,
 ) -> tuple[list[Trial], RecordingCallback]:
     events = RecordingCallback()
     callbacks = [events] if callback is None else [events, callback]
     search = template("s" * 16, **train)
-    clock = Clock(f"{storage}/{search.fingerprint}", config.time_budget, now)
+    clock = Clock(f"{storage}/{search.fingerprint}", config.time_budget, elapsed=elapsed)
     trials = run_search(cluster, search, split, config, ray, str(storage), callbacks, clock)
     return trials, events
 

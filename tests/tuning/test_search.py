@@ -123,8 +123,8 @@ class FastClock(RecordingCallback):
         super().__init__()
         self.limit = epochs
 
-    def now(self) -> float:
-        return time.time() + (120 if len(self.epochs) >= self.limit else 0)
+    def elapsed(self) -> float:
+        return time.monotonic() + (120 if len(self.epochs) >= self.limit else 0)
 
 
 @pytest.mark.thorough
@@ -133,7 +133,7 @@ def test_time_budget_stops_a_search_and_a_larger_one_resumes_it(
 ) -> None:
     fast_clock = FastClock(3)
     limited = settings(4, time_budget=1.0, epochs=8)
-    found, _ = run(ray_cluster, split, tmp_path, limited, PARALLEL, fast_clock, fast_clock.now, epochs=8)
+    found, _ = run(ray_cluster, split, tmp_path, limited, PARALLEL, fast_clock, fast_clock.elapsed, epochs=8)
     assert {trial.status for trial in found} == {"stopped"}
     assert all(trial.reason.startswith("time budget, after epoch") for trial in found)
     assert sum(len(trial.history) for trial in found) < 8
@@ -157,7 +157,7 @@ def test_concurrency_limit_of_the_current_call(
     epochs = 30  # long enough for a second process to start before the first trial ends
     fast_clock, whole = FastClock(2), settings(3, searcher=searcher, epochs=epochs)
     limited = whole.model_copy(update={"time_budget": 1.0})
-    run(ray_cluster, split, tmp_path, limited, callback=fast_clock, now=fast_clock.now, epochs=epochs)
+    run(ray_cluster, split, tmp_path, limited, callback=fast_clock, elapsed=fast_clock.elapsed, epochs=epochs)
     assert fast_clock.most_concurrent == 1
     found, events = run(ray_cluster, split, tmp_path, whole, PARALLEL, epochs=epochs)
     assert [trial.status for trial in found] == ["finished"] * 3 and events.most_concurrent == 2

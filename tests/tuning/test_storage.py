@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from nla.tuning.storage import Clock
+from nla.tuning.storage import STATE_FILE, Clock, order_states
 
 
 def ran(root: Path, *times: float, minutes: float | None = None) -> Clock:
     """A call with ticks at these times."""
     remaining = iter(times)
-    clock = Clock(str(root), minutes, lambda: next(remaining))
+    clock = Clock(str(root), minutes, lambda: times[0], lambda: next(remaining))
     for _ in times:
         clock.tick()
     return clock
@@ -59,3 +59,42 @@ def test_without_a_budget_infinite_time_is_left(tmp_path: Path) -> None:
     assert clock.spent() == 0.0 and clock.left() == math.inf
     clock.write()
     assert not list(tmp_path.iterdir()), "a search that never ran leaves nothing"
+
+
+def test_a_clock_that_is_set_back_or_forward_changes_no_budget(tmp_path: Path) -> None:
+    """Neither in a call nor between two: an hour back, then a year forward."""
+    wall = iter([10_000.0, 6_400.0, 30_000_000.0])
+    for _ in range(3):
+        ticks = iter([5.0, 15.0])
+        clock = Clock(str(tmp_path), 1.0, lambda: next(wall), lambda ticks=ticks: next(ticks))
+        clock.tick()
+        clock.tick()
+        clock.write()
+    assert Clock(str(tmp_path), 1.0).left() == 30.0
+
+
+def test_the_state_of_the_last_call_is_the_last_by_name_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    kinds = ("experiment_state-{}.json", "searcher-state-{}.pkl", "search_gen_state-{}.json")
+
+    def call(stamp: str) -> None:
+        order_states(str(tmp_path), now=SET_BACK)
+        for kind in kinds:
+            (tmp_path / kind.format(stamp)).write_text(stamp)
+
+    stamps = ("2030-01-01_00-00-00", "2030-01-02_00-00-00", "2020-01-01_00-00-10")
+    for stamp in stamps[:2]:  # before it was
+        for kind in kinds:
+            (tmp_path / kind.format(stamp)).write_text(stamp)
+    (tmp_path / "tuner.pkl").touch()
+    call(stamps[2])
+    for kind in kinds:
+        named = sorted(tmp_path.glob(kind.format("*")))
+        assert [path.read_text() for path in named] == [*stamps]
+    assert STATE_FILE.fullmatch(named[0].name.replace("search_gen", "experiment")) and (tmp_path / "tuner.pkl").exists()
+    before = sorted(tmp_path.iterdir())
+    order_states(str(tmp_path), now=SET_BACK + 100 * 86400)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+SET_BACK = 1_577_836_800.0
+"""Unix time of 1 January 2020, in Greenwich."""
