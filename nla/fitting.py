@@ -37,7 +37,7 @@ from nla.methods.base import OneView
 from nla.methods.registry import keyword_options
 from nla.models.classifier import Classifier
 from nla.models.saved_model import save_model
-from nla.models.weights import existing
+from nla.models.weights import weights_path
 from nla.serving.predictor import WEIGHTS, Predictor
 from nla.training.callbacks import Callback
 from nla.training.checkpoint_store import FolderStore
@@ -247,7 +247,7 @@ def _job(config: TrainingConfig, split: Split, loss: nn.Module | Callable[[Conte
     sections = config.resolved() if loss is None else {**config.dump(), "loss": {"name": _name(loss)}}
     weights = config.model.weights
     content: dict[str, Any] = {**sections, "data": _digest(split), "nla": nla.__version__}
-    content["weights"] = sha256(existing(Path(weights))) if weights else None
+    content["weights"] = sha256(weights_path(weights, Path())) if weights else None
     job = Job(
         config,
         num_classes=len(split.train.classes),
@@ -256,7 +256,7 @@ def _job(config: TrainingConfig, split: Split, loss: nn.Module | Callable[[Conte
         facts={"params": sections},
         method=None if loss is None else functools.partial(_build, loss),
     )
-    job, _ = with_first_weights(job, Path())
+    job, _ = with_first_weights(job, split.train.images_NHWC, Path())
     return job
 
 

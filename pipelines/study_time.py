@@ -102,7 +102,7 @@ class Clock:
         jobs = {}
         for method, spec in specs.items():
             job = Job(training_config(spec.params), num_classes=classes, image=image, fingerprint="time")
-            jobs[method] = with_first_weights(job, self.root)[0]
+            jobs[method] = with_first_weights(job, split.train.images_NHWC, self.root)[0]
         settings = {method: timed_setting(spec.params) for method, spec in specs.items()}
         return BlockTime(rows=rows, methods=measure(jobs, split, self.device, settings))
 

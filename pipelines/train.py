@@ -29,7 +29,7 @@ from nla.errors import ConfigError
 from nla.io import sha256, write_json, write_rows
 from nla.models.classifier import Architecture, describe
 from nla.models.views import Views
-from nla.models.weights import existing
+from nla.models.weights import weights_path
 from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
 from nla.tracking.run_record import RunRecord
 from nla.training.artifacts import TRAIN, VALID, Tables, export, read_tables
@@ -101,7 +101,7 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     fewest, most = ray.workers
     check_batch(config.train.batch_size, range(fewest, most + 1), "ray.num_workers")
     tables = read_tables(ray, root)
-    weights = sha256(existing(root / config.model.weights)) if config.model.weights else None
+    weights = sha256(weights_path(config.model.weights, root)) if config.model.weights else None
     content = {**config.resolved(), "data": tables.data_hash, "weights": weights}
     code = workspace()
     name = fingerprint(content, {file for entry in CODE for file in imported_sources(entry, code)}, code)
@@ -114,7 +114,7 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
         facts={"tags": tags},
     )
     say(summary(config, tables))
-    job, line = with_first_weights(job, root)
+    job, line = with_first_weights(job, tables.split.train.images_NHWC, root)
     say(line)
     predicts = section(EvaluateConfig, params)
     views = Views(predicts.mirror, predicts.shift)

@@ -119,8 +119,9 @@ def plan_search(params: Mapping[str, Any], settings: TuneConfig, ray: RayConfig,
     first_values(settings.distributions, params)
     tables = read_tables(ray, root)
     base = trial_base(params)
-    classes, image = len(tables.info.classes), image_spec(tables.split.train.images_NHWC)
-    job, message = with_first_weights(Job(training_config(base), num_classes=classes, image=image), root)
+    images_NHWC, classes = tables.split.train.images_NHWC, len(tables.info.classes)
+    image = image_spec(images_NHWC)
+    job, message = with_first_weights(Job(training_config(base), num_classes=classes, image=image), images_NHWC, root)
     say(message)
     content = {
         **base,

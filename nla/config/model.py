@@ -25,8 +25,11 @@ class ModelConfig(Section):
     """Dropout probability before the last layer."""
     head: Literal["linear", "cosine"] = "linear"
     """The last layer. cosine: scaled cosines of features and class weights, as in LDAM."""
+    input_size: Annotated[int, Field(ge=16, le=512)] | None = None
+    """Side to which the network resizes its images, on its device; null: that of the network in NETWORKS, if any, or
+    else the images stay as they are."""
     weights: str | None = None
-    """Local .pth or .safetensors file with initial weights; null: random initialisation."""
+    """Initial weights: a local file, or face_recognition_models, the package; null: random initialisation."""
 
     @field_validator("name")
     @classmethod
@@ -44,7 +47,7 @@ class ModelConfig(Section):
         return stem
 
     @model_validator(mode="after")
-    def _network_has_head_and_stem(self) -> Self:
+    def _network_has_what_is_set(self) -> Self:
         network = find_network(self.name)
         assert network is not None  # checked above
         if self.head not in network.heads:
@@ -52,4 +55,9 @@ class ModelConfig(Section):
             raise ValueError(f"head={self.head} is only available for {', '.join(others)}, not for {self.name}")
         if network.stems and self.stem not in network.stems:
             raise ValueError(f"stem={self.stem} is not available for {self.name}: valid are {', '.join(network.stems)}")
+        if self.input_size is not None and self.input_size < network.smallest_input:
+            raise ValueError(
+                f"input_size={self.input_size} is too small for {self.name}, which needs at least "
+                f"{network.smallest_input}"
+            )
         return self

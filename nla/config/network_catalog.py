@@ -22,6 +22,10 @@ class Network:
     """Choices of `model.head`."""
     has_feature_maps: bool = False
     """Whether it is a FeatureMapBackbone of nla/models/base.py, as some methods and Grad-CAM require."""
+    input_size: int | None = None
+    """Side to which images are resized if `model.input_size` is null, in pixels; None: they stay as they are."""
+    smallest_input: int = 1
+    """Side of the smallest images that it takes, in pixels."""
 
 
 RESNET = Network(
@@ -31,6 +35,7 @@ NETWORKS: Mapping[str, Network] = {
     "resnet18": RESNET,
     "resnet34": RESNET,
     "resnet50": RESNET,
+    "dlib_face": Network(has_feature_maps=True, input_size=150, smallest_input=55),
 }
 
 TIMM = Network()

@@ -5,8 +5,9 @@
 
 With a linear head on the mean of F it is the class activation map of Zhou et al. (CVPR 2016), clipped at 0.
 
-The map is aligned with the image as the strides are: they keep the first of neighbouring pixels, so that position i of
-a map is at pixel i * stride, not in the middle of the i-th part of the image.
+The map is aligned with the image as the strides are: with padding they keep the first of neighbouring pixels, so that
+position i of a map is at pixel i * stride, not in the middle of the i-th part of the image; without, it is at
+offset + i * stride. Pixels are those that enter the network, to which the image may have been resized.
 
 Legend: N images of H x W pixels, D features, maps of h x w.
 """
@@ -40,14 +41,23 @@ def attention(model: Classifier, images_NHWC: np.ndarray, class_N: np.ndarray) -
     highest_N11 = heat_Nhw.amax(dim=(1, 2), keepdim=True)
     heat_Nhw = torch.where(highest_N11 > 0, heat_Nhw / highest_N11, heat_Nhw).cpu()
     _, height, width, _ = images_NHWC.shape
+    network, side = model.feature_backbone, model.architecture.input_size
     down_Hh, across_Ww = (
-        interpolation(pixels, positions, model.feature_backbone.stride)
+        interpolation(pixels, positions, network.stride, network.offset, side)
         for pixels, positions in zip((height, width), heat_Nhw.shape[1:], strict=True)
     )
     return torch.einsum("Hh,nhw,Ww->nHW", down_Hh, heat_Nhw, across_Ww).numpy()
 
 
-def interpolation(pixels: int, positions: int, stride: int) -> Tensor:
-    """Interpolation weights [pixels, positions]: linear between positions, constant beyond the last one."""
-    at_P = (torch.arange(pixels) / stride).clamp(max=positions - 1)
+def interpolation(pixels: int, positions: int, stride: int, offset: int = 0, side: int | None = None) -> Tensor:
+    """Interpolation weights [pixels, positions]: linear between positions, constant beyond the first and the last one.
+
+    Args:
+        stride: pixels of the network's input between two positions.
+        offset: pixel of the input at which the first position is.
+        side: size of the input; None if it is the image's, `pixels`.
+    """
+    centre_P = torch.arange(pixels) + 0.5  # in the image
+    scale = 1 if side is None else side / pixels
+    at_P = ((centre_P * scale - 0.5 - offset) / stride).clamp(min=0, max=positions - 1)
     return (1 - (at_P[:, None] - torch.arange(positions)).abs()).clamp(min=0)

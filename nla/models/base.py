@@ -69,11 +69,20 @@ class Architecture:
     num_classes: Annotated[int, Field(ge=2)]
     head: Literal["linear", "cosine"] = "linear"
     """Missing in cards that are older than this field, which means "linear"."""
+    input_size: Annotated[int, Field(ge=16, le=512)] | None = None
+    """Side in pixels to which images are resized before they enter the network; None, as in older cards: not at all."""
 
     @classmethod
     def of(cls, config: ModelConfig, num_classes: int) -> Architecture:
         """The architecture that section `model` of params.yaml selects."""
-        return cls(config.name, config.width, config.stem, config.dropout, num_classes, config.head)
+        network = find_network(config.name)
+        assert network is not None  # checked when the section was read
+        side = config.input_size or network.input_size
+        return cls(config.name, config.width, config.stem, config.dropout, num_classes, config.head, side)
+
+    def input_side(self, image: ImageSpec) -> int:
+        """Side of the images that enter the network, in pixels."""
+        return self.input_size or image.size
 
 
 def describe(architecture: Architecture, image: ImageSpec) -> dict[str, Any]:
@@ -88,7 +97,9 @@ class FeatureMapBackbone(nn.Module):
     """
 
     stride: int
-    """Pixels between neighbouring cells of `maps`: cell i is centred on pixel i * stride."""
+    """Pixels between neighbouring cells of `maps`: cell i is centred on pixel offset + i * stride."""
+    offset: int = 0
+    """Pixel on which the first cell is centred; above 0 without padding."""
     dropout: nn.Dropout
     fc: nn.Linear
     """The last layer, D -> num_classes."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nla.config.network_catalog import offering
@@ -19,6 +20,7 @@ __all__ = ["Architecture", "Classifier", "ImageSpec", "describe"]
 class Classifier(nn.Module):
     """uint8 [N, H, W, C], or floats in 0..255 -> logits [N, num_classes].
 
+    Images are resized to the network's input size here, on its device: the loader moves and augments the smaller ones.
     Model files hold the state dict of `backbone`; the mean and the standard deviation are in the card, as part of
     `image`.
     """
@@ -41,8 +43,14 @@ class Classifier(nn.Module):
         return self.to(memory_format=memory_format)  # type: ignore[call-overload]
 
     def normalise(self, images_NHWC: Tensor) -> Tensor:
-        """Normalises uint8 [N, H, W, C], or floats in 0..255, to float32 [N, C, H, W] in the current memory format."""
+        """Returns uint8 [N, H, W, C], or floats in 0..255, as float32 [N, C, H, W] in the current memory format.
+
+        Normalised, and resized to [N, C, input_size, input_size] if the architecture has an input size.
+        """
         x = images_NHWC.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
+        side = self.architecture.input_size
+        if side is not None and x.shape[2:] != (side, side):
+            x = F.interpolate(x, (side, side), mode="bilinear", antialias=side < x.shape[2])
         return (x - self.mean) / self.std
 
     def forward(self, images_NHWC: Tensor, mirrored: bool = False) -> Tensor:

@@ -14,6 +14,7 @@ from nla.config.base import nearest
 from nla.config.network_catalog import NAMES, TIMM_PREFIX
 from nla.errors import ConfigError
 from nla.models.base import Architecture, ImageSpec
+from nla.models.dlib_face import build_dlib_face
 from nla.models.resnet import build_resnet
 from nla.models.timm_backbone import build_timm
 
@@ -24,6 +25,7 @@ BACKBONES: Mapping[str, Build] = {
     "resnet18": build_resnet,
     "resnet34": build_resnet,
     "resnet50": build_resnet,
+    "dlib_face": build_dlib_face,
 }
 
 

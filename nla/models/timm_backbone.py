@@ -33,6 +33,6 @@ def _create(name: str, architecture: Architecture, image: ImageSpec) -> nn.Modul
         "drop_rate": architecture.dropout,
     }
     try:
-        return timm.create_model(name, img_size=image.size, **options)
+        return timm.create_model(name, img_size=architecture.input_side(image), **options)
     except TypeError:  # convolutional networks take images of any size, and do not have this option
         return timm.create_model(name, **options)

@@ -1,9 +1,9 @@
 """Initial weights from a local file in any common format, such as networks pretrained on faces.
 
-Supported: .safetensors, and .pth/.pt read with weights_only (no pickle is executed); a state dict at the top level or
-under `state_dict`, `model_state_dict`, `model` or `net`; the prefix `module.`, `backbone.` or `model.` on most names
-(the others can be those of a face recogniser's head, saved beside the network). The last layer is used only if its
-shape matches.
+Supported: .safetensors; .pth/.pt read with weights_only (no pickle is executed); dlib's face recognition network, .dat
+(nla/models/face_weights.py). In the first two, a state dict at the top level or under `state_dict`, `model_state_dict`,
+`model` or `net`; the prefix `module.`, `backbone.` or `model.` on most names (the others can be those of a face
+recogniser's head, saved beside the network). The last layer is used only if its shape matches.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nla.config.network_catalog import find_network
 from nla.errors import WeightsError
 from nla.io import regular, sha256
 from nla.models.classifier import Classifier
+from nla.models.face_weights import PACKAGE, SUFFIX, packaged_file, read_face_weights
 from nla.models.file_content import TENSORS_ONLY, pickled_class, problem_of
 from nla.models.saved_model import read_tensors
 
@@ -43,6 +44,8 @@ class Start:
     """Tensors from the file that the network uses, by the names of its backbone."""
     skipped: tuple[str, ...]
     """Tensors of the file that the network does not use, including classifier layers of another shape."""
+    folded: bool
+    """Whether batch norms lack statistics, as in dlib's file: see nla/models/recalibration.py."""
 
 
 def start_from(model: Classifier, path: Path) -> Start:
@@ -77,7 +80,19 @@ def start_from(model: Classifier, path: Path) -> Start:
             f"missing or have another shape, the first is {_misfit(missing[0], found, expected)}. "
             f"Set {keys} to those of the file."
         )
-    return Start(str(path), sha256(path), fitting, tuple(sorted(found.keys() - fitting.keys())))
+    unused = tuple(sorted(found.keys() - fitting.keys()))
+    return Start(str(path), sha256(path), fitting, unused, folded=path.suffix == SUFFIX)
+
+
+def weights_path(weights: str, root: Path) -> Path:
+    """The file that `model.weights` names: a path relative to `root`, or a package that is installed.
+
+    Raises:
+        WeightsError: it is not a file.
+        ConfigError: the package is not installed.
+        OSError: it is a pipe or a device.
+    """
+    return packaged_file() if weights == PACKAGE else existing(root / weights)
 
 
 def existing(path: Path) -> Path:
@@ -91,6 +106,8 @@ def existing(path: Path) -> Path:
 def _read(path: Path) -> Mapping[str, Any]:
     if problem := problem_of(path):
         raise WeightsError(f"model.weights: {path} {problem}")
+    if path.suffix == SUFFIX:
+        return read_face_weights(path)
     if path.suffix == ".safetensors":
         return read_tensors(path, "Download model.weights again.")
     try:

@@ -16,7 +16,7 @@ from nla.config.evaluate import EvaluateConfig
 from nla.errors import DataError, NLAError
 from nla.evaluation.predict import Views
 from nla.io import sha256
-from nla.models.weights import existing
+from nla.models.weights import weights_path
 from nla.study.origin import Origin
 from nla.study.record import RECORDS, Record, log_probabilities
 from nla.study.specs import RunSpec
@@ -101,7 +101,7 @@ def run_fingerprint(spec: RunSpec, variants: Variants, root: Path) -> str:
     """Hash of the parameters, first weights and data of a run, and of how test is measured."""
     sections = {name: config.stated() for name, config in training_config(spec.params).sections.items()}
     if start := sections["model"].get("weights"):
-        sections["model"]["weights"] = sha256(existing(root / start))
+        sections["model"]["weights"] = sha256(weights_path(start, root))
     views = section(EvaluateConfig, spec.params).stated(include={"mirror", "shift"})
     measured = views if spec.setting is None else None  # tuning does not use test
     content = {**sections, "data": variants.key(spec.data), "evaluate": measured, "defaults": DEFAULTS}

@@ -114,7 +114,7 @@ class Scheduler:
                 name = f"{workspace().name}-{run.record}-{code}"  # two studies may train the same at once
                 folder = self.root / RUNS / name
                 job = Job(training_config(run.spec.params), num_classes=classes, image=image, fingerprint=name)
-                with_weights = with_first_weights(job, self.root)[0]
+                with_weights = with_first_weights(job, train.images_NHWC, self.root)[0]
                 yield Task(run.record, with_weights, shared, folder, views_on_test(run.spec))
 
 

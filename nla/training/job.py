@@ -28,7 +28,8 @@ from nla.methods import (
     resolved_loss,
 )
 from nla.models.classifier import Architecture, Classifier, ImageSpec
-from nla.models.weights import start_from
+from nla.models.recalibration import calibration_images, recalibrated
+from nla.models.weights import start_from, weights_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +140,12 @@ def image_spec(images_NHWC: np.ndarray) -> ImageSpec:
     return ImageSpec(size, channels, *pixel_statistics(images_NHWC))
 
 
-def with_first_weights(job: Job, root: Path) -> tuple[Job, str]:
-    """Loads `model.weights`, a path relative to `root`, into the job.
+def with_first_weights(job: Job, images_NHWC: np.ndarray, root: Path) -> tuple[Job, str]:
+    """Loads `model.weights` into the job.
+
+    Args:
+        images_NHWC: training images, from some of which batch norms get statistics if the file has none.
+        root: folder that a path is relative to.
 
     Returns the job, and a line for the console that states what training starts from.
     """
@@ -148,7 +153,14 @@ def with_first_weights(job: Job, root: Path) -> tuple[Job, str]:
     if weights is None:
         line = "NO PRETRAINED WEIGHTS: training starts FROM SCRATCH (model.weights is null)"
         return replace(job, facts={**job.facts, "first_weights": None}), line
-    start = start_from(job.build(), root / weights)
+    model = job.build()
+    start = start_from(model, weights_path(weights, root))
     line = f"first weights: {start.path}, sha256 {start.sha256}, not used: {', '.join(start.skipped) or 'nothing'}"
-    first = {"sha256": start.sha256, "skipped": list(start.skipped)}
-    return replace(job, first_weights=start.tensors, facts={**job.facts, "first_weights": first}), line
+    first: dict[str, Any] = {"sha256": start.sha256, "skipped": list(start.skipped)}
+    tensors = start.tensors
+    if start.folded:
+        images = calibration_images(images_NHWC, job.config.train.seed)
+        tensors = recalibrated(model, tensors, images)
+        first["calibration_images"] = len(images)
+        line += f"; statistics of batch norms from {len(images)} training images"
+    return replace(job, first_weights=tensors, facts={**job.facts, "first_weights": first}), line

@@ -21,11 +21,11 @@ from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.models.saved_model import load_model, save_model
 
 
-def trained(folder: Path, head: str = "linear", channels: int = 1) -> Path:
+def trained(folder: Path, head: str = "linear", channels: int = 1, side: int | None = None) -> Path:
     """A tiny model whose running statistics are not those of a fresh one, and whose answers differ by image."""
     torch.manual_seed(0)
     spec = ImageSpec(16, channels, (0.4, 0.5, 0.6)[:channels], (0.2, 0.25, 0.3)[:channels])
-    model = Classifier(Architecture("resnet18", 8, "stride2", 0.1, len(CLASSES), head), spec).train()
+    model = Classifier(Architecture("resnet18", 8, "stride2", 0.1, len(CLASSES), head, side), spec).train()
     with torch.no_grad():
         model(torch.randint(0, 256, (32, 16, 16, channels), dtype=torch.uint8))
         model.backbone.fc.weight.mul_(5)
@@ -35,13 +35,17 @@ def trained(folder: Path, head: str = "linear", channels: int = 1) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("head", "channels", "views"),
-    [("linear", 1, Views(mirror=True, shift=2)), ("cosine", 3, Views(mirror=False, shift=0))],
+    ("head", "channels", "views", "side"),
+    [
+        ("linear", 1, Views(mirror=True, shift=2), 24),  # the graph enlarges the images
+        ("cosine", 3, Views(mirror=False, shift=0), None),
+        ("linear", 3, Views(mirror=False, shift=0), 20),
+    ],
 )
 def test_the_probabilities_are_those_of_the_predictor(
-    tmp_path: Path, head: str, channels: int, views: Views, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, head: str, channels: int, views: Views, side: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights, out = trained(tmp_path, head, channels), tmp_path / "a/model.onnx"
+    weights, out = trained(tmp_path, head, channels, side), tmp_path / "a/model.onnx"
     card = weights.with_suffix(".json")
     card.write_text(json.dumps(json.loads(card.read_text()) | {"views": asdict(Views(shift=2))}))
     alone = ["--one-view"] if views.count == 1 else []

@@ -32,6 +32,7 @@ from nla.data.sources.base import Findings
 from nla.errors import NLAError
 from nla.limits import MAX_PIXELS
 from nla.models.classifier import Architecture, Classifier, ImageSpec
+from nla.models.dlib_file import read_layers
 from nla.models.weights import start_from
 from nla.serving.predictor import Predictor
 from nla.training.job import training_config
@@ -60,6 +61,15 @@ TOKENS = [
     b"9" * 400,
 ]
 FACE = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+
+DLIB_LAYER = b"".join(
+    [
+        *(b"\1\1\1\x0dloss_metric_2", 10 * b"\1\2", b"\1\x15input_rgb_image_sized", 8 * b"\1\x60"),
+        *(b"\1\7affine_", b"\1\2\1\2" + 3 * b"\1\1" + bytes(8), 10 * b"\1\1", b"\1\0"),
+        *(b"110", 3 * (b"\1\2" + 4 * b"\1\0"), b"\1\1"),
+    ]
+)
+"""The header of a file of dlib, and one layer."""
 
 
 @st.composite
@@ -183,6 +193,11 @@ TARGETS = {
         "weights.safetensors",
         lambda root: (root / "weights.safetensors").write_bytes(save(network().backbone.state_dict())),
         lambda root: start(root / "weights.safetensors"),
+    ),
+    "weights.dat": Kind(
+        "weights.dat",
+        lambda root: (root / "weights.dat").write_bytes(DLIB_LAYER),
+        lambda root: read_layers(root / "weights.dat"),
     ),
     "model.safetensors": Kind("model.safetensors", random_model, Predictor.load),
     **{kind.name: kind for kind in KINDS},
