@@ -121,7 +121,7 @@ def test_who_has_the_records_repeats_nothing(studied: Project, tmp_path: Path) -
     project.commit("results")
     clone = project.clone(tmp_path / "clone")
     before = (clone / NAME / "README.md").read_text()
-    printed = clone.dvc("repro", "-f", "-s", f"{NAME}/dvc.yaml:ingest", f"{NAME}/dvc.yaml:prepare")
+    printed = clone.dvc("repro", "-f", "-s", f"{NAME}/dvc.yaml:ingest")
     assert "faces" in printed
     (clone / NAME / "runs.json").unlink()
     assert "study tiny: 4 runs, 4 of them have their records" in repro(clone)
