@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -57,10 +58,15 @@ def holds_secret(text: str) -> bool:
 
 
 def mask_streams() -> None:
-    """Masks all that this process writes to its standard output and error from now on, tracebacks included."""
+    """Masks all that this process writes to its standard output and error from now on, tracebacks included.
+
+    Characters that the output's encoding lacks, as in names on a terminal with ASCII, become escapes, not errors.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if not isinstance(stream, _MaskedStream):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
             setattr(sys, name, _MaskedStream(stream))
 
 

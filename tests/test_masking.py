@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import subprocess
@@ -14,7 +15,7 @@ from patience import PATIENCE
 
 from nla.config.base import read_params
 from nla.errors import ConfigError, TrackingError
-from nla.masking import holds_secret, masked
+from nla.masking import holds_secret, mask_streams, masked
 from nla.tracking import MlflowTracker, configure
 
 LOUD = """
@@ -103,6 +104,20 @@ def test_folders_and_settings_are_no_secrets(monkeypatch: pytest.MonkeyPatch) ->
     for name, value in {"PWD": "/home/me", "OLDPWD": "/home/me/x", "TOKENIZERS_PARALLELISM": "parallel"}.items():
         monkeypatch.setenv(name, value)
     assert masked("/home/me/x, parallel") == "/home/me/x, parallel"
+
+
+@pytest.mark.parametrize(("encoding", "written"), [("ascii", rb"\xfc \ud800"), ("utf-8", b"\xc3\xbc \\ud800")])
+def test_what_an_output_cannot_encode_is_escaped(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, written: bytes
+) -> None:
+    """As `nla predict --out -` under an ASCII locale, for images with other names."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", stream)
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    mask_streams()
+    print("\u00fc \ud800")
+    stream.flush()
+    assert stream.buffer.getvalue() == written + b"\n"  # type: ignore[attr-defined]
 
 
 def test_a_stage_shows_and_logs_no_secret(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from nla.models.base import Architecture, ImageSpec
 from nla.models.classifier import Classifier
 from nla.models.file_content import problem_of
 from nla.models.views import Views
+from nla.text import shown
 
 FORMAT = 1
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -54,7 +55,7 @@ class Card(BaseModel):
     """In the order of the network's outputs."""
     fingerprint: str
     """Of the run that trained the network."""
-    epoch: Annotated[int, Field(ge=0)]
+    epoch: Annotated[int, Field(ge=0, lt=2**31)]
     """Epoch of the weights, counted from 1."""
     views: Views = Views()
     """Views that predictions are averaged over, wherever the model is used. Missing in older cards."""
@@ -76,6 +77,8 @@ class Card(BaseModel):
             raise ValueError(f"must have {architecture.num_classes} names, as architecture.num_classes says")
         if len(set(classes)) < len(classes) or "" in classes:
             raise ValueError("must have a name of its own for each class")
+        if any(shown(name) != name for name in classes):  # a terminal would obey them
+            raise ValueError("must be names without control characters")
         return classes
 
 
