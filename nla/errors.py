@@ -72,11 +72,29 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of the operating system that mean that there is no room for a file."""
 
 
-def user_message(error: NLAError | OSError | MemoryError) -> str:
-    """The message shown to the user, with the file name for errors of the operating system."""
-    if isinstance(error, MemoryError):
-        details = shortened(str(error), 160) or "no details"
-        return f"not enough memory ({details}). Lower what was raised last, or use a larger machine."
+LACK_OF_MEMORY = ("out of memory", "can't allocate memory")
+"""Parts of the messages of PyTorch, whose errors of memory are RuntimeErrors: of a GPU, and of a CPU."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether a library could not get memory."""
+    said = isinstance(error, RuntimeError) and any(part in str(error) for part in LACK_OF_MEMORY)
+    return said or isinstance(error, MemoryError)
+
+
+def is_explained(error: BaseException) -> bool:
+    """Whether `user_message` says all that the user needs; others are bugs, with a traceback."""
+    return isinstance(error, NLAError | OSError) or lacks_memory(error)
+
+
+def user_message(error: BaseException) -> str:
+    """The message shown to the user for an error that `is_explained`, with the file name for errors of the system."""
+    if lacks_memory(error):
+        details = shortened(str(error).partition("\n")[0], 160) or "no details"
+        return (
+            f"not enough memory ({details}). Lower train.batch_size, data.image_size, model.width or "
+            "ray.images_in_memory, or use a larger machine."
+        )
     if not isinstance(error, OSError):
         return str(error)
     reason = error.strerror or str(error)

@@ -9,7 +9,9 @@ import pytest
 from mlflow_parts import ROOT
 
 PAGE = ROOT / "docs/guarantees.md"
-ROWS = [line for line in PAGE.read_text().splitlines() if line.startswith("| ") and "::" in line]
+ROWS = [
+    line for line in PAGE.read_text().splitlines() if line.startswith("| ") and ("::" in line or "| `make " in line)
+]
 
 
 def test_there_are_at_least_forty() -> None:
@@ -19,6 +21,10 @@ def test_there_are_at_least_forty() -> None:
 @pytest.mark.parametrize("row", ROWS)
 def test_a_promise_names_its_test(row: str) -> None:
     _, fault, promised, test, _ = (cell.strip() for cell in row.split("|"))
+    if program := re.fullmatch(r"`make ([\w-]+)`", test):  # runs for an hour
+        assert re.search(rf"^{program[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert fault and promised and not promised.endswith("†")
+        return
     found = re.fullmatch(r"`(tests/[\w/]+\.py)::(test_\w+)`", test)
     assert fault and promised and found
     file, name = found.groups()

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from nla.errors import CommandError, NLAError, user_message
+from nla.errors import CommandError, is_explained, user_message
 from nla.masking import mask_streams
 from nla.signals import ended_in_order
 from nla.telemetry import disable_telemetry
@@ -29,7 +29,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command that `argv` names, by default that of the command line.
 
-    An NLAError, OSError or MemoryError gives one message and exit code 1, a signal no message and exit code
+    An NLAError, an OSError or a lack of memory gives one message and exit code 1, a signal no message and exit code
     128 + its number.
     """
     disable_telemetry()
@@ -40,10 +40,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # as with `nla predict faces --out - | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards what is left to flush
         sys.exit(128 + signal.SIGPIPE)
-    except (NLAError, OSError, MemoryError) as error:
-        _fail(user_message(error))
     except KeyboardInterrupt:
         sys.exit(ending.code)
+    except Exception as error:
+        if not is_explained(error):
+            raise
+        _fail(user_message(error))
 
 
 def _run(argv: Sequence[str]) -> None:

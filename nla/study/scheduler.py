@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 
 from nla.config.ray import RayConfig
 from nla.console import bar, say
-from nla.errors import Diverged, NLAError, TrainingError, user_message
+from nla.errors import Diverged, NLAError, TrainingError, is_explained, user_message
 from nla.evaluation.predict import Views
 from nla.ray_cluster import Cluster, connected
 from nla.ray_errors import reason
@@ -141,13 +141,13 @@ def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Itera
 
 
 def _attempt(job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, views: Views | None) -> Result | NLAError:
-    """Runs a task; an NLAError or OSError is returned, because a retry would only meet it again."""
+    """Runs a task; an error that is no bug is returned, because a retry would only meet it again."""
     try:
         return run_job(job, variant, folder, cpus, gpu, views)
-    except NLAError as error:
-        return error
-    except OSError as error:  # such as a full disk
-        return TrainingError(user_message(error))
+    except Exception as error:
+        if not is_explained(error):
+            raise
+        return error if isinstance(error, NLAError) else TrainingError(user_message(error))
 
 
 def _outcome(ended: Any, cluster: Cluster) -> Result | NLAError:

@@ -28,7 +28,7 @@ from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from nla.config.ray import RayConfig
-from nla.errors import ClusterError, NLAError, TrainingError, user_message
+from nla.errors import ClusterError, NLAError, TrainingError, is_explained, user_message
 from nla.ray_cluster import Cluster
 from nla.ray_errors import causes, reason
 from nla.training.callbacks import Callback, CallbackList
@@ -129,7 +129,9 @@ def _train_worker(arguments: _WorkerArguments) -> None:
     device = get_device() if gpu else torch.device("cpu")  # get_device would return a GPU that Ray has not assigned
     try:
         Trainer(job, ray.get(split), ProcessGroup.current(device), _RayTrainStore(), [QueueCallback(queue)]).fit()
-    except (NLAError, OSError) as error:
+    except Exception as error:
+        if not is_explained(error):
+            raise
         failure = error if isinstance(error, NLAError) else TrainingError(user_message(error))
         queue.put_error(failure)
         raise failure from None  # other workers may be waiting for this one, and only Ray can end them

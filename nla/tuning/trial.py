@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nla.config.train import METRICS
 from nla.config.tune import Distribution
-from nla.errors import NLAError, TrainingError, user_message
+from nla.errors import is_explained, user_message
 from nla.models.classifier import ImageSpec
 from nla.training.checkpoint_store import Warn, local_folder
 from nla.training.epoch_report import IS_LAST, KEPT, VALID, EpochReport
@@ -69,16 +69,16 @@ def run_trial(
     try:
         job = template.job(active(config, space, template.params))
         Trainer(job, split, ProcessGroup(device), _TuneStore()).fit()
-    except NLAError as error:
+    except Exception as error:
+        if not is_explained(error):
+            raise
         report_failure(error)
-    except OSError as error:  # such as a full disk
-        report_failure(TrainingError(user_message(error)))
 
 
-def report_failure(error: NLAError) -> None:
+def report_failure(error: Exception) -> None:
     """Reports to Ray Tune why the trial failed, with the worst possible metrics."""
     worst = {f"{prefix}{name}": 0.0 for prefix in (VALID, KEPT) for name in METRICS}
-    tune.report({FAILED: str(error), **worst, "epoch": 0, IS_LAST: True})
+    tune.report({FAILED: user_message(error), **worst, "epoch": 0, IS_LAST: True})
 
 
 class _TuneStore:

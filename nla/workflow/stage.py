@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from nla.console import complain, console
-from nla.errors import NLAError, user_message
+from nla.errors import is_explained, user_message
 from nla.masking import MaskedFormatter, mask_streams
 from nla.signals import end_at_once, ended_in_order
 from nla.telemetry import disable_telemetry
@@ -65,12 +65,12 @@ def run_stage(main: Callable[[], None]) -> None:
         with ended_in_order() as ending:
             _log_to_file(log_file())
             main()
-    except (NLAError, OSError, MemoryError) as error:
-        _fail(user_message(error))
     except KeyboardInterrupt:
         complain(ending.line)
         _leave(ending.code)
-    except Exception:
+    except Exception as error:
+        if is_explained(error):
+            _fail(user_message(error))
         complain(f"internal error (a bug); full log: {log_file()}")
         raise
 
