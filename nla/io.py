@@ -66,8 +66,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
     An error of the operating system inside the block names `path` if it names no file, as that of a full disk.
 
     Raises:
-        OSError: `path` is a pipe or a device, which the new file would replace; or another process is writing it.
+        OSError: `path` is a pipe or a device, which the new file would replace, or a folder; or another process is
+            writing it.
     """
+    if path.is_dir() or not path.name:
+        raise OSError(errno.EISDIR, "a folder. Name a file", str(path))
     regular(path).parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     with _only_writer(part, path):

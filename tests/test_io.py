@@ -66,6 +66,13 @@ def test_two_writers_of_a_file_do_not_mix(tmp_path: Path) -> None:
     assert path.read_text() == "second" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
+    for path in (tmp_path, Path("/"), Path()):
+        with pytest.raises(OSError, match=r"a folder\. Name a file"), atomic_write(path):
+            raise AssertionError("something is written")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_error_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("old")

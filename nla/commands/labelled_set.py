@@ -91,6 +91,8 @@ def _open_table(path: Path) -> LabelledSet:
             f"{path}: no column {', '.join(lacking)}. Name a table of `prepare`, such as data/test.parquet."
         )
     info, table = read_samples(path, ["row", "clean_label"])
+    if not table.num_rows:
+        raise DataError(f"{path}: has no rows. Name a table with images, such as data/test.parquet.")
     return LabelledSet(info.classes, table["clean_label"].to_numpy(), partial(_rows, path))
 
 
@@ -98,7 +100,9 @@ def _rows(path: Path) -> Iterator[LabelledImage]:
     for batch in read_batches(path, COLUMNS, ROWS, "Name an intact table of `prepare`."):
         for row in batch.to_pylist():
             image = row["image"] or {}
-            yield LabelledImage(image.get("path") or "", image.get("bytes") or b"", row["row"], row["clean_label"])
+            yield LabelledImage(
+                image.get("path") or f"row {row['row']}", image.get("bytes") or b"", row["row"], row["clean_label"]
+            )
 
 
 @dataclass(frozen=True)

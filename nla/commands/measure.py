@@ -21,7 +21,7 @@ from nla.commands.parser import Parser
 from nla.config.evaluate import EvaluateConfig
 from nla.console import bar, say
 from nla.data.sources.base import Problem
-from nla.errors import DataError
+from nla.errors import CommandError, DataError
 from nla.evaluation import metrics
 from nla.evaluation.confusion import confusion
 from nla.evaluation.plots import confusion_matrix
@@ -47,11 +47,13 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
         DataError: the set cannot be used, or none of its images has a class of the model.
+        CommandError: --map maps a class to two others.
         WeightsError: the model cannot be loaded.
     """
     options = _parser().parse_args(argv)
     labelled, predictor = open_set(options.set), Predictor.load(options.model)
-    matching = match_classes(labelled.classes, predictor.classes, dict(options.map), options.shared)
+    renamed = _renamed(options.map)
+    matching = match_classes(labelled.classes, predictor.classes, renamed, options.shared)
     left_out = _left_out(labelled, matching)
     report_unread(labelled.unread)
     _report_left_out(left_out, labelled, predictor, options.set)
@@ -60,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
     report = {
         "model": {"path": shown(str(options.model)), **_identity(options.model)},
         "set": {"path": shown(str(options.set)), "rows": len(labelled.label_N)},
-        "map": dict(options.map),
+        "map": renamed,
         "shared": options.shared,
         "left_out": {
             "classes": left_out,
@@ -102,6 +104,15 @@ def _pair(text: str) -> tuple[str, str]:
     if not (old and sign and new):
         raise argparse.ArgumentTypeError(f"{text!r} is not FROM=TO, such as happy=happiness")
     return old, new
+
+
+def _renamed(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The pairs of --map. Raises CommandError if a class is mapped to two others."""
+    renamed: dict[str, str] = {}
+    for old, new in pairs:
+        if renamed.setdefault(old, new) != new:
+            raise CommandError(f"--map: {old} cannot be two classes (got {renamed[old]} and {new}). Keep one of them.")
+    return renamed
 
 
 def _left_out(labelled: LabelledSet, matching: ClassMatching) -> dict[str, int]:

@@ -15,7 +15,7 @@ from mlflow_parts import CLASSES, constant_model, write_samples
 from nla.commands.measure import main
 from nla.data.images import encode_png
 from nla.data.schema import FACES, SAMPLES, TableInfo, with_info
-from nla.errors import DataError
+from nla.errors import CommandError, DataError
 from nla.models.saved_model import read_card
 from nla.serving.predictor import Predictor
 
@@ -153,6 +153,7 @@ def test_what_cannot_be_measured_is_an_error_and_writes_nothing(here: Path) -> N
     Path("deep/neutral/S005/a.png").touch()
     faces_table("faces.parquet")
     pq.write_table(pa.table({"x": [1]}), "foreign.parquet")
+    write_samples(here / "none.parquet", [])
     for argv, said in {
         ("nowhere",): "nowhere: not found. Name a table of `prepare`, such as data/test.parquet",
         ("empty",): "empty: no images in subfolders. Make one folder of images",
@@ -160,6 +161,7 @@ def test_what_cannot_be_measured_is_an_error_and_writes_nothing(here: Path) -> N
         ("bad",): r"no image can be read\. .*\n  neutral/00.png: the file is empty",
         ("faces.parquet",): "faces.parquet: no column clean_label. Name a table of `prepare`",
         ("foreign.parquet",): "foreign.parquet was not written by this pipeline",
+        ("none.parquet",): r"none\.parquet: has no rows\. Name a table with images",
         ("others",): r"others: no image has a class of the model, .* neutral, happiness, surprise\. Map .* --map",
         ("others", "--shared"): "others: no image has a class of the model",
         ("others", "--map", "happy=happiness"): "the set has no class 'happy': did you mean 'Happy'",
@@ -168,6 +170,14 @@ def test_what_cannot_be_measured_is_an_error_and_writes_nothing(here: Path) -> N
         with pytest.raises(DataError, match=said):
             main([*argv])
     assert not Path("reports").exists()
+
+
+def test_a_class_cannot_be_two_others(here: Path) -> None:
+    """The last --map would win, and the first be lost without a word."""
+    folder("others", Happy=2)
+    maps = ("--map", "Happy=happiness", "--map", "Happy=surprise")
+    with pytest.raises(CommandError, match=r"Happy cannot be two classes \(got happiness and surprise\)"):
+        main(["others", *maps])
 
 
 @pytest.mark.parametrize("pair", ["happy", "=happiness", "happy="])
