@@ -42,7 +42,8 @@ def main() -> None:
     entries, left_out = complete(manifest.runs, found)
     records = [named_as(entry, found) for entry in entries]
     caveats = [*manifest.caveats, *origin_caveats(by_condition(records))]
-    results = study_results(records, truths_of(FACES, records), manifest.reference, caveats=caveats, left_out=left_out)
+    truths = truths_of(FACES, records)
+    results = study_results(records, truths, manifest.reference, caveats, manifest.claims, left_out)
     if tuning := manifest.tuning:
         trained = [run for run in tuning.trainings if run.record is not None]
         tried = read_records(trained)

@@ -22,6 +22,19 @@ def test_a_page_is_generated_from_its_records(module: str, name: str, monkeypatc
     assert (ROOT / f"docs/{name}.md").read_text() == importlib.import_module(module).page()
 
 
+def test_intervals_of_studies_hold_the_truth_as_the_docs_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    module = importlib.import_module("coverage_of_intervals")
+    record = module.read_record(module.RECORD)
+    assert module.table(record) in (ROOT / "docs/studies.md").read_text()
+    covered = {
+        (case["seeds"], case["spread"], case["score"]): case["intervals"]["interval"]["coverage"]
+        for case in record["cases"]
+    }
+    assert len(covered) == 2 * len(module.SEEDS) * len(module.SPREADS)
+    assert min(covered.values()) >= 0.935
+
+
 @pytest.fixture
 def interleaved(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")

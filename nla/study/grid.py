@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 
 from nla.config.base import Section, merge, nearest, read_yaml, section
 from nla.errors import ConfigError
+from nla.study.comparisons import Claim
 from nla.study.record import Objective
 
 Names = Annotated[list[str], Field(min_length=1)]
@@ -100,6 +101,8 @@ class Grid(Section):
         list[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]], Field(default_factory=list)
     ]
     """What a reader must know before comparing the methods; the report shows it first, and above each table."""
+    claims: Annotated[list[Claim], Field(default_factory=list)]
+    """What the study tests with a correction for the number of these tests; written down before its first result."""
     tuning: Tuning | None = None
     """None: no tuning."""
     frozen: bool = False
@@ -121,10 +124,30 @@ class Grid(Section):
             for name, block in blocks.items()
         }
 
+    def blocks_of(self, claim: Claim) -> list[str]:
+        """Names of the blocks that a claim can mean; one in a valid grid."""
+        return [
+            name
+            for name, part in self.parts.items()
+            if claim.condition in part.conditions and claim.block in (None, name)
+        ]
+
+    @property
+    def claims_of_tables(self) -> list[Claim]:
+        """The claims with titles of tables as their conditions."""
+        titles = [table_title(claim.condition, self.blocks_of(claim)[0]) for claim in self.claims]
+        found = zip(self.claims, titles, strict=True)
+        return [claim.model_copy(update={"condition": title, "block": None}) for claim, title in found]
+
     @property
     def tuning_block(self) -> str:
         """Name of the block whose parameters and time the tuning has."""
         return (self.tuning and self.tuning.block) or next(iter(self.parts))
+
+
+def table_title(condition: str, block: str) -> str:
+    """Title of the table of a condition: with the block if there are any."""
+    return f"{condition}, {block}" if block else condition
 
 
 def read_grid(path: Path) -> Grid:
@@ -143,9 +166,30 @@ def read_grid(path: Path) -> Grid:
     for key, values in lists.items():
         if len(set(values)) < len(values):
             raise ConfigError(f"{path}: {key}: duplicate {key.rpartition('.')[2][:-1]} in {values}. List each once.")
+    for number, claim in enumerate(grid.claims):
+        _check_claim(grid, claim, f"{path}: claims.{number}")
     if grid.tuning is not None:
         _check_tuning(grid, grid.tuning, path)
     return grid
+
+
+def _check_claim(grid: Grid, claim: Claim, where: str) -> None:
+    _check_names([claim.condition], grid.conditions, f"{where}.condition", "condition")
+    _check_names([claim.block] if claim.block else [], grid.blocks, f"{where}.block", "block")
+    blocks = grid.blocks_of(claim)
+    if len(blocks) != 1:
+        found = f"{claim.condition!r} is in {', '.join(blocks) or 'none'}"
+        raise ConfigError(f"{where}.block: must name one block that has the condition ({found}). Correct it.")
+    part = grid.parts[blocks[0]]
+    _check_names([claim.method], part.methods, f"{where}.method", "method")
+    _check_names(claim.against or [], part.methods, f"{where}.against", "method")
+    others = claim.others(part.methods)
+    if not others or claim.method in others or len({*others}) < len(others):
+        raise ConfigError(f"{where}.against: must be other methods, each once (got {others}). Correct the list.")
+    if grid.claims.count(claim) > 1:
+        raise ConfigError(f"{where}: the same claim twice, which p would be corrected for. List it once.")
+    if len(part.seeds) < 2:
+        raise ConfigError(f"{where}: one seed cannot test a claim (got {part.seeds}). Add seeds, or remove the claim.")
 
 
 def _check_tuning(grid: Grid, tuning: Tuning, path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from nla.study.comparisons import Claim
 from nla.study.grid import Grid
 from nla.study.record import Objective
 from nla.study.runs import StudyRun, StudyRuns
@@ -56,6 +57,8 @@ class Manifest(BaseModel):
     """Method that all others are compared with."""
     caveats: list[str] = []
     """What a reader must know before comparing the methods."""
+    claims: list[Claim] = []
+    """What is tested with a correction for the number of tests; their conditions are titles of tables."""
     runs: list[Entry]
     tuning: TuningEntries | None = None
     """None if the study has no tuning."""
@@ -64,7 +67,7 @@ class Manifest(BaseModel):
 def make_manifest(grid: Grid, tuning: StudyRuns, study: Sequence[StudyRun]) -> Manifest:
     """Content of runs.json: all runs, whether they have their records or not."""
     entries = [Entry(**_key(run.spec), record=run.record) for run in study]
-    manifest = Manifest(reference=grid.reference, caveats=grid.caveats, runs=entries)
+    manifest = Manifest(reference=grid.reference, caveats=grid.caveats, claims=grid.claims_of_tables, runs=entries)
     if grid.tuning is None:
         return manifest
     tried = [

@@ -12,7 +12,7 @@ from nla.config.train import ACCURACIES
 from nla.study.origin import UNKNOWN
 
 SMALLEST_P = 0.001
-"""Smaller p-values are shown as below it: a few thousand resamples cannot resolve them."""
+"""Smaller p-values are shown as below it."""
 
 
 def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str:
@@ -22,17 +22,18 @@ def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str
         name: the study's folder, in which `dvc repro` makes the README.
         figures: paths of the figures.
     """
-    known = {"protocol": results["protocol"], "resamples": results["resamples"]}
     caveats = results["caveats"]
     parts = [
         f"# {name}",
         "",
         *caveat_list(caveats),
         *left_out_list(results["left_out"]),
-        INTRODUCTION.format(**known),
+        INTRODUCTION.format(protocol=results["protocol"]),
         "",
     ]
     parts += [line for path in figures for line in (f"![{_caption(path)}]({path})", "")]
+    if claims := results["claims"]:
+        parts += ["## Claims", "", CLAIMS, "", *caveat_quote(caveats), *claims_table(claims), ""]
     if tuning := results.get("tuning"):
         parts += ["## Tuning", "", *caveat_quote(caveats), *tuning_table(tuning), ""]
     for title, condition in results["conditions"].items():
@@ -40,8 +41,8 @@ def report(results: Mapping[str, Any], name: str, figures: Sequence[str]) -> str
         if beside := metrics_table(condition):
             parts += [METRICS_LEGEND, "", *caveat_quote(caveats), *beside, ""]
         parts += [*caveat_quote(caveats), *comparison_table(condition, results["reference"])]
-        if any(method["claims"] for method in condition["methods"].values()):
-            parts += ["", CLAIMS_LEGEND, "", *caveat_quote(caveats), *claims_table(condition)]
+        if any(method["weight"] for method in condition["methods"].values()):
+            parts += ["", WEIGHT_LEGEND, "", *caveat_quote(caveats), *weight_table(condition)]
         parts += ["", *conditions_of(condition, name), ""]
     return "\n".join(parts)
 
@@ -72,8 +73,14 @@ def tuning_table(tuning: Mapping[str, Any]) -> list[str]:
     return [text, "", *_table(head, rows), "", *_made_by(tuning)]
 
 
+def claims_table(claims: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One row per claim, with the other method that is hardest to be ahead of."""
+    head = ["condition", "score", "method", "ahead of", "hardest", "difference", "p", "p after Holm", "holds"]
+    return _table(head, map(_claim_row, claims))
+
+
 def figures_table(condition: Mapping[str, Any]) -> list[str]:
-    """One row per method; bold if the 95 % interval of its difference from the best other method is above zero."""
+    """One row per method; bold if it is ahead of each other method by the score."""
     metrics = ["accuracy %", "mean accuracy %", "macro-F1 %"]
     head = ["method", "n", *metrics, "clean validation %", "last epoch %", "best on test %", "minutes"]
     return _table(head, (_scores_row(name, method) for name, method in condition["methods"].items()))
@@ -92,26 +99,29 @@ def metrics_table(condition: Mapping[str, Any]) -> list[str]:
 
 
 def comparison_table(condition: Mapping[str, Any], reference: str) -> list[str]:
-    """Differences in points with their 95 % intervals and Holm's p, from the best other method and the reference."""
-    kinds = {"rival": "best other method", "reference": reference}
-    titles = [f"{metric.replace('_', ' ')} vs {other}" for other in kinds.values() for metric in ACCURACIES]
+    """Differences in points with their 95 % intervals and p, from the hardest other method and the reference."""
+    asked = [(other, metric) for other in (None, reference) for metric in ACCURACIES]
+    titles = [f"{_words(metric)} vs {other or 'hardest other'}" for other, metric in asked]
     head = ["method", *(column for title in titles for column in (title, "p"))]
     rows = [
-        [name, *(cell for kind in kinds for metric in ACCURACIES for cell in _difference(method, metric, kind))]
+        [
+            name,
+            *(cell for other in (None, reference) for metric in ACCURACIES for cell in _against(method, metric, other)),
+        ]
         for name, method in condition["methods"].items()
     ]
     return _table(head, rows)
 
 
-def claims_table(condition: Mapping[str, Any]) -> list[str]:
+def weight_table(condition: Mapping[str, Any]) -> list[str]:
     """What the weights of the training samples show, early → late in training; only what could be measured."""
     methods = condition["methods"]
     asked = {
         key: title
-        for key, title in CLAIMS.items()
-        if any(f"late.{key}" in method["claims"] for method in methods.values())
+        for key, title in WEIGHT.items()
+        if any(f"late.{key}" in method["weight"] for method in methods.values())
     }
-    rows = [[name, *(_moments(method["claims"], key) for key in asked)] for name, method in methods.items()]
+    rows = [[name, *(_moments(method["weight"], key) for key in asked)] for name, method in methods.items()]
     return _table(["method", *asked.values()], rows)
 
 
@@ -128,15 +138,18 @@ def conditions_of(condition: Mapping[str, Any], name: str) -> Iterator[str]:
 
 
 def summary(results: Mapping[str, Any]) -> Iterator[str]:
-    """The method with the highest mean under each condition, and the caveats, for the console."""
+    """The method with the highest mean under each condition, the claims, and the caveats, for the console."""
     for title, condition in results["conditions"].items():
         name, method = max(condition["methods"].items(), key=lambda item: item[1]["accuracy"]["mean"])
-        accuracy, other = method["accuracy"], method["against"].get("accuracy", {}).get("rival")
+        accuracy, against = method["accuracy"], method["against"].get("accuracy")
         line = f"{title}: highest mean of accuracy {accuracy['mean']:.2%} ({name}, {accuracy['n']} seeds)"
-        if other is not None:
-            low, value, high = (f"{100 * other[key]:+.2f}" for key in ("low", "difference", "high"))
-            line += f", {value} points [{low}, {high}] from {other['method']}"
+        if against is not None:
+            line += f", {_points(against['others'][against['hardest']])} points from {against['hardest']}"
         yield line
+    for claim in results["claims"]:
+        verdict = f"{'holds' if claim['holds'] else 'does not hold'} (p {_p(claim['p_holm'])} after Holm)"
+        asked = f"{claim['method']} ahead by {_words(claim['score'])}, {claim['condition']}"
+        yield f"claim: {asked}: {'not tested' if claim['hardest'] is None else verdict}"
     yield from (f"left out: {text}" for text in results["left_out"])
     yield from (f"caveat: {text}" for text in results["caveats"])
 
@@ -148,14 +161,18 @@ epoch by its labels as they are given, which can be as noisy as those of train. 
 *best on test* are accuracies of the same trainings, too: with the epoch that the clean labels of validation choose,
 with the last one, and with the one that would have been chosen on test, and its difference to what validation chose.
 
-Differences are in points, paired by seed and test row, with a 95 % interval from a bootstrap that draws seeds and
-test rows {resamples:,} times. The interval is conservative if all seeds reach the same level. If they do not, with
-five seeds or fewer it is too narrow and p too small; the standard deviations are then the better guide. The *best
-other method* is the one with the highest mean on test, named in parentheses. p is two-sided, and corrected by Holm over
-all comparisons of its table. Bold: the interval of the difference from the best other method is above zero."""
+Differences are in points, on the same seeds and test rows. Their 95 % intervals are t intervals for seeds and test rows
+that are both random, and crossed because every seed classifies every row; none is narrower than the t interval of the
+seeds' scores alone. A method is *ahead* by a score, and in bold, if its interval against each other method lies above
+zero. The *hardest other* method, named in parentheses, is the one that it is least certain to be ahead of. p is
+two-sided, and not corrected for the number of comparisons: only the claims of a study are. Macro-F1 has no interval."""
+CLAIMS = """A claim of `grid.yaml` is that a method is ahead of each of the others by a score. Its p is the largest over
+these others, twice the one-sided one, and then corrected by Holm for the number of claims, including those that could
+not be tested. It holds if the corrected p is below .05. The difference is that from the hardest of the others, in
+points with its 95 % interval."""
 METRICS_LEGEND = """*NLL* is that of the test labels, *KL from votes* the divergence of the predictions from the votes,
 both in nats; the *most ambiguous fifth* of test are the rows whose votes have the highest entropy."""
-CLAIMS_LEGEND = """NAW's weight w of the training samples, computed from the predictions of each method, early → late
+WEIGHT_LEGEND = """NAW's weight w of the training samples, computed from the predictions of each method, early → late
 in training: NLA uses it; for the others it is what it would have been. *Flipped labels by weight*: how well a low
 weight detects synthetic label noise (AUROC; .5 is chance), and how well a low p_GT does. *Doubt* is the entropy of
 the annotators' votes; the *most ambiguous fifth* has the highest. *Minorities* are the classes with fewer samples
@@ -173,7 +190,7 @@ OBJECTIVES = {
 BESIDE = {"nll": "NLL", "kl": "KL from votes", "ambiguous_accuracy": "accuracy on the most ambiguous fifth %"}
 ONE_SEED = "One seed: the intervals draw only test rows, so they compare these runs, not the methods."
 
-CLAIMS = {
+WEIGHT = {
     "flipped_auroc": "flipped labels by weight (AUROC)",
     "flipped_auroc_p_GT": "flipped labels by p_GT (AUROC)",
     "doubtful_weight": "weight of the most ambiguous fifth / mean",
@@ -212,7 +229,7 @@ def _scores_row(name: str, method: Mapping[str, Any]) -> list[str]:
     return [
         name,
         str(method["accuracy"]["n"]),
-        *(_bold(_percent(method[metric]), _is_above_all(method, metric)) for metric in ACCURACIES),
+        *(_bold(_percent(method[metric]), _is_ahead(method, metric)) for metric in ACCURACIES),
         _percent(method["macro_f1"]),
         *(_percent(method[selection]["accuracy"]) for selection in ("clean", "last")),
         f"{_percent(claimed['accuracy'])} ({100 * claimed['surplus']['mean']:+.2f})",
@@ -220,27 +237,56 @@ def _scores_row(name: str, method: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _is_above_all(method: Mapping[str, Any], metric: str) -> bool:
-    against = method["against"].get(metric, {})
-    return "rival" in against and against["rival"]["low"] > 0
+def _is_ahead(method: Mapping[str, Any], metric: str) -> bool:
+    return bool(method["against"].get(metric, {}).get("ahead"))
 
 
-def _difference(method: Mapping[str, Any], metric: str, kind: str) -> tuple[str, str]:
-    """The difference with its interval, and its p."""
-    against = method["against"].get(metric, {}).get(kind)
-    if against is None:
+def _against(method: Mapping[str, Any], metric: str, other: str | None) -> tuple[str, str]:
+    """The difference from `other` (None: the hardest one) with its interval, and its p."""
+    against = method["against"].get(metric, {"hardest": None, "others": {}})
+    name = other or against["hardest"]
+    if name not in against["others"]:
         return "", ""
-    low, value, high = (100 * against[name] for name in ("low", "difference", "high"))
-    other = f" ({against['method']})" if kind == "rival" else ""
-    p = against["p_holm"]
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]{other}", f"< {SMALLEST_P}" if p < SMALLEST_P else f"{p:.3f}"
+    found = against["others"][name]
+    return _points(found) + ("" if other else f" ({name})"), _p(found["p"])
 
 
-def _moments(claims: Mapping[str, Any], key: str) -> str:
-    if f"late.{key}" not in claims:
+def _claim_row(claim: Mapping[str, Any]) -> list[str]:
+    return [
+        claim["condition"],
+        _words(claim["score"]),
+        claim["method"],
+        ", ".join(claim["others"]),
+        *_test_of(claim),
+    ]
+
+
+def _test_of(claim: Mapping[str, Any]) -> list[str]:
+    if claim["hardest"] is None:
+        return ["", "", "", "", "not tested"]
+    holds = "yes" if claim["holds"] else "no"
+    return [claim["hardest"], _points(claim), _p(claim["p"]), _p(claim["p_holm"]), holds]
+
+
+def _points(found: Mapping[str, float]) -> str:
+    """A difference with its interval."""
+    low, value, high = (f"{100 * found[key]:+.2f}" for key in ("low", "difference", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _p(p: float) -> str:
+    return f"< {SMALLEST_P}" if p < SMALLEST_P else f"{p:.3f}"
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _moments(weight: Mapping[str, Any], key: str) -> str:
+    if f"late.{key}" not in weight:
         return ""
-    text = " → ".join(_plain(claims[f"{moment}.{key}"]) for moment in ("early", "late"))
-    return f"{text} (of all {_plain(claims['minority_share'])})" if key == "minority_of_top_tenth" else text
+    text = " → ".join(_plain(weight[f"{moment}.{key}"]) for moment in ("early", "late"))
+    return f"{text} (of all {_plain(weight['minority_share'])})" if key == "minority_of_top_tenth" else text
 
 
 def _percent(spread: Mapping[str, Any]) -> str:

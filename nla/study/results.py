@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from nla.config.base import flatten
-from nla.config.train import ACCURACIES
 from nla.errors import DataError
 from nla.hardware import in_words
+from nla.study.comparisons import Against, Claim, comparisons, outcomes, to_json
 from nla.study.manifest import TuningEntries, TuningEntry
 from nla.study.origin import UNKNOWN
 from nla.study.record import SELECTIONS, Record
-from nla.study.statistics import RESAMPLES, comparisons
 from nla.study.truth import Truth, measured
 from nla.study.tuning import Attempt, Candidate, best_candidate, candidates_of
 
@@ -38,8 +37,8 @@ def study_results(
     records: Sequence[Record],
     truths: Mapping[str, Truth],
     reference: str,
-    resamples: int = RESAMPLES,
     caveats: Sequence[str] = (),
+    claims: Sequence[Claim] = (),
     left_out: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All numbers by condition and method, in the order of the records.
@@ -56,15 +55,15 @@ def study_results(
         raise DataError(
             f"reference: no record of the method {reference!r}. Run the study, or name another in grid.yaml."
         )
-    conditions = {
-        name: _condition(own, truths[name], reference, resamples) for name, own in by_condition(records).items()
-    }
+    grouped = by_condition(records)
+    against = {name: comparisons(_predicted(own), truths[name].label_N) for name, own in grouped.items()}
+    conditions = {name: _condition(own, truths[name], against[name]) for name, own in grouped.items()}
     return {
         "protocol": PROTOCOL,
         "caveats": list(caveats),
         "left_out": list(left_out),
         "reference": reference,
-        "resamples": resamples,
+        "claims": outcomes(claims, against),
         "conditions": conditions,
     }
 
@@ -131,13 +130,15 @@ def _grouped(records: Iterable[Record], key: Callable[[Record], str]) -> dict[st
     return groups
 
 
-def _condition(records: Sequence[Record], truth: Truth, reference: str, resamples: int) -> dict[str, Any]:
+def _predicted(records: Iterable[Record]) -> dict[str, dict[int, np.ndarray]]:
+    """Method -> seed -> predictions of the epoch chosen on validation."""
     runs = _grouped(records, lambda record: record.method)
-    methods = {method: _scores(own, truth) for method, own in runs.items()}
-    predicted = {method: {record.seed: record.best_predicted for record in own} for method, own in runs.items()}
-    mean = {metric: {name: scores[metric]["mean"] for name, scores in methods.items()} for metric in ACCURACIES}
-    against = comparisons(predicted, mean, truth.label_N, reference, resamples)
-    first, support = records[0], np.bincount(truth.label_N, minlength=len(truth.classes)).tolist()
+    return {method: {record.seed: record.best_predicted for record in own} for method, own in runs.items()}
+
+
+def _condition(records: Sequence[Record], truth: Truth, against: Mapping[str, Against]) -> dict[str, Any]:
+    runs, first = _grouped(records, lambda record: record.method), records[0]
+    support = np.bincount(truth.label_N, minlength=len(truth.classes)).tolist()
     return {
         "noise_kind": first.noise_kind,
         "noise_rate": first.noise_rate,
@@ -145,12 +146,12 @@ def _condition(records: Sequence[Record], truth: Truth, reference: str, resample
         "test": {"rows": len(truth.label_N), "classes": dict(zip(truth.classes, support, strict=True))},
         "seeds": sorted({record.seed for record in records}),
         "made_by": _made_by(records),
-        "methods": {name: {**scores, "against": against[name]} for name, scores in methods.items()},
+        "methods": {name: {**_scores(own, truth), "against": to_json(against[name])} for name, own in runs.items()},
     }
 
 
 def _scores(records: Sequence[Record], truth: Truth) -> dict[str, Any]:
-    """Scores of one method: of the selected epochs, the first of which is that of validation as given; the claims."""
+    """Scores of one method with each selected epoch, first that of validation as given; and what the weight shows."""
     claimed = [max(record.test_accuracy) for record in records]
     surplus = [max(record.test_accuracy) - record.test_accuracy[record.best_epoch - 1] for record in records]
     given, clean, last = (
@@ -164,7 +165,7 @@ def _scores(records: Sequence[Record], truth: Truth) -> dict[str, Any]:
         "best_epoch": spread([record.best_epoch for record in records]),
         "epochs": max(record.epochs for record in records),
         "seconds": spread([record.seconds for record in records]),
-        "claims": _spreads([flatten(record.claims) for record in records]),
+        "weight": _spreads([flatten(record.claims) for record in records]),
     }
 
 

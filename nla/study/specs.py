@@ -9,7 +9,7 @@ from typing import Any
 from nla.config.base import merge, section
 from nla.config.data import INGEST_KEYS, DataConfig
 from nla.errors import ConfigError
-from nla.study.grid import Grid, Part
+from nla.study.grid import Grid, Part, table_title
 from nla.study.times import Times
 from nla.training.job import training_config
 from nla.tuning.space import Values, trial_base, with_values
@@ -44,7 +44,7 @@ class RunSpec:
     @property
     def table(self) -> str:
         """Title of the table in which the run is reported: the condition, and the block if there are any."""
-        return f"{self.condition}, {self.block}" if self.block else self.condition
+        return table_title(self.condition, self.block)
 
     def __str__(self) -> str:
         name = f"{self.method}, {self.table}, seed {self.seed}"

@@ -1,11 +1,15 @@
-"""The paired interval behind `champion`."""
+"""The paired interval and the exact test behind `champion`."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nla.evaluation.significance import paired_difference
+from nla.evaluation.significance import mcnemar, paired_difference
 
 
 def test_matches_a_bootstrap_that_draws_rows() -> None:
@@ -57,3 +61,19 @@ def test_one_sample() -> None:
 def test_other_samples_are_no_pairs(a: list[bool], b: list[bool]) -> None:
     with pytest.raises(ValueError, match="same samples"):
         paired_difference(a, b, 100, 0)
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemar_is_twice_the_tail_of_a_fair_coin(only_a: int, only_b: int) -> None:
+    assert mcnemar(only_a, only_b) == pytest.approx(exact_mcnemar(only_a, only_b), rel=1e-9)
+
+
+def exact_mcnemar(only_a: int, only_b: int) -> float:
+    """In integers: exact for any number of rows."""
+    rows, fewer = only_a + only_b, min(only_a, only_b)
+    return min(1.0, 2 * sum(math.comb(rows, k) for k in range(fewer + 1)) / 2**rows)
+
+
+def test_mcnemar_of_thousands_of_rows() -> None:
+    assert mcnemar(7000, 7300) == pytest.approx(exact_mcnemar(7000, 7300), rel=1e-9)
+    assert mcnemar(0, 5000) == 0  # 2 ** -4999 is below what a float holds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,42 @@ def test_what_cannot_be_tuned_is_refused(tmp_path: Path) -> None:
     twice = GRID.replace("{train: {lr: 0.005}}", "{train: {lr: 0.02}}")
     with pytest.raises(ConfigError, match="tuning of elr: its space has 1 settings, not 2"):
         tuning_specs(grid(tmp_path, twice), PARAMS)
+
+
+CLAIMED = """
+claims:
+  - {method: ce, condition: FER2013, block: long, score: accuracy}
+  - {method: elr, condition: imbalance, score: mean_accuracy}
+"""
+
+
+def test_a_claim_is_of_a_table(tmp_path: Path) -> None:
+    found = grid(tmp_path, GRID.replace("seeds: [1], params", "params") + CLAIMED).claims_of_tables
+    assert [claim.condition for claim in found] == ["FER2013, long", "imbalance, imbalance"]
+    assert {claim.block for claim in found} == {None}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "block: long, ",
+            "",
+            "claims.0.block: must name one block that has the condition ('FER2013' is in noise, ",
+        ),
+        ("block: long", "block: imbalance", "must name one block that has the condition ('FER2013' is in none)"),
+        ("block: long", "block: lang", "claims.0.block: 'lang' is not a block: did you mean 'long'?"),
+        (
+            "method: ce, condition",
+            "method: elr, condition",
+            "claims.0.method: 'elr' is not a method: valid are ce",
+        ),
+        ("block: long", "block: long, against: [elr]", "claims.0.against: 'elr' is not a method"),
+        ("params: {model: {w", "seeds: [1], params: {model: {w", "claims.0: one seed cannot test a claim (got [1])"),
+    ],
+)
+def test_a_claim_of_no_table_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = GRID.replace("seeds: [1], params", "params") + CLAIMED
+    assert old in text
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        grid(tmp_path, text.replace(old, new, 1))

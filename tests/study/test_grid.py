@@ -33,6 +33,11 @@ tuning:
     ce: {train: {lr: {loguniform: [0.001, 0.1]}}}
     wide: {train: {weight_decay: {uniform: [0.0, 0.1]}}}
 """
+CLAIM = "method: ce, condition: clean"
+CLAIMS = f"""
+claims:
+  - {{{CLAIM}, score: accuracy}}
+"""
 PARAMS: dict[str, Any] = {"data": {"source": "ferplus", "noise": {"exact": False}}, "train": {"epochs": 2}}
 
 
@@ -67,6 +72,15 @@ def test_methods_share_the_data_of_a_condition_and_seed(tmp_path: Path) -> None:
         ("seeds: [3, 4]", "seeds: [3, 3]", "seeds: duplicate seed in [3, 3]"),
         ("seeds: [3, 4]", "seeds: []", "grid.seeds: "),
         ("seeds: [3, 4]", "caveats: [' ']\nseeds: [3, 4]", "grid.caveats.0: "),
+        (CLAIM, "method: cee, condition: clean", "claims.0.method: 'cee' is not a method: did you mean 'ce'?"),
+        (CLAIM, "method: ce, condition: clan", "claims.0.condition: 'clan' is not a condition: did you mean 'clean'?"),
+        (CLAIM, f"{CLAIM}, against: [wade]", "claims.0.against: 'wade' is not a method: did you mean 'wide'?"),
+        (CLAIM, f"{CLAIM}, against: [ce]", "claims.0.against: must be other methods, each once (got ['ce'])"),
+        (CLAIM, f"{CLAIM}, against: [wide, wide]", "claims.0.against: must be other methods, each once"),
+        (CLAIM, f"{CLAIM}, against: []", "grid.claims.0.against: "),
+        (CLAIMS, f"{CLAIMS}  - {{{CLAIM}, score: accuracy}}\n", "claims.0: the same claim twice"),
+        ("score: accuracy", "score: f1", "grid.claims.0.score: "),
+        ("seeds: [3, 4]", "seeds: [3]", "claims.0: one seed cannot test a claim (got [3])"),
         ("seeds", "sedes", "unknown key 'grid.sedes': did you mean 'seeds'?"),
         ("methods:", "methods: [", "not valid YAML at line"),
         ("[clean, noisy]", "[clean, nosy]", "tuning.conditions: 'nosy' is not a condition: did you mean 'noisy'?"),
@@ -81,7 +95,7 @@ def test_methods_share_the_data_of_a_condition_and_seed(tmp_path: Path) -> None:
 )
 def test_a_wrong_grid_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        grid(tmp_path, (GRID + TUNING).replace(old, new))
+        grid(tmp_path, (GRID + CLAIMS + TUNING).replace(old, new))
     assert message in str(caught.value) and "grid.yaml" in str(caught.value)
 
 

@@ -36,7 +36,7 @@ MORE = {
 PICTURES = {
     "accuracy_by_noise",
     "mean_accuracy_by_noise",
-    "difference_from_best_other",
+    "difference_from_hardest_other",
     "best_on_test",
     "flipped_by_weight",
 }
@@ -143,6 +143,16 @@ def test_a_second_report_has_the_same_bytes(study: Path) -> None:
     assert [path.read_bytes() for path in made] == before
 
 
+def test_claims_of_the_manifest_are_tested(study: Path) -> None:
+    claim = {"method": "paper", "condition": "clean", "score": "accuracy", "against": ["ce"]}
+    manifest = json.loads((study / "runs.json").read_text())
+    (study / "runs.json").write_text(json.dumps({**manifest, "claims": [claim]}))
+    study_report.main()
+    (tested,) = json.loads((study / "results.json").read_text())["claims"]
+    assert (tested["method"], tested["others"], tested["hardest"]) == ("paper", ["ce"], "ce")
+    assert "| clean | accuracy | paper | ce | ce |" in (study / "README.md").read_text()
+
+
 def test_a_record_that_the_manifest_does_not_name_is_left_out(study: Path) -> None:
     manifest = json.loads((study / "runs.json").read_text())
     manifest["runs"] = [run for run in manifest["runs"] if run["method"] != "paper"]
@@ -170,6 +180,7 @@ def test_caveats_come_first_and_above_each_table(study: Path, capsys: pytest.Cap
     [
         ({"reference": 1}, r"runs\.json: reference: must be a valid string \(got 1\)"),
         ({"runs": [{"method": "ce"}]}, r"runs\.json: runs\.0\.condition: field required"),
+        ({"claims": [{"method": "ce"}]}, r"runs\.json: claims\.0\.condition: field required"),
         ({"tuning": {"conditions": []}}, r"runs\.json: tuning\.seed: field required"),
     ],
 )
@@ -259,7 +270,7 @@ def legible(figure: Figure) -> None:
 
 def test_pictures_of_a_large_study_are_legible() -> None:
     records = made_up({"ce": 1.0, "paper": 1.3, "a method of a long name": 1.1}, MORE, (0, 1), SUPPORT)
-    found = draw_figures(study_results(records, truths(support=SUPPORT), "ce", 100, caveats=["Equal epochs."]))
+    found = draw_figures(study_results(records, truths(support=SUPPORT), "ce", ["Equal epochs."]))
     assert set(found) == PICTURES
     for figure in found.values():
         legible(figure)
