@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,11 @@ Pixels = np.ndarray
 DEFAULT = ImageLimits()
 
 SCAN, END = b"\xda", b"\xff\xd9"  # JPEG markers: start of the pixels, and end of the image
+MISSING = 128
+"""Grey and each colour of what a JPEG lacks, as decoders fill it in."""
+NOISE = bytes(random.Random(0).choices(range(255), k=64))  # without the byte that begins a marker
+MORE = NOISE + b"".join(bytes([0xFF, restart]) + NOISE for restart in range(0xD0, 0xD8))
+"""Pixels of a JPEG, whatever restart marker it waits for."""
 
 SLICE = 1000
 """Images counted at a time: np.bincount copies its input to int64."""
@@ -73,6 +79,8 @@ def decode(data: bytes, limits: ImageLimits = DEFAULT) -> Pixels:
         raise DataError(f"the image cannot be decoded: {error.err}") from None
     if pixels is None:
         raise DataError("the file is damaged or not an image")
+    if data.startswith(JPEG) and _ends_in_missing(data, pixels, min(height, width)):
+        raise DataError("the JPEG is cut off")
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
@@ -141,13 +149,34 @@ def _check_png(data: bytes) -> None:
 
 
 def _check_jpeg(data: bytes) -> None:
-    """Checks for an end marker after the first scan; one in the header belongs to a thumbnail (ITU-T T.81, annex B)."""
+    """Checks for an end marker after the first scan (ITU-T T.81, annex B)."""
+    if _scan_end(data) < 0:
+        raise DataError("the JPEG is cut off")
+
+
+def _scan_end(data: bytes) -> int:
+    """Position of the end marker after the first scan, -1 without; one in the header belongs to a thumbnail."""
     at = 2
     while data[at : at + 1] == b"\xff" and (marker := data[at + 1 : at + 2]) != SCAN:
         filler = marker == b"\xff"  # any number of fill bytes can precede a marker
         at += 1 if filler else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    if data.find(END, at) < 0:
-        raise DataError("the JPEG is cut off")
+    return data.find(END, at)
+
+
+def _ends_in_missing(data: bytes, pixels: Pixels, shortest: int) -> bool:
+    """Whether the pixels of a JPEG end before its end marker, which some programs append to a file that was cut off.
+
+    The decoder fills the rest with mid-grey. If a corner is (upright, the last block can be in any), more bytes before
+    the marker tell: a complete image ignores them.
+    """
+    side = min(4, (shortest - 1) % 8 + 1)  # of the last block of 8 x 8, a part without the colours of the one before
+    ends = slice(0, side), slice(-side, None)
+    if not any((pixels[rows, columns] == MISSING).all() for rows in ends for columns in ends):
+        return False
+    end = _scan_end(data)
+    longer = data[:end] + MORE + data[end:]
+    again = cv2.imdecode(np.frombuffer(longer, np.uint8), cv2.IMREAD_ANYCOLOR)
+    return again is None or not np.array_equal(again, pixels)
 
 
 def _check_bmp(data: bytes) -> None:

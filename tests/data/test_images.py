@@ -62,6 +62,34 @@ def test_a_file_whose_end_was_never_written_is_an_error(kind: str) -> None:
         decode(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
 
 
+@pytest.mark.parametrize("kept", [0.02, 0.3, 0.7, 0.9])
+@pytest.mark.parametrize("size", [(90, 75), (64, 64), (161, 47)])
+@pytest.mark.parametrize("options", [(), (cv2.IMWRITE_JPEG_RST_INTERVAL, 2), (cv2.IMWRITE_JPEG_QUALITY, 30)])
+@pytest.mark.parametrize("color", [True, False])
+def test_an_end_marker_does_not_make_a_cut_jpeg_whole(
+    kept: float, size: tuple[int, int], options: tuple[int, ...], color: bool
+) -> None:
+    """The decoder fills the rest with grey, and tells nobody but the standard error."""
+    pixels = cv2.resize(SMOOTH, size) if color else cv2.resize(SMOOTH[..., 0], size)
+    data = cv2.imencode(".jpg", pixels, options)[1].tobytes()
+    decode(data)
+    start = data.index(b"\xff\xda") + 14
+    cut = data[: start + int(kept * (len(data) - start - 2))].rstrip(b"\xff") + b"\xff\xd9"
+    with pytest.raises(DataError, match="the JPEG is cut off"):
+        decode(cut)
+    with pytest.raises(DataError, match="the JPEG is cut off"):
+        decode(cut + b"rubbish")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (8, 8), (17, 31), (48, 48), (48, 48, 3), (33, 40, 3)])
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_whole_jpeg_may_be_of_the_grey_of_what_is_missing(shape: tuple[int, ...], progressive: int) -> None:
+    pixels = np.full(shape, 128, np.uint8)
+    data = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_PROGRESSIVE, progressive))[1].tobytes()
+    np.testing.assert_array_equal(decode(data), pixels)
+    np.testing.assert_array_equal(decode(data + b"rubbish"), pixels)
+
+
 def test_a_damaged_png_is_an_error() -> None:
     damaged = bytearray(FILES["png"])
     damaged[len(damaged) // 2] ^= 1
