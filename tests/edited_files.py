@@ -28,8 +28,13 @@ from ruamel.yaml import YAML
 from nla.commands.export import metadata
 from nla.commands.figure import _read as read_figure_table
 from nla.commands.labelled_set import open_set
-from nla.config.base import read_params
+from nla.config.base import read_params, section
 from nla.config.best import read_best, write_best
+from nla.config.data import DataConfig
+from nla.config.evaluate import EvaluateConfig
+from nla.config.ray import RayConfig
+from nla.config.register import RegisterConfig
+from nla.config.tune import TuneConfig
 from nla.data.positions_table import PositionsTable, read_positions, write_positions
 from nla.data.samples import load_annotations, load_samples
 from nla.data.schema import read_info
@@ -38,10 +43,14 @@ from nla.evaluation.weight import position_weight
 from nla.io import read_json_as, write_json, write_table
 from nla.models.saved_model import read_card
 from nla.serving.predictor import Predictor
+from nla.study.grid import read_grid
 from nla.study.manifest import Manifest
 from nla.study.record import PREDICTED, SERIES, Record, read_record, write_record
+from nla.study.specs import run_specs
+from nla.study.times import read_times
 from nla.tracking.dataset import TableDataset
 from nla.training.checkpoint import Progress, check_files, read_checkpoint, write_checkpoint
+from nla.training.job import training_config
 from nla.workflow.runs import RunFolder
 from pipelines import evaluate, register
 from pipelines.train import searched
@@ -138,7 +147,37 @@ def read_best_file(folder: Path) -> None:
     searched(read_params(ROOT / "params.yaml"), read_best(folder / "best.yaml", "Run `dvc repro`."))
 
 
+def read_parameters(folder: Path) -> None:
+    params = read_params(folder / "params.yaml")
+    for schema in (DataConfig, EvaluateConfig, RayConfig, RegisterConfig, TuneConfig):
+        section(schema, params)
+    training_config(params)
+
+
+def write_grid(folder: Path) -> None:
+    shutil.copy(ROOT / "studies/ferplus/grid.yaml", folder)
+
+
+def read_grid_file(folder: Path) -> None:
+    grid = read_grid(folder / "grid.yaml")
+    run_specs(grid, read_params(ROOT / "params.yaml"))
+
+
+def write_times(folder: Path) -> None:
+    method = {"setting": {"loss": {"name": "ce"}}, "step": 0.01, "end": 0.5, "steps": 9}
+    method |= {"quartiles": [0.01, 0.02], "measured": 9}
+    facts = {"code": "c", "commit": None, "machine": {}, "versions": {}, "device": "cpu", "precision": "fp32"}
+    write_json(
+        folder / "time.json", {**facts, "threads": 1, "blocks": {"": {"rows": {"clean": 9}, "methods": {"ce": method}}}}
+    )
+
+
 KINDS = [
+    Kind("params.yaml", lambda folder: shutil.copy(ROOT / "params.yaml", folder), read_parameters),
+    Kind("grid.yaml", write_grid, read_grid_file),
+    Kind("time.json", write_times, lambda folder: read_times(folder / "time.json")),
+    Kind("model.safetensors", random_model, read_model),
+    Kind("best.safetensors", write_state, read_state),
     Kind("model.json", random_model, read_model),
     Kind("run.json", write_run, read_run),
     Kind("metrics.json", write_metrics, lambda folder: register.read_metrics(folder / "metrics.json")),
@@ -215,7 +254,7 @@ def edit_table(path: Path, rng: random.Random) -> None:
 
 def edit(path: Path, rng: random.Random) -> None:
     """Makes one random edit of a file."""
-    if rng.random() < 0.2:
+    if path.suffix == ".safetensors" or rng.random() < 0.2:
         path.write_bytes(edit_bytes(path.read_bytes(), rng))
     elif path.suffix == ".parquet":
         edit_table(path, rng)
@@ -232,7 +271,7 @@ def outcome(kind: Kind, path: Path, folder: Path) -> str | None:
     except (NLAError, OSError) as error:
         message = user_message(error)
         lines = len(message.splitlines())  # YAML errors show the place, keys of params.yaml are listed below its name
-        named = kind.name in message and (lines == 1 or kind.name == "best.yaml")
+        named = kind.name in message and (lines == 1 or kind.name.endswith(".yaml"))
         return None if named and len(message) < 1000 else f"not one line about the file: {message[:300]}"
     except Exception as error:
         return f"{type(error).__name__}: {str(error)[:300]}"
