@@ -38,6 +38,15 @@ def test_unusable_file_is_one_line_with_file_and_field(tmp_path: Path) -> None:
             read_best(path, "Run `dvc repro`.")
 
 
+@pytest.mark.parametrize("value", [".inf", ".nan", "1000000000000000000000", "'a\\0b'", "https://me:secret@host/x"])
+def test_values_are_checked_like_those_of_params(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "best.yaml"
+    path.write_text(f"train:\n  lr: {value}\n".replace("'", '"'))
+    with pytest.raises(ConfigError, match=r"best\.yaml: train\.lr: ") as caught:
+        read_best(path, "Run `dvc repro`.")
+    assert "secret@" not in str(caught.value)
+
+
 def test_best_method_replaces_nla_and_its_parameters() -> None:
     """Its trials ran without them, and it would reject them."""
     params = {"loss": {"name": "nla", "lam": 0.4, "variant": "released"}, "train": {"lr": 0.1}}

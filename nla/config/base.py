@@ -53,11 +53,13 @@ def read_yaml(path: Path, missing: str = "Run this from the project's root.", in
         invalid: what to do if it is not valid YAML, for the message.
 
     Raises:
-        ConfigError: the file is missing, is not valid YAML, is nested too deeply, or has too many values.
+        ConfigError: the file is missing, is not valid YAML, is nested too deeply, has too many values, or has one
+            that is a password or key, is not finite, or is larger than any integer.
     """
     try:
         content = YAML(typ="safe", pure=True).load(regular(path))
         _check_size(path, content)
+        _check_values(path, content)
         return content
     except FileNotFoundError:
         raise ConfigError(f"{path}: file not found. {missing}") from None
@@ -91,8 +93,7 @@ def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
     """Reads params.yaml as nested dicts.
 
     Raises:
-        ConfigError: the file is missing, is not valid YAML, has an unknown section, or has a value that is a password
-            or key, is not finite, or is larger than any integer.
+        ConfigError: as `read_yaml`, or it has an unknown section.
     """
     params = read_yaml(path)
     if not isinstance(params, dict):
@@ -102,10 +103,14 @@ def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
     for name in params:
         if name not in SECTIONS:
             raise ConfigError(f"{path}: unknown section '{name}'{nearest(str(name), SECTIONS)}")
-    for key, value in flatten(params).items():
-        for single in _singles(value):
-            _check_value(f"{path}: {key}", single)
     return params
+
+
+def _check_values(path: Path, content: Any) -> None:
+    """Raises ConfigError as `_check_value` does, for each value of the content."""
+    for key, value in (flatten(content) if isinstance(content, dict) else {"": content}).items():
+        for single in _singles(value):
+            _check_value(f"{path}: {key}" if key else str(path), single)
 
 
 def _singles(value: Any) -> Iterator[Any]:
