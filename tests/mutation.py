@@ -35,7 +35,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from records import measured_here, write_record  # noqa: E402
+from records import measured_here, read_record, write_record  # noqa: E402
 
 from nla.evaluation.significance import wilson  # noqa: E402
 
@@ -71,23 +71,48 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--again", action="store_true", help="only what survived in the record of the same n and seed")
     options = parser.parse_args()
     os.chdir(ROOT)
     started = time.monotonic()
     mutants = all_mutants()
     sample = drawn(mutants, min(options.n, len(mutants)), random.Random(options.seed))
-    verdicts = tested(sample, options.processes)
+    command = f"python tests/mutation.py --n {options.n} --seed {options.seed}"
+    before = earlier(command, len(mutants)) if options.again else None
+    verdicts = tested(sample, options.processes) if before is None else tested_again(sample, options.processes, before)
     record = {
-        "command": f"python tests/mutation.py --n {options.n} --seed {options.seed}",
+        "command": command,
         "mutmut": version("mutmut"),
         "mutants": len(mutants),
         **summary(sample, verdicts, proofs()),
+        **(at_first(before) if before else {}),
         "minutes": round((time.monotonic() - started) / 60, 1),
         **measured_here(),
     }
     write_record("mutants", record)
     print_summary(record)
     return int(record["share_killed"] < GOAL or bool(record["killed_though_equivalent"]))
+
+
+def earlier(command: str, mutants: int) -> dict[str, Any]:
+    """The record of the same command on the same code."""
+    record = read_record("mutants")
+    if (record["command"], record["mutants"]) != (command, mutants):
+        raise SystemExit("The record is of another sample. Run without --again.")
+    return record
+
+
+def tested_again(sample: Sequence[Mutant], processes: int, before: Mapping[str, Any]) -> dict[str, str]:
+    """Verdicts on the whole sample, of which only those are tested that were not killed before."""
+    alive = {mutant["name"] for mutant in (*before["survivors"], *before["equivalents"])}
+    found = tested([mutant for mutant in sample if mutant.name in alive], processes)
+    return {mutant.name: found.get(mutant.name, "killed") for mutant in sample}
+
+
+def at_first(before: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures before tests were written for what survived."""
+    names = ("killed", "timeouts", "survived", "equivalent", "share_killed", "share_killed_95", "minutes")
+    return {"at_first": before.get("at_first", {name: before[name] for name in names})}
 
 
 def all_mutants() -> list[Mutant]:

@@ -114,7 +114,8 @@ def test_shares_of_single_votes_and_of_fractions() -> None:
 
 def test_a_label_outside_the_classes_is_an_error() -> None:
     for first in (8, 9):
-        with pytest.raises(DataError, match=rf"row 1 of the faces: expected a label below 8 \(got {first}\)"):
+        message = rf"^row 1 of the faces: expected a label below 8 \(got {first}\)\. Run `dvc repro -f ingest`\.$"
+        with pytest.raises(DataError, match=message):
             label_faces(np.array([7, first, 11]), np.empty((3, 0)), np.ones(3, bool), EIGHT, "majority")
 
 

@@ -8,6 +8,7 @@ import torch
 from method_reference import double
 from scipy.stats import beta as beta_distribution
 
+from nla.methods import beta_mixture
 from nla.methods.beta_mixture import BetaMixture, fit_beta_mixture, look_up
 
 
@@ -40,6 +41,13 @@ def test_ten_steps_against_loops() -> None:
     found = parameters(fit_beta_mixture(torch.from_numpy(values()).float()))
     np.testing.assert_allclose(found, by_loops(values(), 10), rtol=1e-4)
     assert np.abs(found - by_loops(values(), 9)).max() > 1e-3
+
+
+def test_it_starts_in_double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beta_mixture, "STEPS", 0)
+    mixture = fit_beta_mixture(torch.from_numpy(values()).float())
+    assert {mixture.alpha.dtype, mixture.beta.dtype, mixture.weight.dtype} == {torch.float64}
+    assert parameters(mixture).tolist() == [[1, 2, 0.5], [2, 1, 0.5]]
 
 
 def test_the_table_is_the_posterior_up_to_its_maximum() -> None:
