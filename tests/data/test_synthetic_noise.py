@@ -176,3 +176,9 @@ def test_fewer_rows_are_shared_out_by_the_largest_remainder() -> None:
     for rows, message in ((21, "train has only 20 rows"), (2, "a class would have no training image")):
         with pytest.raises(DataError, match=rf"data\.train_rows: {message} \(got {rows}\)"):
             keep_shares(label_N, rows, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("clean", "noisy"), [(5, 0), (0, 5), (-1, 0), (0, -1), (2, 2)])
+def test_a_mapping_to_itself_or_beyond_the_classes_is_refused(clean: int, noisy: int) -> None:
+    with pytest.raises(DataError, match=rf"data\.noise\.mapping: class {clean} cannot become class {noisy}\."):
+        flip_labels(np.arange(5), 5, "asymmetric", 0.5, True, {4: 0, clean: noisy}, np.random.default_rng(0))

@@ -15,7 +15,8 @@ from sklearn import metrics as sk
 
 from nla.config.evaluate import EvaluateConfig
 from nla.errors import DataError, WeightsError
-from nla.evaluation.metrics import bayes_accuracy, measure, per_class, summary
+from nla.evaluation.metrics import agreement, bayes_accuracy, measure, per_class, summary
+from nla.evaluation.significance import wilson
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness")
 CONFIG = EvaluateConfig(bootstrap=200)
@@ -173,7 +174,8 @@ def test_seeded() -> None:
 
 
 def test_an_empty_split_is_an_error() -> None:
-    with pytest.raises(DataError, match="no rows"):
+    message = r"^there is nothing to measure: the split has no rows\. Run `dvc repro prepare` and check its report\.$"
+    with pytest.raises(DataError, match=message):
         measure(np.empty((0, 4)), np.empty(0, int), CLASSES, CONFIG)
 
 
@@ -181,7 +183,8 @@ def test_an_empty_split_is_an_error() -> None:
 def test_what_are_no_probabilities_is_an_error(value: float) -> None:
     p_NC, label_N = random_split(5, 7)
     p_NC[2, 1] = value
-    with pytest.raises(WeightsError, match="not probabilities"):
+    message = r"^the model's outputs are not probabilities \(not finite, or not summing to 1\)\. Train it again\.$"
+    with pytest.raises(WeightsError, match=message):
         measure(p_NC, label_N, CLASSES, CONFIG)
 
 
@@ -203,6 +206,25 @@ def test_a_label_that_is_no_class_is_an_error() -> None:
 def test_other_classes_than_probabilities_are_an_error() -> None:
     with pytest.raises(ValueError, match="do not match"):
         measure(*random_split(3, 9), CLASSES[:3], CONFIG)
+
+
+def test_a_class_has_its_recall_with_its_interval_its_precision_and_its_f1() -> None:
+    """Of five actual cats three are found, and one of two dogs is taken for a cat; no bird is there."""
+    report = per_class(np.array([[3, 2, 0], [1, 1, 0], [0, 0, 0]]), ("cat", "dog", "bird"))
+    assert list(report) == ["cat", "dog"]
+    low, high = wilson(3, 5)
+    expected = {"recall": 3 / 5, "recall_low": low, "recall_high": high, "precision": 3 / 4, "f1": 2 / 3, "support": 5}
+    assert report["cat"] == pytest.approx(expected)
+    assert {name: type(value) for name, value in report["cat"].items()} == {
+        **dict.fromkeys(expected, float),
+        "support": int,
+    }
+
+
+def test_the_votes_of_a_report_are_their_agreement() -> None:
+    p_NC, label_N = random_split(30, 11)
+    votes_NC = np.roll(p_NC, 1, axis=0)
+    assert measure(p_NC, label_N, CLASSES, CONFIG, votes_NC)["votes"] == agreement(p_NC, votes_NC)
 
 
 @pytest.mark.parametrize("names", [CLASSES[:3], (*CLASSES, "anger")])

@@ -185,6 +185,14 @@ def test_the_mean_over_two_workers_is_the_loss_of_the_batch(name: str) -> None:
     torch.testing.assert_close(torch.stack(halves).mean(), LOSSES[name](z, target))
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_nothing_of_a_loss_is_in_checkpoints(name: str) -> None:
+    """Its weights follow from the labels."""
+    assert not LOSSES[name].state_dict()
+    for loss in (ClassBalancedLoss, LogitAdjustedLoss):
+        assert not loss(EQUAL).state_dict()
+
+
 EQUAL = torch.tensor([7] * CLASSES)
 
 

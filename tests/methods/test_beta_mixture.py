@@ -86,3 +86,8 @@ def test_places_of_the_table() -> None:
     x_N = torch.tensor([0.0, 0.0099, 0.01, 0.5, 0.999, 1.0])
     expected = torch.tensor([1e-4, 1e-4, table_B[1], table_B[50], 1 - 1e-4, 1 - 1e-4])
     torch.testing.assert_close(look_up(table_B, x_N), expected)
+
+
+def test_beyond_the_table_its_ends_count() -> None:
+    table_B = torch.linspace(0.2, 0.8, 100)
+    torch.testing.assert_close(look_up(table_B, torch.tensor([-0.5, 1.5])), torch.tensor([0.2, 0.8]))
