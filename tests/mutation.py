@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="only what survived in the record of the same n and seed")
     options = parser.parse_args()
     os.chdir(ROOT)
-    started = time.monotonic()
+    started, facts = time.monotonic(), measured_here()
     mutants = all_mutants()
     sample = drawn(mutants, min(options.n, len(mutants)), random.Random(options.seed))
     command = f"python tests/mutation.py --n {options.n} --seed {options.seed}"
@@ -87,7 +87,7 @@ def main() -> int:
         **summary(sample, verdicts, proofs()),
         **(at_first(before) if before else {}),
         "minutes": round((time.monotonic() - started) / 60, 1),
-        **measured_here(),
+        **facts,
     }
     write_record("mutants", record)
     print_summary(record)
