@@ -1,18 +1,21 @@
 """Random edits of the files that this project reads back, and what reads each of them.
 
-    python tests/edited_files.py 1000
+    PYTHONPATH=. python tests/edited_files.py 1000 10000
 
-makes that many edits, and prints those that end in anything but one line about the file.
+makes 1,000 edits of each kind, but 10,000 of params.yaml, and prints those that end in anything but one line about the
+file. `--only KIND` takes one kind.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import random
+import re
 import shutil
-import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +31,7 @@ from ruamel.yaml import YAML
 from nla.commands.export import metadata
 from nla.commands.figure import _read as read_figure_table
 from nla.commands.labelled_set import open_set
-from nla.config.base import read_params, section
+from nla.config.base import SECTIONS, read_params, section
 from nla.config.best import read_best, write_best
 from nla.config.data import DataConfig
 from nla.config.evaluate import EvaluateConfig
@@ -51,11 +54,15 @@ from nla.study.times import read_times
 from nla.tracking.dataset import TableDataset
 from nla.training.checkpoint import Progress, check_files, read_checkpoint, write_checkpoint
 from nla.training.job import training_config
+from nla.tuning.space import check_space, first_values
 from nla.workflow.runs import RunFolder
 from pipelines import evaluate, register
 from pipelines.train import searched
 
 ROOT = Path(__file__).parents[1]
+PARAMS = "params.yaml"
+KEY = re.compile(rf"\b({'|'.join(SECTIONS)})\.\w+")
+"""A key of params.yaml, which says the file without naming it."""
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16), np.uint8)
 NUMBERS = [-1, 0, 1, 3, 10**12, 10**400, -0.5, 1.5, math.nan, math.inf]
 VALUES: list[Any] = [None, True, "", "x", "1", *NUMBERS, [], {}, [1], {"x": 1}]
@@ -148,10 +155,13 @@ def read_best_file(folder: Path) -> None:
 
 
 def read_parameters(folder: Path) -> None:
-    params = read_params(folder / "params.yaml")
-    for schema in (DataConfig, EvaluateConfig, RayConfig, RegisterConfig, TuneConfig):
+    params = read_params(folder / PARAMS)
+    for schema in (DataConfig, EvaluateConfig, RayConfig, RegisterConfig):
         section(schema, params)
     training_config(params)
+    space = section(TuneConfig, params).distributions
+    check_space(space, params)
+    first_values(space, params)
 
 
 def write_grid(folder: Path) -> None:
@@ -173,7 +183,7 @@ def write_times(folder: Path) -> None:
 
 
 KINDS = [
-    Kind("params.yaml", lambda folder: shutil.copy(ROOT / "params.yaml", folder), read_parameters),
+    Kind(PARAMS, lambda folder: shutil.copy(ROOT / PARAMS, folder), read_parameters),
     Kind("grid.yaml", write_grid, read_grid_file),
     Kind("time.json", write_times, lambda folder: read_times(folder / "time.json")),
     Kind("model.safetensors", random_model, read_model),
@@ -270,9 +280,11 @@ def outcome(kind: Kind, path: Path, folder: Path) -> str | None:
         kind.read(folder)
     except (NLAError, OSError) as error:
         message = user_message(error)
-        lines = len(message.splitlines())  # YAML errors show the place, keys of params.yaml are listed below its name
-        named = kind.name in message and (lines == 1 or kind.name.endswith(".yaml"))
-        return None if named and len(message) < 1000 else f"not one line about the file: {message[:300]}"
+        is_named = kind.name in message or (kind.name == PARAMS and KEY.search(message))
+        is_short = len(message.splitlines()) == 1 or kind.name.endswith(".yaml")  # which shows place, or lists keys
+        return (
+            None if is_named and is_short and len(message) < 1000 else f"not one line about the file: {message[:300]}"
+        )
     except Exception as error:
         return f"{type(error).__name__}: {str(error)[:300]}"
     return None
@@ -296,8 +308,28 @@ def failures(kind: Kind, edits: int, seed: int, root: Path) -> list[str]:
     return found
 
 
-if __name__ == "__main__":
-    each = math.ceil(int(sys.argv[1]) / len(KINDS))
+def main() -> None:
+    """Makes the edits that the command line asks for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("edits", type=int, help="of each kind")
+    parser.add_argument("params", type=int, nargs="?", help=f"of {PARAMS}, if they are another number")
+    parser.add_argument("--only", choices=[kind.name for kind in KINDS])
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
     for kind in KINDS:
-        with tempfile.TemporaryDirectory() as root:
-            print(kind.name, each, *failures(kind, each, 0, Path(root)), sep="\n  ")
+        if options.only in (None, kind.name):
+            edits = options.params if kind.name == PARAMS and options.params else options.edits
+            started = time.monotonic()
+            with tempfile.TemporaryDirectory() as root:
+                found = failures(kind, edits, options.seed, Path(root))
+            minutes = (time.monotonic() - started) / 60
+            print(
+                f"{kind.name}: {edits:,} edits, {len(found)} failures, {minutes:.1f} minutes",
+                *found,
+                sep="\n  ",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -17,15 +17,10 @@ import torch
 from edited_files import KINDS, Kind
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mlflow_parts import ROOT, random_model
+from mlflow_parts import random_model
 from safetensors.torch import save
 
-from nla.config.base import read_params, section
 from nla.config.data import DataConfig
-from nla.config.evaluate import EvaluateConfig
-from nla.config.ray import RayConfig
-from nla.config.register import RegisterConfig
-from nla.config.tune import TuneConfig
 from nla.data.images import decode, encode_png
 from nla.data.sources import open_source
 from nla.data.sources.base import Findings
@@ -35,7 +30,6 @@ from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.models.dlib_file import read_layers
 from nla.models.weights import start_from
 from nla.serving.predictor import Predictor
-from nla.training.job import training_config
 
 EXAMPLES = os.environ.get("NLA_FUZZ_EXAMPLES")
 FUZZ = settings(
@@ -153,13 +147,6 @@ def affectnet(root: Path) -> None:
             )
 
 
-def check_params(path: Path) -> None:
-    params = read_params(path)
-    for config in (DataConfig, TuneConfig, EvaluateConfig, RegisterConfig, RayConfig):
-        section(config, params)
-    training_config(params)
-
-
 def start(path: Path) -> None:
     start_from(network(), path)
 
@@ -181,11 +168,6 @@ TARGETS = {
     "ferplus, votes": source("ferplus", "fer2013new.csv", ferplus),
     "rafdb": source("rafdb", "EmoLabel/list_patition_label.txt", rafdb),
     "affectnet": source("affectnet", "train_set/annotations/3_exp.npy", affectnet),
-    "params.yaml": Kind(
-        "params.yaml",
-        lambda root: (root / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes()),
-        lambda root: check_params(root / "params.yaml"),
-    ),
     "weights.pth": Kind(
         "weights.pth", lambda root: (root / "weights.pth").write_bytes(pth()), lambda root: start(root / "weights.pth")
     ),
