@@ -73,8 +73,9 @@ lint: setup
 deps: setup           ## the code lists of dvc.yaml, from what each stage imports
 	python -m nla.workflow.deps --write
 
-docs: setup           ## docs/api.md, from the docstrings
+docs: setup           ## docs/api.md, from the docstrings, and docs/licences.md, from the packages' metadata
 	python docs/build_api.py
+	python docs/build_licences.py
 
 build: setup          ## dist/: source distribution and wheel, checked as a package index would
 	rm -rf dist build

@@ -91,5 +91,5 @@ def _is_faster_in_bf16(device: torch.device) -> bool:
     import torch  # seconds to import, and not needed for cores and memory
 
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported()) or (is_amd() and bool(torch.cpu._is_avx512_bf16_supported()))

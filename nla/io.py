@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nla.errors import DataError, NLAError, validation_message
 from nla.limits import MAX_COLUMNS
+from nla.seals import check_json, check_table, seal_table, sealed_json, without_checksum
 from nla.text import shortened
 
 if TYPE_CHECKING:
@@ -105,14 +106,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes `record`, indented."""
+def write_json(path: Path, record: Mapping[str, Any], *, sealed: bool = False) -> None:
+    """Writes `record`, indented; `sealed` adds a checksum, for a file that only this package reads."""
     with atomic_write(path) as part:
-        part.write_text(json.dumps(record, indent=2) + "\n")
+        part.write_bytes(sealed_json(record) if sealed else json.dumps(record, indent=2).encode() + b"\n")
 
 
 def read_json_as(path: Path, schema: type[T], remedy: str = "Run `dvc repro`.", error: type[NLAError] = DataError) -> T:
-    """Reads a JSON file that an earlier step wrote.
+    """Reads a JSON file that an earlier step wrote, and compares it with its checksum, if it has one.
 
     Args:
         path: path of the file.
@@ -125,14 +126,16 @@ def read_json_as(path: Path, schema: type[T], remedy: str = "Run `dvc repro`.", 
         The content, as an instance of `schema`.
 
     Raises:
-        NLAError: of class `error`; the file is missing, not JSON, or does not match, such as
+        NLAError: of class `error`; the file is missing, not JSON, damaged, or does not match, such as
             "run.json: fingerprint: field required. Run `dvc repro`."
     """
     try:
         content = read_regular(path)
     except FileNotFoundError:
         raise error(f"{path}: file not found. {remedy}") from None
-    return parse_json_as(content, schema, path, remedy, error)
+    record = parse_json_as(without_checksum(content), schema, path, remedy, error)  # first: it names the field
+    check_json(content, path, remedy, error)
+    return record
 
 
 def parse_json_as(
@@ -152,23 +155,6 @@ def first_problem(invalid: ValidationError) -> str:
         return f"not valid JSON ({first['ctx']['error']})"
     field = ".".join(map(str, first["loc"]))
     return f"{field}: {validation_message(first)}" if field else validation_message(first)
-
-
-def sealed_json(record: Mapping[str, Any]) -> bytes:
-    """`record` as one line of JSON, whose first field `sha256` is the hash of all bytes that follow it."""
-    rest = json.dumps(record).encode()[1:]
-    return _SEAL_BEGIN + hashlib.sha256(rest).hexdigest().encode() + _SEAL_END + rest
-
-
-def check_seal(content: bytes, source: Path | str, remedy: str, error: type[NLAError] = DataError) -> None:
-    """Checks the content of a file that `sealed_json` made. Raises `error` if a byte of it is another one."""
-    rest = content[len(_SEAL_BEGIN) + hashlib.sha256().digest_size * 2 + len(_SEAL_END) :]
-    seal = _SEAL_BEGIN + hashlib.sha256(rest).hexdigest().encode() + _SEAL_END
-    if content != seal + rest:
-        raise error(f"{source}: sha256: does not match the content, which was damaged or edited. {remedy}")
-
-
-_SEAL_BEGIN, _SEAL_END = b'{"sha256": "', b'", '
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -202,14 +188,16 @@ def read_columns(
         error: class of the error.
 
     Raises:
-        NLAError: of class `error`; the file is missing or damaged, lacks a column, or a column has another type or a
-            missing value.
+        NLAError: of class `error`; the file is missing or damaged, has too many columns or lacks one, or a column has
+            another type or a missing value.
     """
     import pyarrow as pa  # half a second to import, and not needed for JSON
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(regular(source) if isinstance(source, Path) else source)
+        with regular(source).open("rb") if isinstance(source, Path) else contextlib.nullcontext(source) as content:
+            check_table(content, name, remedy, error)
+        file = pq.ParquetFile(source)
         names = file.schema_arrow.names
         if len(names) > MAX_COLUMNS:
             raise error(f"{name}: has {len(names):,} columns, more than {MAX_COLUMNS:,}. {remedy}")
@@ -238,6 +226,8 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yields `columns` of a Parquet file, such as `image.bytes`, up to `rows` rows at a time.
 
+    The checksum of the file is not compared: callers read other columns before, by `read_columns`.
+
     Raises:
         NLAError: of class `error`; the file is missing or damaged. Damage of its rows shows when they are read.
     """
@@ -260,8 +250,9 @@ def in_one_line(error: Exception) -> str:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Writes `table`, compressed with Zstandard."""
+    """Writes `table`, compressed with Zstandard, and with a checksum."""
     import pyarrow.parquet as pq  # half a second to import, and not needed for JSON
 
     with atomic_write(path) as part:
         pq.write_table(table, part, compression="zstd")
+        seal_table(part)

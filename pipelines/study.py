@@ -50,8 +50,8 @@ def main() -> None:
     run_specs(grid, params, times=times)  # errors in the grid must not surface only after tuning
     tuning, tuned = tune(scheduler, grid, params, times)
     runs = scheduler.named(run_specs(grid, params, tuned, times))
-    exclude = {"tuning"} if not grid.tuning else None
-    write_json(MANIFEST, make_manifest(grid, tuning, runs).model_dump(exclude=exclude))  # before the first run ends
+    manifest = make_manifest(grid, tuning, runs).model_dump(exclude={"tuning"} if not grid.tuning else None)
+    write_json(MANIFEST, manifest, sealed=True)  # before the first run ends
     study = scheduler.run("study", runs)
     log([*tuning.done, *study.done], root)
     if study.failed:

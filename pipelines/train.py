@@ -214,7 +214,7 @@ def write_outputs(plan: Plan, run: RunFolder, run_id: str | None) -> None:
         facts=without_tags(progress.facts),
         history=progress.history,
     )
-    write_json(RUN, record.model_dump())
+    write_json(RUN, record.model_dump(), sealed=True)
     best = progress.history[progress.best_epoch - 1]
     say(
         f"selected epoch {progress.best_epoch}: {best['valid_accuracy']:.2%} accuracy on validation, with one view "

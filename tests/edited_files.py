@@ -91,7 +91,9 @@ def write_run(folder: Path) -> None:
     loss = {"name": "nla", "variant": "paper", "options": {}, "lam": 0.5, "true_mean": [0.8, 0.2], "slope": 10.0}
     known = {"mlflow_run_id": "1", "fingerprint": "f", "name": "n", "tags": {"a": "b"}, "facts": {"workers": 1}}
     history = [{"epoch": 1, "valid_accuracy": 0.5, "train_loss": 1.0}, {"epoch": 2, "valid_accuracy": None}]
-    write_json(folder / "run.json", {**known, "params": {"loss": loss, "train": {"lr": 0.1}}, "history": history})
+    write_json(
+        folder / "run.json", {**known, "params": {"loss": loss, "train": {"lr": 0.1}}, "history": history}, sealed=True
+    )
 
 
 def read_run(folder: Path) -> None:
@@ -147,7 +149,7 @@ def write_manifest(folder: Path) -> None:
     run = {"method": "ce", "condition": "clean", "seed": 1, "record": "f"}
     trial = {**run, "setting": 0, "values": {"loss": {"name": "ce"}}}
     tuning = {"conditions": ["clean"], "seed": 1, "objective": "accuracy", "trainings": [trial]}
-    write_json(folder / "runs.json", {"reference": "ce", "caveats": [], "runs": [run], "tuning": tuning})
+    write_json(folder / "runs.json", {"reference": "ce", "caveats": [], "runs": [run], "tuning": tuning}, sealed=True)
 
 
 def read_best_file(folder: Path) -> None:

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from patience import PATIENCE
 
 from nla.data.images import encode_png
 from nla.data.schema import SAMPLES, Preparation, TableInfo, with_info
+from nla.io import write_table
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.models.saved_model import save_model
 from nla.tracking import configure
@@ -108,7 +108,7 @@ def write_samples(
         "image": [{"bytes": encode_png(image), "path": f"{i}.png"} for i, image in enumerate(images)],
     }
     info = TableInfo(source, tuple(classes), (), {"image_size": size, "channels": 1}, preparation)
-    pq.write_table(pa.table(table, with_info(SAMPLES, info)), path)
+    write_table(path, pa.table(table, with_info(SAMPLES, info)))
     return path
 
 

@@ -60,7 +60,8 @@ def _at_revision(name: str, path: str) -> bytes:
     from dvc.scm import RevError, SCMError
 
     try:
-        return dvc.api.read(path, rev=name, mode="rb")
+        content: bytes = dvc.api.read(path, rev=name, mode="rb")
+        return content
     except RevError:
         raise DataError(
             f"{name}: neither a file nor a revision. `dvc exp show` and `git log` list the revisions."
@@ -149,7 +150,8 @@ def _confusion(label_N: np.ndarray, predicted_N: np.ndarray, classes: Sequence[s
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
-    return table[name].to_numpy(zero_copy_only=False)
+    values: np.ndarray = table[name].to_numpy(zero_copy_only=False)
+    return values
 
 
 def _parser() -> Parser:

@@ -80,7 +80,7 @@ def to_onnx(model: Classifier, views: Views, facts: Mapping[str, str]) -> bytes:
     _remove_source_locations(proto.graph)
     onnx.helper.set_model_props(proto, dict(facts))
     onnx.checker.check_model(proto, full_check=True)
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 def _package() -> Any:

@@ -120,7 +120,9 @@ class ClassMatching:
         """The model's probabilities, renormalised over `classes`, [N, M]; uniform where all of them are 0."""
         p_NM = p_NC[:, self.model_index_M].astype(np.float64)
         total_N1 = p_NM.sum(axis=1, keepdims=True)
-        return np.divide(p_NM, total_N1, out=np.full_like(p_NM, 1 / p_NM.shape[1]), where=total_N1 > 0)
+        shared_NM = np.full_like(p_NM, 1 / p_NM.shape[1])
+        np.divide(p_NM, total_N1, out=shared_NM, where=total_N1 > 0)
+        return shared_NM
 
 
 def match_classes(

@@ -85,7 +85,8 @@ class Distribution(BaseModel):
         """The value of the range that is nearest to `value`."""
         low, high = self.ends()
         step = None if self.quniform is None else self.quniform[2]
-        return min(max(value if step is None else round(value / step) * step, low), high)
+        nearest: float = min(max(value if step is None else round(value / step) * step, low), high)
+        return nearest
 
     def contains(self, value: Any) -> bool:
         """Whether a draw could give `value`."""

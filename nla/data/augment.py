@@ -43,14 +43,14 @@ def make_augment(recipe: str, *, fill: float | Sequence[float] = MID_GREY) -> Ca
     return _Seeded(steps) if steps else _unchanged
 
 
-class Mirror(A.ImageOnlyTransform):
+class Mirror(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types
     """Left and right exchanged, as A.HorizontalFlip does, without the wrappers that cost more than the flip itself."""
 
     def apply(self, img: np.ndarray, **_: Any) -> np.ndarray:
         return np.ascontiguousarray(img[:, ::-1])
 
 
-class Warp(A.ImageOnlyTransform):
+class Warp(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types
     """Zoom, rotation and shift by one matrix; areas from outside the image are filled by reflection at the edge.
 
     zoom: the factor is drawn from 1 -/+ zoom. degrees: the angle from -/+ degrees. shift: along each axis from -/+ that
@@ -78,7 +78,7 @@ class Warp(A.ImageOnlyTransform):
         return warped.reshape(img.shape)
 
 
-class PixelNoise(A.ImageOnlyTransform):
+class PixelNoise(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types
     """Gaussian noise of `variance` (on the scale 0..255), independent for each pixel and channel, rounded.
 
     A.GaussNoise truncates towards zero, which leaves a variance of 26 of 30, and has only 65,536 patterns.

@@ -18,6 +18,7 @@ from nla.data.schema import FACES, SPLITS, TableInfo, with_info
 from nla.data.sources.base import SHOWN, Findings, Problem, Source, first_lines, in_order
 from nla.errors import DataError
 from nla.io import atomic_write
+from nla.seals import seal_table
 from nla.text import shown
 
 GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # a row group ends at either limit
@@ -68,6 +69,7 @@ def ingest(
         with atomic_write(out) as part:
             _write(_counted(source, findings, census, progress), part, with_info(FACES, _info(source)))
             _check(source, census, findings, on_bad)
+            seal_table(part)
     except DataError as error:
         raise DataError("\n".join([str(error), *_lines(findings.problems, listing)])) from None
     return _report(source, census, findings)

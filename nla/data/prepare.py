@@ -20,6 +20,7 @@ from nla.data.sample_plan import TRAIN, VALID, SamplePlan, plan_samples
 from nla.data.schema import SAMPLES, SPLITS, Preparation, TableInfo, nested, with_info
 from nla.hardware import cores
 from nla.io import read_batches
+from nla.seals import seal_table
 
 GROUP_ROWS = 4096
 """Rows per row group, about 6 MiB of 48x48 grey PNG, which one worker reads at once."""
@@ -50,6 +51,8 @@ def prepare(faces: Path, out: Path, config: DataConfig, progress: Progress | Non
             for done in _stream(faces, plan, config, writers):
                 if progress:
                     progress(done, len(plan.split_N))
+        for path in unfinished:
+            seal_table(path)
         for split, path in zip(SPLITS, unfinished, strict=True):
             path.replace(out / f"{split}.parquet")
     finally:

@@ -166,7 +166,7 @@ def read_faces(path: Path, columns: Sequence[str]) -> pa.Table:
 
 def _check_image(path: Path) -> None:
     """Raises DataError if the table has no column of images, which is not read as a whole."""
-    schema = pq.read_schema(path)
+    schema = _read_schema(path)
     found = schema.field("image").type if "image" in schema.names else None
     if found != IMAGE_TYPE:
         raise DataError(f"{path}: column image: must be {IMAGE_TYPE} (got {found}). {REMAKE}")
@@ -174,16 +174,21 @@ def _check_image(path: Path) -> None:
 
 def _metadata(path: Path) -> bytes:
     """The JSON of a TableInfo in the metadata of a Parquet file."""
+    metadata = _read_schema(path).metadata or {}
+    if b"nla" not in metadata:
+        raise DataError(f"{path} was not written by this pipeline. {REMAKE}")
+    return bytes(metadata[b"nla"])
+
+
+def _read_schema(path: Path) -> pa.Schema:
+    """The schema of a Parquet file. Raises DataError if it is missing or damaged."""
     regular(path)
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        return pq.read_schema(path)
     except FileNotFoundError:
         raise DataError(f"{path} is missing. Run `dvc repro`.") from None
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise DataError(f"{path} is not a Parquet file ({in_one_line(error)}). {REMAKE}") from None
-    if b"nla" not in metadata:
-        raise DataError(f"{path} was not written by this pipeline. {REMAKE}")
-    return bytes(metadata[b"nla"])
 
 
 def dense(column: pa.ChunkedArray, width: int, dtype: Any, null: float) -> np.ndarray:

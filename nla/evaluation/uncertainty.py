@@ -33,7 +33,8 @@ def ambiguity(p_NC: np.ndarray) -> Floats:
 
 def label_probability(p_NC: np.ndarray, label_N: np.ndarray) -> np.ndarray:
     """Probability [N] of the given label."""
-    return p_NC[np.arange(len(p_NC)), label_N]
+    p_N: np.ndarray = p_NC[np.arange(len(p_NC)), label_N]
+    return p_N
 
 
 def most_doubted(p_NC: np.ndarray, label_N: np.ndarray) -> NDArray[np.int64]:

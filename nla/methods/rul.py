@@ -78,4 +78,5 @@ class RelativeUncertainty(Method):
 
     def _log_sigma(self, features_ND: Tensor) -> Tensor:
         """Returns the log of the sum of the exponentials, [N]; the constant factor of a mean cancels in the mixture."""
-        return self.uncertainty(features_ND).float().logsumexp(dim=1)
+        log_sum_N: Tensor = self.uncertainty(features_ND).float().logsumexp(dim=1)
+        return log_sum_N

@@ -110,7 +110,8 @@ class FeatureMapBackbone(nn.Module):
 
     def classify(self, features_ND: Tensor) -> Tensor:
         """Features, which are spatial means of the maps -> logits [N, num_classes]."""
-        return self.fc(self.dropout(features_ND))
+        logits_NC: Tensor = self.fc(self.dropout(features_ND))
+        return logits_NC
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images [N, channels, H, W] -> logits [N, num_classes]."""

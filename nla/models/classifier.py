@@ -40,7 +40,7 @@ class Classifier(nn.Module):
     def set_memory_format(self, memory_format: torch.memory_format) -> Classifier:
         """Sets the format of weights and images: PyTorch picks channels-last kernels from the input's strides."""
         self.memory_format = memory_format
-        return self.to(memory_format=memory_format)  # type: ignore[call-overload]
+        return self.to(memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
 
     def normalise(self, images_NHWC: Tensor) -> Tensor:
         """Returns uint8 [N, H, W, C], or floats in 0..255, as float32 [N, C, H, W] in the current memory format.
@@ -58,7 +58,8 @@ class Classifier(nn.Module):
 
         Both views go through the network as one batch, which is faster than two passes, and BatchNorm sees both.
         """
-        return self.backbone(self._views(images_NHWC, mirrored))
+        logits: Tensor = self.backbone(self._views(images_NHWC, mirrored))
+        return logits
 
     def maps(self, images_NHWC: Tensor, mirrored: bool = False) -> Tensor:
         """Returns the last feature maps, [N, D, h, w]; with `mirrored`, [2 N, D, h, w]."""

@@ -70,7 +70,8 @@ class BasicBlock(Block):
 
     def f(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
-        return self.bn2(self.conv2(x))
+        y: Tensor = self.bn2(self.conv2(x))
+        return y
 
 
 class Bottleneck(Block):
@@ -88,7 +89,8 @@ class Bottleneck(Block):
     def f(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
-        return self.bn3(self.conv3(x))
+        y: Tensor = self.bn3(self.conv3(x))
+        return y
 
 
 BLOCKS: dict[str, tuple[type[Block], tuple[int, ...]]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from nla.models.base import Architecture, ImageSpec
 from nla.models.classifier import Classifier
 from nla.models.file_content import problem_of
 from nla.models.views import Views
+from nla.seals import sealed_json
 from nla.text import shown
 
 FORMAT = 1
@@ -93,7 +93,7 @@ def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, An
     with atomic_write(weights.with_suffix(".json")) as card_part, atomic_write(weights) as part:
         write_tensors(part, state)
         content = {"format": FORMAT, **PREDICTION, **card, "sha256": sha256(part)}
-        card_part.write_text(json.dumps(content, indent=2) + "\n")
+        card_part.write_bytes(sealed_json(content))
 
 
 def weights_file(path: Path) -> Path:

@@ -32,7 +32,9 @@ def _create(name: str, architecture: Architecture, image: ImageSpec) -> nn.Modul
         "in_chans": image.channels,
         "drop_rate": architecture.dropout,
     }
+    network: nn.Module
     try:
-        return timm.create_model(name, img_size=architecture.input_side(image), **options)
+        network = timm.create_model(name, img_size=architecture.input_side(image), **options)
     except TypeError:  # convolutional networks take images of any size, and do not have this option
-        return timm.create_model(name, **options)
+        network = timm.create_model(name, **options)
+    return network

@@ -111,7 +111,8 @@ def _read(path: Path) -> Mapping[str, Any]:
     if path.suffix == ".safetensors":
         return read_tensors(path, "Download model.weights again.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return content
     except Exception as error:  # the unpickler can raise anything: IndexError, KeyError, struct.error ...
         raise WeightsError(f"model.weights: {path} {_why_unreadable(path, str(error))}") from None
 

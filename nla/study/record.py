@@ -230,10 +230,13 @@ def _read_row(path: Path) -> dict[str, Any]:
     table = read_columns(path, old, path, REMEDY, nullable=("imbalance_factor",))
     if len(table) != 1:
         raise DataError(f"{path}: must have one row, as the record of a run (got {len(table)}). {REMEDY}")
+    row: dict[str, Any]
     (row,) = table.to_pylist()
     if not set(ADDED) & set(pq.read_schema(path).names):
         return row | dict(zip(ADDED, (row["best_epoch"], [], row["best_predicted"], []), strict=True))
-    return row | read_columns(path, pa.schema([SCHEMA.field(name) for name in ADDED]), path, REMEDY).to_pylist()[0]
+    added: dict[str, Any]
+    (added,) = read_columns(path, pa.schema([SCHEMA.field(name) for name in ADDED]), path, REMEDY).to_pylist()
+    return row | added
 
 
 def log_probabilities(p_NC: np.ndarray) -> np.ndarray:
@@ -244,4 +247,5 @@ def log_probabilities(p_NC: np.ndarray) -> np.ndarray:
 def softmax(log_p_NC: np.ndarray) -> np.ndarray:
     """Probabilities, float64 [N, C], whose rows sum to 1 despite the rounding of their logarithms."""
     p_NC: np.ndarray = np.exp(log_p_NC.astype(np.float64))
-    return p_NC / p_NC.sum(axis=1, keepdims=True)
+    p_NC /= p_NC.sum(axis=1, keepdims=True)
+    return p_NC

@@ -152,7 +152,8 @@ def _attempt(job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, vie
 
 def _outcome(ended: Any, cluster: Cluster) -> Result | NLAError:
     try:
-        return ray.get(ended)
+        result: Result | NLAError = ray.get(ended)
+        return result
     except RayError as error:
         return TrainingError(f"{reason(error)}\nThe full logs: {cluster.logs}")
 

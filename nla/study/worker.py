@@ -13,14 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from nla.data.samples import Samples
+from nla.errors import DataError
 from nla.evaluation.confusion import accuracy, confusion, mean_accuracy
 from nla.evaluation.predict import Views, predict
 from nla.evaluation.weight import position_weight
 from nla.hardware import machine, versions
-from nla.io import read_json_as, write_json
+from nla.io import read_json_as, sha256, write_json
 from nla.models.classifier import Classifier
 from nla.models.saved_model import load_state, read_tensors, write_tensors
 from nla.study.claims import weight_claims
@@ -110,6 +112,14 @@ class Measured(NamedTuple):
     """Selected epoch -> probabilities, float32 [N, C]."""
 
 
+class _TestMetrics(BaseModel):
+    """Content of test.json, beside the files of a checkpoint."""
+
+    series: dict[str, list[float]]
+    sha256: str
+    """Of the file with the probabilities."""
+
+
 class EvaluatingStore(FolderStore):
     """Checkpoint store that measures the test split after each epoch, to show what best-on-test would have claimed.
 
@@ -133,11 +143,11 @@ class EvaluatingStore(FolderStore):
             counts_CC = confusion(self.test.label_N, p_NC.argmax(1), len(self.test.classes))
             now = {"test_accuracy": float(accuracy(counts_CC)), "test_mean_accuracy": float(mean_accuracy(counts_CC))}
             series = {name: [*before.series.get(name, []), value] for name, value in now.items()}
-            write_json(folder / TEST_METRICS, series)
             known = {**before.p, len(series["test_accuracy"]): p_NC}
             selected = selected_epochs(read_progress(folder), self.metric).values()
             kept = {str(epoch): torch.from_numpy(known[epoch]) for epoch in dict.fromkeys(selected)}
             write_tensors(folder / TEST_P, kept)
+            write_json(folder / TEST_METRICS, {"series": series, "sha256": sha256(folder / TEST_P)}, sealed=True)
 
         super().save(write_and_measure, report)
 
@@ -152,6 +162,9 @@ class EvaluatingStore(FolderStore):
         with self.latest() as checkpoint:
             if checkpoint is None:
                 return Measured({}, {})
-            series = read_json_as(checkpoint / TEST_METRICS, dict[str, list[float]], remedy)
+            found = read_json_as(checkpoint / TEST_METRICS, _TestMetrics, remedy)
+            if found.sha256 != sha256(checkpoint / TEST_P):
+                what = f"the file is damaged (not the sha256 of {TEST_METRICS})"
+                raise DataError(f"{checkpoint / TEST_P}: {what}. {remedy}")
             p = {int(epoch): p_NC.numpy() for epoch, p_NC in read_tensors(checkpoint / TEST_P, remedy).items()}
-            return Measured(series, p)
+            return Measured(found.series, p)

@@ -22,6 +22,8 @@ PACKAGES = {
 """What `pip install` needs for a module that MLflow imports for some stores only; others are named as their package."""
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TIMEOUT_SECONDS = 15.0
+SSL_REQUEST = bytes((0, 0, 0, 8)) + (80877103).to_bytes(4, "big")
+"""First message of a client that PostgreSQL answers with one byte (documentation of its protocol, SSLRequest)."""
 LOCK = int.from_bytes(b"nla", "big")
 """Number of this project's advisory lock in PostgreSQL, which has one lock of each number per database."""
 
@@ -31,16 +33,29 @@ def check_server(uri: str) -> None:
 
     Raises:
         ModuleNotFoundError: the driver is not installed.
-        OSError: nothing listens at the address.
+        OSError: nothing listens at the address, or what listens there does not answer.
     """
     try:
         url = make_url(uri)
-        usual_port = PORTS[url.get_backend_name()]
+        backend = url.get_backend_name()
+        usual_port = PORTS[backend]
     except (ArgumentError, KeyError):  # a folder, a server of MLflow, or a file
         return
     url.get_dialect().import_dbapi()
     if url.host and not url.host.startswith("/"):  # that is a local socket
-        socket.create_connection((url.host, url.port or usual_port), TIMEOUT_SECONDS).close()
+        with socket.create_connection((url.host, url.port or usual_port), TIMEOUT_SECONDS) as server:
+            _wait_for_answer(server, backend)
+
+
+def _wait_for_answer(server: socket.socket, backend: str) -> None:
+    """Waits for the first byte of a PostgreSQL, which is asked for it, or of a MySQL, which begins by itself."""
+    if backend == "postgresql":
+        server.sendall(SSL_REQUEST)
+    if backend in ("postgresql", "mysql"):
+        try:
+            server.recv(1)
+        except TimeoutError:
+            raise TimeoutError(f"accepts connections, but has not answered for {server.gettimeout():.0f} s") from None
 
 
 @contextlib.contextmanager

@@ -47,6 +47,8 @@ HTTP_LIMITS = {
 }
 """A call gives up within 15 s on a server that refuses or never answers: 3 times 4 s, and 3 s between. With MLflow's
 own limits it takes a quarter of an hour; metrics are sent again later."""
+DATABASE_LIMITS = {"PGCONNECT_TIMEOUT": "15"}
+"""For PostgreSQL's client library, which waits for an answer without end."""
 FILE_TIMEOUT = "120"
 """Seconds for a server's answer to a file, which it may first have to pass on to another storage; MLflow's default."""
 LOCKED = "database is locked"
@@ -66,7 +68,7 @@ def configure(root: Path) -> str:
     Raises:
         TrackingError: the store cannot be used.
     """
-    for name, limit in HTTP_LIMITS.items():
+    for name, limit in {**HTTP_LIMITS, **DATABASE_LIMITS}.items():
         os.environ.setdefault(name, limit)
     uri = _without_login(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     database = _database(uri, root.absolute())

@@ -28,8 +28,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from torch import Tensor, nn
 
 from nla.errors import Damaged, TrainingError, WeightsError
-from nla.io import atomic_write, check_seal, parse_json_as, sealed_json, sha256
+from nla.io import atomic_write, parse_json_as, sha256
 from nla.models.saved_model import read_tensors, write_tensors
+from nla.seals import check_line, sealed_line
 
 STATE = "state.json"
 REMEDY = "`dvc repro -sf train` retrains."
@@ -134,7 +135,7 @@ def write_checkpoint(folder: Path, progress: Progress, tensors: Mapping[str, Map
         write_tensors(file, group)
         hashes[file.name] = sha256(file)
     with atomic_write(folder / STATE) as part:
-        part.write_bytes(sealed_json({"files": hashes, **asdict(progress)}))
+        part.write_bytes(sealed_line({"files": hashes, **asdict(progress)}))
 
 
 def read_checkpoint(folder: Path, fingerprint: str) -> tuple[Progress, dict[str, dict[str, Tensor]]]:
@@ -187,7 +188,7 @@ def _read_state(folder: Path) -> _State:
 def _parse_state(content: bytes, source: Path | str) -> _State:
     """Names the field that is wrong, if one is, rather than only the hash."""
     state = parse_json_as(content, _State, source, REMEDY, Damaged)
-    check_seal(content, source, REMEDY, Damaged)
+    check_line(content, source, REMEDY, Damaged)
     return state
 
 

@@ -57,7 +57,8 @@ class MessageQueue:
     def error(self) -> NLAError | None:
         """The error that ended the run."""
         found = _internal_kv_get(self._error)
-        return None if found is None else pickle.loads(found)
+        error: NLAError | None = None if found is None else pickle.loads(found)
+        return error
 
     def close(self) -> None:
         """Removes everything from the store, unless Ray has ended with it."""

@@ -73,7 +73,8 @@ class TrainingModule(nn.Module):
         self.network, self.method = network, method
 
     def forward(self, batch: Minibatch) -> Outcome:
-        return self.method(self.network, batch)
+        outcome: Outcome = self.method(self.network, batch)
+        return outcome
 
 
 @dataclass(frozen=True)

@@ -88,13 +88,16 @@ class RunFolder:
 
     def set_mlflow_run_id(self, uri: str, run_id: str) -> None:
         """Saves the id of the MLflow run in the store `uri`; the ids in other stores are kept."""
-        write_json(self._mlflow_file, {**self._mlflow_run_ids(), without_credentials(uri): run_id})
+        write_json(self._mlflow_file, {**self._mlflow_run_ids(), without_credentials(uri): run_id}, sealed=True)
 
     def _mlflow_run_ids(self) -> dict[str, str]:
-        """Run id by store, without credentials; {} if the file is missing or damaged: MLflow then gets another run."""
+        """Run id by store, without credentials; {} if the file is missing, or damaged, which it says."""
+        if not self._mlflow_file.exists():
+            return {}
         try:
-            return read_json_as(self._mlflow_file, dict[str, str])
-        except DataError:
+            return read_json_as(self._mlflow_file, dict[str, str], "MLflow gets another run.")
+        except DataError as damage:
+            say(str(damage))
             return {}
 
     @property

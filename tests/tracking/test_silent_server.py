@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from mlflow.environment_variables import (
@@ -20,8 +22,8 @@ from mlflow_parts import new_store
 from urllib3.util.retry import Retry
 
 from nla.errors import TrackingError
-from nla.tracking import MlflowTracker, configure
-from nla.tracking.store import HTTP_LIMITS, file_transfer
+from nla.tracking import MlflowTracker, configure, database_server
+from nla.tracking.store import DATABASE_LIMITS, HTTP_LIMITS, file_transfer
 
 PROMISED_SECONDS = 15
 CALL_SECONDS = 1
@@ -69,6 +71,30 @@ def test_limits_of_the_user_are_kept(silent: str) -> None:
 def test_at_the_start(tmp_path: Path, silent: str) -> None:
     with at_most(1), pytest.raises(TrackingError, match=r"MLflow store http://127.0.0.1(?s:.*)timed out"):
         configure(tmp_path)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "mysql+pymysql"])
+def test_a_silent_database_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    monkeypatch.setattr(database_server, "TIMEOUT_SECONDS", CALL_SECONDS)
+    monkeypatch.setitem(sys.modules, "pymysql", ModuleType("pymysql"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://me:secret@127.0.0.1:{server.getsockname()[1]}/mlflow")
+        with at_most(1), pytest.raises(TrackingError) as caught:
+            configure(tmp_path)
+    message = str(caught.value)
+    assert "accepts connections, but has not answered for 1 s" in message and "secret" not in message
+
+
+def test_a_database_that_falls_silent_ends_a_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By PostgreSQL's client library: two seconds are the least that it takes."""
+    psycopg = pytest.importorskip("psycopg")
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "2")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        started = time.monotonic()
+        with pytest.raises(psycopg.OperationalError, match="timeout"):
+            psycopg.connect(host="127.0.0.1", port=server.getsockname()[1], user="me", dbname="mlflow")
+        assert time.monotonic() - started < 10
+    assert set(DATABASE_LIMITS) == {"PGCONNECT_TIMEOUT"} and int(DATABASE_LIMITS["PGCONNECT_TIMEOUT"]) <= 15
 
 
 def test_in_mid_run(tmp_path: Path, silent: str, caplog: pytest.LogCaptureFixture) -> None:

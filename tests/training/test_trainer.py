@@ -22,7 +22,7 @@ from nla.data.loader import epoch_order
 from nla.data.samples import Samples
 from nla.errors import ConfigError, Damaged, Diverged, TrainingError
 from nla.evaluation.predict import ONE_VIEW, predict
-from nla.io import sealed_json
+from nla.seals import sealed_line
 from nla.training.callbacks import Callback
 from nla.training.checkpoint import Progress, read_progress
 from nla.training.checkpoint_store import FolderStore
@@ -385,7 +385,7 @@ def test_facts_that_changed_with_a_resume_are_recorded(tmp_path: Path, split: Sp
     written = json.loads(state.read_text())
     written["facts"] |= {"first_weights": "x", "precision": "bf16", "workers": 2}
     del written["sha256"]
-    state.write_bytes(sealed_json(written))
+    state.write_bytes(sealed_line(written))
     facts = run(make_job(), split, tmp_path).facts
     assert (facts["first_weights"], facts["precision"], facts["workers"]) == ("x", "fp32", 1)
     assert facts["before"] == [{"epochs_done": 1, "precision": "bf16", "workers": 2}]
