@@ -42,7 +42,8 @@ def check_line(content: bytes, source: Path | str, remedy: str, error: type[NLAE
 
 def sealed_json(record: Mapping[str, Any]) -> bytes:
     """`record`, which is not empty, as indented JSON, with a last field `checksum`: the hash of all bytes before it."""
-    rest = json.dumps(record, indent=2).encode().removesuffix(b"\n}")
+    others = {name: value for name, value in record.items() if name != "checksum"}  # left by an edit
+    rest = json.dumps(others, indent=2).encode().removesuffix(b"\n}")
     return rest + _FIELD + _hex(rest) + _FIELD_END
 
 

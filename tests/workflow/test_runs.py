@@ -131,23 +131,26 @@ def test_an_interrupted_write_keeps_the_old_ids(tmp_path: Path, monkeypatch: pyt
     run = RunFolder(tmp_path, "f")
     run.set_mlflow_run_id("sqlite:///a", "123")
 
-    def breaks(path: Path, text: str, *_: object) -> None:
-        path.write_bytes(text[:5].encode())
+    def breaks(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[:5])
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", breaks)
+        patch.setattr(Path, "write_bytes", breaks)
         with pytest.raises(OSError, match="disk full"):
             run.set_mlflow_run_id("http://server", "456")
     assert run.mlflow_run_id("sqlite:///a") == "123"
 
 
 @pytest.mark.parametrize("content", ["[1]", '{"sqlite:///a": 1}', "null"])
-def test_damaged_ids_are_ignored(tmp_path: Path, content: str) -> None:
+def test_damaged_ids_are_ignored_and_told(tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     run = RunFolder(tmp_path, "f")
     run.path.mkdir(parents=True)
     (run.path / "mlflow.json").write_text(content)
     assert run.mlflow_run_id("sqlite:///a") is None
+    (line,) = capsys.readouterr().out.splitlines()
+    assert f"{run.path / 'mlflow.json'}: " in line and line.endswith("MLflow gets another run.")
     run.set_mlflow_run_id("sqlite:///a", "123")
     assert run.mlflow_run_id("sqlite:///a") == "123"
 
