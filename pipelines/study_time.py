@@ -44,7 +44,7 @@ def main() -> None:
     require_idle()
     params, grid, root = read_params(), read_grid(GRID), project_root()
     times = measure_times(grid, params, root)
-    write_json(TIME, times.model_dump())
+    write_json(TIME, times.model_dump(), sealed=True)
     for line in summary(grid, times):
         say(line)
 
