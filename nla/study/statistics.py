@@ -151,7 +151,8 @@ def _gains(predicted_a_SN: ArrayLike, predicted_b_SN: ArrayLike, label_N: ArrayL
     a, b, label = np.asarray(predicted_a_SN), np.asarray(predicted_b_SN), np.asarray(label_N)
     if a.shape != b.shape or a.ndim != 2 or a.shape[1:] != label.shape or a.size == 0:
         raise ValueError(f"predictions {a.shape} and {b.shape} must both be [seeds, rows], for labels {label.shape}")
-    return (a == label).astype(np.float64) - (b == label)
+    gain_SN: Floats = (a == label).astype(np.float64) - (b == label)
+    return gain_SN
 
 
 def _difference(found: Crossed) -> Difference:
