@@ -179,9 +179,8 @@ def write_times(folder: Path) -> None:
     method = {"setting": {"loss": {"name": "ce"}}, "step": 0.01, "end": 0.5, "steps": 9}
     method |= {"quartiles": [0.01, 0.02], "measured": 9}
     facts = {"code": "c", "commit": None, "machine": {}, "versions": {}, "device": "cpu", "precision": "fp32"}
-    write_json(
-        folder / "time.json", {**facts, "threads": 1, "blocks": {"": {"rows": {"clean": 9}, "methods": {"ce": method}}}}
-    )
+    blocks = {"": {"rows": {"clean": 9}, "methods": {"ce": method}}}
+    write_json(folder / "time.json", {**facts, "threads": 1, "blocks": blocks}, sealed=True)
 
 
 KINDS = [

@@ -1,7 +1,7 @@
 """One other byte, anywhere in a file that is read back, is noticed: an error or a line names the file.
 
-Not so in files that people edit, where another digit is another value: params.yaml, best.yaml, and metrics.json, which
-DVC shows.
+Not so in files that people edit, where another digit is another value: params.yaml, grid.yaml, best.yaml, and metrics.json,
+which DVC shows.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from edited_files import KINDS, PARAMS, Kind, read_model, read_state, write_state
-from mlflow_parts import random_model
+from edited_files import KINDS, PARAMS, Kind
 
 from nla.config.data import DataConfig
 from nla.data.images import encode_png
@@ -30,7 +29,7 @@ from nla.io import read_json_as, write_json, write_table
 from nla.seals import check_table, seal_table
 
 QUICK, MANY = 10, 100
-FOR_PEOPLE = (PARAMS, "best.yaml", "metrics.json")
+FOR_PEOPLE = (PARAMS, "grid.yaml", "best.yaml", "metrics.json")
 
 
 def write_faces(folder: Path) -> None:
@@ -51,8 +50,6 @@ def write_prepared(folder: Path) -> None:
 
 FLIPPED = [
     *(kind for kind in KINDS if kind.name not in FOR_PEOPLE),
-    Kind("model.safetensors", random_model, read_model),
-    Kind("best.safetensors", write_state, read_state),
     Kind("faces.parquet", write_faces, lambda folder: read_faces(folder / "faces.parquet", FACES.names)),
     Kind("train.parquet", write_prepared, lambda folder: load_samples(folder / "train.parquet")),
 ]
