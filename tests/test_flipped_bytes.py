@@ -1,7 +1,7 @@
 """One other byte, anywhere in a file that is read back, is noticed: an error or a line names the file.
 
-Not so in files that people edit, where another digit is another value: params.yaml, grid.yaml, best.yaml, and metrics.json,
-which DVC shows.
+Not so in files that people edit, where another digit is another value: params.yaml, grid.yaml, best.yaml, and
+metrics.json, which DVC shows.
 """
 
 from __future__ import annotations
