@@ -195,25 +195,25 @@ def proofs() -> dict[tuple[str, str, str], str]:
 def summary(
     sample: Sequence[Mutant], verdicts: Mapping[str, str], proved: Mapping[tuple[str, str, str], str]
 ) -> dict[str, Any]:
-    """The record's figures. A timeout counts as killed: the tests would not end."""
-    of = Counter(verdicts.values())
-    killed = of["killed"] + of["timeout"]
-    alive = [mutant for mutant in sample if verdicts[mutant.name] not in ("killed", "timeout")]
+    """The record's figures. A timeout is no kill: on a busy machine the tests of any mutant can take too long."""
+    alive = [mutant for mutant in sample if verdicts[mutant.name] != "killed"]
     equivalent = [mutant for mutant in alive if mutant.key in proved]
-    n, different = len(sample), len(sample) - len(equivalent)
+    left = [mutant for mutant in alive if mutant.key not in proved]
+    timeouts = sum(verdicts[mutant.name] == "timeout" for mutant in left)
+    n, killed, different = len(sample), len(sample) - len(alive), len(sample) - len(equivalent)
     by_module = Counter(mutant.module for mutant in sample)
     alive_in = Counter(mutant.module for mutant in alive)
     return {
         "n": n,
-        "killed": of["killed"],
-        "timeouts": of["timeout"],
-        "survived": len(alive) - len(equivalent),
+        "killed": killed,
+        "timeouts": timeouts,
+        "survived": len(left) - timeouts,
         "equivalent": len(equivalent),
         "share_killed": round(killed / n, 4),
         "share_killed_95": [round(end, 4) for end in wilson(killed, n)],
         "share_killed_of_different": round(killed / different, 4),
         "share_killed_of_different_95": [round(end, 4) for end in wilson(killed, different)],
-        "survivors": [told(mutant) for mutant in alive if mutant.key not in proved],
+        "survivors": [{**told(mutant), "verdict": verdicts[mutant.name]} for mutant in left],
         "equivalents": [{**told(mutant), "proof": proved[mutant.key]} for mutant in equivalent],
         "killed_though_equivalent": [told(m) for m in sample if m.key in proved and m not in alive],
         "modules": {name: {"n": count, "killed": count - alive_in[name]} for name, count in sorted(by_module.items())},
