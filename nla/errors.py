@@ -100,6 +100,8 @@ def user_message(error: BaseException) -> str:
     reason = error.strerror or str(error)
     if error.errno in FULL:
         reason += ". Free some space there, and run it again: what was complete is kept"
+    if error.errno == errno.EROFS:
+        reason += ". Make it writable, and run it again"
     return reason if error.filename is None else f"{error.filename}: {reason}"
 
 

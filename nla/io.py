@@ -74,16 +74,23 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise OSError(errno.EISDIR, "a folder. Name a file", str(path))
     regular(path).parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    with _only_writer(part, path):
+    with _only_writer(part, path), naming(path):
         try:
             yield part
             part.replace(path)
-        except OSError as error:
-            if error.errno is not None and error.filename is None:
-                error.filename = str(path)
-            raise
         finally:
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """An error of the operating system inside the block names `path` if it names no file, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager

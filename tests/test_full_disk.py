@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,15 @@ import pyarrow as pa
 import pytest
 from training_parts import SINGLE, MakeSamples, checkpoint_of, content, make_job
 
+from nla.config.data import DataConfig
+from nla.data.ingest import ingest
+from nla.data.prepare import prepare
 from nla.data.samples import mapped
+from nla.data.sources import open_source
 from nla.errors import TrainingError, user_message
 from nla.io import write_json, write_table
 from nla.models.saved_model import save_model
+from nla.tracking.store import store_errors
 from nla.training.checkpoint_store import FolderStore
 from nla.training.trainer import Split, Trainer
 from nla.workflow.runs import RunFolder
@@ -98,3 +103,32 @@ def test_other_files_are_named(tmp_path: Path, name: str) -> None:
     assert not path.exists() and not path.with_name(f"{name}.part").exists()
     write()
     assert path.exists()
+
+
+def test_ingest_and_prepare_name_the_table_that_does_not_fit(tmp_path: Path) -> None:
+    config = DataConfig.model_validate({"image_size": 32, "synthetic": dict.fromkeys(("train", "valid", "test"), 100)})
+    faces, out = tmp_path / "faces.parquet", tmp_path / "data"
+
+    steps: dict[str, Callable[[], object]] = {
+        "faces.parquet": lambda: ingest(open_source(config, tmp_path), faces, on_bad="error"),
+        ".train.parquet.part": lambda: prepare(faces, out, config),
+    }
+    for name, step in steps.items():
+        with room_for(20_000), pytest.raises(OSError, match="File too large") as raised:
+            step()
+        line = user_message(raised.value)
+        assert name in line.split(": ")[0] and "\n" not in line
+        assert not [path for path in tmp_path.rglob("*") if path.suffix == ".part"]
+        step()
+    assert sorted(path.name for path in out.iterdir()) == ["test.parquet", "train.parquet", "valid.parquet"]
+
+
+def test_a_folder_that_cannot_be_written_to_has_its_remedy() -> None:
+    error = OSError(errno.EROFS, "Read-only file system", "models/model.json.part")
+    assert user_message(error) == ("models/model.json.part: Read-only file system. Make it writable, and run it again")
+
+
+def test_the_files_of_a_store_are_named() -> None:
+    with pytest.raises(OSError, match="No space") as raised, store_errors("sqlite:///a/mlflow.db"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert user_message(raised.value).startswith("MLflow store sqlite:///a/mlflow.db: No space left on device. Free")

@@ -19,7 +19,7 @@ from nla.data.images import decode, encode_png, fit
 from nla.data.sample_plan import TRAIN, VALID, SamplePlan, plan_samples
 from nla.data.schema import SAMPLES, SPLITS, Preparation, TableInfo, nested, with_info
 from nla.hardware import cores
-from nla.io import read_batches
+from nla.io import naming, read_batches
 from nla.seals import seal_table
 
 GROUP_ROWS = 4096
@@ -65,14 +65,14 @@ class _GroupWriter:
     """Collects tables and writes them as row groups of GROUP_ROWS or about GROUP_BYTES, whichever comes first."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False)
+        self._path, self._writer = path, pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False)
         self._waiting: list[pa.Table] = []
 
     def __enter__(self) -> _GroupWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._writer:
+        with naming(self._path), self._writer:
             self._flush(0)
 
     def add(self, table: pa.Table) -> None:
@@ -86,7 +86,8 @@ class _GroupWriter:
         if not self._waiting:
             return
         table = pa.concat_tables(self._waiting)
-        self._writer.write_table(table.slice(0, table.num_rows - left), row_group_size=GROUP_ROWS)
+        with naming(self._path):
+            self._writer.write_table(table.slice(0, table.num_rows - left), row_group_size=GROUP_ROWS)
         self._waiting = [table.slice(table.num_rows - left)] if left else []
 
 

@@ -148,6 +148,9 @@ def store_errors(uri: str, error_class: type[TrackingError] = TrackingError) -> 
         if LOCKED in reason:
             raise error_class(f"{reason}, by another program. End it, and run this again.") from None
         raise error_class(f"{reason}\nCheck MLFLOW_TRACKING_URI, and that the server is running.") from None
+    except OSError as error:  # of its files
+        error.filename = error.filename or f"MLflow store {without_credentials(uri)}"
+        raise
 
 
 def explain(error: Exception, uri: str) -> str:
