@@ -22,7 +22,7 @@ from nla.config.ray import RayConfig
 from nla.config.tune import TuneConfig
 from nla.console import say
 from nla.errors import ConfigError, TrainingError
-from nla.io import write_table
+from nla.io import naming, write_table
 from nla.tuning.results import Trial, best_trial, trials_table
 from nla.workflow.paths import project_root, workspace
 from nla.workflow.provenance import fingerprint, imported_sources
@@ -100,7 +100,8 @@ def search(params: Mapping[str, Any], settings: TuneConfig) -> None:
             progress_table(settings.trials, settings.epochs, settings.objective, clock.left) as table,
         ):
             say(f"MLflow run {trial_logger.parent}; full logs: {log_file()}, and Ray's in {cluster.logs}")
-            trials = run_search(cluster, plan.template, split, settings, ray, storage, [table, trial_logger], clock)
+            with naming("ray.storage_path"):  # into which Ray writes the state of the search
+                trials = run_search(cluster, plan.template, split, settings, ray, storage, [table, trial_logger], clock)
         trial_logger.finalize(trials)
         report(trials, settings, tracker)
         check_failures(trials, settings)

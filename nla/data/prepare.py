@@ -52,7 +52,8 @@ def prepare(faces: Path, out: Path, config: DataConfig, progress: Progress | Non
                 if progress:
                     progress(done, len(plan.split_N))
         for path in unfinished:
-            seal_table(path)
+            with naming(path):
+                seal_table(path)
         for split, path in zip(SPLITS, unfinished, strict=True):
             path.replace(out / f"{split}.parquet")
     finally:

@@ -29,6 +29,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from nla.config.ray import RayConfig
 from nla.errors import ClusterError, NLAError, TrainingError, is_explained, user_message
+from nla.io import naming
 from nla.ray_cluster import Cluster
 from nla.ray_errors import causes, reason
 from nla.training.callbacks import Callback, CallbackList
@@ -151,7 +152,8 @@ class _RayTrainStore:
             write(Path(folder))
             # Ray's own names have the time, which may be set back; the id is for an epoch that is trained again.
             name = f"checkpoint_{int(report.row['epoch']):05d}_{uuid.uuid4().hex[:8]}"
-            ray.train.report(report.metrics, Checkpoint.from_directory(folder), checkpoint_dir_name=name)
+            with naming("ray.storage_path"):
+                ray.train.report(report.metrics, Checkpoint.from_directory(folder), checkpoint_dir_name=name)
 
 
 def _cause(error: TrainingFailedError | RayError, cluster: Cluster) -> NLAError:
