@@ -6,6 +6,7 @@ It imports no library, because a stage sets this up before its own imports, whic
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -46,9 +47,10 @@ def end_at_once() -> None:
 
 
 @contextlib.contextmanager
-def ended_in_order() -> Iterator[Ending]:
+def ended_in_order(*, in_stage: bool = False) -> Iterator[Ending]:
     """Each of the signals raises KeyboardInterrupt inside the block, once; yields which it was.
 
+    If the process has not ended within GRACE_SECONDS, it is ended; with the line of a stage if it is one.
     SystemExit, which would suit the others, becomes an exit code of Ray's if it is raised in one of Ray's calls.
     """
     before = {number: signal.getsignal(number) for number in ENDING}
@@ -57,7 +59,8 @@ def ended_in_order() -> Iterator[Ending]:
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         _handle(lambda *_: None)  # it is ending already
         ending.number = number
-        limit = threading.Timer(GRACE_SECONDS, os._exit, [ending.code])
+        end = functools.partial(_exit, number, frame) if in_stage else functools.partial(os._exit, ending.code)
+        limit = threading.Timer(GRACE_SECONDS, end)
         limit.daemon = True
         limit.start()
         _forget_lost_terminal()

@@ -186,7 +186,7 @@ def test_what_cannot_be_put_in_order_ends_too(outcome: Outcome) -> None:
         finally:
             time.sleep({PATIENCE})
     """
-    assert outcome(body)[0] == 143
+    assert outcome(body) == (143, "", ENDED[signal.SIGTERM][1])
 
 
 def test_a_signal_that_is_ignored_from_the_start_stays_so(outcome: Outcome, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def run_stage(main: Callable[[], None]) -> None:
     end_at_once()
     end_with_dvc()
     try:
-        with ended_in_order() as ending:
+        with ended_in_order(in_stage=True) as ending:
             _log_to_file(log_file())
             main()
     except KeyboardInterrupt:
