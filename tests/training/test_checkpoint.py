@@ -15,8 +15,9 @@ from torch import nn
 from training_parts import make_job, make_trainer
 
 from nla.errors import Damaged, TrainingError
-from nla.io import sealed_json, sha256
+from nla.io import sha256
 from nla.methods import Minibatch
+from nla.seals import sealed_line
 from nla.training.checkpoint import (
     STATE,
     Progress,
@@ -199,7 +200,7 @@ def test_state_of_other_kinds_is_saved_as_tensors() -> None:
 def test_a_file_that_is_as_written_but_holds_no_tensors(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"no tensors")
     files = {"model.safetensors": sha256(tmp_path / "model.safetensors")}
-    (tmp_path / STATE).write_bytes(sealed_json({"files": files, **asdict(Progress("f", 1))}))
+    (tmp_path / STATE).write_bytes(sealed_line({"files": files, **asdict(Progress("f", 1))}))
     check_files(tmp_path)
     with pytest.raises(Damaged, match=r"model\.safetensors: .*`dvc repro -sf train` retrains\."):
         read_group(tmp_path, "model")
