@@ -95,6 +95,25 @@ def test_only_the_result_is_left(stopped_twice: tuple[Project, list[str]]) -> No
     assert not project.unfinished()
 
 
+@pytest.mark.thorough
+def test_a_project_that_is_moved_in_mid_training_goes_on(prepared: Project, finished: Finished, tmp_path: Path) -> None:
+    """Checkpoints of Ray, the MLflow run and DVC's files are found in the new place."""
+    project = prepared.copy(tmp_path / "project")
+    started = begin_training(project)
+    started.wait_for(rf"epoch +2/{EPOCHS}")
+    family = started.family()
+    started.kill(group=True)
+    assert not survivors(family, ENDS_WITHIN)
+    moved = Project(project.root.rename(tmp_path / "moved"))
+    printed = moved.dvc("repro", "train")
+    told = epochs_in(printed)
+    assert told[0] > 1 and told == list(range(told[0], EPOCHS + 1))
+    assert moved.sha256(*WEIGHTS) == finished.project.sha256(*WEIGHTS)
+    (run,) = moved.runs()
+    assert run.info.artifact_uri.startswith((moved / "mlruns").as_uri())
+    assert not project.root.exists()
+
+
 def test_other_stages_end_with_dvc_too(prepared: Project, tmp_path: Path) -> None:
     """Many faces are being drawn; what was written of them goes with the stage."""
     project = prepared.copy(tmp_path / "project")
