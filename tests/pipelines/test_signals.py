@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,8 @@ LINES = {
     signal.SIGTERM: "ended by SIGTERM: `dvc repro` resumes",
     signal.SIGHUP: "ended by SIGHUP: `dvc repro` resumes",
 }
+RAYS_OWN = re.compile(r"\[\d{4}-\d\d-\d\d .*\] \w+\.cc:\d+: ")
+"""Ray's code in C++ writes by itself that it lost a message, at rare moments."""
 ENDS_WITHIN = 30.0  # seconds: at most ten to put things in order, and a busy machine
 
 
@@ -130,7 +133,7 @@ def strike(stage: Stage, number: signal.Signals, seconds: float) -> bool:
     if process.returncode == 0:  # it had just finished
         return False
     assert process.returncode == 128 + number, when
-    said = [line for line in err.splitlines() if "was moved or copied" not in line]
+    said = [line for line in err.splitlines() if "was moved or copied" not in line and not RAYS_OWN.match(line)]
     assert said == [LINES[number]] and "Traceback" not in out, when
     assert not survivors(family, ENDS_WITHIN), when
     assert not stage.project.unfinished(), when
