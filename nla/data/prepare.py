@@ -66,7 +66,9 @@ class _GroupWriter:
     """Collects tables and writes them as row groups of GROUP_ROWS or about GROUP_BYTES, whichever comes first."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._path, self._writer = path, pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False)
+        self._path = path
+        with naming(path):  # it writes the first bytes
+            self._writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False)
         self._waiting: list[pa.Table] = []
 
     def __enter__(self) -> _GroupWriter:
