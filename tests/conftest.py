@@ -70,6 +70,14 @@ def one_thread() -> None:
         torch.set_num_threads(1)
 
 
+@pytest.fixture
+def hangup_ends() -> Iterator[None]:
+    """What a test starts ends with its terminal, also if the tests do not: a child inherits that from `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(scope="session")
 def ferplus_dir() -> Path:
     """The folder with the two CSV files of the real FERPlus, from the environment variable NLA_FERPLUS."""

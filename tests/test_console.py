@@ -21,6 +21,7 @@ from nla.errors import user_message
 from nla.workflow.stage import log_file
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("hangup_ends")
 Outcome = Callable[[str], tuple[int, str, str]]
 
 

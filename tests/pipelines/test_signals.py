@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 from safetensors import safe_open
 from tiny_project import ROOT, TINY, Finished, Project, stage_outs, survivors, user_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.thorough]
+pytestmark = [pytest.mark.slow, pytest.mark.thorough, pytest.mark.usefixtures("hangup_ends")]
 STUDY = "studies/tiny"
 STUDY_OUTS = {"study": ["records", "runs.json"], "study_report": ["README.md", "figures", "results.json"]}
 STAGES = ("ingest", "prepare", "tune", "train", "evaluate", "register", *STUDY_OUTS)

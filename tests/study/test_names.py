@@ -47,7 +47,15 @@ OF_TRAINING: dict[str, Any] = {
     "select": "accuracy",
     "patience": 0,
 }
-OF_THE_NETWORK = {"name": "resnet18", "width": 16, "stem": "stride2", "dropout": 0.0, "head": "linear", "weights": None}
+OF_THE_NETWORK = {
+    "name": "resnet18",
+    "width": 16,
+    "stem": "stride2",
+    "input_size": None,
+    "dropout": 0.0,
+    "head": "linear",
+    "weights": None,
+}
 
 
 OF_THE_LOSS = dict.fromkeys(LossConfig.model_fields) | {"name": "nla", "options": {}, "variant": "paper"}
