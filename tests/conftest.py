@@ -43,6 +43,7 @@ hypothesis.settings.load_profile("nla")
 
 
 LONGEST = (
+    "signals",
     "search",
     "nodes",
     "searching",
@@ -50,6 +51,8 @@ LONGEST = (
     "ray_train",
     "stops",
     "study",
+    "disks",
+    "real_servers",
     "bad_input",
     "repro",
     "registering",

@@ -120,6 +120,7 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_ferplus_by_a_list_is_ferplus(ferplus_dir: Path, tmp_path: Path) -> None:
     source = open_source(DataConfig(source="ferplus"), ferplus_dir)
     faces = pa.Table.from_batches(list(source.batches(Findings())))

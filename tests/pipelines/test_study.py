@@ -11,7 +11,7 @@ from tiny_project import ROOT, TINY, Project
 
 from nla.study.record import Record, read_record
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 NAME = "studies/tiny"
 GRID = {
@@ -101,7 +101,6 @@ def studied(project: Project) -> Project:
     return project
 
 
-@pytest.mark.thorough
 def test_a_larger_grid_runs_what_is_new(studied: Project) -> None:
     project = studied
     before = records(project)
@@ -114,7 +113,6 @@ def test_a_larger_grid_runs_what_is_new(studied: Project) -> None:
     assert len(project.runs()) == 7
 
 
-@pytest.mark.thorough
 def test_who_has_the_records_repeats_nothing(studied: Project, tmp_path: Path) -> None:
     """A clone on another machine: it draws the same faces, and logs to its own MLflow."""
     project = studied
@@ -129,7 +127,6 @@ def test_who_has_the_records_repeats_nothing(studied: Project, tmp_path: Path) -
     assert len(clone.runs()) == 1 + 4
 
 
-@pytest.mark.thorough
 def test_each_method_is_tuned_first(project: Project) -> None:
     """The setting that is best on validation takes part, in a training of its own; what diverges is not."""
     methods = {"ce": {"loss": {"name": "ce"}}, "elr": {"loss": {"name": "elr"}, "train": {"lr": 1e30}}}
@@ -157,7 +154,6 @@ def test_each_method_is_tuned_first(project: Project) -> None:
     assert (project / NAME / "README.md").read_text() == report
 
 
-@pytest.mark.thorough
 def test_a_training_that_fails_is_named_and_the_others_are_kept(project: Project) -> None:
     broken = {"loss": {"name": "ce"}, "train": {"lr": 1e30}}
     write_grid(project, methods={**GRID["methods"], "broken": broken}, conditions={"clean": {}})  # type: ignore[dict-item]
