@@ -33,7 +33,7 @@ defaults, so that a new key makes none of them stale."""
 class Section(BaseModel):
     """One block of params.yaml."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="forbid", strict=True)
     NAME: ClassVar[str]
 
     def stated(self, **options: Any) -> dict[str, Any]:

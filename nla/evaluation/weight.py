@@ -18,8 +18,9 @@ def position_weight(loss: Mapping[str, Any]) -> Callable[[np.ndarray, np.ndarray
 
     For another method than nla it is the weight of the section's variant, for comparison.
     """
-    given = {field.name: loss.get(field.name) for field in fields(NawParameters)}
-    parameters = naw_parameters(loss.get("variant", LossConfig().variant), **given)
+    # A whole number of JSON can be larger than what an array takes: the section has floats instead.
+    config = LossConfig.model_validate({name: loss[name] for name in LossConfig.model_fields if name in loss})
+    parameters = naw_parameters(config.variant, **{f.name: getattr(config, f.name) for f in fields(NawParameters)})
 
     def weight(p_GT: np.ndarray, p_NN: np.ndarray, progress: float) -> np.ndarray:
         return weight_at(torch.from_numpy(p_GT), torch.from_numpy(p_NN), progress, parameters).numpy()
