@@ -131,7 +131,7 @@ def strike(stage: Stage, number: signal.Signals, seconds: float) -> bool:
     out, err = process.communicate(timeout=ENDS_WITHIN)
     when = f"{stage.name}, {number.name} after {seconds:.1f} s:\n{out}{err}"
     if process.returncode in (0, -number):  # it had just finished, or was done and about to
-        assert all(out.exists() for out in stage.outs) and "Traceback" not in out + err, when
+        assert all(out.exists() for out in stage.outs), when
         return False
     assert process.returncode == 128 + number, when
     said = [line for line in err.splitlines() if "was moved or copied" not in line and not RAYS_OWN.match(line)]
