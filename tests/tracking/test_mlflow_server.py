@@ -18,6 +18,7 @@ from pipelines.register import Metrics, register
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_on_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     with mlflow_server(tmp_path) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

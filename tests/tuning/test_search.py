@@ -38,9 +38,8 @@ def numbers(trials: list[Trial]) -> list[int]:
     return [trial.number for trial in trials]
 
 
-@pytest.mark.parametrize(
-    "searcher", ["random", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("optuna", "gp"))]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("searcher", ["random", "optuna", "gp"])
 def test_finished_search_is_reused_and_extended(
     tmp_path: Path, ray_cluster: Cluster, split: Split, searcher: str
 ) -> None:
