@@ -4,14 +4,14 @@
 
 Each study has two methods, S seeds and the test rows of FERPlus. A method is right on a row with the probability
 logistic(skill of method and class + ease of the row + what the row is easier for this method + what this seed adds to
-the method, overall and in the class). All but the skill is normal; a new study draws all of it anew. So correctness is
+the method, overall and in the class). All but the skill is normal; each study draws all of it again. So correctness is
 correlated over seeds and methods, and seeds and rows are crossed. The true differences of accuracy and mean accuracy
 are expectations over all draws, by quadrature. Skills are such that the recalls are those of `plus` and `ce` in
 studies/ferplus, clean labels; the spreads of rows such that the variances of d over rows and of the rest are as there
 (.01 to .05 and .07 to .09), and the spread of seeds is given as the standard deviation of the difference of accuracy
 that seeds alone cause: 0 to 1 point there on clean labels, up to 2.4 with noise.
 
-The interval of nla.study.statistics stands beside what was considered: Satterthwaite's alone, its variance with S - 1
+The interval of nla.study.statistics is compared with the alternatives: Satterthwaite's alone, its variance with S - 1
 degrees of freedom, the t interval of the seeds' scores, and the bootstrap that draws seeds and rows (the pigeonhole
 bootstrap, Owen 2007, Annals of Applied Statistics 1(2), 386-411), whose rows are drawn by their normal limit.
 

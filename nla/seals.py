@@ -77,15 +77,7 @@ def _hex(content: bytes) -> bytes:
 
 
 def seal_table(path: Path) -> None:
-    """Inserts the seal into a Parquet file that is complete. Raises OSError that names it, as of a full disk."""
-    try:
-        _insert(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
-
-
-def _insert(path: Path) -> None:
+    """Inserts the seal into a Parquet file that is complete. Raises OSError, as of a full disk."""
     with path.open("r+b") as file:
         footer = _footer(file)
         digest = _digest(file, footer, footer)

@@ -79,7 +79,7 @@ def _check_table(title: str, records: Sequence[Record]) -> None:
     if dirty := [record for record in records if _code(record) != UNKNOWN and _is_dirty(record)]:
         raise DataError(
             f"{title}: {len(dirty)} records come from code that differs from its commit (for example {_names(dirty)}). "
-            "Remove them, commit the code, and run `dvc repro` in the study's folder, which trains them anew."
+            "Remove them, commit the code, and run `dvc repro` in the study's folder, which trains them again."
         )
 
 

@@ -56,7 +56,7 @@ def project(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Pro
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a project of its own, begun anew."""
+    """A stage in its own project, started from scratch."""
 
     project: Project
     name: str

@@ -71,7 +71,7 @@ class KeepWeights(Callback):
 def test_one_training_gives_the_epochs_of_both_labels_of_validation_and_the_last(
     tmp_path: Path, tiny_samples: MakeSamples
 ) -> None:
-    """Against the weights of every epoch: validation and test predicted anew, and the best epoch found by hand."""
+    """Against the weights of every epoch: validation and test predicted again, and the best epoch found by hand."""
     job, variant, keep = make_job(epochs=8, lr=0.2), variant_of(tiny_samples), KeepWeights(tmp_path)
     result = run_job(job, variant, tmp_path, 1, False, Views(), [keep])
     model, scores, p = job.build(), [], []

@@ -1,4 +1,4 @@
-"""Memory that is not there: one line with what to lower, and the next run goes on from the last epoch."""
+"""Out of memory: one line says what to lower, and the next run resumes from the last epoch."""
 
 from __future__ import annotations
 

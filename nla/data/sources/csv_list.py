@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from nla.config.data import DataConfig
 from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, Problem, require
-from nla.data.sources.csv_limits import check_columns, short_lines
+from nla.data.sources.csv_rows import check_columns, short_lines
 from nla.data.sources.image_files import Listed, read_faces
 from nla.data.sources.numbering import check_splits
 from nla.data.sources.unread_files import unread

@@ -9,6 +9,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from nla.data.sources.base import DOCS, Findings, Problem
-from nla.data.sources.csv_limits import check_columns, short_lines
 from nla.errors import DataError
 from nla.io import regular
+from nla.limits import MAX_LINE
 
 BLOCK = 8 << 20  # bytes: about 1,000 rows of 48x48 pixels as text
 
@@ -111,3 +112,19 @@ def _numbered(reader: pacsv.CSVStreamingReader, skipped: list[int], lines_above:
 
 def _is_empty(column: pa.Array) -> np.ndarray:
     return np.asarray(pc.equal(column, "").to_numpy(zero_copy_only=False))
+
+
+def short_lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Yields the lines of `file`, with their ends. Raises DataError for one that is too long, after a part of it."""
+    while line := file.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise DataError(f"{path} has a line of more than {MAX_LINE:,} characters. It is no list of images.")
+        yield line
+
+
+def check_columns(path: Path, names: Sequence[str], max_columns: int) -> None:
+    """Raises DataError if a header has more than `max_columns` names."""
+    if len(names) > max_columns:
+        raise DataError(
+            f"{path} has {len(names):,} columns, more than data.max_columns, {max_columns:,}. Remove those without use."
+        )
