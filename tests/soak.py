@@ -30,7 +30,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("benchmar
 from records import measured_here, write_record  # noqa: E402
 from tiny_project import POLL, Background, Project, survivors  # noqa: E402
 
-EPOCHS = 8
+EPOCHS = 16
 FORMS: dict[str, dict[str, Any]] = {
     "in the stage": {"num_workers": 0},
     "one Ray worker": {"num_workers": 1},
@@ -45,7 +45,7 @@ VICTIMS = {
     "all": "",
 }
 """What is killed -> a part of its command line; all: the whole process group."""
-KILLS = 4
+KILLS = 8
 """Kills of one training at most."""
 PACE = {POLL: "0.5"}  # Ray takes a checkpoint as often, which makes an epoch long enough to be hit
 ENDS_WITHIN = 120.0
