@@ -140,9 +140,10 @@ MAY_USE = {
     "tracking": {"config", "data", "workflow"},
     "training": {"config", "data", "evaluation", "losses", "methods", "models", "workflow"},
     "serving": {"config", "data", "evaluation", "models", "tracking", "workflow"},
+    "audit": {"config", "data", "evaluation", "losses", "models", "tracking", "training", "workflow"},
     "tuning": {"config", "losses", "methods", "models", "tracking", "training", "workflow"},
     "study": {"config", "data", "evaluation", "models", "tracking", "training", "tuning", "workflow"},
-    "commands": {"config", "data", "evaluation", "models", "serving"},
+    "commands": {"audit", "config", "data", "evaluation", "models", "serving", "training"},
 }
 """The packages of nla, each with those below it that it may import."""
 
