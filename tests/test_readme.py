@@ -35,7 +35,8 @@ from nla.losses.nla import NLALoss
 from nla.methods import METHODS, method_options
 
 ROOT = Path(__file__).parents[1]
-README, LOSS, METHODS_PAGE = ROOT / "README.md", ROOT / "docs/loss.md", ROOT / "docs/methods.md"
+README, METHODS_PAGE = ROOT / "README.md", ROOT / "docs/methods.md"
+LOSS, VIDEO = ROOT / "docs/loss.md", ROOT / "docs/video.md"
 SHOWN = ("accuracy", "mean_accuracy")
 """Columns of README's table of the study."""
 EMBEDDING = ROOT / "docs/embedding.md"
@@ -108,6 +109,13 @@ def test_the_loop_of_the_loss_page_runs() -> None:
     assert 0 <= names["weights"].min() <= names["weights"].max() <= 1
 
 
+def test_the_block_of_the_video_page_runs() -> None:
+    names: dict[str, Any] = {}
+    exec(block(VIDEO, "FrameNLALoss"), names)
+    gradient = names["logits"].grad[0]
+    assert gradient[names["is_annotated"]].any() and not gradient[~names["is_annotated"]].any()
+
+
 @pytest.mark.slow
 def test_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """By its files, and by the registry."""
@@ -148,7 +156,7 @@ def test_no_block_is_left_out() -> None:
     These are tests/methods/test_adding.py, tests/models/test_added_network.py and tests/data/test_added_source.py.
     """
     assert len(python_blocks(README)) == 4
-    pages = {"README.md", "datasets.md", "embedding.md", "loss.md", "methods.md", "networks.md"}
+    pages = {"README.md", "datasets.md", "embedding.md", "loss.md", "methods.md", "networks.md", "video.md"}
     assert {page.name for page in PAGES if python_blocks(page)} == pages
 
 
@@ -253,6 +261,14 @@ def test_values_of_the_loss_page() -> None:
     for variant, eps, *numbers in rows:
         p_GT, p_NN, expected = map(float, numbers)
         assert weight(variant, p_GT, p_NN, float(eps)) == pytest.approx(expected, abs=6e-4)
+
+
+def test_values_of_the_video_page() -> None:
+    rows = re.findall(r"^\| ([01]) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", VIDEO.read_text(), re.MULTILINE)
+    assert len(rows) == 13
+    for row in rows:
+        eps, p_GT, p_NN, expected = map(float, row)
+        assert weight("released-video", p_GT, p_NN, eps) == pytest.approx(expected, abs=6e-4)
 
 
 def weight(variant: Variant, p_GT: float, p_NN: float, progress: float) -> float:

@@ -29,7 +29,7 @@ class LossConfig(Section):
     """A key of nla.methods.METHODS, where it is checked: this section is also read without importing torch."""
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Options of any other method than nla, by name; those left out have their published defaults."""
-    variant: Literal["released", "paper"] = "paper"
+    variant: Literal["released", "paper", "released-video"] = "paper"
     lam: Probability | None = None
     """Share of the classification term; the consistency term gets 1 - lam unless consistency_weight is given."""
     true_mean: tuple[float, float] | None = Field(default=None, strict=False)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nla.losses.ce import CrossEntropyLoss
     from nla.losses.class_balanced import ClassBalancedLoss
     from nla.losses.focal import FocalLoss
+    from nla.losses.frames import FrameCrossEntropyLoss, FrameNLALoss
     from nla.losses.gce import GeneralisedCrossEntropyLoss
     from nla.losses.label_smoothing import LabelSmoothingLoss
     from nla.losses.logit_adjustment import LogitAdjustedLoss
@@ -24,6 +25,8 @@ __all__ = [
     "ClassBalancedLoss",
     "CrossEntropyLoss",
     "FocalLoss",
+    "FrameCrossEntropyLoss",
+    "FrameNLALoss",
     "GeneralisedCrossEntropyLoss",
     "LabelSmoothingLoss",
     "LogitAdjustedLoss",
@@ -36,6 +39,8 @@ _MODULES = {
     "ClassBalancedLoss": "class_balanced",
     "CrossEntropyLoss": "ce",
     "FocalLoss": "focal",
+    "FrameCrossEntropyLoss": "frames",
+    "FrameNLALoss": "frames",
     "GeneralisedCrossEntropyLoss": "gce",
     "LabelSmoothingLoss": "label_smoothing",
     "LogitAdjustedLoss": "logit_adjustment",

@@ -27,6 +27,14 @@ def require(holds: bool, name: str, value: object, condition: str) -> None:
         raise ValueError(f"{name} must be {condition} (got {value!r})")
 
 
+# --- means -----------------------------------------------------------------------------------------------------------
+
+
+def mean(value_N: Tensor, count: float | None = None) -> Tensor:
+    """The mean of the values of N samples; with `count`, above 0, their sum divided by that, which is 0 without any."""
+    return value_N.mean() if count is None else value_N.sum() / count
+
+
 # --- targets ---------------------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from nla.losses.functional import p_gt_and_p_nn, ramp_up, require
 
-Variant = Literal["released", "paper"]
+Variant = Literal["released", "paper", "released-video"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,16 @@ class NawParameters:
 PUBLISHED: dict[str, NawParameters] = {
     "released": NawParameters(),
     "paper": NawParameters(true_sign=+1, normalized=True, detach=True),
+    "released-video": NawParameters(  # S of true samples: a .75, b -.5 eps; of false ones: a .85, b .80
+        true_deviation=math.sqrt(0.625),
+        true_ratio=math.sqrt(5),
+        false_deviation=math.sqrt(0.825),
+        false_ratio=math.sqrt(33),
+        normalized=True,
+    ),
 }
-"""Values of each variant: those of the authors' code, and those of their text where it differs."""
+"""Values of each variant: those of the authors' code, those of their text where it differs, and those of their code for
+frames of a video, V-NAW (arXiv 2503.15970)."""
 
 
 def naw_parameters(variant: Variant, **changes: Any) -> NawParameters:
@@ -97,17 +105,18 @@ def naw_weight(
         logits: [N, C], of any floating type.
         target: [N] class indices, or [N, C] distributions, whose argmax is the given label.
         progress: epoch / epochs, in [0, 1).
-        variant: "released" follows the authors' code; "paper" follows their text.
+        variant: "released" follows the authors' code; "paper" follows their text; "released-video" their code for the
+            frames of a video.
         true_mean: (p_GT, p_NN) at the peak for true samples; (.5, .5).
-        true_deviation: s for true samples, above 0; .8.
-        true_ratio: r for true samples, above 0; 2.
-        true_sign: sign of b for true samples; "released" -1, "paper" 1.
+        true_deviation: s for true samples, above 0; .8, and sqrt .625 in "released-video".
+        true_ratio: r for true samples, above 0; 2, and sqrt 5 in "released-video".
+        true_sign: sign of b for true samples; 1 in "paper", else -1.
         false_mean: (p_GT, p_NN) at the peak for false samples; (.3, .15).
-        false_deviation: s for false samples, above 0; .91.
-        false_ratio: r for false samples, above 0; 6.
+        false_deviation: s for false samples, above 0; .91, and sqrt .825 in "released-video".
+        false_ratio: r for false samples, above 0; 6, and sqrt 33 in "released-video".
         slope: slope of eps, at least 0; 15.
-        normalized: scale the peak to 1 instead of the integral; "released" False, "paper" True.
-        detach: stop the gradient through the weight; "released" False, "paper" True.
+        normalized: scale the peak to 1 instead of the integral; False in "released", else True.
+        detach: stop the gradient through the weight; True in "paper", else False.
 
     Raises:
         ValueError: an unknown variant, or a value out of its range.

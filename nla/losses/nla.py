@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from nla.losses.functional import bhattacharyya, cross_entropy, jensen_shannon, p_gt_and_p_nn, require
+from nla.losses.functional import bhattacharyya, cross_entropy, jensen_shannon, mean, p_gt_and_p_nn, require
 from nla.losses.naw import NawParameters, Variant, naw_parameters, weight_at
 
 Consistency = Literal["jensen_shannon", "bhattacharyya", "none"]
@@ -28,6 +28,12 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 PUBLISHED_TERMS: dict[str, dict[str, Any]] = {
     "released": {"lam": 0.5, "consistency": "bhattacharyya", "consistency_reduction": "sum"},
     "paper": {"lam": 0.5, "consistency": "jensen_shannon", "consistency_reduction": "mean"},
+    "released-video": {
+        "lam": 0.5,
+        "consistency": "bhattacharyya",
+        "consistency_reduction": "sum",
+        "consistency_weight": 0.4,
+    },
 }
 """Published defaults of each variant, except for the weight: those are in nla.losses.naw."""
 
@@ -36,8 +42,9 @@ def nla_options(variant: Variant = "paper", **given: Any) -> dict[str, Any]:
     """All arguments of NLALoss with their effective values.
 
     Args:
-        variant: "released" or "paper".
-        **given: arguments of NLALoss; None means the variant's published default, and 1 - lam for consistency_weight.
+        variant: "released", "paper" or "released-video".
+        **given: arguments of NLALoss; None means the variant's published default, and 1 - lam for consistency_weight,
+            unless the variant has one.
 
     Raises:
         ValueError: an unknown variant.
@@ -58,12 +65,13 @@ class NLALoss(nn.Module):
 
     Args:
         variant: "released" follows the authors' code, including the sum over the batch; "paper" follows their text, and
-            averages every term, so that the batch size does not change the objective.
+            averages every term, so that the batch size does not change the objective; "released-video" follows the
+            authors' code for the frames of a video, V-NAW (arXiv 2503.15970): see nla.losses.frames.
         lam: share of the classification term, in [0, 1]; default .5.
-        consistency: distance between the two views, or "none"; default "bhattacharyya" for "released",
-            "jensen_shannon" for "paper".
-        consistency_reduction: over the (global) batch; default "sum" for "released", "mean" for "paper".
-        consistency_weight: factor of the consistency term, at least 0; default 1 - lam.
+        consistency: distance between the two views, or "none"; default "jensen_shannon" for "paper", else
+            "bhattacharyya".
+        consistency_reduction: over the (global) batch; default "mean" for "paper", else "sum".
+        consistency_weight: factor of the consistency term, at least 0; default .4 for "released-video", else 1 - lam.
         true_mean, true_deviation, true_ratio, true_sign, false_mean, false_deviation, false_ratio, slope, normalized,
             detach: parameters of the weight, as in `naw_weight`.
 
@@ -122,7 +130,13 @@ class NLALoss(nn.Module):
         self.two_views = self.consistency != "none"
 
     def forward(
-        self, logits: Tensor, logits_flipped: Tensor | None, target: Tensor, progress: float, replicas: int = 1
+        self,
+        logits: Tensor,
+        logits_flipped: Tensor | None,
+        target: Tensor,
+        progress: float,
+        replicas: int = 1,
+        count: float | None = None,
     ) -> Tensor:
         """The loss, a float32 scalar.
 
@@ -133,14 +147,16 @@ class NLALoss(nn.Module):
             progress: epoch / epochs, in [0, 1).
             replicas: number of workers that share the batch. DDP averages their gradients, so a term that is summed
                 over the global batch is multiplied by this number.
+            count: what the sums of a mean are divided by, above 0; None: the N samples. Workers with different numbers
+                of samples pass the mean number of a worker, so that each sample of the global batch counts alike.
         """
         w_N = weight_at(*p_gt_and_p_nn(logits, target), progress, self.naw)
-        classification = ((1 + w_N) * cross_entropy(logits, target)).mean()
+        classification = mean((1 + w_N) * cross_entropy(logits, target), count)
         loss = self.lam * classification
         if not self.two_views:
             return loss
         if logits_flipped is None:
             raise ValueError(f"consistency {self.consistency!r} needs the logits of the mirrored images")
         distance_N = DISTANCES[self.consistency](logits, logits_flipped)
-        distance = distance_N.mean() if self.reduction == "mean" else distance_N.sum() * replicas
+        distance = mean(distance_N, count) if self.reduction == "mean" else distance_N.sum() * replicas
         return loss + self.consistency_weight * distance

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nla.losses import CrossEntropyLoss, NLALoss, naw_weight
 from nla.losses.functional import bhattacharyya, jensen_shannon
 
-VARIANTS = ["released", "paper"]
+VARIANTS = ["released", "paper", "released-video"]
 PROGRESS = 0.1  # eps = .78: the schedule is in mid-way
 
 
