@@ -37,7 +37,7 @@ def ensure_database(path: Path) -> None:
         TrackingError: the file belongs to another program, or to another version of MLflow.
         sqlite3.Error: the file is no SQLite database, or cannot be read.
     """
-    if path.is_file() and path.stat().st_size and not _is_unfinished(path):
+    if path.is_file() and path.stat().st_size and not is_unfinished(path):
         return
     part = path.with_name(f"{path.name}.part")
     _delete(part)
@@ -58,7 +58,7 @@ def create_tables(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _is_unfinished(path: Path) -> bool:
+def is_unfinished(path: Path) -> bool:
     """Whether the file holds only what an interrupted creation of MLflow's tables leaves."""
     with contextlib.closing(sqlite3.connect(path)) as database:
         names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")

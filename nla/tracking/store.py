@@ -71,7 +71,7 @@ def configure(root: Path) -> str:
     for name, limit in {**HTTP_LIMITS, **DATABASE_LIMITS}.items():
         os.environ.setdefault(name, limit)
     uri = _without_login(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
-    database = _database(uri, root.absolute())
+    database = database_file(uri, root.absolute())
     if database:
         database.parent.mkdir(parents=True, exist_ok=True)
         uri = sqlite_uri(database)
@@ -112,7 +112,7 @@ def store_lock(uri: str) -> Iterator[None]:
     A server of MLflow makes its own tables, and has no lock; see `Registry.promote`. Raises TrackingError if another
     process holds the lock of a file for longer than LOCK_SECONDS, perhaps because it hangs.
     """
-    database = _database(uri, Path())
+    database = database_file(uri, Path())
     with _file_lock(database.with_name(f"{database.name}.lock")) if database else server_lock(uri):
         yield
 
@@ -249,7 +249,7 @@ def commit_tags(commit: str | None) -> dict[str, str]:
     return {"nla.git_dirty": dirty, "mlflow.source.git.commit": commit.removesuffix("-dirty")}
 
 
-def _database(uri: str, root: Path) -> Path | None:
+def database_file(uri: str, root: Path) -> Path | None:
     """The file of an SQLite store; None for other stores."""
     return root / (make_url(uri).database or "") if uri.startswith(("sqlite:///", "sqlite+pysqlite:///")) else None
 
