@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from nla.config.base import flatten, read_params, section
+from nla.config.data import DataConfig
 from nla.config.register import RegisterConfig
 from nla.console import say
+from nla.data.images import DEFAULT
 from nla.data.schema import read_info
 from nla.errors import RegistryError
 from nla.io import read_json_as, sha256, write_json
+from nla.limits import ImageLimits
 from nla.models.saved_model import read_card, require_same
 from nla.serving.logged import log_served_model, shipped_code
 from nla.serving.predictor import WEIGHTS, Predictor
 from nla.serving.promotion import judge
-from nla.serving.registry import CHAMPION, CODE, FINGERPRINT, SHA256, VIEWS, Registry
+from nla.serving.registry import CHAMPION, CODE, FINGERPRINT, LIMITS, SHA256, VIEWS, Registry
 from nla.tracking import MlflowTracker, configure
 from nla.tracking.run_record import RunRecord
 from nla.tracking.store import ORIGINAL_RUN, find_run, store_errors, store_id, store_lock
@@ -77,9 +80,10 @@ class Registration:
 
 def main() -> None:
     """Registers the model, and prints whether it is champion, and why."""
-    config = section(RegisterConfig, read_params())
+    params = read_params()
+    config, limits = section(RegisterConfig, params), section(DataConfig, params).image_limits
     metrics, run = read_metrics(METRICS), read_json_as(RUN, RunRecord)
-    record = register(MODELS, metrics, run, VALID, config, configure(project_root()))
+    record = register(MODELS, metrics, run, VALID, config, configure(project_root()), limits)
     write_json(RECORD, asdict(record))
     say(record.reason)
 
@@ -90,13 +94,19 @@ def read_metrics(path: Path) -> Metrics:
 
 
 def register(
-    models: Path, metrics: Metrics, run: RunRecord, valid: Path, config: RegisterConfig, uri: str
+    models: Path,
+    metrics: Metrics,
+    run: RunRecord,
+    valid: Path,
+    config: RegisterConfig,
+    uri: str,
+    limits: ImageLimits = DEFAULT,
 ) -> Registration:
     """Registers the model of `models` in the store `uri`, and decides whether it becomes champion.
 
-    The same weights of the same fingerprint are registered once for each state of the code that serves them; the
-    decision is made again each time. If the store lacks the run, as after a fresh clone, it is created again from
-    run.json.
+    The same weights of the same fingerprint are registered once for each state of the code that serves them, and of the
+    `limits` of images that they take; the decision is made again each time. If the store lacks the run, as after a
+    fresh clone, it is created again from run.json.
 
     Raises:
         TrackingError: the store cannot be used; RegistryError for a call of the model registry.
@@ -106,7 +116,7 @@ def register(
     require_same((candidate.source, candidate.classes), (info.source, info.classes), valid)
     with store_errors(uri, RegistryError), store_lock(uri):
         registry = Registry(uri, f"{config.prefix}-{candidate.source}")
-        version = ensure_version(registry, models, candidate, metrics, run, uri)
+        version = ensure_version(registry, models, candidate, metrics, run, uri, limits)
         champion = registry.champion()
         verdict = judge(candidate, version, champion, valid, config)
         while verdict.decision == CHAMPION and not registry.promote(version, champion):
@@ -129,7 +139,13 @@ def register(
 
 
 def ensure_version(
-    registry: Registry, models: Path, candidate: Predictor, metrics: Metrics, run: RunRecord, uri: str
+    registry: Registry,
+    models: Path,
+    candidate: Predictor,
+    metrics: Metrics,
+    run: RunRecord,
+    uri: str,
+    limits: ImageLimits,
 ) -> ModelVersion:
     """The version of `candidate`, loaded from `models`, in this store; created if missing."""
     identity = {
@@ -137,11 +153,12 @@ def ensure_version(
         SHA256: sha256(models / WEIGHTS),
         VIEWS: json.dumps(asdict(candidate.views)),
         CODE: shipped_code(),
+        LIMITS: json.dumps(asdict(limits)),
     }
     if version := registry.find(identity):
         return version
     run_id = ensure_run(models, metrics, run, uri)
-    model = log_served_model(run_id, models)
+    model = log_served_model(run_id, models, limits)
     numbers = flatten(metrics.model_dump())
     tags = {key: f"{numbers[key]:.4f}" for key in HEADLINES if numbers.get(key) is not None}
     commit = registry.client.get_run(run_id).data.tags.get("mlflow.source.git.commit", "unknown")

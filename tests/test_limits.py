@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,9 +122,21 @@ def test_a_predictor_refuses_long_images_by_its_limits(tmp_path: Path) -> None:
 
 
 def test_a_served_model_does_not_decode_longer_text_than_of_an_image() -> None:
-    with pytest.raises(DataError, match=r"image 3: the file has 50,000,002 bytes, more than max_image_bytes"):
-        _decoded(3, "A" * (MAX_IMAGE_BYTES // 3 + 2) * 4)
-    assert len(_decoded(0, "A" * (MAX_IMAGE_BYTES // 3) * 4)) == MAX_IMAGE_BYTES // 3 * 3
+    with pytest.raises(DataError, match=r"image 3: the file has 50,000,004 bytes, more than max_image_bytes"):
+        _decoded(3, "A" * (MAX_IMAGE_BYTES // 3 + 2) * 4, ImageLimits())
+    assert len(_decoded(0, "A" * (MAX_IMAGE_BYTES // 3) * 4, ImageLimits())) == MAX_IMAGE_BYTES // 3 * 3
+
+
+@pytest.mark.parametrize("size", [64, 65, 66])
+def test_the_text_of_an_image_is_measured_by_what_it_stands_for(size: int) -> None:
+    """However it is written: by padding, line breaks and the head of an address it is longer."""
+    data = bytes(range(size))
+    text = base64.b64encode(data).decode()
+    lines = "\r\n".join(text[at : at + 4] for at in range(0, len(text), 4))
+    for way in (text, text.rstrip("="), lines, f"data:image/png;base64,{text}", f" {text}\n", text.encode()):
+        assert _decoded(0, way, ImageLimits(max_bytes=size)) == data
+        with pytest.raises(DataError, match=f"image 0: the file has {size} bytes, more than max_image_bytes, "):
+            _decoded(0, way, ImageLimits(max_bytes=size - 1))
 
 
 def wide(root: Path, first: str, name: str, *others: str) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from nla.data.images import encode_png
+from nla.data.images import DEFAULT, encode_png
+from nla.io import write_json
+from nla.limits import ImageLimits
 from nla.models.saved_model import read_card
 from nla.serving.predictor import WEIGHTS
 from nla.telemetry import disable_telemetry
@@ -49,16 +53,17 @@ SIGNATURE = ModelSignature(
 )
 
 
-def log_served_model(run_id: str, models: Path) -> ModelInfo:
+def log_served_model(run_id: str, models: Path, limits: ImageLimits = DEFAULT) -> ModelInfo:
     """Logs model.safetensors and model.json of `models` into the run, in the store that `configure` set.
 
-    The model is served with the views of its card. The run's metrics of the model's epoch are linked to the model.
-    `model_uri` of the result loads it.
+    The model is served with the views of its card, and refuses images that are larger than `limits`. The run's metrics
+    of the model's epoch are linked to the model. `model_uri` of the result loads it.
     """
     card = read_card(models / WEIGHTS)
     experiment_id = mlflow.MlflowClient().get_run(run_id).info.experiment_id
     mlflow.set_experiment(experiment_id=experiment_id)
-    with file_transfer():
+    with file_transfer(), tempfile.TemporaryDirectory() as folder:
+        write_json(Path(folder, "limits.json"), asdict(limits), sealed=True)
         logged: ModelInfo = Model.log(
             None,
             mlflow.pyfunc,
@@ -67,7 +72,11 @@ def log_served_model(run_id: str, models: Path) -> ModelInfo:
             step=card["epoch"],
             python_model=str(SCRIPT),
             code_paths=[str(PACKAGE)],
-            artifacts={"weights": str(models / WEIGHTS), "card": str((models / WEIGHTS).with_suffix(".json"))},
+            artifacts={
+                "weights": str(models / WEIGHTS),
+                "card": str((models / WEIGHTS).with_suffix(".json")),
+                "limits": str(Path(folder, "limits.json")),
+            },
             signature=SIGNATURE,
             input_example=_example(card["image"]["size"]),
             pip_requirements=requirements(card["architecture"]["name"]),

@@ -1,7 +1,8 @@
 """Script that MLflow stores with a model and executes when it loads it.
 
 Input: a table with the binary column `image` (encoded image files; JSON requests carry them as base64, which MLflow
-decodes in `dataframe_split` and `dataframe_records`, and `_decoded` in `instances` and `inputs`).
+decodes in `dataframe_split` and `dataframe_records`, and `_decoded` in `instances` and `inputs`). Larger images are
+refused than `data.max_pixels` and `data.max_image_bytes` permitted when the model was registered.
 Output: a table with `label`, `probabilities` (ordered as `classes` in the model's metadata) and `ambiguity`.
 """
 
@@ -17,8 +18,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+from nla.data.image_header import BMP, JPEG, PNG, WEBP
 from nla.data.images import check_bytes
 from nla.errors import DataError
+from nla.io import read_json_as
 from nla.limits import ImageLimits
 from nla.serving.predictor import Predictor
 
@@ -27,8 +30,14 @@ class ServedModel(PythonModel):
     """Adapts Predictor to MLflow's interface."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Loads the weights, with the card beside them."""
-        self.predictor = Predictor.load(Path(context.artifacts["weights"]))
+        """Loads the weights, with the card beside them, and the limits of images.
+
+        Raises:
+            NLAError: one of these files is missing or damaged.
+        """
+        path = context.artifacts.get("limits")  # missing in older models
+        limits = read_json_as(Path(path), ImageLimits, "Run `dvc repro -sf register`.") if path else ImageLimits()
+        self.predictor = Predictor.load(Path(context.artifacts["weights"]), limits=limits)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -38,8 +47,11 @@ class ServedModel(PythonModel):
         Raises:
             MlflowException: an input is not an image (status 400 from the server); the message names the first, from 0.
         """
+        limits = self.predictor.limits
         try:
-            prediction = self.predictor.predict([_decoded(*item) for item in enumerate(model_input["image"])])
+            prediction = self.predictor.predict(
+                [_decoded(row, image, limits) for row, image in enumerate(model_input["image"])]
+            )
         except DataError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         columns = {
@@ -50,7 +62,7 @@ class ServedModel(PythonModel):
         return pd.DataFrame(columns, index=model_input.index)
 
 
-def _decoded(row: int, image: Any) -> Any:
+def _decoded(row: int, image: Any, limits: ImageLimits) -> Any:
     """The file of an image that is still base64 text; everything else as it is, since no image file is base64.
 
     As RFC 4648 allows: broken into lines, with the alphabet for addresses, without padding; also as a data: address.
@@ -58,22 +70,30 @@ def _decoded(row: int, image: Any) -> Any:
     Raises:
         DataError: the text is longer than that of any image that would be read; it is not decoded then.
     """
-    if isinstance(image, str):
-        try:
-            check_bytes(len(image) // 4 * 3 - 2, ImageLimits())  # without the padding, of two bytes at most
-        except DataError as error:
-            raise DataError(f"image {row}: {error}.") from None
-    if not isinstance(image, str | bytes):
+    text = image.encode(errors="replace") if isinstance(image, str) else image
+    if not isinstance(text, bytes) or text.startswith(SIGNATURES):
         return image
     try:
-        text = image.encode() if isinstance(image, str) else image
+        check_bytes(_decoded_size(text), limits)
         text = DATA_ADDRESS.sub(b"", b"".join(text.split())).translate(ALPHABET).rstrip(b"=")
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except DataError as error:
+        raise DataError(f"image {row}: {error}.") from None
     except ValueError:
         return image
 
 
+def _decoded_size(text: bytes) -> int:
+    """Bytes that a base64 text stands for, counted without a copy of it."""
+    address = DATA_ADDRESS.match(text)
+    others = sum(text.count(each) for each in (*WHITESPACE, b"="))
+    return (len(text) - others - (address.end() if address else 0)) * 3 // 4
+
+
 DATA_ADDRESS = re.compile(rb"^data:[\w/+.-]*;base64,")
+SIGNATURES = (PNG, JPEG, BMP, WEBP)
+"""No base64 of an image begins like an image."""
+WHITESPACE = (b" ", b"\t", b"\n", b"\r", b"\v", b"\f")
 ALPHABET = bytes.maketrans(b"-_", b"+/")
 
 

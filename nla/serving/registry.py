@@ -21,7 +21,8 @@ from nla.tracking.store import file_transfer  # noqa: E402
 
 CHAMPION = "champion"
 FINGERPRINT, SHA256, VIEWS, CODE = "nla.fingerprint", "nla.weights_sha256", "nla.views", "nla.served_code"
-"""Tags of a version that identify the model and the code that serves it."""
+LIMITS = "nla.image_limits"
+"""Tags of a version that identify the model, the code that serves it, and the largest image that it takes."""
 
 
 class Registry:

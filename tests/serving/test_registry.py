@@ -22,6 +22,7 @@ from nla.data.images import decode
 from nla.errors import DataError, RegistryError
 from nla.evaluation.predict import Views, predict
 from nla.io import parse_json_as, read_json_as
+from nla.limits import ImageLimits
 from nla.models.saved_model import load_model
 from nla.serving import promotion
 from nla.tracking import MlflowTracker
@@ -260,6 +261,17 @@ def test_changed_serving_code_is_registered_and_becomes_champion(bench: Bench, m
     assert (record["decision"], record["version"], record["champion_before"]) == ("champion", 3, 1)
     assert "the model of version 1, served by the current code" in record["reason"]
     assert (bench.register(models, run)["version"], bench.champion()) == (3, 3)
+
+
+def test_changed_limits_are_registered_and_become_champion(bench: Bench) -> None:
+    models, run = bench.models(0), RunRecord.model_validate(bench.run())
+    measured = stage.Metrics.model_validate(METRICS)
+    records = [
+        stage.register(models, measured, run, bench.valid, RegisterConfig(), bench.uri, ImageLimits(pixels))
+        for pixels in (10_000, 20_000, 20_000)
+    ]
+    assert [(record.version, record.champion_before) for record in records] == [(1, None), (2, 1), (2, 2)]
+    assert bench.champion() == 2
 
 
 BARE, WIDE = {"mirror": False, "shift": 0}, {"mirror": True, "shift": 3}

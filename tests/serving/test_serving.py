@@ -20,16 +20,19 @@ import psutil
 import pytest
 import torch
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.model import PythonModelContext
 from mlflow.pyfunc.scoring_server import InvocationsResponse, invocations
 from mlflow_parts import CLASSES, ROOT, constant_model, new_store, random_model, run_python
 
 from nla.data.images import encode_png
 from nla.errors import DataError, WeightsError
 from nla.evaluation.predict import Views
+from nla.limits import ImageLimits
 from nla.models.saved_model import load_model
 from nla.serving import Predictor, logged
 from nla.serving.logged import REQUIREMENTS, log_served_model, requirements, shipped_code
 from nla.serving.predictor import BATCH
+from nla.serving.pyfunc import ServedModel
 from nla.tracking import MlflowTracker
 
 
@@ -188,7 +191,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
         tracker.log_epoch({"train_loss": 1.0}, 3)
         tracker.log_metrics({"test": {"accuracy": 0.5}}, 3)
         tracker.finish()
-        info = log_served_model(run_id, constant_model(root / "models", 2))
+        info = log_served_model(run_id, constant_model(root / "models", 2), ImageLimits(10_000_000, 900_000))
     return root, uri, info.model_uri
 
 
@@ -300,6 +303,32 @@ class TestServedModel:
         assert caught.value.get_http_status_code() == 400
         assert time.perf_counter() - started < 2  # 0.02 s on an idle machine
         assert psutil.Process().memory_info().rss - before < 100e6
+
+    def test_limits_are_those_of_registration(self, served: tuple[Path, str, str]) -> None:
+        """In every format of a request: bytes of a table, base64 that MLflow decodes, and base64 that it does not."""
+        model = mlflow.pyfunc.load_model(served[2])
+        good, long = encode_png(faces(1, 16, 16)[0]), encode_png(faces(1, 1000, 1000)[0])
+        cases = {
+            long: rf"image 1: the file has {len(long):,} bytes, more than max_image_bytes, 900,000\.",
+            png_of(5000, 5000, 100): r"image 1: the image has 5,000 x 5,000 pixels, more than max_pixels, 10,000,000\.",
+        }
+        for image, message in cases.items():
+            with pytest.raises(MlflowException, match=message):
+                model.predict(pd.DataFrame({"image": [good, image]}))
+            texts = [base64.b64encode(data).decode() for data in (good, image)]
+            for request in ({"dataframe_records": [{"image": text} for text in texts]}, {"instances": texts}):
+                with pytest.raises(MlflowException, match=message) as caught:
+                    invocations(json.dumps(request), "application/json", model, model.metadata.get_input_schema())
+                assert caught.value.get_http_status_code() == 400
+
+    def test_damaged_limits_are_no_others(self, served: tuple[Path, str, str], tmp_path: Path) -> None:
+        (path,) = (served[0] / "mlruns").rglob("limits.json")
+        (tmp_path / "limits.json").write_text(path.read_text().replace("900000", "900001"))
+        context = PythonModelContext({"limits": str(tmp_path / "limits.json")}, {})
+        with pytest.raises(
+            DataError, match=r"limits\.json: checksum: does not match .* Run `dvc repro -sf register`\."
+        ):
+            ServedModel().load_context(context)
 
     @pytest.mark.slow
     def test_loads_in_a_fresh_process_elsewhere(self, served: tuple[Path, str, str], tmp_path: Path) -> None:
