@@ -30,6 +30,39 @@ MAX_VALUES = 100_000
 MAX_WHOLE = 2**63
 """Whole numbers in params.yaml are smaller in size: larger ones fit neither PyTorch's seeds nor NumPy's integers."""
 
+# The largest whole numbers of params.yaml that ask for work or memory: far more than anybody needs, and so small that a
+# typing error, such as a number with too many zeros, ends in a line instead of a machine without memory.
+
+MOST_PIXELS = 2**30
+"""Largest `data.max_pixels`: OpenCV decodes no larger image (CV_IO_MAX_IMAGE_PIXELS)."""
+
+MOST_IMAGE_BYTES = 2**31 - 1
+"""Largest `data.max_image_bytes`: OpenCV counts the bytes of an encoded image by 32 bits."""
+
+MOST_FACES = 10_000_000
+"""Faces that the synthetic source draws for a split."""
+
+MOST_EPOCHS = 100_000
+"""Epochs of a run, each of which is a line of its history."""
+
+MOST_ROWS_OF_A_BATCH = 1_000_000
+"""Images of a batch."""
+
+MOST_RESAMPLES = 100_000
+"""Bootstrap resamples: the standard error of a normal statistic's 95 % interval is 0.2 % of its width by then."""
+
+MOST_TRIALS = 100_000
+"""Trials of a search, and candidates of a study, which are all planned before the first begins."""
+
+MOST_VALUES_OF_A_RANGE = 1_000_000
+"""Values of a searched `randint` or `quniform`, which Optuna's Gaussian process lists."""
+
+MOST_WORKERS = 10_000
+"""Workers or processors that one run asks Ray for, and restarts after it loses one."""
+
+LARGEST_SEED = 2**31 - 1
+"""Of a search: NumPy's older generators, which Ray and Optuna use, take 32 bits, and later batches add to it."""
+
 
 @dataclass(frozen=True)
 class ImageLimits:

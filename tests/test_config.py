@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
 from nla.config.ray import RayConfig
 from nla.config.train import TrainConfig, check_batch
+from nla.config.tune import TuneConfig
 from nla.errors import ConfigError
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -243,3 +245,105 @@ def test_hostile_yaml_is_refused(tmp_path: Path, text: str, problem: str) -> Non
     path.write_text(text)
     with pytest.raises(ConfigError, match=rf"params\.yaml: {problem}"):
         read_params(path)
+
+
+BOUNDS: dict[str, tuple[int, int] | None] = {
+    "data.max_pixels": (256, 2**30),
+    "data.max_image_bytes": (100, 2**31 - 1),
+    "data.max_columns": (2, 2**20),
+    "data.synthetic.train": (100, 10_000_000),
+    "data.synthetic.valid": (100, 10_000_000),
+    "data.synthetic.test": (100, 10_000_000),
+    "data.synthetic.seed": None,
+    "data.image_size": (16, 512),
+    "data.seed": None,
+    "data.train_rows": None,  # at most those that there are
+    "model.width": (4, 256),
+    "model.input_size": (16, 512),
+    "loss.true_sign": (-1, 1),
+    "train.seed": None,
+    "train.epochs": (1, 100_000),
+    "train.batch_size": (1, 1_000_000),
+    "train.patience": None,  # at most train.epochs
+    "evaluate.shift": (0, 512),
+    "evaluate.bins": (2, 1000),
+    "evaluate.bootstrap": (100, 100_000),
+    "evaluate.seed": None,
+    "tune.num_samples": (0, 100_000),
+    "tune.epochs": (1, 100_000),
+    "tune.seed": (0, 2**31 - 1),
+    "tune.grace_epochs": (1, 100_000),
+    "tune.max_failed": None,  # at most the trials
+    "register.bootstrap": (100, 100_000),
+    "register.seed": None,
+    "ray.num_workers": (0, 10_000),
+    "ray.cpus_per_worker": (1, 10_000),
+    "ray.workers_per_trial": (1, 10_000),
+    "ray.cpus_per_trial": (1, 10_000),
+    "ray.max_concurrent_trials": (1, 100_000),
+    "ray.max_failures": (0, 10_000),
+}
+"""Least and greatest value of each whole number; None where a huge one asks for neither memory nor work."""
+
+
+def whole_numbers(cls: type[BaseModel], prefix: str) -> Iterator[str]:
+    """Dotted names of the fields that take a whole number."""
+    for name, field in cls.model_fields.items():
+        place = f"{prefix}.{field.alias or name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from whole_numbers(field.annotation, place)
+        elif any(kind in str(field.annotation) for kind in ("int", "Literal[-1, 1]")) and "dict" not in str(
+            field.annotation
+        ):
+            yield place
+
+
+def with_value(name: str, value: int) -> dict[str, Any]:
+    """Nested params of one value."""
+    nested_params: Any = value
+    for key in reversed(name.split(".")):
+        nested_params = {key: nested_params}
+    return dict(nested_params)
+
+
+def test_the_bounds_are_those_of_every_whole_number() -> None:
+    found = [name for section_name in SECTIONS for name in whole_numbers(sections()[section_name], section_name)]
+    assert sorted(found) == sorted(BOUNDS)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_whole_numbers_that_ask_for_endless_work_or_memory_are_refused(tmp_path: Path, name: str) -> None:
+    def read(value: int) -> Section:
+        params = written(tmp_path, json.dumps(with_value(name, value)))
+        return section(sections()[name.partition(".")[0]], params)
+
+    if BOUNDS[name] is None:
+        read(2**63 - 1)
+        return
+    least, greatest = BOUNDS[name] or (0, 0)
+    read(least), read(greatest)
+    for wrong in (least - 1, greatest + 1, 10**12):
+        with pytest.raises(ConfigError, match=rf"params\.yaml:\n  {name}: must be .* \(got {wrong}\)"):
+            read(wrong)
+
+
+@pytest.mark.parametrize(
+    ("tune", "message"),
+    [
+        ({"reduction": 1.0000001}, r"tune\.reduction: must be greater than or equal to 1\.1 \(got 1\.0000001\)"),
+        (
+            {"num_samples": 50_001, "space": {"train": {"lr": {"grid": [0.1, 0.2]}}}},
+            "num_samples and grids make 100,002 trials, more than 100,000: lower them",
+        ),
+        ({"space": {"train": {"epochs": {"randint": [1, 1_000_002]}}}}, "randint has more than 1,000,000 values"),
+        ({"space": {"train": {"lr": {"quniform": [0, 1, 1e-9]}}}}, "quniform has more than 1,000,000 values"),
+    ],
+)
+def test_searches_without_end_are_refused(tune: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        section(TuneConfig, {"tune": tune})
+
+
+def test_the_greatest_searches_are_read() -> None:
+    space = {"train": {"lr": {"quniform": [0, 1, 1e-6]}, "epochs": {"randint": [1, 1_000_001]}}}
+    assert section(TuneConfig, {"tune": {"num_samples": 100_000, "reduction": 1.1, "space": space}}).trials == 100_000

@@ -7,7 +7,16 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nla.config.base import Section
-from nla.limits import MAX_COLUMNS, MAX_IMAGE_BYTES, MAX_PIXELS, ImageLimits
+from nla.limits import (
+    MAX_COLUMNS,
+    MAX_IMAGE_BYTES,
+    MAX_LINE,
+    MAX_PIXELS,
+    MOST_FACES,
+    MOST_IMAGE_BYTES,
+    MOST_PIXELS,
+    ImageLimits,
+)
 
 SourceName = Literal["synthetic", "ferplus", "rafdb", "affectnet", "folder", "csv"]
 NoiseKind = Literal["symmetric", "asymmetric", "pair"]
@@ -20,9 +29,9 @@ INGEST_KEYS = {"source", "raw", "on_bad", "max_pixels", "max_image_bytes", "max_
 class SyntheticConfig(Section):
     """Number of faces that the `synthetic` source draws, and its seed."""
 
-    train: Annotated[int, Field(ge=100, le=100_000_000)] = 12000
-    valid: Annotated[int, Field(ge=100, le=100_000_000)] = 4000
-    test: Annotated[int, Field(ge=100, le=100_000_000)] = 4000
+    train: Annotated[int, Field(ge=100, le=MOST_FACES)] = 12000
+    valid: Annotated[int, Field(ge=100, le=MOST_FACES)] = 4000
+    test: Annotated[int, Field(ge=100, le=MOST_FACES)] = 4000
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -56,11 +65,11 @@ class DataConfig(Section):
     """Folder with one sub-folder per source."""
     on_bad: OnBad = "error"
     """`error` lists all bad rows and stops; `quarantine` leaves them out and reports them."""
-    max_pixels: Annotated[int, Field(ge=256)] = MAX_PIXELS
+    max_pixels: Annotated[int, Field(ge=256, le=MOST_PIXELS)] = MAX_PIXELS
     """Largest image that is decoded, in pixels; a larger one is a bad row."""
-    max_image_bytes: Annotated[int, Field(ge=100)] = MAX_IMAGE_BYTES
+    max_image_bytes: Annotated[int, Field(ge=100, le=MOST_IMAGE_BYTES)] = MAX_IMAGE_BYTES
     """Largest image file that is read; a larger one is a bad row."""
-    max_columns: Annotated[int, Field(ge=2)] = MAX_COLUMNS
+    max_columns: Annotated[int, Field(ge=2, le=MAX_LINE)] = MAX_COLUMNS
     """Most columns of a CSV file; one with more is refused."""
     synthetic: SyntheticConfig = SyntheticConfig()
 

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from nla.config.base import Section
+from nla.limits import MOST_RESAMPLES
 
 
 class EvaluateConfig(Section):
@@ -20,6 +21,6 @@ class EvaluateConfig(Section):
     """Also average over copies shifted by this many pixels in each direction, 5 times as slow; 0 disables it."""
     bins: Annotated[int, Field(ge=2, le=1000)] = 15
     """Equal-width confidence bins of the calibration error (15: Guo et al. 2017)."""
-    bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 1000
+    bootstrap: Annotated[int, Field(ge=100, le=MOST_RESAMPLES)] = 1000
     """Bootstrap resamples for each 95 % confidence interval."""
     seed: Annotated[int, Field(ge=0)] = 0

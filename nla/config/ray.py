@@ -8,6 +8,7 @@ from pydantic import Field, PlainValidator
 
 from nla.config.base import Section
 from nla.hardware import memory
+from nla.limits import MOST_TRIALS, MOST_WORKERS
 
 
 def _count_or_range(value: Any) -> int | tuple[int, int]:
@@ -19,6 +20,8 @@ def _count_or_range(value: Any) -> int | tuple[int, int]:
         return 0
     if not 1 <= counts[0] <= counts[1]:
         raise ValueError("must be an integer >= 0 or [min, max] with 1 <= min <= max")
+    if counts[1] > MOST_WORKERS:
+        raise ValueError(f"must be at most {MOST_WORKERS:,} workers")
     return counts[0] if counts[0] == counts[1] else (counts[0], counts[1])
 
 
@@ -35,7 +38,7 @@ class RayConfig(Section):
     are not interchangeable between the two modes."""
     use_gpu: bool | None = None
     """null: one GPU per worker if available."""
-    cpus_per_worker: Annotated[int, Field(ge=1)] | None = None
+    cpus_per_worker: Annotated[int, Field(ge=1, le=MOST_WORKERS)] | None = None
     """null: the most that lets every worker fit on one node."""
     storage_path: str | None = None
     """URL or folder, shared by all nodes, for checkpoints of unfinished runs; a relative folder starts at the project's
@@ -43,16 +46,16 @@ class RayConfig(Section):
     images_in_memory: Annotated[float, Field(ge=0)] | None = None
     """Memory for decoded images, GiB per split; larger splits are memory-mapped from a file in .runs/. null: a quarter
     of the memory."""
-    workers_per_trial: Annotated[int, Field(ge=1)] = 1
+    workers_per_trial: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
     """Workers of each trial of a search; with several, Ray Train runs the trial."""
-    cpus_per_trial: Annotated[int, Field(ge=1)] = 1
+    cpus_per_trial: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
     """CPUs of each worker of a trial; as many trials as fit run in parallel."""
     gpus_per_trial: Annotated[float, Field(ge=0)] | None = None
     """null: an eighth of a GPU if the cluster has GPUs, as eight trials run well on one GPU. With several workers per
     trial, each has a whole GPU."""
-    max_concurrent_trials: Annotated[int, Field(ge=1)] | None = None
+    max_concurrent_trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
     """null: as many as fit."""
-    max_failures: Annotated[int, Field(ge=0)] = 0
+    max_failures: Annotated[int, Field(ge=0, le=MOST_WORKERS)] = 0
     """Maximum restarts of training, each from its last checkpoint, after a worker is lost."""
 
     @property

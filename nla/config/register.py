@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from nla.config.base import Section
+from nla.limits import MOST_RESAMPLES
 
 
 class RegisterConfig(Section):
@@ -16,6 +17,6 @@ class RegisterConfig(Section):
 
     prefix: str = "nla"
     """Models are registered as PREFIX-SOURCE."""
-    bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
+    bootstrap: Annotated[int, Field(ge=100, le=MOST_RESAMPLES)] = 2000
     """Bootstrap resamples of the paired comparison with the champion."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from nla.config.base import Section
 from nla.errors import ConfigError
+from nla.limits import MOST_EPOCHS, MOST_ROWS_OF_A_BATCH
 
 Metric = Literal["accuracy", "mean_accuracy", "macro_f1"]
 METRICS = get_args(Metric)
@@ -23,8 +24,8 @@ class TrainConfig(Section):
     NAME: ClassVar[str] = "train"
 
     seed: Annotated[int, Field(ge=0)] = 0
-    epochs: Annotated[int, Field(ge=1)] = 5
-    batch_size: Annotated[int, Field(ge=1)] = 64
+    epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] = 5
+    batch_size: Annotated[int, Field(ge=1, le=MOST_ROWS_OF_A_BATCH)] = 64
     """Global batch size, divided evenly among the workers."""
     sampler: Literal["shuffle", "balanced"] = "shuffle"
     """shuffle: every sample once per epoch; balanced: the same number from each class, oversampling small ones."""

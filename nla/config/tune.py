@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from nla.config.base import Section, nearest
 from nla.config.train import ACCURACIES
+from nla.limits import LARGEST_SEED, MOST_EPOCHS, MOST_TRIALS, MOST_VALUES_OF_A_RANGE
 
 SPACE = {
     "loss": {
@@ -55,12 +56,16 @@ class Distribution(BaseModel):
         if self.kind in ("choice", "grid"):
             return self
         low, high, *step = self.arguments
+        if self.kind == "randint" and high - low > MOST_VALUES_OF_A_RANGE:
+            raise ValueError(f"randint has more than {MOST_VALUES_OF_A_RANGE:,} values: use uniform or loguniform")
         if not (low < high and math.isfinite(low) and math.isfinite(high)):
             raise ValueError(f"{self.kind} needs finite ends with low < high, not {low:g}, {high:g}")
         if self.kind == "loguniform" and low <= 0:
             raise ValueError(f"loguniform needs low > 0, not {low:g}")
         if step and not 0 < step[0] <= high - low:
             raise ValueError(f"quniform needs 0 < step <= high - low, not step {step[0]:g}")
+        if step and (high - low) / step[0] > MOST_VALUES_OF_A_RANGE:
+            raise ValueError(f"quniform has more than {MOST_VALUES_OF_A_RANGE:,} values: use uniform")
         if step and not all(_is_multiple(end, step[0]) for end in (low, high)):
             raise ValueError(f"quniform needs ends that are multiples of its step {step[0]:g}, not {low:g}, {high:g}")
         return self
@@ -103,7 +108,7 @@ class TuneConfig(Section):
 
     NAME: ClassVar[str] = "tune"
 
-    num_samples: Annotated[int, Field(ge=0)] = 0
+    num_samples: Annotated[int, Field(ge=0, le=MOST_TRIALS)] = 0
     """Number of trials; 0: no search. Raise it to extend a search."""
     source: str | None = Field(default=None, alias="from")
     """best.yaml of an earlier search, to use instead of a new search."""
@@ -112,13 +117,13 @@ class TuneConfig(Section):
     searcher: Literal["random", "optuna", "gp"] = "random"
     """optuna: Optuna's TPE; gp: Optuna's Gaussian process."""
     scheduler: Literal["none", "asha", "median", "pbt"] = "asha"
-    epochs: Annotated[int, Field(ge=1)] = 4
+    epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] = 4
     """Epochs of a full trial; train.epochs is for the training run afterwards."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     """Seed of the search and of every trial."""
-    grace_epochs: Annotated[int, Field(ge=1)] | None = None
+    grace_epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] | None = None
     """Epochs before a scheduler can stop a trial; null: those in which `train.schedule` warms up, at least one."""
-    reduction: Annotated[float, Field(gt=1)] = 3.0
+    reduction: Annotated[float, Field(ge=1.1)] = 3.0
     """ASHA keeps the top 1/reduction of the trials at each rung."""
     time_budget: Annotated[float, Field(gt=0)] | None = None
     """Minutes in total, including resumed runs, after which all trials stop; raise it to resume. null: no limit."""
@@ -144,6 +149,10 @@ class TuneConfig(Section):
             raise ValueError("scheduler pbt needs searcher random and no `grid`")
         if self.scheduler == "pbt" and (searched := sorted(FIXED_UNDER_PBT & self.distributions.keys())):
             raise ValueError(f"scheduler pbt cannot change {', '.join(searched)}: remove it from the space")
+        if self.trials > MOST_TRIALS:
+            raise ValueError(
+                f"num_samples and grids make {self.trials:,} trials, more than {MOST_TRIALS:,}: lower them"
+            )
         return self
 
     @property

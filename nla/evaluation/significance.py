@@ -19,6 +19,9 @@ Floats = NDArray[np.float64]
 PERCENTILES = (2.5, 97.5)
 """Ends of a 95 % CI."""
 
+SLICE = 1 << 22
+"""Numbers that a bootstrap draws at a time: 32 MB."""
+
 
 def bootstrap(
     counts_CC: np.ndarray, statistics: Mapping[str, Callable[[np.ndarray], np.ndarray]], resamples: int, seed: int
@@ -26,21 +29,29 @@ def bootstrap(
     """(low, high) of each statistic of a confusion matrix; a statistic maps counts [R, C, C] to values [R].
 
     Drawing N samples with replacement draws the cells of their confusion matrix multinomially, so that only
-    R x C x C numbers are drawn instead of R x N.
+    R x C x C numbers are drawn instead of R x N; in slices, so that memory grows neither with R nor with C.
     """
     total = int(counts_CC.sum())
+    share_K = counts_CC.ravel() / total
     rng = np.random.default_rng(seed)
-    drawn_RK = rng.multinomial(total, counts_CC.ravel() / total, size=resamples)
-    drawn_RCC = drawn_RK.reshape(resamples, *counts_CC.shape)
-    return {name: percentiles(statistic(drawn_RCC)) for name, statistic in statistics.items()}
+    values: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
+    rows = max(SLICE // share_K.size, 1)
+    for start in range(0, resamples, rows):
+        drawn_RK = rng.multinomial(total, share_K, size=min(rows, resamples - start))
+        for name, statistic in statistics.items():
+            values[name].append(statistic(drawn_RK.reshape(-1, *counts_CC.shape)))
+    return {name: percentiles(np.concatenate(value_R)) for name, value_R in values.items()}
 
 
 def resampled_means(value_NK: np.ndarray, resamples: int, seed: int) -> Floats:
     """Means of the K columns over N rows drawn with replacement, [R, K]. The order of the rows does not matter."""
     sorted_NK, total = value_NK[np.lexsort(value_NK.T)], len(value_NK)
     rng = np.random.default_rng(seed)
-    times_N = (np.bincount(rng.integers(total, size=total), minlength=total) for _ in range(resamples))
-    return np.stack([times.astype(np.float64) @ sorted_NK for times in times_N]) / total
+    mean_RK = np.empty((resamples, sorted_NK.shape[1]))
+    for mean_K in mean_RK:
+        times_N = np.bincount(rng.integers(total, size=total), minlength=total)
+        mean_K[:] = times_N.astype(np.float64) @ sorted_NK
+    return mean_RK / total
 
 
 def percentiles(value_R: np.ndarray) -> tuple[float, float]:

@@ -20,6 +20,9 @@ from nla.losses.functional import cross_entropy, require
 from nla.methods.base import Context, Method, Minibatch, Outcome
 from nla.models.classifier import Classifier
 
+MOST = 65_536
+"""Largest `dimensions`, a thousand times the published one: weights of 130 MB after 512 features."""
+
 
 def mixed(features_ND: Tensor, log_sigma_N: Tensor, partner_N: Tensor) -> Tensor:
     """Mixed features of each sample and its partner, [N, D]; `partner_N` are rows of the batch.
@@ -47,7 +50,7 @@ class RelativeUncertainty(Method):
 
     Args:
         context: the run that the method is part of.
-        dimensions: size of the uncertainty before its mean is taken, at least 1.
+        dimensions: size of the uncertainty before its mean is taken, 1 to 65,536.
 
     Raises:
         ValueError: dimensions is out of its range.
@@ -57,7 +60,7 @@ class RelativeUncertainty(Method):
 
     def __init__(self, context: Context, *, dimensions: int = 64) -> None:
         super().__init__()
-        require(dimensions >= 1, "dimensions", dimensions, "at least 1")
+        require(1 <= dimensions <= MOST, "dimensions", dimensions, f"from 1 to {MOST}")
         features = context.build().feature_backbone.fc.in_features
         # No running statistics: the uncertainty is not used after training. The bias is in BatchNorm.
         norm = nn.BatchNorm1d(dimensions, track_running_stats=False)

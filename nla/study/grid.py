@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 
 from nla.config.base import Section, merge, nearest, read_yaml, section
 from nla.errors import ConfigError
+from nla.limits import LARGEST_SEED, MOST_TRIALS
 from nla.study.comparisons import Claim
 from nla.study.record import Objective
 
@@ -25,12 +26,12 @@ class Tuning(Section):
 
     NAME: ClassVar[str] = "tuning"
 
-    settings: Annotated[int, Field(ge=2)]
+    settings: Annotated[int, Field(ge=2, le=MOST_TRIALS)]
     """Candidates per method: one is the configuration in `methods`, the rest are sampled from its space; a method
     without a space is not tuned."""
     conditions: Annotated[list[str], Field(min_length=1)]
     """Conditions for tuning: the candidate with the best mean over these is used everywhere."""
-    seed: int
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)]
     """Seed of the draws, the synthetic label noise and training; must not be one of the grid's."""
     objective: Objective = "accuracy"
     """Metric, measured at the selected epoch on validation, that ranks candidates; both: mean of the two accuracies."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from nla.evaluation import confusion as counts
+from nla.evaluation import significance
 from nla.evaluation.calibration import gaps, reliability
 from nla.evaluation.significance import bootstrap, percentiles, reflected, resampled_means, wilson
 
@@ -115,3 +118,20 @@ def test_wilson_ends_are_where_the_score_test_rejects(successes: int, trials: in
     for end in (low, high):  # |share - p| = z * standard error under p, except where 0 or 1 ends the range
         if 0 < end < 1:
             assert abs(share - end) == pytest.approx(z * np.sqrt(end * (1 - end) / trials), abs=1e-9)
+
+
+def test_slices_draw_what_one_call_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts_CC = np.array([[30, 5, 1], [4, 20, 2], [0, 3, 9]])
+    whole = bootstrap(counts_CC, STATISTICS, 1000, 0)
+    monkeypatch.setattr(significance, "SLICE", 9 * 7)
+    assert bootstrap(counts_CC, STATISTICS, 1000, 0) == whole
+
+
+def test_memory_does_not_grow_with_resamples_and_classes() -> None:
+    """Eight slices, of which two are there at a time, while the next is drawn."""
+    counts_CC = np.eye(40, dtype=np.int64) * 3
+    tracemalloc.start()
+    bootstrap(counts_CC, {"total": lambda drawn_RCC: drawn_RCC.sum((1, 2))}, 8 * significance.SLICE // 1600, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2.5 * 8 * significance.SLICE

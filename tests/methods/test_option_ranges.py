@@ -180,8 +180,10 @@ def test_a_second_network_needs_a_linear_layer(method: Build, name: str) -> None
 
 def test_ranges_of_whole_numbers_and_of_two_options() -> None:
     RelativeUncertainty(context(), dimensions=1)
-    with pytest.raises(ValueError, match=r"^dimensions must be at least 1 \(got 0\)$"):
-        RelativeUncertainty(context(), dimensions=0)
+    RelativeUncertainty(context(), dimensions=65_536)
+    for dimensions in (0, 65_537, 10**12):
+        with pytest.raises(ValueError, match=rf"^dimensions must be from 1 to 65536 \(got {dimensions}\)$"):
+            RelativeUncertainty(context(), dimensions=dimensions)
     for sign in (-1, 1):
         NawParameters(true_sign=sign)
     for sign in (-2, 0, 2):

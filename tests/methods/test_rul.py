@@ -82,7 +82,7 @@ def test_very_different_uncertainties_are_finite() -> None:
 
 
 def test_values_out_of_range() -> None:
-    with pytest.raises(ValueError, match=r"dimensions must be at least 1 \(got 0\)"):
+    with pytest.raises(ValueError, match=r"dimensions must be from 1 to 65536 \(got 0\)"):
         RelativeUncertainty(context(), dimensions=0)
 
 
