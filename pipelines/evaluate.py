@@ -19,6 +19,7 @@ from nla.config.ray import RayConfig
 from nla.console import say
 from nla.data.positions_table import read_positions
 from nla.data.samples import Annotations, Samples, load_annotations, load_samples
+from nla.data.schema import corrected
 from nla.errors import DataError
 from nla.evaluation.calibration import reliability
 from nla.evaluation.confusion import confusion
@@ -54,7 +55,8 @@ def main() -> None:
     last, _ = probabilities("last", measured)
     one_view, _ = probabilities("model", splits, ONE_VIEW)
 
-    metrics: dict[str, Any] = {"protocol": PROTOCOL, **{name: card[name] for name in ("views", "precision", "epoch")}}
+    metrics: dict[str, Any] = {"protocol": protocol(split_path("test"))}
+    metrics |= {name: card[name] for name in ("views", "precision", "epoch")}
     metrics |= measure_splits(best, measured, annotations, config)
     metrics["last"] = measure_splits(last, measured, annotations, config)
     metrics["one_view"] = {name: main_metrics(counts(one_view[name], measured[name]), config) for name in MEASURED}
@@ -82,6 +84,12 @@ def read_run(path: Path) -> RunRecord:
 def split_path(name: str) -> Path:
     """Path of the table of a split."""
     return DATA / f"{name}.parquet"
+
+
+def protocol(test: Path) -> str:
+    """How the result came about, and whether labels of the table `test` were corrected by hand."""
+    changed = corrected(test).changed
+    return PROTOCOL + (f"; {changed:,} rows of test were corrected by hand (data.correct_test)" if changed else "")
 
 
 def with_clean_labels(samples: Samples, annotations: Annotations) -> Samples:
@@ -174,6 +182,8 @@ def summary_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield f"over {views.count} views per image; {metrics['one_view']['test']['accuracy']:.2%} with one"
     recalls = [f"{name} {row['recall']:.1%}" for name, row in test["classes"].items()]
     yield f"recall {', '.join(recalls)}"
+    if further := metrics.get("protocol", PROTOCOL).removeprefix(PROTOCOL):
+        yield f"note: {further.removeprefix('; ')}"
     if "bayes_accuracy" in test:
         yield f"Bayes accuracy {test['bayes_accuracy']:.2%}: the model reaches {test['bayes_ratio']:.1%} of it"
 

@@ -17,7 +17,8 @@ import torch
 from nla.config.base import read_params, section
 from nla.config.ray import RayConfig
 from nla.console import say
-from nla.data.sample_plan import TRAIN, plan_samples
+from nla.data.sample_plan import plan_samples
+from nla.data.schema import TRAIN
 from nla.errors import ConfigError
 from nla.hardware import machine, use_bf16, versions
 from nla.io import write_json

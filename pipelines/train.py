@@ -105,7 +105,7 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     content = {**config.resolved(), "data": tables.data_hash, "weights": weights}
     code = workspace()
     name = fingerprint(content, {file for entry in CODE for file in imported_sources(entry, code)}, code)
-    tags = run_tags(code, name, tables.data_hash)
+    tags = run_tags(code, name, tables.data_hash, tables.corrections)
     job = Job(
         config,
         num_classes=len(tables.info.classes),

@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -94,8 +95,9 @@ def write_samples(
     preparation: Preparation | None = None,
     targets: Sequence[Sequence[float] | None] | None = None,
     given: Sequence[int] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A samples table with those labels and random grey images; `given` are noisy labels."""
+    """A samples table with those labels and random grey images; `given` are noisy labels, `extra` further facts."""
     rng = np.random.default_rng((0, len(labels)))
     images = rng.integers(0, 256, (len(labels), size, size), np.uint8)
     table = {
@@ -103,11 +105,12 @@ def write_samples(
         "label": given or labels,
         "clean_label": labels,
         "is_flipped": [a != b for a, b in zip(given or labels, labels, strict=True)],
+        "is_corrected": [False] * len(labels),
         "target": targets or [None] * len(labels),
         **{name: [None] * len(labels) for name in ("votes", "posterior")},
         "image": [{"bytes": encode_png(image), "path": f"{i}.png"} for i, image in enumerate(images)],
     }
-    info = TableInfo(source, tuple(classes), (), {"image_size": size, "channels": 1}, preparation)
+    info = TableInfo(source, tuple(classes), (), {"image_size": size, "channels": 1, **(extra or {})}, preparation)
     write_table(path, pa.table(table, with_info(SAMPLES, info)))
     return path
 

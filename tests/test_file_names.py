@@ -18,8 +18,8 @@ from nla.config.data import DataConfig
 from nla.console import say
 from nla.data.images import encode_png
 from nla.data.ingest import ingest
+from nla.data.problems import Problem
 from nla.data.sources import open_source
-from nla.data.sources.base import Problem
 from nla.errors import DataError
 from nla.text import is_utf8, printable, shown
 

@@ -18,9 +18,9 @@ from nla.config.data import DataConfig
 from nla.data.arrays import make_samples
 from nla.data.images import encode_png
 from nla.data.ingest import ingest
+from nla.data.problems import Problem
 from nla.data.schema import read_info
 from nla.data.sources import open_source
-from nla.data.sources.base import Problem
 from nla.errors import NLAError, user_message
 from nla.io import atomic_write, read_json_as, regular, sha256
 from nla.limits import ImageLimits

@@ -21,7 +21,7 @@ from nla.commands.parser import Parser
 from nla.config.base import nearest
 from nla.console import say
 from nla.data.images import Pixels
-from nla.data.sources.base import Problem
+from nla.data.problems import Problem
 from nla.errors import CommandError
 from nla.evaluation.grad_cam import attention
 from nla.evaluation.plots import attention_sheet

@@ -13,7 +13,7 @@ import numpy as np
 from nla.console import complain
 from nla.data.images import Pixels, decode, fit, read_image_file
 from nla.data.parallel import map_in_order
-from nla.data.sources.base import Problem, first_lines
+from nla.data.problems import Problem, first_lines
 from nla.data.sources.image_files import SUFFIXES, image_names
 from nla.data.sources.unread_files import unread
 from nla.errors import DataError

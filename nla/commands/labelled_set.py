@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from nla.commands.image_inputs import StoredImage
 from nla.config.base import nearest
-from nla.data.schema import read_info, read_samples
+from nla.data.schema import corrected, read_info, read_samples
 from nla.data.sources.image_files import SUFFIXES, image_names, subfolders
 from nla.data.sources.unread_files import unread
 from nla.errors import DataError
@@ -51,6 +51,8 @@ class LabelledSet:
     """Returns an iterator over all images, in the order of `label_N`."""
     unread: tuple[str, ...] = ()
     """Lines on the files of a folder that do not belong to the set: how many, where and why."""
+    corrected: int = 0
+    """Rows of a table that were corrected by hand, or left out."""
 
 
 def open_set(path: Path) -> LabelledSet:
@@ -93,7 +95,8 @@ def _open_table(path: Path) -> LabelledSet:
     info, table = read_samples(path, ["row", "clean_label"])
     if not table.num_rows:
         raise DataError(f"{path}: has no rows. Name a table with images, such as data/test.parquet.")
-    return LabelledSet(info.classes, table["clean_label"].to_numpy(), partial(_rows, path))
+    label_N, changed = table["clean_label"].to_numpy(), corrected(path).changed
+    return LabelledSet(info.classes, label_N, partial(_rows, path), corrected=changed)
 
 
 def _rows(path: Path) -> Iterator[LabelledImage]:

@@ -20,7 +20,7 @@ from nla.commands.labelled_set import NONE, ClassMatching, LabelledImage, Labell
 from nla.commands.parser import Parser
 from nla.config.evaluate import EvaluateConfig
 from nla.console import bar, say
-from nla.data.sources.base import Problem
+from nla.data.problems import Problem
 from nla.errors import CommandError, DataError
 from nla.evaluation import metrics
 from nla.evaluation.confusion import confusion
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
     predicted = _predict(predictor, labelled, matching, problems)
     report = {
         "model": {"path": shown(str(options.model)), **_identity(options.model)},
-        "set": {"path": shown(str(options.set)), "rows": len(labelled.label_N)},
+        "set": {"path": shown(str(options.set)), "rows": len(labelled.label_N), "corrected": labelled.corrected},
         "map": renamed,
         "shared": options.shared,
         "left_out": {
@@ -76,6 +76,8 @@ def main(argv: Sequence[str]) -> None:
     _write(options.out, shown(options.set.resolve().stem), predicted, matching.classes, report)
     for line in summary_lines(report):
         say(line)
+    if labelled.corrected:
+        say(f"note: {labelled.corrected:,} rows of the set were corrected by hand (data.corrections)")
     say(f"{options.out}: metrics.json, predictions.parquet, confusion.png")
 
 

@@ -20,7 +20,7 @@ from nla.commands.image_inputs import (
 )
 from nla.commands.parser import Parser
 from nla.console import bar, say
-from nla.data.sources.base import Problem
+from nla.data.problems import Problem
 from nla.io import atomic_write
 from nla.serving.predictor import Predictor
 from nla.text import shown

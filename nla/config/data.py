@@ -24,6 +24,8 @@ LabelRule = Literal["majority", "argmax", "votes", "fer2013"]
 OnBad = Literal["error", "quarantine"]
 INGEST_KEYS = {"source", "raw", "on_bad", "max_pixels", "max_image_bytes", "max_columns", "synthetic"}
 """Keys that the `ingest` stage depends on; all others concern only the `prepare` stage."""
+CORRECTION_KEYS = {"corrections", "correct_test"}
+"""Keys of what is corrected by hand."""
 
 
 class SyntheticConfig(Section):
@@ -91,6 +93,10 @@ class DataConfig(Section):
     train_rows: Annotated[int, Field(ge=1)] | None = None
     """Number of training rows to keep, with the shares of the classes as they are; null keeps all."""
     noise: NoiseConfig = NoiseConfig()
+    corrections: str = "data/corrections.csv"
+    """CSV file of corrected labels, which are applied after everything else; one without lines corrects nothing."""
+    correct_test: bool = False
+    """Apply corrections to test, too; reports then say so."""
 
     @field_validator("train_rows")
     @classmethod

@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nla.config.data import OnBad
+from nla.data.problems import error_lines, in_order
 from nla.data.schema import FACES, SPLITS, TableInfo, with_info
-from nla.data.sources.base import SHOWN, Findings, Problem, Source, first_lines, in_order
+from nla.data.sources.base import Findings, Source
 from nla.errors import DataError
 from nla.io import atomic_write
 from nla.seals import seal_table
@@ -71,7 +72,7 @@ def ingest(
             _check(source, census, findings, on_bad)
             seal_table(part)
     except DataError as error:
-        raise DataError("\n".join([str(error), *_lines(findings.problems, listing)])) from None
+        raise DataError("\n".join([str(error), *error_lines(findings.problems, listing)])) from None
     return _report(source, census, findings)
 
 
@@ -149,19 +150,6 @@ def _check(source: Source, census: Census, findings: Findings, on_bad: str) -> N
             f"{source.name}: {len(findings.problems):,} bad rows or files. Fix or remove them, "
             "or exclude them with data.on_bad: quarantine."
         )
-
-
-def _lines(problems: list[Problem], listing: Path | None) -> list[str]:
-    """Lines for an error message: all problems or, if there are many, the first SHOWN while `listing` gets all."""
-    lines = [str(problem) for problem in in_order(problems)]
-    if listing is None or len(lines) <= SHOWN:
-        return [f"  {line}" for line in lines]
-    listing.parent.mkdir(parents=True, exist_ok=True)
-    listing.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return [
-        *first_lines(problems)[:SHOWN],
-        f"  and {len(lines) - SHOWN:,} more; all {len(lines):,} are listed in {listing}",
-    ]
 
 
 def _report(source: Source, census: Census, findings: Findings) -> dict[str, Any]:

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nla.config.data import INGEST_KEYS, DataConfig
+from nla.data.corrections import Corrections
 from nla.data.image_header import PNG
 from nla.data.images import decode, encode_png, fit
-from nla.data.sample_plan import TRAIN, VALID, SamplePlan, plan_samples
-from nla.data.schema import SAMPLES, SPLITS, Preparation, TableInfo, nested, with_info
+from nla.data.sample_plan import SamplePlan, plan_samples
+from nla.data.schema import SAMPLES, SPLITS, TRAIN, VALID, Preparation, TableInfo, nested, with_info
 from nla.hardware import cores
 from nla.io import naming, read_batches
 from nla.seals import seal_table
@@ -32,15 +33,24 @@ BATCH_ROWS = 512
 Progress = Callable[[int, int], None]
 
 
-def prepare(faces: Path, out: Path, config: DataConfig, progress: Progress | None = None) -> dict[str, Any]:
+def prepare(
+    faces: Path,
+    out: Path,
+    config: DataConfig,
+    progress: Progress | None = None,
+    *,
+    corrections: Corrections | None = None,
+    listing: Path | None = None,
+) -> dict[str, Any]:
     """Writes train.parquet, valid.parquet and test.parquet into `out`, and returns a JSON-serializable report.
 
     Samples keep the order of the faces. A PNG of the right size and colour keeps its bytes; any other image is resized
     and encoded losslessly. A flipped row of train has no votes or posterior, which would reveal its true class, and in
     its target the shares of the true and of the given class have changed places. No file appears before all three are
-    complete. `progress(done, total)` counts faces. Raises what plan_samples raises.
+    complete. `progress(done, total)` counts faces. Corrections are those that are given, not those of the file that
+    `config` names; `listing` lists their bad lines if there are many. Raises what plan_samples raises.
     """
-    plan = plan_samples(faces, config)
+    plan = plan_samples(faces, config, corrections, listing)
     out.mkdir(parents=True, exist_ok=True)
     unfinished = [out / f".{split}.parquet.part" for split in SPLITS]
     try:
@@ -105,8 +115,11 @@ def _schema(plan: SamplePlan, config: DataConfig, split: int) -> pa.Schema:
         "noise": {key: noise[key] for key in ("kind", "rate", "exact", "flipped")} if is_noisy else None,
         "faces_rows": len(plan.split_N),
     }
+    if plan.corrected:
+        facts["corrected"] = plan.corrected[SPLITS[split]].model_dump()
     votes = plan.classes if plan.info.votes else ()
-    preparation = Preparation.model_validate(config.model_dump(exclude=INGEST_KEYS))
+    made = config.model_dump(exclude=INGEST_KEYS) | {"corrections": plan.corrections}
+    preparation = Preparation.model_validate(made)
     return with_info(SAMPLES, TableInfo(plan.info.source, plan.classes, votes, facts, preparation))
 
 
@@ -138,6 +151,7 @@ def _samples(
         "label": label,
         "clean_label": clean,
         "is_flipped": label != clean,
+        "is_corrected": plan.is_corrected_N[index],
         "target": nested(target_NC, ~np.isnan(target_NC[:, 0])),
         "votes": nested(votes_NC, is_open & ~np.isnan(votes_NC[:, 0])),
         "posterior": nested(posterior_NC, is_open & ~np.isnan(posterior_NC[:, 0])),

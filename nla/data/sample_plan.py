@@ -1,6 +1,6 @@
 """Plans which face becomes which sample, without reading images.
 
-Steps: label rule -> leaks -> validation split -> imbalance -> noise, synthetic or of FER2013's labels.
+Steps: label rule -> leaks -> validation split -> imbalance -> noise, synthetic or of FER2013's labels -> corrections.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ import pyarrow.compute as pc
 
 from nla.config.base import nearest
 from nla.config.data import DataConfig, LabelRule, NoiseConfig
+from nla.data.correcting import Labelled, correct
+from nla.data.corrections import Corrections
 from nla.data.fer2013_labels import MISSING, disagreement, fer2013_labels
-from nla.data.schema import SPLITS, TableInfo, dense, read_faces, read_info
+from nla.data.schema import OUT, SPLITS, TEST, TRAIN, VALID, Corrected, TableInfo, dense, read_faces, read_info
 from nla.data.synthetic_imbalance import impose_imbalance, keep_shares
 from nla.data.synthetic_noise import flip_labels, swap_shares, transition_matrix
 from nla.data.vote_labels import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
 from nla.errors import ConfigError, DataError
 from nla.io import read_batches
 
-TRAIN, VALID, TEST = range(len(SPLITS))
 ROWS = 65_536  # names of images read at a time
-OUT = -1
-"""Value of `split_N` for faces that are left out."""
 SPLIT, IMBALANCE, NOISE, VALID_NOISE, ROWS_KEPT = 1, 2, 3, 4, 5
 """Keys of independent random streams: each is seeded by (data.seed, key)."""
 CLEAN = "validation and test are clean: label noise and imbalance are only in train"
@@ -45,7 +44,7 @@ class SamplePlan:
     split_N: np.ndarray
     """Index in SPLITS, or OUT; int8."""
     clean_N: np.ndarray
-    """Labels before noise, int8; under `fer2013`, the majority."""
+    """Labels before noise, int8; under `fer2013`, the majority. A corrected label is clean where there is neither."""
     label_N: np.ndarray
     """Labels given to training, int8."""
     votes_NC: np.ndarray
@@ -54,6 +53,12 @@ class SamplePlan:
     """Distributions to learn instead of the labels, after noise, float32; NaN rows where the label is to be learnt."""
     posterior_NC: np.ndarray
     """True P(class | image), float32; NaN rows if unknown."""
+    is_corrected_N: np.ndarray
+    """Mask of the rows with a label or target from the corrections, bool."""
+    corrections: str | None
+    """SHA-256 of the file of corrections; None without any."""
+    corrected: Mapping[str, Corrected]
+    """What they did, per split; {} without any."""
     report: dict[str, Any]
 
 
@@ -68,14 +73,25 @@ class _Faces:
     posterior_NC: np.ndarray
     is_named_N: np.ndarray
     image_N: np.ndarray
-    """Equal numbers mark identical images."""
+    """Index in `hashes`: equal numbers mark identical images."""
+    hashes: pa.Array
+    """Hashes of the images' pixels."""
 
 
-def plan_samples(path: Path, config: DataConfig) -> SamplePlan:
+def plan_samples(
+    path: Path, config: DataConfig, corrections: Corrections | None = None, listing: Path | None = None
+) -> SamplePlan:
     """Makes the plan for the faces table at `path`.
 
+    Args:
+        path: path of the table.
+        config: the section `data`; the file that it names is not read here.
+        corrections: content of that file.
+        listing: file that lists all bad lines of the corrections if there are many.
+
     Raises:
-        DataError: train would lack a class, a split would be empty, or the imbalance or noise is impossible.
+        DataError: train would lack a class, a split would be empty, the imbalance or noise is impossible, or a line of
+            the corrections cannot be applied.
         ConfigError: the noise map names an unknown class, or the label rule needs labels that the source lacks.
     """
     faces = _read(path)
@@ -103,18 +119,38 @@ def plan_samples(path: Path, config: DataConfig) -> SamplePlan:
         report["fer2013"] = disagreement(own_N, labels.label_N, split_N, labels.classes)
     else:
         label_N = _flipped(split_N, labels, config)
-    report["noise"] = _noise(split_N, labels, label_N, config)
-    report["samples"] = _counts(split_N, labels.label_N, labels.classes)
-    report["clean"] = CLEAN_TEST if config.label_rule == "fer2013" else CLEAN_TEST_ONLY if config.noise.valid else CLEAN
+    planned = Labelled(split_N, label_N, labels.label_N, _target(labels, label_N, config))
+    is_corrected_N, corrected = np.zeros(len(split_N), bool), dict[str, Corrected]()
+    report["corrections"] = None
+    if corrections is not None and (corrections.lines or corrections.problems):
+        result = correct(
+            corrections,
+            planned,
+            faces.image_N,
+            faces.hashes,
+            labels.classes,
+            has_reference=_has_reference(config),
+            test_too=config.correct_test,
+            listing=listing,
+        )
+        planned, is_corrected_N, corrected = result.faces, result.is_corrected_N, dict(result.counts)
+        report["corrections"] = result.report
+    labels = replace(labels, label_N=planned.clean_N)
+    report["noise"] = _noise(planned.split_N, labels, planned.label_N, config)
+    report["samples"] = _counts(planned.split_N, labels.label_N, labels.classes)
+    report["clean"] = _clean(config, corrected)
     return SamplePlan(
         faces.info,
         labels.classes,
-        split_N,
-        labels.label_N,
-        label_N,
+        planned.split_N,
+        planned.clean_N,
+        planned.label_N,
         labels.votes_NC,
-        _target(labels, label_N, config),
+        planned.target_NC,
         _posterior(faces, labels.classes),
+        is_corrected_N,
+        corrections.sha256 if corrections is not None and corrected else None,
+        corrected,
         report,
     )
 
@@ -127,6 +163,7 @@ def _read(path: Path) -> _Faces:
         for batch in read_batches(path, ["image.path"], ROWS, "Run `dvc repro -f ingest`.")
     ]
     name = pa.chunked_array(parts, pa.string())
+    images = table["pixels"].combine_chunks().dictionary_encode()
     return _Faces(
         info,
         pc.index_in(table["split"], value_set=pa.array(SPLITS)).to_numpy().astype(np.int8),
@@ -135,7 +172,8 @@ def _read(path: Path) -> _Faces:
         dense(table["votes"], len(info.votes), np.int16, 0),
         dense(table["posterior"], len(info.classes), np.float32, np.nan),
         pc.greater(pc.fill_null(pc.utf8_length(name), 0), 0).to_numpy(),
-        table["pixels"].combine_chunks().dictionary_encode().indices.to_numpy(),
+        images.indices.to_numpy(),
+        images.dictionary,
     )
 
 
@@ -278,6 +316,19 @@ def _noise(split_N: np.ndarray, labels: Labels, label_N: np.ndarray, config: Dat
         got, advice = ("fer2013", "Choose majority") if cause == "label_rule" else (f"{measured:g}", "Lower it")
         raise DataError(f"data.{cause}: no training label of {', '.join(absent)} remains (got {got}). {advice}.")
     return facts
+
+
+def _has_reference(config: DataConfig) -> tuple[bool, bool, bool]:
+    """Per split, whether clean labels are known that its given ones can differ from."""
+    is_noisy, is_fer2013 = config.noise.rate > 0, config.label_rule == "fer2013"
+    return is_noisy or is_fer2013, (is_noisy and config.noise.valid) or is_fer2013, False
+
+
+def _clean(config: DataConfig, corrected: Mapping[str, Corrected]) -> str:
+    """Which splits are clean, and whether test was corrected by hand."""
+    clean = CLEAN_TEST if config.label_rule == "fer2013" else CLEAN_TEST_ONLY if config.noise.valid else CLEAN
+    changed = corrected["test"].changed if corrected else 0
+    return clean + (f"; {changed:,} rows of test were corrected by hand (data.correct_test)" if changed else "")
 
 
 def _target(labels: Labels, given_N: np.ndarray, config: DataConfig) -> np.ndarray:

@@ -24,6 +24,9 @@ from nla.io import in_one_line, parse_json_as, read_columns, regular
 
 REMAKE = "Remove the file and run `dvc repro`."
 SPLITS = ("train", "valid", "test")
+TRAIN, VALID, TEST = range(len(SPLITS))
+OUT = -1
+"""In place of the index of a split, for faces that are left out."""
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 FACES = pa.schema(
@@ -45,6 +48,7 @@ SAMPLES = pa.schema(
         ("label", pa.int8()),  # label given to training
         ("clean_label", pa.int8()),  # before noise
         ("is_flipped", pa.bool_()),  # label != clean_label, by seeded noise or in FER2013's labels
+        ("is_corrected", pa.bool_()),  # label or target is from data.corrections
         ("target", pa.list_(pa.float32())),  # distribution [C] to learn instead of the label; null means the label
         (
             "votes",
@@ -93,6 +97,24 @@ class Preparation(_Facts):
     imbalance_factor: float | None
     train_rows: int | None = None
     noise: Noise
+    corrections: str | None = None
+    """SHA-256 of the file that was applied; None if it has no lines."""
+    correct_test: bool = False
+
+
+class Corrected(_Facts):
+    """Rows of a split by what `data.corrections` did with them."""
+
+    relabel: int = 0
+    distribution: int = 0
+    drop: int = 0
+    keep: int = 0
+    """Confirmed as they are."""
+
+    @property
+    def changed(self) -> int:
+        """Rows with another label, with a distribution, or left out."""
+        return self.relabel + self.distribution + self.drop
 
 
 class ImageFacts(BaseModel):
@@ -136,6 +158,18 @@ def read_image_facts(path: Path) -> ImageFacts:
         extra: ImageFacts
 
     return parse_json_as(_metadata(path), Info, f"{path}: metadata", REMAKE).extra
+
+
+def corrected(path: Path) -> Corrected:
+    """What corrections did in a table of SAMPLES. Raises DataError as `read_info` does."""
+
+    class Extra(BaseModel):
+        corrected: Corrected = Corrected()
+
+    class Info(BaseModel):
+        extra: Extra
+
+    return parse_json_as(_metadata(path), Info, f"{path}: metadata", REMAKE).extra.corrected
 
 
 def read_samples(path: Path, columns: Sequence[str]) -> tuple[TableInfo, pa.Table]:

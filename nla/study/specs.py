@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nla.config.base import merge, section
-from nla.config.data import INGEST_KEYS, DataConfig
+from nla.config.data import CORRECTION_KEYS, INGEST_KEYS, DataConfig
 from nla.errors import ConfigError
 from nla.study.grid import Grid, Part, table_title
 from nla.study.times import Times
@@ -115,10 +115,17 @@ def run_spec(
             merged = with_values(merged | trial_base(merged), values)
         spec = RunSpec(method, condition, seed, merged, values, setting, name)
         training_config(spec.params)
-        _ = spec.data
+        _check_labels(spec.data)
     except ConfigError as error:
         raise ConfigError(f"grid.yaml: {method}, {condition}: {error}") from None
     return spec
+
+
+def _check_labels(data: DataConfig) -> None:
+    """Raises ConfigError if labels are to be corrected: methods are compared on the labels that the source has."""
+    if changed := data.stated(include=CORRECTION_KEYS):
+        got = ", ".join(f"data.{key}: {value}" for key, value in changed.items())
+        raise ConfigError(f"a study corrects no labels (got {got}). Remove it; the source itself can be corrected.")
 
 
 def epochs_in(minutes: float, params: Mapping[str, Any], block: str, method: str, times: Times | None) -> int:

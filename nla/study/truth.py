@@ -14,7 +14,8 @@ import numpy as np
 
 from nla.config.base import section
 from nla.config.data import DataConfig
-from nla.data.sample_plan import TEST, plan_samples
+from nla.data.sample_plan import plan_samples
+from nla.data.schema import TEST
 from nla.errors import ConfigError, DataError
 from nla.evaluation.confusion import confusion
 from nla.evaluation.metrics import MAIN_METRICS, agreement

@@ -227,11 +227,13 @@ def lacks_end(uri: str, run_id: str | None) -> bool:
     return run is not None and run.info.status != "FINISHED"
 
 
-def run_tags(workspace: Path, fingerprint: str, data_hash: str) -> dict[str, str]:
-    """Tags that link an MLflow run to the code in `workspace`, the data and the DVC experiment."""
+def run_tags(workspace: Path, fingerprint: str, data_hash: str, corrections: str | None = None) -> dict[str, str]:
+    """Tags that link an MLflow run to the code in `workspace`, the data, the hash of its corrections, and the DVC
+    experiment."""
     tags = {
         "nla.fingerprint": fingerprint,
         "nla.data": data_hash,
+        "nla.corrections": corrections,
         **commit_tags(git_commit(workspace)),
         "mlflow.source.name": os.environ.get("DVC_STAGE"),
         "dvc.stage": os.environ.get("DVC_STAGE"),

@@ -42,6 +42,13 @@ def measured(*argv: str) -> tuple[dict, pd.DataFrame]:
     )
 
 
+def test_a_table_that_was_corrected_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_samples(here / "test.parquet", [0, 1] * 15, source="rafdb", extra={"corrected": {"relabel": 4, "keep": 9}})
+    report, _ = measured("test.parquet")
+    assert report["set"]["corrected"] == 4
+    assert "note: 4 rows of the set were corrected by hand (data.corrections)" in capsys.readouterr().out
+
+
 def test_a_table_of_prepare(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its classes have another order than the model's, and its model one class more."""
     labels = [0, 1] * 15
@@ -56,7 +63,7 @@ def test_a_table_of_prepare(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     np.testing.assert_allclose(rows[COLUMNS[4:]], expected.probabilities, atol=1e-6)
     assert report["accuracy"] == pytest.approx((rows.label == rows.predicted).mean())
     assert report["classes"]["neutral"]["support"] == 15 and report["absent"] == ["happiness"]
-    assert report["set"] == {"path": "test.parquet", "rows": 30} and report["rows"] == 30
+    assert report["set"] == {"path": "test.parquet", "rows": 30, "corrected": 0} and report["rows"] == 30
     card = read_card(here / "models/model.safetensors")
     assert report["model"] == {"path": "models", "fingerprint": "f0", "sha256": card["sha256"]}
     assert report["left_out"] == {"classes": {}, "unreadable": [], "not_read": []}

@@ -16,9 +16,10 @@ from nla.config.data import DataConfig, SourceName
 from nla.data import ingest as ingest_module
 from nla.data.images import encode_png, pixel_hash
 from nla.data.ingest import ingest
+from nla.data.problems import Problem
 from nla.data.schema import FACES, TableInfo, read_info
 from nla.data.sources import SOURCES, open_source
-from nla.data.sources.base import Findings, Problem, face_batch
+from nla.data.sources.base import Findings, face_batch
 from nla.errors import DataError
 
 

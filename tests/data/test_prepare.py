@@ -124,12 +124,13 @@ def test_the_tables_know_how_they_were_prepared(tmp_path: Path) -> None:
     noise = {"kind": "asymmetric", "rate": 0.25, "exact": False, "mapping": {"calm": "glad"}, "valid": True}
     chosen = {"image_size": 24, "color": "rgb", "label_rule": "argmax", "contempt": False, "valid_fraction": 0.2}
     chosen |= {"drop_leaks": True, "seed": 5, "imbalance_factor": 2.0, "train_rows": None, "noise": noise}
+    chosen |= {"corrections": "data/corrections.csv", "correct_test": False}
     assert chosen.keys() == DataConfig.model_fields.keys() - INGEST_KEYS, "every parameter of the stage"
     run(tmp_path, labelled(), **chosen)
     for split in SPLITS:
         preparation = read_info(tmp_path / "data" / f"{split}.parquet").preparation
         assert preparation is not None
-        assert preparation.model_dump() == chosen
+        assert preparation.model_dump() == chosen | {"corrections": None}
 
 
 @pytest.mark.parametrize(

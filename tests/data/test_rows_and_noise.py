@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from nla.config.data import DataConfig, NoiseConfig, SyntheticConfig
 from nla.data.ingest import ingest
 from nla.data.prepare import prepare
-from nla.data.sample_plan import TEST, TRAIN, VALID, SamplePlan, plan_samples
-from nla.data.schema import SPLITS, read_info
+from nla.data.sample_plan import SamplePlan, plan_samples
+from nla.data.schema import SPLITS, TEST, TRAIN, VALID, read_info
 from nla.data.sources import open_source
 from nla.data.synthetic_imbalance import keep_shares
 from nla.errors import DataError

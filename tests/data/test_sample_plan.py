@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nla.data.sample_plan import TEST, TRAIN, VALID, leaking_rows, leaks, stratified_split
+from nla.data.sample_plan import leaking_rows, leaks, stratified_split
+from nla.data.schema import TEST, TRAIN, VALID
 
 
 def test_split_is_stratified_and_seeded() -> None:

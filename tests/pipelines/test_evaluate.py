@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from mlflow import MlflowClient
-from mlflow_parts import CLASSES, new_store
+from mlflow_parts import CLASSES, new_store, write_samples
 
 from nla.commands.measure import main as measure_command
 from nla.config.evaluate import EvaluateConfig
@@ -86,6 +86,24 @@ def test_a_record_of_a_run_that_is_wrong_names_the_field(tmp_path: Path, content
     record.write_text(json.dumps({**run, "params": {"loss": {}}, **content} if content else {}))
     with pytest.raises(DataError, match=rf"run\.json: {said}.*Run `dvc repro`\.$"):
         evaluate.read_run(record)
+
+
+def test_a_test_split_that_was_corrected_is_in_the_protocol(tmp_path: Path) -> None:
+    """And so in reports/metrics.json, in the note of the MLflow run and on the console."""
+    table = write_samples(tmp_path / "test.parquet", [0, 1, 2])
+    assert evaluate.protocol(table) == evaluate.PROTOCOL
+    counts = {"relabel": 3, "distribution": 1, "drop": 2, "keep": 7}
+    table = write_samples(tmp_path / "test.parquet", [0, 1, 2], extra={"corrected": counts})
+    said = evaluate.protocol(table)
+    assert said == f"{evaluate.PROTOCOL}; 6 rows of test were corrected by hand (data.correct_test)"
+    test = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "mean_accuracy": 0.3, "macro_f1": 0.25}
+    metrics = {"test": test | {"classes": {}}, "views": {"mirror": False, "shift": 0}, "epoch": 3}
+    printed = list(evaluate.summary_lines({"protocol": said, **metrics}))
+    assert printed[-1] == "note: 6 rows of test were corrected by hand (data.correct_test)"
+    assert len(list(evaluate.summary_lines({"protocol": evaluate.PROTOCOL, **metrics}))) == len(printed) - 1
+    damaged = write_samples(tmp_path / "test.parquet", [0, 1, 2], extra={"corrected": {"relabel": "3"}})
+    with pytest.raises(DataError, match=r"metadata: extra\.corrected\.relabel"):
+        evaluate.protocol(damaged)
 
 
 def test_the_summary_names_the_views() -> None:

@@ -30,6 +30,7 @@ PARTS = (
     "nla",
     "pipelines",
     "data/raw/synthetic",
+    "data/corrections.csv",
     "dvc.yaml",
     "params.yaml",
     "pyproject.toml",

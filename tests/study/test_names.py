@@ -26,6 +26,8 @@ OF_DATA: dict[str, Any] = {
     "imbalance_factor": None,
     "train_rows": None,
     "noise": NOISE,
+    "corrections": "data/corrections.csv",
+    "correct_test": False,
 }
 OF_TRAINING: dict[str, Any] = {
     "seed": 0,

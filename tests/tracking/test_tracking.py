@@ -363,3 +363,4 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert run_tags(tmp_path, "f", "d") == expected
         (tmp_path / "a").write_text("2")
         assert run_tags(tmp_path, "f", "d") == expected | {"nla.git_dirty": "true"}
+        assert run_tags(tmp_path, "f", "d", "c" * 64)["nla.corrections"] == "c" * 64

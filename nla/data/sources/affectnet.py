@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from nla.config.data import DataConfig
-from nla.data.sources.base import Findings, Problem, first_existing, require
+from nla.data.problems import Problem
+from nla.data.sources.base import Findings, first_existing, require
 from nla.data.sources.csv_rows import read_rows
 from nla.data.sources.image_files import Excluded, Listed, image_names, read_faces, refuse_linked
 from nla.data.sources.numbering import check_numbering

@@ -6,7 +6,7 @@ row: it records the problem and continues, so that the user sees all of them at 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,41 +14,15 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from nla.data.problems import Problem
 from nla.data.schema import FACES, IMAGE_TYPE
 from nla.errors import DataError
-from nla.text import shown
 
-SHOWN = 10
-"""Problems that an error lists."""
 MAX_CLASSES = 127
 """Labels are int8."""
 SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 """Common names of splits -> the names in FACES."""
 DOCS = "See docs/datasets.md for the layout, and for where to get the files."
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A bad line of a text file, or a bad file."""
-
-    file: str
-    line: int | None
-    """Line number, counted from 1 as in an editor."""
-    what: str
-
-    def __str__(self) -> str:
-        return shown(f"{self.file}{'' if self.line is None else f', line {self.line}'}: {self.what}")
-
-
-def in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """Problems by file and line."""
-    return sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
-
-
-def first_lines(problems: Sequence[Problem]) -> list[str]:
-    """The first SHOWN problems in order, as lines of an error, and how many more there are."""
-    more = [f"  and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
-    return [*(f"  {problem}" for problem in in_order(problems)[:SHOWN]), *more]
 
 
 @dataclass

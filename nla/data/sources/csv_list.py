@@ -16,7 +16,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from nla.config.data import DataConfig
-from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, Problem, require
+from nla.data.problems import Problem
+from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, require
 from nla.data.sources.csv_rows import check_columns, short_lines
 from nla.data.sources.image_files import Listed, read_faces
 from nla.data.sources.numbering import check_splits

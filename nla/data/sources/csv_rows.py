@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from nla.data.sources.base import DOCS, Findings, Problem
+from nla.data.problems import Problem
+from nla.data.sources.base import DOCS, Findings
 from nla.errors import DataError
 from nla.io import regular
 from nla.limits import MAX_LINE

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from nla.config.data import DataConfig
 from nla.data.images import encode_png, pixel_hash
 from nla.data.parallel import map_in_order
-from nla.data.sources.base import Findings, Problem, face_batch, require
+from nla.data.problems import Problem
+from nla.data.sources.base import Findings, face_batch, require
 from nla.data.sources.csv_rows import Rows, read_rows
 from nla.data.sources.numbering import check_numbering
 from nla.data.vote_labels import KEPT, label_faces

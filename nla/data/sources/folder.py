@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from nla.config.data import DataConfig
+from nla.data.problems import Problem
 from nla.data.schema import SPLITS
-from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, Problem, require
+from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, require
 from nla.data.sources.image_files import SUFFIXES, Listed, image_names, read_faces
 from nla.data.sources.numbering import check_splits
 from nla.data.sources.unread_files import unread

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from nla.data.images import decode, pixel_hash, read_image_file
 from nla.data.parallel import map_in_order
-from nla.data.sources.base import Findings, Problem, face_batch
+from nla.data.problems import Problem
+from nla.data.sources.base import Findings, face_batch
 from nla.errors import DataError
 from nla.limits import ImageLimits
 from nla.text import is_utf8

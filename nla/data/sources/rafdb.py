@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from nla.config.data import DataConfig
-from nla.data.sources.base import Findings, Problem, first_existing, require
+from nla.data.problems import Problem
+from nla.data.sources.base import Findings, first_existing, require
 from nla.data.sources.image_files import Listed, image_names, read_faces, refuse_linked
 from nla.data.sources.numbering import check_numbering
 from nla.data.sources.unread_files import unread
