@@ -22,7 +22,7 @@ from nla.data.images import encode_png
 from nla.data.ingest import ingest
 from nla.data.prepare import prepare
 from nla.data.samples import load_samples
-from nla.data.schema import FACES, read_faces
+from nla.data.schema import read_faces
 from nla.data.sources import open_source
 from nla.errors import DataError, NLAError, user_message
 from nla.io import read_json_as, write_json, write_table
@@ -50,7 +50,7 @@ def write_prepared(folder: Path) -> None:
 
 FLIPPED = [
     *(kind for kind in KINDS if kind.name not in FOR_PEOPLE),
-    Kind("faces.parquet", write_faces, lambda folder: read_faces(folder / "faces.parquet", FACES.names)),
+    Kind("faces.parquet", write_faces, lambda folder: read_faces(folder / "faces.parquet")),
     Kind("train.parquet", write_prepared, lambda folder: load_samples(folder / "train.parquet")),
 ]
 
@@ -89,7 +89,7 @@ def test_a_damaged_table_is_one_line_for_each_reader(tmp_path: Path) -> None:
     for at in range(len(content) - 2000, len(content), 20):
         path.write_bytes(content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :])
         with pytest.raises(DataError, match=r"faces\.parquet"):
-            read_faces(path, ["row"])
+            read_faces(path)
 
 
 @pytest.mark.thorough

@@ -18,7 +18,8 @@ from nla.data.corrections import Corrections
 from nla.data.image_header import PNG
 from nla.data.images import decode, encode_png, fit
 from nla.data.sample_plan import SamplePlan, plan_samples
-from nla.data.schema import SAMPLES, SPLITS, TRAIN, VALID, Preparation, TableInfo, nested, with_info
+from nla.data.schema import INGEST, SAMPLES, SPLITS, TRAIN, VALID, Preparation, TableInfo, nested, with_info
+from nla.errors import DataError
 from nla.hardware import cores
 from nla.io import naming, read_batches
 from nla.seals import seal_table
@@ -126,26 +127,33 @@ def _schema(plan: SamplePlan, config: DataConfig, split: int) -> pa.Schema:
 def _stream(faces: Path, plan: SamplePlan, config: DataConfig, writers: list[_GroupWriter]) -> Iterator[int]:
     """Sends each face to its split's writer; yields the number of faces read so far."""
     start = 0
+    fitted = partial(_fitted, faces, config)
     with ThreadPoolExecutor(cores()) as pool:
-        for batch in read_batches(faces, ["row", "image"], BATCH_ROWS, "Run `dvc repro -f ingest`."):
+        for batch in read_batches(faces, ["row", "image"], BATCH_ROWS, INGEST):
             split_B = plan.split_N[start : start + len(batch)]
             for split, writer in enumerate(writers):
                 inside = np.flatnonzero(split_B == split)
                 if inside.size:
-                    writer.add(_samples(batch.take(pa.array(inside)), start + inside, plan, config, pool))
+                    writer.add(_samples(batch.take(pa.array(inside)), start + inside, plan, partial(pool.map, fitted)))
             start += len(batch)
             yield start
 
 
 def _samples(
-    batch: pa.RecordBatch, index: np.ndarray, plan: SamplePlan, config: DataConfig, pool: ThreadPoolExecutor
+    batch: pa.RecordBatch,
+    index: np.ndarray,
+    plan: SamplePlan,
+    fit_all: Callable[[list[bytes | None], list[int]], Iterator[bytes]],
 ) -> pa.Table:
-    """Rows of SAMPLES for the faces at `index` of the plan; `batch` holds their rows and images."""
+    """Rows of SAMPLES for the faces at `index` of the plan; `batch` holds their rows and images.
+
+    `fit_all` brings encoded images, with their rows, to the size and colour of the samples.
+    """
     label, clean = plan.label_N[index], plan.clean_N[index]
     is_open = (label == clean) | (plan.split_N[index] != TRAIN)
     votes_NC, target_NC, posterior_NC = plan.votes_NC[index], plan.target_NC[index], plan.posterior_NC[index]
     image = batch["image"]
-    pixels = _fitted(image.field("bytes").to_pylist(), config, pool)
+    pixels = list(fit_all(image.field("bytes").to_pylist(), index.tolist()))
     columns = {
         "row": batch["row"],
         "label": label,
@@ -160,18 +168,20 @@ def _samples(
     return pa.table(columns, schema=SAMPLES)
 
 
-def _fitted(images: list[bytes], config: DataConfig, pool: ThreadPoolExecutor) -> list[bytes]:
-    misfits = [i for i, data in enumerate(images) if not _fits(data, config)]
-    for i, data in zip(misfits, pool.map(partial(_refit, config), [images[i] for i in misfits]), strict=True):
-        images[i] = data
-    return images
+def _fitted(faces: Path, config: DataConfig, data: bytes | None, row: int) -> bytes:
+    """The image in the size and colour of the samples; `data` itself if it has both.
+
+    Raises:
+        DataError: it cannot be decoded; the message names the table and the row, from 0.
+    """
+    try:
+        pixels = decode(data or b"", config.image_limits)
+    except DataError as error:
+        raise DataError(f"{faces}: row {row}: image: {error}. {INGEST}") from None
+    return data if data and _fits(data, config) else encode_png(fit(pixels, config.image_size, config.color))
 
 
 def _fits(data: bytes, config: DataConfig) -> bool:
     """Whether a PNG header (IHDR: width, height, depth, colour type 0 grey or 2 RGB) has the right size and colour."""
     side = config.image_size.to_bytes(4, "big")
     return data.startswith(PNG) and data[16:26] == side + side + bytes((8, 0 if config.color == "grey" else 2))
-
-
-def _refit(config: DataConfig, data: bytes) -> bytes:
-    return encode_png(fit(decode(data, config.image_limits), config.image_size, config.color))

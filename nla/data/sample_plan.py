@@ -19,7 +19,7 @@ from nla.config.data import DataConfig, LabelRule, NoiseConfig
 from nla.data.correcting import Labelled, correct
 from nla.data.corrections import Corrections
 from nla.data.fer2013_labels import MISSING, disagreement, fer2013_labels
-from nla.data.schema import OUT, SPLITS, TEST, TRAIN, VALID, Corrected, TableInfo, dense, read_faces, read_info
+from nla.data.schema import INGEST, OUT, SPLITS, TEST, TRAIN, VALID, Corrected, TableInfo, dense, read_faces
 from nla.data.synthetic_imbalance import impose_imbalance, keep_shares
 from nla.data.synthetic_noise import flip_labels, swap_shares, transition_matrix
 from nla.data.vote_labels import CONTEMPT, KEPT, REASONS, Labels, label_faces, shares
@@ -90,8 +90,8 @@ def plan_samples(
         listing: file that lists all bad lines of the corrections if there are many.
 
     Raises:
-        DataError: train would lack a class, a split would be empty, the imbalance or noise is impossible, or a line of
-            the corrections cannot be applied.
+        DataError: the table is missing or damaged, or has a value that it cannot have; train would lack a class, a
+            split would be empty, the imbalance or noise is impossible, or a line of the corrections cannot be applied.
         ConfigError: the noise map names an unknown class, or the label rule needs labels that the source lacks.
     """
     faces = _read(path)
@@ -156,12 +156,8 @@ def plan_samples(
 
 
 def _read(path: Path) -> _Faces:
-    info = read_info(path)
-    table = read_faces(path, ["split", "label", "fer2013_label", "votes", "posterior", "pixels"])
-    parts = [
-        pc.struct_field(batch["image"], "path")
-        for batch in read_batches(path, ["image.path"], ROWS, "Run `dvc repro -f ingest`.")
-    ]
+    info, table = read_faces(path)
+    parts = [pc.struct_field(batch["image"], "path") for batch in read_batches(path, ["image.path"], ROWS, INGEST)]
     name = pa.chunked_array(parts, pa.string())
     images = table["pixels"].combine_chunks().dictionary_encode()
     return _Faces(

@@ -14,15 +14,16 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from nla.data.table_values import is_class, is_counts, is_distribution, is_one_of, is_unique, require
 from nla.errors import DataError
 from nla.io import in_one_line, parse_json_as, read_columns, regular
 
 REMAKE = "Remove the file and run `dvc repro`."
+INGEST = "Run `dvc repro -f ingest`."
 SPLITS = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(len(SPLITS))
 OUT = -1
@@ -182,20 +183,36 @@ def read_samples(path: Path, columns: Sequence[str]) -> tuple[TableInfo, pa.Tabl
     _check_image(path)
     schema = pa.schema([SAMPLES.field(name) for name in columns])
     table = read_columns(path, schema, path, REMAKE, nullable=("target", "votes", "posterior"))
-    for name in ("label", "clean_label"):
-        if name in columns and table.num_rows:
-            low, high = (int(value) for value in pc.min_max(table[name]).as_py().values())
-            if low < 0 or high >= len(info.classes):
-                got = low if low < 0 else high
-                raise DataError(f"{path}: column {name}: must be 0 to {len(info.classes) - 1} (got {got}). {REMAKE}")
+    width = len(info.classes)
+    checks = [is_class(table, name, width) for name in ("label", "clean_label") if name in columns]
+    checks += [is_distribution(table, name, width) for name in ("target", "votes", "posterior") if name in columns]
+    require(path, table, checks, REMAKE)
     return info, table
 
 
-def read_faces(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Reads `columns` of a table of FACES. Raises DataError if it is missing or damaged, or a column is wrong."""
+def read_faces(path: Path) -> tuple[TableInfo, pa.Table]:
+    """Reads a table of FACES but for its images, with values that a source can have.
+
+    Raises:
+        DataError: the table is missing or damaged, or a column is missing or has a value that it cannot have.
+    """
+    info = read_info(path)
+    if info.votes and info.votes[: len(info.classes)] != info.classes:
+        raise DataError(f"{path}: metadata: votes: must begin with the classes (got {info.votes}). {INGEST}")
     _check_image(path)
-    schema = pa.schema([FACES.field(name) for name in columns])
-    return read_columns(path, schema, path, REMAKE, nullable=("label", "fer2013_label", "votes", "posterior"))
+    schema = pa.schema([field for field in FACES if field.name != "image"])
+    table = read_columns(path, schema, path, REMAKE, nullable=("label", "fer2013_label", "votes", "posterior"))
+    width = len(info.classes)
+    checks = [
+        is_unique(table, "row"),
+        is_one_of(table, "split", SPLITS),
+        is_class(table, "label", width),
+        is_class(table, "fer2013_label", width),
+        is_counts(table, "votes", len(info.votes)),
+        is_distribution(table, "posterior", width),
+    ]
+    require(path, table, checks, INGEST)
+    return info, table
 
 
 def _check_image(path: Path) -> None:
@@ -236,7 +253,7 @@ def dense(column: pa.ChunkedArray, width: int, dtype: Any, null: float) -> np.nd
     lists = array.drop_null()
     length = lists.value_lengths().to_numpy(zero_copy_only=False)
     if (length != width).any():
-        raise DataError(f"expected {width} values, got {length[length != width][0]}. Run `dvc repro -f ingest`.")
+        raise DataError(f"expected {width} values, got {length[length != width][0]}. {INGEST}")
     rows = np.full((len(array), width), null, dtype)
     rows[given_N] = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), width)
     return rows

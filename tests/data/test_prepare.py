@@ -364,7 +364,7 @@ def test_a_failure_half_way_leaves_the_old_tables_and_no_others(
     monkeypatch.setattr(module, "BATCH_ROWS", 8)
     broken = labelled()
     broken[-1] |= {"bytes": b"no image"}
-    with pytest.raises(DataError, match="not an image"):
+    with pytest.raises(DataError, match=r"faces\.parquet: row 41: image: .* not an image .*dvc repro -f ingest"):
         run(tmp_path, broken, image_size=16)
     assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == before
 
