@@ -182,3 +182,26 @@ def test_fewer_rows_are_shared_out_by_the_largest_remainder() -> None:
 def test_a_mapping_to_itself_or_beyond_the_classes_is_refused(clean: int, noisy: int) -> None:
     with pytest.raises(DataError, match=rf"data\.noise\.mapping: class {clean} cannot become class {noisy}\."):
         flip_labels(np.arange(5), 5, "asymmetric", 0.5, True, {4: 0, clean: noisy}, np.random.default_rng(0))
+
+
+def test_the_noise_of_a_seed_stays_the_same() -> None:
+    """Records of studies name their seeds only: other draws would be other data under the same name."""
+    label_N = np.arange(12) % 4
+    noisy_N = flip_labels(label_N, 4, "symmetric", 0.5, True, {}, np.random.default_rng(3))
+    assert noisy_N.tolist() == [3, 1, 2, 0, 1, 0, 2, 1, 1, 1, 2, 3]
+
+
+def test_the_imbalance_of_an_absent_last_class_is_refused() -> None:
+    with pytest.raises(DataError, match="a class would have no training image"):
+        impose_imbalance(np.array([0, 0, 1]), 3, 1.0, np.random.default_rng(0))
+
+
+def test_equal_remainders_go_to_the_first_classes() -> None:
+    label_N = np.repeat(np.arange(40), 2)
+    kept = keep_shares(label_N, 60, np.random.default_rng(0))
+    assert np.bincount(label_N[kept]).tolist() == [2] * 20 + [1] * 20
+
+
+def test_a_class_of_one_image_is_not_lost() -> None:
+    with pytest.raises(DataError, match="a class would have no training image"):
+        keep_shares(np.array([0] * 9 + [1]), 4, np.random.default_rng(0))

@@ -80,3 +80,9 @@ def test_probabilities_of_zero_stay_finite() -> None:
 def test_single_precision_is_computed_in_double(predictions: tuple[np.ndarray, np.ndarray]) -> None:
     p_NC, votes_NC = predictions
     assert agreement(p_NC, votes_NC) == agreement(p_NC.astype(np.float64), votes_NC.astype(np.float64))
+
+
+def test_its_figures_have_these_names(predictions: tuple[np.ndarray, np.ndarray]) -> None:
+    correlations = {"entropy_correlation", "ambiguity_correlation"}
+    shares = {"vote_share", "vote_share_possible"}
+    assert {*agreement(*predictions)} == {"rows", "cross_entropy", "kl_divergence"} | correlations | shares

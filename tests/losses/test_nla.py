@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import loss_reference as reference
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from nla.losses import CrossEntropyLoss, NLALoss, naw_weight
 from nla.losses.functional import bhattacharyya, jensen_shannon
+from nla.losses.naw import NawParameters, naw_parameters
 
 VARIANTS = ["released", "paper", "released-video"]
 PROGRESS = 0.1  # eps = .78: the schedule is in mid-way
@@ -160,3 +163,23 @@ def test_values_out_of_range_are_refused(wrong: dict[str, float], message: str) 
 def test_unknown_choices_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"unknown .*: valid are "):
         NLALoss(**wrong)  # type: ignore[arg-type]
+
+
+CHANGES = {
+    "true_mean": (0.6, 0.4),
+    "true_deviation": 0.7,
+    "true_ratio": 3.0,
+    "true_sign": -1,
+    "false_mean": (0.2, 0.1),
+    "false_deviation": 0.5,
+    "false_ratio": 4.0,
+    "slope": 2.0,
+    "normalized": False,
+    "detach": False,
+}
+
+
+def test_each_parameter_of_the_weight_is_taken() -> None:
+    assert {*CHANGES} == {field.name for field in fields(NawParameters)}
+    for name, value in CHANGES.items():
+        assert NLALoss("paper", **{name: value}).naw == naw_parameters("paper", **{name: value})

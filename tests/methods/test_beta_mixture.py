@@ -91,3 +91,10 @@ def test_places_of_the_table() -> None:
 def test_beyond_the_table_its_ends_count() -> None:
     table_B = torch.linspace(0.2, 0.8, 100)
     torch.testing.assert_close(look_up(table_B, torch.tensor([-0.5, 1.5])), torch.tensor([0.2, 0.8]))
+
+
+def test_densities_as_in_scipy() -> None:
+    mixture = BetaMixture(*torch.tensor([[2.5, 7.0], [4.0, 1.5], [0.3, 0.7]], dtype=torch.float64))
+    x = np.linspace(0.05, 0.95, 7)
+    expected = [w * beta_distribution.pdf(x, a, b) for a, b, w in parameters(mixture)]
+    np.testing.assert_allclose(double(mixture.densities(torch.from_numpy(x))), expected, rtol=1e-9)

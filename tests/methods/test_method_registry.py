@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import nla.losses
 from nla.methods.base import Context, Method, Minibatch, OneView, Outcome
-from nla.methods.registry import counted, plain, strategy
+from nla.methods.registry import _same_type, counted, plain, strategy
 from nla.models.classifier import Classifier
 
 
@@ -80,3 +80,11 @@ def test_public_losses_are_imported_by_their_names() -> None:
         assert getattr(nla.losses, name).__name__ == name
     with pytest.raises(AttributeError, match=r"^module 'nla\.losses' has no attribute 'Poly'$"):
         nla.losses.Poly  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "fits"),
+    [(True, False, True), (1, True, False), (True, 1.0, False), (1, 0.5, True), (0.5, 1, False), ("a", "b", True)],
+)
+def test_an_option_has_the_type_of_its_default(value: object, default: object, fits: bool) -> None:
+    assert _same_type(value, default) is fits

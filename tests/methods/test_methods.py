@@ -201,3 +201,13 @@ def test_a_method_that_needs_feature_maps_says_so(name: str) -> None:
             method(network, batch)  # type: ignore[arg-type]
     else:
         method(network, batch)  # type: ignore[arg-type]
+
+
+def test_nla_without_consistency_takes_one_view() -> None:
+    network, batch = small_network(), minibatch(range(6))
+    method = build_method(LossConfig(name="nla", consistency="none"), context())
+    outcome = method(network, batch)
+    torch.testing.assert_close(outcome.logits_NC, network(batch.images_NHWC))
+    torch.testing.assert_close(
+        outcome.loss, NLALoss("paper", consistency="none")(outcome.logits_NC, None, batch.target, 0.0)
+    )

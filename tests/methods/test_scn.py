@@ -165,3 +165,7 @@ def test_values_out_of_range(options: dict[str, Any], message: str) -> None:
 def test_a_batch_of_one_is_refused() -> None:
     with pytest.raises(TrainingError, match=r"train.batch_size: scn compares two groups .* \(got 1\)"):
         SelfCure(context())(small_network(), minibatch([3]))
+
+
+def test_a_batch_of_two_has_two_groups() -> None:
+    assert SelfCure(context())(small_network(), minibatch([3, 4])).loss.isfinite()

@@ -60,6 +60,7 @@ def test_four_claims_by_hand() -> None:
     assert [claim["holds"] for claim in found] == [False, True, False, True]
     assert [claim["hardest"] for claim in found] == ["b", "b", "b", "a"]
     assert found[0]["difference"] == 0.02 and found[0]["others"] == ["a", "b"]
+    assert {*found[0]} >= {"difference", "low", "high", "p", "n"}
 
 
 def with_others(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
