@@ -55,11 +55,7 @@ mutants: setup        ## 500 small changes of the code, chosen at random: do the
 	python tests/mutation.py
 
 coverage: setup       ## branch coverage of nla/ and pipelines/ by all tests, subprocesses and Ray's workers included
-	rm -rf .coverage && mkdir .coverage
-	COVERAGE_FILE=$(CURDIR)/.coverage/data COVERAGE_RCFILE=$(CURDIR)/pyproject.toml \
-		coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(COVERED)
-	COVERAGE_FILE=$(CURDIR)/.coverage/data coverage combine --quiet
-	COVERAGE_FILE=$(CURDIR)/.coverage/data coverage report
+	python tests/branch_coverage.py $(COVERED)
 
 check-performance: setup  ## the training loop relative to its limit, in one to two minutes
 	python benchmarks/check.py
