@@ -1,8 +1,12 @@
-"""Trained models on disk: NAME.safetensors with the weights, and NAME.json, a card with everything else needed."""
+"""Trained models on disk: NAME.safetensors with the weights, and NAME.json, a card with everything else needed.
+
+The names of the classes are in both, because their order is the meaning of the network's outputs.
+"""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -31,6 +35,8 @@ OS_ERROR = re.compile(r"\(os error (\d+)\)")
 WEIGHTS = "model.safetensors"
 """Name of the weights file of the selected epoch, in the folder of a model."""
 RETRAIN = "Run `dvc repro -sf train`."
+CLASSES = "classes"
+"""Where both files have the names of the classes; older weights lack them."""
 PREDICTION = {"views": asdict(Views()), "precision": "fp32"}
 """How a model predicts unless its card says otherwise."""
 Known = tuple[str, Sequence[str]]
@@ -91,7 +97,7 @@ def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, An
         card: Classifier.describe(), and the other fields of Card, of which `views` and `precision` have defaults.
     """
     with atomic_write(weights.with_suffix(".json")) as card_part, atomic_write(weights) as part:
-        write_tensors(part, state)
+        write_tensors(part, state, {CLASSES: json.dumps(list(card[CLASSES]))})
         content = {"format": FORMAT, **PREDICTION, **card, "sha256": sha256(part)}
         card_part.write_bytes(sealed_json(content))
 
@@ -120,16 +126,28 @@ def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
 
     Raises:
         WeightsError: a file is missing or damaged, the two files are from different runs, or the weights do not
-            match the card's architecture, or are not finite.
+            match the card's architecture or classes, or are not finite.
     """
     card, state = read_card(weights), read_tensors(weights)
     model = Classifier.build(card)
     load_state(model, state, weights)
     if card["sha256"] != sha256(weights):
         raise WeightsError(f"{weights}: the sha256 does not match {weights.stem}.json. {RETRAIN}")
+    _check_classes(weights, card[CLASSES])
     if wrong := next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), None):
         raise WeightsError(f"{weights}: {wrong}: not all values are finite, so no image can be classified. {RETRAIN}")
     return model.eval(), card
+
+
+def _check_classes(weights: Path, classes: Sequence[str]) -> None:
+    """Raises WeightsError if the network was saved with other names of its outputs, or in another order."""
+    with safe_open(weights, framework="pt") as file:
+        saved = (file.metadata() or {}).get(CLASSES)
+    if saved is not None and saved != json.dumps(list(classes)):
+        raise WeightsError(
+            f"{weights.with_suffix('.json')}: classes: the weights were saved with {saved}, in this order (got "
+            f"{json.dumps(list(classes))}). Restore the card. Or: {RETRAIN}"
+        )
 
 
 def read_card(weights: Path) -> dict[str, Any]:
@@ -148,10 +166,14 @@ def read_card(weights: Path) -> dict[str, Any]:
     return {**PREDICTION, **card}
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes a .safetensors file. Raises OSError if it cannot be written, for example because the disk is full."""
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: dict[str, str] | None = None) -> None:
+    """Writes a .safetensors file, with `facts` as its metadata.
+
+    Raises:
+        OSError: it cannot be written, for example because the disk is full.
+    """
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, facts)
     except SafetensorError as error:
         code = OS_ERROR.search(str(error))
         number = int(code[1]) if code else errno.EIO

@@ -11,8 +11,9 @@ import numpy as np
 
 from nla.config.ray import RayConfig
 from nla.data.positions_table import PositionsTable, write_positions
-from nla.data.samples import load_samples
+from nla.data.samples import Samples, load_samples
 from nla.data.schema import TableInfo, read_info
+from nla.errors import DataError
 from nla.io import sha256
 from nla.models.saved_model import save_model
 from nla.training.checkpoint import read_group, read_progress
@@ -47,9 +48,26 @@ def read_tables(config: RayConfig, root: Path) -> Tables:
     """Reads both tables of the working directory.
 
     Images of more than `config.image_bytes` are memory-mapped from a file in the project `root`.
+
+    Raises:
+        DataError: a table is missing or damaged, or the two are of different sources, classes or sizes of images.
     """
     train, valid = (load_samples(path, config.image_bytes, root / IMAGES) for path in (TRAIN, VALID))
+    require_alike(train, valid)
     return Tables(Split(train, valid), read_info(TRAIN), (sha256(TRAIN), sha256(VALID)))
+
+
+def require_alike(train: Samples, valid: Samples) -> None:
+    """Raises DataError unless labels and images of both tables mean the same, as if one was restored by itself."""
+    for what, ours, others in (
+        ("source", train.source, valid.source),
+        ("classes", list(train.classes), list(valid.classes)),
+        ("images", list(train.images_NHWC.shape[1:]), list(valid.images_NHWC.shape[1:])),
+    ):
+        if ours != others:
+            raise DataError(
+                f"{VALID}: {what}: must be {ours}, as in {TRAIN} (got {others}). Run `dvc repro -f prepare`."
+            )
 
 
 def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarray) -> None:
