@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 SECTIONS = ("data", "model", "augment", "loss", "train", "evaluate", "tune", "register", "ray")
+VIDEO_SECTIONS = ("clips",)
+"""Further sections of video/params.yaml."""
 DEFAULTS = 1
 """Increase by one when a default changes. Results are named by this number and by the values that differ from their
 defaults, so that a new key makes none of them stale."""
@@ -101,7 +103,7 @@ def read_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
             f"{path}: must be a mapping of sections (got {shortened(repr(params))}). Use {', '.join(SECTIONS)}."
         )
     for name in params:
-        if name not in SECTIONS:
+        if name not in SECTIONS + VIDEO_SECTIONS:
             raise ConfigError(f"{path}: unknown section '{name}'{nearest(str(name), SECTIONS)}")
     return params
 

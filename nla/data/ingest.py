@@ -46,8 +46,11 @@ def ingest(
     out: Path,
     *,
     on_bad: OnBad,
+    schema: pa.Schema = FACES,
     listing: Path | None = None,
     progress: Progress | None = None,
+    unit: str = "rows or files",
+    key: str = "data.on_bad",
 ) -> dict[str, Any]:
     """Writes the faces of `source` to `out` atomically, and returns a JSON-serializable report.
 
@@ -57,8 +60,11 @@ def ingest(
         source: source of the faces.
         out: path of the Parquet file.
         on_bad: "error" fails on bad rows; "quarantine" leaves them out.
+        schema: of the batches of `source`: FACES, or all of its columns and further ones.
         listing: file that lists all problems if there are more than SHOWN; the error then shows only the first SHOWN.
         progress: called with (done, total) rows.
+        unit: what can be bad, for the message.
+        key: the parameter that sets `on_bad`, for the message.
 
     Raises:
         DataError: there is only one class, rows are bad and `on_bad` is "error", or train or test is empty. The message
@@ -68,8 +74,13 @@ def ingest(
     try:
         _check_classes(source, findings)
         with atomic_write(out) as part:
-            _write(_counted(source, findings, census, progress), part, with_info(FACES, _info(source)))
-            _check(source, census, findings, on_bad)
+            _write(_counted(source, findings, census, progress), part, with_info(schema, _info(source)))
+            _check(source, census, findings)
+            if findings.problems and on_bad == "error":
+                raise DataError(
+                    f"{source.name}: {len(findings.problems):,} bad {unit}. Fix or remove them, or exclude them with "
+                    f"{key}: quarantine."
+                )
             seal_table(part)
     except DataError as error:
         raise DataError("\n".join([str(error), *error_lines(findings.problems, listing)])) from None
@@ -140,16 +151,11 @@ def _appearance(name: str) -> str:
     return "".join(c for c in plain if not c.isspace() and unicodedata.category(c) != "Cf")
 
 
-def _check(source: Source, census: Census, findings: Findings, on_bad: str) -> None:
+def _check(source: Source, census: Census, findings: Findings) -> None:
     empty = [split for split in ("train", "test") if not census.rows(split)]
     if empty:
         remedy = "Fix the bad rows or files" if findings.problems else "Add some"
         raise DataError(f"{source.name}: no good image for {' and '.join(empty)}. {remedy}. See docs/datasets.md.")
-    if findings.problems and on_bad == "error":
-        raise DataError(
-            f"{source.name}: {len(findings.problems):,} bad rows or files. Fix or remove them, "
-            "or exclude them with data.on_bad: quarantine."
-        )
 
 
 def _report(source: Source, census: Census, findings: Findings) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from nla.data.schema import INGEST, SAMPLES, SPLITS, TRAIN, VALID, Preparation, 
 from nla.errors import DataError
 from nla.hardware import cores
 from nla.io import naming, read_batches
+from nla.limits import ImageLimits
 from nla.seals import seal_table
 
 GROUP_ROWS = 4096
@@ -43,23 +45,49 @@ def prepare(
     corrections: Corrections | None = None,
     listing: Path | None = None,
 ) -> dict[str, Any]:
-    """Writes train.parquet, valid.parquet and test.parquet into `out`, and returns a JSON-serializable report.
+    """Writes the samples that params.yaml asks for, as `write_samples`, and returns a JSON-serializable report.
+
+    Corrections are those that are given, not those of the file that `config` names; `listing` lists their bad lines if
+    there are many. Raises what plan_samples raises.
+    """
+    plan = plan_samples(faces, config, corrections, listing)
+    content = config.model_dump(exclude=INGEST_KEYS) | {"corrections": plan.corrections}
+    write_samples(faces, out, plan, Preparation.model_validate(content), config.image_limits, progress)
+    return plan.report
+
+
+def write_samples(
+    faces: Path,
+    out: Path,
+    plan: SamplePlan,
+    made: Preparation,
+    limits: ImageLimits,
+    progress: Progress | None = None,
+) -> None:
+    """Writes train.parquet, valid.parquet and test.parquet into `out`.
 
     Samples keep the order of the faces. A PNG of the right size and colour keeps its bytes; any other image is resized
     and encoded losslessly. A flipped row of train has no votes or posterior, which would reveal its true class, and in
     its target the shares of the true and of the given class have changed places. No file appears before all three are
-    complete. `progress(done, total)` counts faces. Corrections are those that are given, not those of the file that
-    `config` names; `listing` lists their bad lines if there are many. Raises what plan_samples raises.
+    complete.
+
+    Args:
+        faces: table of FACES, or one with more columns.
+        out: folder of the three tables.
+        plan: split and labels of each face.
+        made: how the plan was made, and the size and colour of the samples; recorded in the tables.
+        limits: largest image that is decoded.
+        progress: called with (done, total) faces.
     """
-    plan = plan_samples(faces, config, corrections, listing)
+    encoder = _Encoder(faces, made.image_size, made.color, limits)
     out.mkdir(parents=True, exist_ok=True)
     unfinished = [out / f".{split}.parquet.part" for split in SPLITS]
     try:
         with ExitStack() as stack:
             writers = [
-                stack.enter_context(_GroupWriter(path, _schema(plan, config, s))) for s, path in enumerate(unfinished)
+                stack.enter_context(_GroupWriter(path, _schema(plan, made, s))) for s, path in enumerate(unfinished)
             ]
-            for done in _stream(faces, plan, config, writers):
+            for done in _stream(faces, plan, encoder, writers):
                 if progress:
                     progress(done, len(plan.split_N))
         for path in unfinished:
@@ -70,7 +98,36 @@ def prepare(
     finally:
         for path in unfinished:
             path.unlink(missing_ok=True)
-    return plan.report
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """Size, colour and encoding of the samples' images."""
+
+    table: Path
+    """The images are from it."""
+    image_size: int
+    color: str
+    limits: ImageLimits
+
+    def fitted(self, data: bytes | None, row: int) -> bytes:
+        """The image in the size and colour of the samples; `data` itself if it has both.
+
+        Raises:
+            DataError: it cannot be decoded; the message names the table and the row, from 0.
+        """
+        try:
+            pixels = decode(data or b"", self.limits)
+        except DataError as error:
+            raise DataError(f"{self.table}: row {row}: image: {error}. {INGEST}") from None
+        if data and self._fits(data):
+            return data
+        return encode_png(fit(pixels, self.image_size, "grey" if self.color == "grey" else "rgb"))
+
+    def _fits(self, data: bytes) -> bool:
+        """Whether a PNG header (IHDR: width, height, depth, colour type 0 grey or 2 RGB) has the right size, colour."""
+        side = self.image_size.to_bytes(4, "big")
+        return data.startswith(PNG) and data[16:26] == side + side + bytes((8, 0 if self.color == "grey" else 2))
 
 
 class _GroupWriter:
@@ -105,36 +162,34 @@ class _GroupWriter:
         self._waiting = [table.slice(table.num_rows - left)] if left else []
 
 
-def _schema(plan: SamplePlan, config: DataConfig, split: int) -> pa.Schema:
+def _schema(plan: SamplePlan, made: Preparation, split: int) -> pa.Schema:
     noise = plan.report["noise"] | ({"flipped": plan.report["noise"]["flipped_in_valid"]} if split == VALID else {})
-    is_noisy = split == TRAIN or (split == VALID and config.noise.valid)
+    is_noisy = split == TRAIN or (split == VALID and made.noise.valid)
     facts = {
         "split": SPLITS[split],
-        "image_size": config.image_size,
-        "channels": 1 if config.color == "grey" else 3,
-        "label_rule": config.label_rule,
+        "image_size": made.image_size,
+        "channels": 1 if made.color == "grey" else 3,
+        "label_rule": made.label_rule,
         "noise": {key: noise[key] for key in ("kind", "rate", "exact", "flipped")} if is_noisy else None,
         "faces_rows": len(plan.split_N),
     }
     if plan.corrected:
         facts["corrected"] = plan.corrected[SPLITS[split]].model_dump()
     votes = plan.classes if plan.info.votes else ()
-    made = config.model_dump(exclude=INGEST_KEYS) | {"corrections": plan.corrections}
-    preparation = Preparation.model_validate(made)
-    return with_info(SAMPLES, TableInfo(plan.info.source, plan.classes, votes, facts, preparation))
+    return with_info(SAMPLES, TableInfo(plan.info.source, plan.classes, votes, facts, made))
 
 
-def _stream(faces: Path, plan: SamplePlan, config: DataConfig, writers: list[_GroupWriter]) -> Iterator[int]:
+def _stream(faces: Path, plan: SamplePlan, encoder: _Encoder, writers: list[_GroupWriter]) -> Iterator[int]:
     """Sends each face to its split's writer; yields the number of faces read so far."""
     start = 0
-    fitted = partial(_fitted, faces, config)
     with ThreadPoolExecutor(cores()) as pool:
+        fit_all = partial(pool.map, encoder.fitted)
         for batch in read_batches(faces, ["row", "image"], BATCH_ROWS, INGEST):
             split_B = plan.split_N[start : start + len(batch)]
             for split, writer in enumerate(writers):
                 inside = np.flatnonzero(split_B == split)
                 if inside.size:
-                    writer.add(_samples(batch.take(pa.array(inside)), start + inside, plan, partial(pool.map, fitted)))
+                    writer.add(_samples(batch.take(pa.array(inside)), start + inside, plan, fit_all))
             start += len(batch)
             yield start
 
@@ -166,22 +221,3 @@ def _samples(
         "image": pa.StructArray.from_arrays([pa.array(pixels, pa.binary()), image.field("path")], ["bytes", "path"]),
     }
     return pa.table(columns, schema=SAMPLES)
-
-
-def _fitted(faces: Path, config: DataConfig, data: bytes | None, row: int) -> bytes:
-    """The image in the size and colour of the samples; `data` itself if it has both.
-
-    Raises:
-        DataError: it cannot be decoded; the message names the table and the row, from 0.
-    """
-    try:
-        pixels = decode(data or b"", config.image_limits)
-    except DataError as error:
-        raise DataError(f"{faces}: row {row}: image: {error}. {INGEST}") from None
-    return data if data and _fits(data, config) else encode_png(fit(pixels, config.image_size, config.color))
-
-
-def _fits(data: bytes, config: DataConfig) -> bool:
-    """Whether a PNG header (IHDR: width, height, depth, colour type 0 grey or 2 RGB) has the right size and colour."""
-    side = config.image_size.to_bytes(4, "big")
-    return data.startswith(PNG) and data[16:26] == side + side + bytes((8, 0 if config.color == "grey" else 2))

@@ -142,9 +142,11 @@ class TableInfo:
 
 
 def with_info(schema: pa.Schema, info: TableInfo) -> pa.Schema:
-    """`schema` with `info` and Hugging Face's feature description in its metadata."""
-    features = b'{"info": {"features": {"image": {"_type": "Image"}}}}'
-    return schema.with_metadata({"nla": TypeAdapter(TableInfo).dump_json(info), "huggingface": features})
+    """`schema` with `info` in its metadata and, if it has images, Hugging Face's description of that column."""
+    facts = {"nla": TypeAdapter(TableInfo).dump_json(info)}
+    if "image" in schema.names:
+        facts["huggingface"] = b'{"info": {"features": {"image": {"_type": "Image"}}}}'
+    return schema.with_metadata(facts)
 
 
 def read_info(path: Path) -> TableInfo:

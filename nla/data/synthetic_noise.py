@@ -38,7 +38,7 @@ def flip_labels(
     """
     if num_classes < 2:
         raise DataError(f"data.noise.rate: label noise needs two classes or more (got {num_classes}). Set it to 0.")
-    wrong_N = _wrong_labels(label_N, num_classes, kind, mapping, rng)
+    wrong_N = wrong_labels(label_N, num_classes, kind, mapping, rng)
     eligible = np.flatnonzero(wrong_N != label_N)
     n = len(eligible)
     chosen = eligible[rng.permutation(n)[: round(rate * n)]] if exact else eligible[rng.random(n) < rate]
@@ -70,7 +70,7 @@ def transition_matrix(clean_N: np.ndarray, noisy_N: np.ndarray, num_classes: int
     return share_CC
 
 
-def _wrong_labels(
+def wrong_labels(
     label_N: np.ndarray, num_classes: int, kind: NoiseKind, mapping: Mapping[int, int], rng: np.random.Generator
 ) -> np.ndarray:
     """The label that each row would be flipped to; the clean one if the row cannot be flipped."""

@@ -207,11 +207,24 @@ def muscles(
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Muscle activities [N, M]: the blend with its intensity and noise, and a random side for smirks."""
+    side_N, intensity_N = rng.choice([-1, 1], len(first_N)), rng.uniform(*INTENSITY, len(first_N))
+    return blended(first_N, second_N, position_N, side_N, intensity_N, rng)
+
+
+def blended(
+    first_N: NDArray[np.int64],
+    second_N: NDArray[np.int64],
+    position_N: NDArray[np.float64],
+    side_N: NDArray[np.integer],
+    intensity_N: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Muscle activities [N, M] of faces whose side of smirks (-1 or 1) and intensity are given."""
     blend: NDArray[np.float64] = PROTOTYPES[first_N] + position_N[:, None] * (
         PROTOTYPES[second_N] - PROTOTYPES[first_N]
     )
-    blend[:, Muscle.SMIRK] *= rng.choice([-1, 1], len(blend))
-    blend *= rng.uniform(*INTENSITY, (len(blend), 1))
+    blend[:, Muscle.SMIRK] *= side_N
+    blend *= intensity_N[:, None]
     blend += rng.normal(0, TWITCH, blend.shape)
     return blend
 
