@@ -67,7 +67,8 @@ def test_training_goes_on_from_the_checkpoint_before(tmp_path: Path, tiny_sample
 def test_an_export_leaves_nothing_half_written(tmp_path: Path) -> None:
     network = make_job().build()
     with room_for(20_000), pytest.raises(OSError, match="File too large") as raised:
-        save_model(tmp_path / "models/model.safetensors", network.backbone.state_dict(), network.describe())
+        card = {**network.describe(), "classes": ["a", "b", "c"]}
+        save_model(tmp_path / "models/model.safetensors", network.backbone.state_dict(), card)
     assert raised.value.errno == errno.EFBIG
     assert not [*(tmp_path / "models").iterdir()]
 
