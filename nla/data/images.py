@@ -90,6 +90,13 @@ def encode_png(pixels: Pixels) -> bytes:
     return data.tobytes()
 
 
+def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
+    """JPEG of grey [H, W] or RGB [H, W, 3]; `quality` from 0 to 100."""
+    ordered = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
+
+
 def pixel_hash(pixels: Pixels) -> bytes:
     """BLAKE2b-128 of shape and pixels: equal exactly for identical images, whatever their file format."""
     digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
