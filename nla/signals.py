@@ -19,6 +19,8 @@ ENDING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "S
 """Ctrl-C, `kill`, and a terminal that is closed."""
 GRACE_SECONDS = 10.0
 """After so long the process ends, whether or not all is in order."""
+AGAIN_SECONDS = 0.05
+"""After so long a signal is raised again that Python has swallowed: longer than most calls of `__del__`."""
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -50,14 +52,18 @@ def end_at_once() -> None:
 def ended_in_order(*, in_stage: bool = False) -> Iterator[Ending]:
     """Each of the signals raises KeyboardInterrupt inside the block, once; yields which it was.
 
+    Once, but where Python swallows what is raised, as in the garbage collector's callbacks, in `__del__` and in calls
+    from C: there it is raised again, after AGAIN_SECONDS, until it gets out.
     If the process has not ended within GRACE_SECONDS, it is ended; with the line of a stage if it is one.
     SystemExit, which would suit the others, becomes an exit code of Ray's if it is raised in one of Ray's calls.
     """
     before = {number: signal.getsignal(number) for number in ENDING}
-    ending = Ending()
+    hook_before = sys.unraisablehook
+    main_thread = threading.main_thread().ident or 0
+    ending, again = Ending(), threading.Timer(0, _ignore)
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        _handle(lambda *_: None)  # it is ending already
+        _handle(_ignore)  # it is ending already
         ending.number = number
         end = functools.partial(_exit, number, frame) if in_stage else functools.partial(os._exit, ending.code)
         limit = threading.Timer(GRACE_SECONDS, end)
@@ -66,12 +72,35 @@ def ended_in_order(*, in_stage: bool = False) -> Iterator[Ending]:
         _forget_lost_terminal()
         raise KeyboardInterrupt
 
+    def raise_again(number: int, frame: FrameType | None) -> NoReturn:
+        _handle(_ignore)
+        raise KeyboardInterrupt
+
+    def swallowed(unraisable: sys.UnraisableHookArgs) -> None:
+        nonlocal again
+        is_ours = threading.get_ident() == main_thread and issubclass(unraisable.exc_type, KeyboardInterrupt)
+        if not is_ours:
+            hook_before(unraisable)
+            return
+        _handle(raise_again)
+        # a real signal, from another thread: raised here it would be swallowed, too; and it ends calls of the system
+        again = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main_thread, ending.number))
+        again.daemon = True
+        again.start()
+
     _handle(interrupt)
+    sys.unraisablehook = swallowed
     try:
         yield ending
     finally:
+        again.cancel()
+        sys.unraisablehook = hook_before
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _ignore(*_: object) -> None:
+    """Handler of a signal that changes nothing."""
 
 
 def _handle(handler: Handler) -> None:

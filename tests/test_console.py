@@ -190,6 +190,71 @@ def test_what_cannot_be_put_in_order_ends_too(outcome: Outcome) -> None:
     assert outcome(body) == (143, "", ENDED[signal.SIGTERM][1])
 
 
+SWALLOWED = {
+    "a garbage collector's callback": """
+        import gc
+        def end(phase, info):
+            gc.callbacks.remove(end)
+            os.kill(os.getpid(), 15)
+        gc.callbacks.append(end)
+        gc.collect()
+    """,
+    "__del__": """
+        class Ending:
+            def __del__(self):
+                os.kill(os.getpid(), 15)
+        Ending()
+    """,
+    "one after the other": """
+        class Ending:
+            def __init__(self, seconds):
+                self.seconds = seconds
+            def __del__(self):
+                os.kill(os.getpid(), 15) if self.seconds == 0 else time.sleep(self.seconds)
+        Ending(0), Ending(0.3), Ending(0.3)
+    """,
+    "a call from C": """
+        import ctypes
+        ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), 15))()
+    """,
+}
+
+
+@pytest.mark.parametrize("place", SWALLOWED)
+def test_a_signal_where_python_swallows_exceptions_ends_a_stage_in_order(outcome: Outcome, place: str) -> None:
+    body = f"""
+        try:
+            {textwrap.indent(textwrap.dedent(SWALLOWED[place]), " " * 12).strip()}
+            time.sleep({PATIENCE})
+        finally:
+            print("in order")
+    """
+    assert outcome(body) == (143, "in order\n", ENDED[signal.SIGTERM][1])
+
+
+def test_other_exceptions_in_such_places_are_shown_as_ever(outcome: Outcome) -> None:
+    code, out, err = outcome("""
+        class Broken:
+            def __del__(self):
+                raise ValueError("broken")
+        Broken()
+        print("goes on")
+    """)
+    assert (code, out) == (0, "goes on\n")
+    assert "ValueError: broken" in err and "__del__" in err
+
+
+def test_a_signal_that_was_swallowed_at_the_end_of_a_stage_is_none_after_it(outcome: Outcome) -> None:
+    body = """
+        class Ending:
+            def __del__(self):
+                os.kill(os.getpid(), 15)
+        Ending()
+    """
+    code, out, err = outcome(body)
+    assert (code, out, err) in ((0, "", ""), (143, "", ENDED[signal.SIGTERM][1]))
+
+
 def test_a_signal_that_is_ignored_from_the_start_stays_so(outcome: Outcome, tmp_path: Path) -> None:
     """As by `nohup`."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
