@@ -59,16 +59,20 @@ def _wait_for_answer(server: socket.socket, backend: str) -> None:
 
 
 @contextlib.contextmanager
-def server_lock(uri: str) -> Iterator[None]:
+def server_lock(uri: str, seconds: float) -> Iterator[None]:
     """Waits for the lock of a PostgreSQL database, which all machines share; other stores are not locked.
 
     The server frees it when the connection ends, also that of a process that was killed.
+
+    Raises:
+        OperationalError: another process has held it for so long.
     """
     if not uri.startswith("postgresql"):
         yield
         return
     engine = create_engine(uri, poolclass=NullPool, isolation_level="AUTOCOMMIT")  # no transaction stays open
     with engine.connect() as connection:
+        connection.execute(text(f"SET statement_timeout = {round(1000 * seconds)}"))
         connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": LOCK})
         yield
 

@@ -47,8 +47,9 @@ HTTP_LIMITS = {
 }
 """A call gives up within 15 s on a server that refuses or never answers: 3 times 4 s, and 3 s between. With MLflow's
 own limits it takes a quarter of an hour; metrics are sent again later."""
-DATABASE_LIMITS = {"PGCONNECT_TIMEOUT": "15"}
-"""For PostgreSQL's client library, which waits for an answer without end."""
+DATABASE_LIMITS = {"PGCONNECT_TIMEOUT": "15", "PGOPTIONS": "-c statement_timeout=60s"}
+"""For PostgreSQL's client library, which waits without end: seconds until there is a connection, and until the server
+gives up on a statement, such as one that waits for a lock."""
 FILE_TIMEOUT = "120"
 """Seconds for a server's answer to a file, which it may first have to pass on to another storage; MLflow's default."""
 LOCKED = "database is locked"
@@ -109,11 +110,11 @@ def file_transfer() -> Iterator[None]:
 def store_lock(uri: str) -> Iterator[None]:
     """Locks a database: two processes must not create its tables, or decide on the champion, at the same time.
 
-    A server of MLflow makes its own tables, and has no lock; see `Registry.promote`. Raises TrackingError if another
-    process holds the lock of a file for longer than LOCK_SECONDS, perhaps because it hangs.
+    A server of MLflow makes its own tables, and has no lock; see `Registry.promote`. Raises an error, TrackingError
+    for a file, if another process holds the lock for longer than LOCK_SECONDS, perhaps because it hangs.
     """
     database = database_file(uri, Path())
-    with _file_lock(database.with_name(f"{database.name}.lock")) if database else server_lock(uri):
+    with _file_lock(database.with_name(f"{database.name}.lock")) if database else server_lock(uri, LOCK_SECONDS):
         yield
 
 

@@ -94,7 +94,7 @@ def test_a_database_that_falls_silent_ends_a_new_connection(monkeypatch: pytest.
         with pytest.raises(psycopg.OperationalError, match="timeout"):
             psycopg.connect(host="127.0.0.1", port=server.getsockname()[1], user="me", dbname="mlflow")
         assert time.monotonic() - started < 10
-    assert set(DATABASE_LIMITS) == {"PGCONNECT_TIMEOUT"} and int(DATABASE_LIMITS["PGCONNECT_TIMEOUT"]) <= 15
+    assert int(DATABASE_LIMITS["PGCONNECT_TIMEOUT"]) <= 15
 
 
 def test_in_mid_run(tmp_path: Path, silent: str, caplog: pytest.LogCaptureFixture) -> None:
