@@ -24,7 +24,7 @@ from nla.config.ray import RayConfig
 from nla.config.train import check_batch
 from nla.console import say
 from nla.data.loader import steps_per_epoch
-from nla.data.schema import TableInfo, read_info
+from nla.data.schema import read_info
 from nla.errors import ConfigError
 from nla.io import sha256, write_json, write_rows
 from nla.models.classifier import Architecture, describe
@@ -32,7 +32,7 @@ from nla.models.views import Views
 from nla.models.weights import weights_path
 from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
 from nla.tracking.run_record import RunRecord
-from nla.training.artifacts import TRAIN, VALID, Tables, export, read_tables
+from nla.training.artifacts import TRAIN, VALID, Tables, data_params, export, read_tables
 from nla.training.callbacks import Callback, MetricRecorder
 from nla.training.checkpoint import read_progress
 from nla.training.job import Job, TrainingConfig, image_spec, training_config, with_first_weights
@@ -46,8 +46,6 @@ from nla.workflow.stage import log_file, run_stage
 BEST, MODELS, CURVES, RUN = Path("best.yaml"), Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
 CODE = (Path("nla/training/trainer.py"), Path("nla/training/job.py"))
 """Code that determines a result: these files and all that they import. Display, tracking and distribution do not."""
-DATA_FIELDS = {"image_size", "label_rule", "imbalance_factor", "train_rows", "noise"}
-"""Parameters of `data` that MLflow shows beside those of training, to distinguish runs."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +129,6 @@ def summary(config: TrainingConfig, tables: Tables) -> str:
         f"{steps_per_epoch(faces, train.batch_size)} steps of {train.batch_size} images; "
         f"{network}, loss {loss.label}"
     )
-
-
-def data_params(info: TableInfo) -> dict[str, Any]:
-    """Facts about the data, from the table: params.yaml may have changed since the `prepare` stage wrote it."""
-    made = info.preparation
-    return {"source": info.source} | (made.model_dump(include=DATA_FIELDS) if made else {})
 
 
 def train_tracked(plan: Plan, run: RunFolder, ray: RayConfig, storage: str, uri: str) -> None:

@@ -71,8 +71,8 @@ def test_the_projects_params_load_and_are_the_defaults(name: str) -> None:
     ("text", "message"),
     [
         ("trian: {}", r"unknown section 'trian': did you mean 'train'\?"),
-        ("1: {}", "unknown section '1': valid are data, model, "),
-        ("- train", r"must be a mapping of sections \(got \['train'\]\)\. Use data, model, "),
+        ("1: {}", "unknown section '1': valid are data, audit, model, "),
+        ("- train", r"must be a mapping of sections \(got \['train'\]\)\. Use data, audit, model, "),
         ("", r"must be a mapping of sections \(got None\)"),
         ("train: {lr: ", "not valid YAML at line 1. Fix it"),
         ("train: {}\ntrain: {}", "not valid YAML at line 2.*duplicate"),
@@ -258,6 +258,9 @@ BOUNDS: dict[str, tuple[int, int] | None] = {
     "data.image_size": (16, 512),
     "data.seed": None,
     "data.train_rows": None,  # at most those that there are
+    "audit.folds": (0, 100),
+    "audit.epochs": (2, 100_000),
+    "audit.seed": None,
     "model.width": (4, 256),
     "model.input_size": (16, 512),
     "loss.true_sign": (-1, 1),

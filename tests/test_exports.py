@@ -56,6 +56,7 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
         ("import pipelines.ingest", {"pyarrow", "cv2"}),
         ("import pipelines.prepare", {"pyarrow", "cv2", "sklearn"}),
         ("import pipelines.tune", {"pyarrow"}),
+        ("import pipelines.audit", {"pyarrow"}),
         ("import pipelines.train", HEAVY - {"ray"}),  # which trains in its own process too
         ("import pipelines.evaluate, pipelines.register", HEAVY - {"ray", "albumentations", "scipy.stats", "sklearn"}),
         ("import nla.commands.compare", {"pyarrow"}),
@@ -90,6 +91,7 @@ FIGURES = (
     "evaluation/figures.py",
     "study/plots.py",
     "tuning/plots.py",
+    "audit/plots.py",
     "commands/",
 )
 RAY_TRAINS = tuple(f"training/{name}.py" for name in ("ray_train", "ray_trainers", "message_queue"))
@@ -98,7 +100,10 @@ RAY_TRAINS = tuple(f"training/{name}.py" for name in ("ray_train", "ray_trainers
 @pytest.mark.parametrize(
     ("package", "places"),
     [
-        ("ray", ("ray_cluster.py", "ray_errors.py", *RAY_TRAINS, "tuning/", "study/scheduler.py")),
+        (
+            "ray",
+            ("ray_cluster.py", "ray_errors.py", *RAY_TRAINS, "tuning/", "study/scheduler.py", "audit/ray_folds.py"),
+        ),
         ("mlflow", ("tracking/", "serving/")),
         ("matplotlib", (*FIGURES, "tracking/")),  # which names the type of a figure
         ("albumentations", ("data/augment.py",)),
@@ -155,7 +160,7 @@ MAY_USE = {
     },
     "tuning": {"config", "losses", "methods", "models", "tracking", "training", "workflow"},
     "study": {"config", "data", "evaluation", "models", "tracking", "training", "tuning", "workflow"},
-    "commands": {"audit", "config", "data", "evaluation", "models", "serving", "training"},
+    "commands": {"audit", "config", "data", "evaluation", "models", "serving", "tracking", "training", "workflow"},
 }
 """The packages of nla, each with those below it that it may import."""
 

@@ -19,6 +19,7 @@ from mlflow_parts import CLASSES, constant_model, new_store, write_samples
 from ruamel.yaml import YAML
 
 from nla import Predictor
+from nla.config.audit import AuditConfig
 from nla.config.augment import AugmentConfig
 from nla.config.base import flatten, merge, read_params, section
 from nla.config.data import DataConfig
@@ -43,6 +44,7 @@ EMBEDDING = ROOT / "docs/embedding.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 OTHERS = [ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("studies/*/README.md"))]
 SECTIONS = (
+    AuditConfig,
     AugmentConfig,
     DataConfig,
     EvaluateConfig,

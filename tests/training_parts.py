@@ -18,7 +18,7 @@ from nla.config.train import TrainConfig
 from nla.data.samples import Samples
 from nla.models.classifier import ImageSpec
 from nla.training.callbacks import Callback
-from nla.training.checkpoint import STATE
+from nla.training.checkpoint import STATE, read_group
 from nla.training.checkpoint_store import FolderStore
 from nla.training.job import Job, TrainingConfig
 from nla.training.process_group import ProcessGroup
@@ -90,6 +90,16 @@ class StopAt(Callback):
     def on_epoch_end(self, row: dict[str, float]) -> None:
         if (row["epoch"], None) == self.at:
             raise Stop
+
+
+class KeepWeights(Callback):
+    """Keeps the weights of each epoch, from the checkpoint that was saved just before."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.weights = folder, list[dict[str, torch.Tensor]]()
+
+    def on_epoch_end(self, row: dict[str, float]) -> None:
+        self.weights.append(read_group(checkpoint_of(self.folder), "last"))
 
 
 def checkpoint_of(folder: Path) -> Path:

@@ -24,7 +24,7 @@ from nla.text import is_utf8, shortened
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-SECTIONS = ("data", "model", "augment", "loss", "train", "evaluate", "tune", "register", "ray")
+SECTIONS = ("data", "audit", "model", "augment", "loss", "train", "evaluate", "tune", "register", "ray")
 VIDEO_SECTIONS = ("clips",)
 """Further sections of video/params.yaml."""
 DEFAULTS = 1

@@ -21,6 +21,8 @@ from nla.training.trainer import Split
 from nla.workflow.runs import IMAGES
 
 TRAIN, VALID = Path("data/train.parquet"), Path("data/valid.parquet")
+DATA_FIELDS = {"image_size", "label_rule", "imbalance_factor", "train_rows", "noise"}
+"""Parameters of `data` that MLflow shows beside those of training, to distinguish runs."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,12 @@ def require_alike(train: Samples, valid: Samples) -> None:
             raise DataError(
                 f"{VALID}: {what}: must be {ours}, as in {TRAIN} (got {others}). Run `dvc repro -f prepare`."
             )
+
+
+def data_params(info: TableInfo) -> dict[str, Any]:
+    """Facts about the data, from the table: params.yaml may have changed since the `prepare` stage wrote it."""
+    made = info.preparation
+    return {"source": info.source} | (made.model_dump(include=DATA_FIELDS) if made else {})
 
 
 def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarray) -> None:

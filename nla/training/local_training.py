@@ -25,13 +25,14 @@ def train_local(job: Job, split: Split, config: RayConfig, folder: Path, callbac
     """
     store = FolderStore(folder)
     torch.set_num_threads(config.cpus_per_worker or cores())
-    Trainer(job, split, ProcessGroup(_device(config)), store, callbacks).fit()
+    Trainer(job, split, ProcessGroup(local_device(config)), store, callbacks).fit()
     with store.latest() as checkpoint:
         assert checkpoint is not None  # that of the last epoch
         return checkpoint
 
 
-def _device(config: RayConfig) -> torch.device:
+def local_device(config: RayConfig) -> torch.device:
+    """The GPU, or the CPU. Raises TrainingError if `ray.use_gpu` is true, but there is no GPU."""
     available = torch.cuda.is_available()
     if config.use_gpu and not available:
         raise TrainingError("ray.use_gpu is true, but PyTorch finds no GPU. Set it to null or false.")

@@ -221,6 +221,12 @@ CASES = {
         params(data={"noise": {"kind": "asymmetric", "rate": 0.2, "mapping": {"fear": "suprise"}}}),
         ("data.noise.mapping: unknown class suprise", "did you mean 'surprise'?"),
     ),
+    "audit of one fold": Case("audit", params(audit={"folds": 1}), ("audit.folds: must be 0, for no audit", "got 1")),
+    "audit without faces": Case(
+        "audit",
+        in_turn(removed("data/faces.parquet"), params(audit={"folds": 2})),
+        ("faces.parquet is missing", "dvc repro"),
+    ),
     "search of nothing": Case(
         "tune",
         params(tune={"num_samples": 4, "space": {"loss": {"lamm": {"uniform": [0, 1]}}}}),

@@ -24,6 +24,8 @@ PROMISED = {
     "data/train.parquet",
     "data/valid.parquet",
     "data/test.parquet",
+    "reports/audit/labels.parquet",
+    "reports/audit/summary.json",
     "best.yaml",
     "models/model.safetensors",
     "models/model.json",
@@ -41,7 +43,7 @@ def all_outs() -> list[str]:
 
 
 def test_stages_have_the_order_of_the_data() -> None:
-    assert list(STAGES) == ["ingest", "prepare", "tune", "train", "evaluate", "register"]
+    assert list(STAGES) == ["ingest", "prepare", "audit", "tune", "train", "evaluate", "register"]
 
 
 def test_every_stage_lists_the_code_that_its_script_imports() -> None:

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 from study_parts import variant_of
-from training_parts import SINGLE, MakeSamples, Stop, StopAt, checkpoint_of, make_job
+from training_parts import SINGLE, KeepWeights, MakeSamples, Stop, StopAt, checkpoint_of, make_job
 
 from nla.evaluation.predict import Views, predict
 from nla.study.record import SELECTIONS, Selection
 from nla.study.worker import Result, run_job
-from nla.training.callbacks import Callback
 from nla.training.checkpoint import read_group
 from nla.training.checkpoint_store import FolderStore
 from nla.training.trainer import Trainer
@@ -56,16 +55,6 @@ def test_predictions_are_those_of_the_saved_weights(tmp_path: Path, tiny_samples
 def predicted(result: Result, selection: Selection) -> np.ndarray:
     classes_N: np.ndarray = result.p[result.epochs[selection]].argmax(1)
     return classes_N
-
-
-class KeepWeights(Callback):
-    """Keeps the weights of each epoch, from the checkpoint that was saved just before."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.weights = folder, list[dict[str, torch.Tensor]]()
-
-    def on_epoch_end(self, row: dict[str, float]) -> None:
-        self.weights.append(read_group(checkpoint_of(self.folder), "last"))
 
 
 def test_one_training_gives_the_epochs_of_both_labels_of_validation_and_the_last(
