@@ -17,7 +17,7 @@ from nla.commands.image_inputs import (
     report_unreadable,
     unread_below,
 )
-from nla.commands.parser import Parser
+from nla.commands.parser import Parser, positive
 from nla.config.base import nearest
 from nla.console import say
 from nla.data.images import Pixels
@@ -73,20 +73,13 @@ def _number(label: str, predictor: Predictor) -> int:
     return predictor.classes.index(label)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
 def _parser() -> Parser:
     parser = Parser("nla attention", description="Where the network looks, by Grad-CAM.")
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="an image, or a folder with images at any depth")
     add_model(parser)
     add("--label", metavar="CLASS", help="draw the evidence for this class (the predicted one)")
-    add("--most", type=_positive, default=24, metavar="N", help="maximum number of images, evenly spaced (%(default)s)")
+    add("--most", type=positive, default=24, metavar="N", help="maximum number of images, evenly spaced (%(default)s)")
     add("--out", type=Path, default="attention.png", help=f"a file that ends in {SUFFIXES} (%(default)s)")
     add_title(parser)
     return parser

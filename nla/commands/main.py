@@ -22,6 +22,7 @@ COMMANDS = {
     "attention": "a figure of where the network looks",
     "figure": "a figure for a paper, as PDF, SVG or PNG",
     "export": "a model as ONNX",
+    "review": "an audit of labels for other programs, and their corrections",
     "doctor": "what this machine and project have, and what to do about the rest",
 }
 """Each is a module nla.commands.NAME with a function `main(argv)`."""

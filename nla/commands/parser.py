@@ -1,11 +1,19 @@
-"""The parser of every command."""
+"""The parser of every command, and a type of its options."""
 
 from __future__ import annotations
 
 import argparse
 from typing import NoReturn
 
+from nla.limits import MAX_WHOLE
 from nla.text import printable
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on. Raises ArgumentTypeError for anything else."""
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < MAX_WHOLE):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 class Parser(argparse.ArgumentParser):
