@@ -53,6 +53,14 @@ def check_bytes(size: int, limits: ImageLimits) -> None:
         raise DataError(f"the file has {size:,} bytes, more than max_image_bytes, {limits.max_bytes:,}. Shrink it")
 
 
+def check_pixels(width: int, height: int, limits: ImageLimits, what: str = "the image") -> None:
+    """Raises DataError if an image of this size has more pixels than `limits` permit."""
+    if width * height > limits.max_pixels:
+        raise DataError(
+            f"{what} has {width:,} x {height:,} pixels, more than max_pixels, {limits.max_pixels:,}. Shrink it"
+        )
+
+
 def decode(data: bytes, limits: ImageLimits = DEFAULT) -> Pixels:
     """Decodes a PNG, JPEG, BMP or WebP: [H, W] for a grey file, else RGB [H, W, 3], without alpha.
 
@@ -66,10 +74,7 @@ def decode(data: bytes, limits: ImageLimits = DEFAULT) -> Pixels:
         raise DataError("the file is empty")
     check_bytes(len(data), limits)
     width, height = image_size(data)
-    if width * height > limits.max_pixels:
-        raise DataError(
-            f"the image has {width:,} x {height:,} pixels, more than max_pixels, {limits.max_pixels:,}. Shrink it"
-        )
+    check_pixels(width, height, limits)
     for signature, check in _CHECKS.items():
         if data.startswith(signature):
             check(data)

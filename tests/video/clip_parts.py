@@ -45,10 +45,10 @@ def write_list(path: Path, labels: Mapping[int, str], times: Mapping[int, float]
     path.write_text("\n".join(["frame,label" + (",time" if times else ""), *rows]) + "\n")
 
 
-def write_video(path: Path, frames: int, fps: float = 25.0) -> None:
-    """A video without loss, whose frame k, from 1, has the grey k * 4."""
+def write_video(path: Path, frames: int, fps: float = 25.0, codec: str = "FFV1") -> None:
+    """A video, without loss by the codec FFV1, whose frame k, from 1, has the grey k * 4."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FFV1"), fps, (32, 32))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, (32, 32))
     assert writer.isOpened()
     for frame in range(1, frames + 1):
         writer.write(np.full((32, 32, 3), frame * 4, np.uint8))

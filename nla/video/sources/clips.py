@@ -25,6 +25,7 @@ from nla.data.problems import Problem
 from nla.data.sources.base import DOCS, MAX_CLASSES, SPLIT_NAMES, Findings, face_batch, require
 from nla.data.sources.image_files import image_names, subfolders
 from nla.errors import DataError
+from nla.limits import ImageLimits
 from nla.video.frames import frame_batch
 from nla.video.sources.clip_files import Clip, Line, read_folder
 from nla.video.sources.label_lists import WholeClips, frame_labels, frame_lines
@@ -76,7 +77,7 @@ class Clips:
             if clip is not None and video.path.is_dir():
                 row = yield from read_folder(self._root, clip, row, findings, self._config.image_limits)
             elif clip is not None:
-                row = yield from read_file(self._root, clip, row, findings)
+                row = yield from read_file(self._root, clip, row, findings, self._config.image_limits)
 
     def _named(self, videos: list[Video]) -> tuple[str, ...]:
         """All labels of the lists of frames, sorted."""
@@ -160,7 +161,9 @@ def _frames(path: Path) -> int:
     return len(image_names(path)) if path.is_dir() else stated_frames(path)
 
 
-def read_file(root: Path, clip: Clip, row: int, findings: Findings) -> Generator[pa.RecordBatch, None, int]:
+def read_file(
+    root: Path, clip: Clip, row: int, findings: Findings, limits: ImageLimits
+) -> Generator[pa.RecordBatch, None, int]:
     """Yields batches of FRAMES of a video file; the rows count from `row`, and the next one is returned.
 
     Some BATCH frames are in memory, however long the video is.
@@ -170,7 +173,7 @@ def read_file(root: Path, clip: Clip, row: int, findings: Findings) -> Generator
     batch: list[tuple[VideoFrame, Line, bytes]] = []
 
     def wanted() -> Iterator[tuple[VideoFrame, Line]]:
-        for frame in read_video(path):
+        for frame in read_video(path, limits):
             seen.append(frame.number)
             if (line := clip.line(frame.number, findings)) is not None:
                 yield frame, line

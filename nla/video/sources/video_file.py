@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,18 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what it would print wit
 
 import cv2
 
-from nla.data.images import Pixels
+from nla.data.images import DEFAULT, Pixels, check_pixels
 from nla.errors import DataError
 from nla.io import regular
+from nla.limits import ImageLimits
 from nla.text import printable
 
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm")
+
+EBML = b"\x1aE\xdf\xa3"
+"""How MKV and WebM begin (RFC 8794, section 11.2.1)."""
+BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
+"""Types of the first box of an MP4 or MOV (QuickTime File Format Specification, Atoms)."""
 
 
 class VideoFrame(NamedTuple):
@@ -30,17 +37,20 @@ class VideoFrame(NamedTuple):
     """RGB."""
 
 
-def read_video(path: Path) -> Iterator[VideoFrame]:
+def read_video(path: Path, limits: ImageLimits = DEFAULT) -> Iterator[VideoFrame]:
     """Yields the frames of a video file.
 
     Raises:
         OSError: it is no regular file.
-        DataError: there is no frame that can be decoded.
+        DataError: it is no video of these formats, no frame of it can be decoded, or frames are larger than `limits`
+            permit, by its header.
     """
-    capture = cv2.VideoCapture(str(regular(path)), cv2.CAP_FFMPEG)
-    try:
+    _check_container(path)
+    with _opened(path) as capture:
         if not capture.isOpened():
             raise DataError("cannot be opened as a video: it is damaged or empty, or no video. Get it again")
+        width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        check_pixels(width, height, limits, "a frame")
         number = 0
         while True:
             is_frame, pixels = capture.read()
@@ -50,17 +60,39 @@ def read_video(path: Path) -> Iterator[VideoFrame]:
             yield VideoFrame(number, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
         if not number:
             raise DataError(f"no frame can be decoded (codec {_codec(capture)}). Convert it, such as to H.264")
-    finally:
-        capture.release()
 
 
 def stated_frames(path: Path) -> int:
     """Number of frames that the file's header states; 0 if it states none. Some containers only estimate it."""
+    try:
+        _check_container(path)
+    except (DataError, OSError):  # which `read_video` says
+        return 0
+    with _opened(path) as capture:
+        return max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if capture.isOpened() else 0
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
-        return max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if capture.isOpened() else 0
+        yield capture
     finally:
         capture.release()
+
+
+def _check_container(path: Path) -> None:
+    """Checks how the file begins: FFmpeg goes by content, and would open the files that a list with such a name names.
+
+    Raises:
+        OSError: it is no regular file.
+        DataError: it is of another format than those of VIDEOS.
+    """
+    with regular(path).open("rb") as file:
+        start = file.read(12)
+    is_avi = start.startswith(b"RIFF") and start.endswith(b"AVI ")
+    if not (is_avi or start.startswith(EBML) or start[4:8] in BOXES):
+        raise DataError("cannot be opened as a video: by its content it is no MP4, MOV, AVI, MKV or WebM. Get it again")
 
 
 def _codec(capture: cv2.VideoCapture) -> str:
