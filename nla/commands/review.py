@@ -12,8 +12,9 @@ from nla.audit.reviewed import read_review
 from nla.audit.table import read_labels
 from nla.commands.parser import Parser, positive
 from nla.console import say
-from nla.data.corrections import write_corrections
+from nla.data.corrections import Correction, read_corrections, write_corrections
 from nla.data.schema import SPLITS
+from nla.errors import CommandError
 
 FORMATS = ("label-studio", "fiftyone", "cleanlab")
 LABELS = Path("reports/audit/labels.parquet")
@@ -24,6 +25,7 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
         DataError: a file is missing or damaged, or a review does not fit the audit.
+        CommandError: the file to write has corrections that would be lost.
     """
     options = _parser().parse_args(argv)
     if options.what == "export":
@@ -46,10 +48,24 @@ def _export(form: str, out: Path, labels: Path, data: Path, most: int) -> None:
 def _import(file: Path, out: Path, labels: Path) -> None:
     found = read_review(file, labels)
     info, _ = read_labels(labels)
+    _check_lost(out, found)
     write_corrections(out, found, info.classes)
     counts = Counter(correction.action for correction in found)
     words = ", ".join(f"{n:,} {action}" for action, n in counts.items())
     say(f"{out}: {len(found):,} lines{f' ({words})' if words else ''}")
+
+
+def _check_lost(out: Path, found: Sequence[Correction]) -> None:
+    """Raises CommandError if the file to write has corrections that the review does not repeat."""
+    if not out.exists():
+        return
+    present = read_corrections(out)
+    named = {(line.image, line.old) for line in found}
+    lost = sum((line.image, line.old) not in named for line in present.lines) + len(present.problems)
+    if lost:
+        raise CommandError(
+            f"--out: {out} has {lost:,} lines that would be lost. Name another file, and join the two by hand."
+        )
 
 
 def _parser() -> Parser:

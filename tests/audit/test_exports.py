@@ -21,7 +21,7 @@ from nla.commands.review import main
 from nla.data.corrections import Correction, image_name, read_corrections
 from nla.data.images import decode
 from nla.data.prepare import prepare
-from nla.errors import DataError
+from nla.errors import CommandError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +213,25 @@ def test_the_command_says_what_it_has_written(
     assert isinstance(line, Correction) and line.path
     with pytest.raises(SystemExit):
         main(["export", "fiftyone", "x", "--most", "0"])
+
+
+def test_a_review_does_not_replace_other_corrections(made: Audited, tmp_path: Path) -> None:
+    labels = json.loads((export(made, "fiftyone", tmp_path / "f", "--most", "3") / "labels.json").read_text())["labels"]
+    first, second, _ = labels
+    out = tmp_path / "c.csv"
+
+    def review(*dropped: str) -> None:
+        (tmp_path / "back.json").write_text(json.dumps({"labels": dict.fromkeys(dropped)}))
+        main(["import", str(tmp_path / "back.json"), "--labels", str(made.labels), "--out", str(out)])
+
+    out.write_text("image,old,action,new\n")
+    review(first)
+    review(first, second)
+    before = out.read_bytes()
+    with pytest.raises(CommandError, match=r"c\.csv has 1 lines that would be lost\. Name another file"):
+        review(second)
+    assert out.read_bytes() == before
+    out.write_text("a list of my own\n")
+    with pytest.raises(DataError, match=r"c\.csv, line 1: no column image"):
+        review(first)
+    assert out.read_text() == "a list of my own\n"
