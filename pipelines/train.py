@@ -38,7 +38,8 @@ from nla.training.checkpoint import read_progress
 from nla.training.job import Job, TrainingConfig, image_spec, training_config, with_first_weights
 from nla.training.local_training import train_local
 from nla.training.progress_bar import progress_bar
-from nla.workflow.paths import project_root, workspace
+from nla.workflow.paths import project_root
+from nla.workflow.provenance import CODE as CODE_ROOT
 from nla.workflow.provenance import fingerprint, imported_sources
 from nla.workflow.runs import RunFolder, delete_run, run_lock
 from nla.workflow.stage import log_file, run_stage
@@ -101,9 +102,9 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     tables = read_tables(ray, root)
     weights = sha256(weights_path(config.model.weights, root)) if config.model.weights else None
     content = {**config.resolved(), "data": tables.data_hash, "weights": weights}
-    code = workspace()
-    name = fingerprint(content, {file for entry in CODE for file in imported_sources(entry, code)}, code)
-    tags = run_tags(code, name, tables.data_hash, tables.corrections)
+    files = {file for entry in CODE for file in imported_sources(entry, CODE_ROOT)}
+    name = fingerprint(content, files, CODE_ROOT)
+    tags = run_tags(CODE_ROOT, name, tables.data_hash, tables.corrections)
     job = Job(
         config,
         num_classes=len(tables.info.classes),

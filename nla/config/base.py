@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 SECTIONS = ("data", "audit", "model", "augment", "loss", "train", "evaluate", "tune", "register", "ray")
-VIDEO_SECTIONS = ("clips",)
+VIDEO_SECTIONS = ("clips", "sequence")
 """Further sections of video/params.yaml."""
 DEFAULTS = 1
 """Increase by one when a default changes. Results are named by this number and by the values that differ from their

@@ -90,6 +90,12 @@ def describe(architecture: Architecture, image: ImageSpec) -> dict[str, Any]:
     return {"architecture": asdict(architecture), "image": asdict(image)}
 
 
+class Network(nn.Module):
+    """What is trained: its backbone has all weights that are kept, and what is around it only prepares the input."""
+
+    backbone: nn.Module
+
+
 class FeatureMapBackbone(nn.Module):
     """A network that classifies the spatial mean of its last feature maps.
 

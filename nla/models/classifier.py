@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nla.config.network_catalog import offering
 from nla.errors import ConfigError
-from nla.models.base import Architecture, FeatureMapBackbone, ImageSpec, describe
+from nla.models.base import Architecture, FeatureMapBackbone, ImageSpec, Network, describe
 from nla.models.network_registry import build_backbone
 
 __all__ = ["Architecture", "Classifier", "ImageSpec", "describe"]
 
 
-class Classifier(nn.Module):
+class Classifier(Network):
     """uint8 [N, H, W, C], or floats in 0..255 -> logits [N, num_classes].
 
     Images are resized to the network's input size here, on its device: the loader moves and augments the smaller ones.

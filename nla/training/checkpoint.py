@@ -12,7 +12,7 @@ A checkpoint is a folder:
 
 state.json is written last, so a folder without it is incomplete, and never read. Everything that is read is compared
 with its hash. A run keeps its last two checkpoints, and resumes from the first if the second is damaged. What it
-restores is documented and done in nla.training.trainer.
+restores is documented and done in nla.training.loop.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,8 +13,9 @@ from nla.config.ray import RayConfig
 from nla.errors import TrainingError
 from nla.hardware import cores
 from nla.training.callbacks import Callback
-from nla.training.checkpoint_store import FolderStore
+from nla.training.checkpoint_store import CheckpointStore, FolderStore
 from nla.training.job import Job
+from nla.training.loop import TrainingLoop
 from nla.training.process_group import ProcessGroup
 from nla.training.trainer import Split, Trainer
 
@@ -23,9 +26,19 @@ def train_local(job: Job, split: Split, config: RayConfig, folder: Path, callbac
     Raises:
         TrainingError: `ray.use_gpu` is true, but there is no GPU; and see `Trainer.fit`.
     """
+    return run_local(functools.partial(Trainer, job, split), config, folder, callbacks)
+
+
+def run_local(
+    make: Callable[[ProcessGroup, CheckpointStore, Iterable[Callback]], TrainingLoop[Any, Any]],
+    config: RayConfig,
+    folder: Path,
+    callbacks: Iterable[Callback] = (),
+) -> Path:
+    """Runs the loop that `make` makes, as `train_local` does; returns the folder of the last checkpoint."""
     store = FolderStore(folder)
     torch.set_num_threads(config.cpus_per_worker or cores())
-    Trainer(job, split, ProcessGroup(local_device(config)), store, callbacks).fit()
+    make(ProcessGroup(local_device(config)), store, callbacks).fit()
     with store.latest() as checkpoint:
         assert checkpoint is not None  # that of the last epoch
         return checkpoint

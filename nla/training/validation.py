@@ -21,12 +21,14 @@ def validation_metrics(
     Named valid_METRIC by the samples' labels and, if the clean labels [N] are given, also clean_METRIC by these.
     """
     p_NC = predict(network, samples.images_NHWC[group.rank :: group.size], ONE_VIEW, bf16=bf16)
-    metrics = _metrics("valid", p_NC, samples.label_N[group.rank :: group.size], group)
-    return metrics if clean_N is None else metrics | _metrics("clean", p_NC, clean_N[group.rank :: group.size], group)
+    metrics = split_metrics("valid", p_NC, samples.label_N[group.rank :: group.size], group)
+    return (
+        metrics if clean_N is None else metrics | split_metrics("clean", p_NC, clean_N[group.rank :: group.size], group)
+    )
 
 
-def _metrics(name: str, p_NC: np.ndarray, label_N: np.ndarray, group: ProcessGroup) -> dict[str, float]:
-    """The metrics of all processes' samples; `p_NC` and `label_N` are those of this one."""
+def split_metrics(name: str, p_NC: np.ndarray, label_N: np.ndarray, group: ProcessGroup) -> dict[str, float]:
+    """NAME_METRIC of all processes' samples; `p_NC` and `label_N` are those of this one."""
     classes = p_NC.shape[1]
     nll = -log(label_probability(p_NC, label_N)).sum()
     local = np.append(confusion(label_N, p_NC.argmax(1), classes).ravel(), nll)

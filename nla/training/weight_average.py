@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import cast
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +18,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nla.evaluation.predict import evaluating
-from nla.models.classifier import Classifier
+from nla.models.base import Network
 
 BATCHES = 32
 """Largest number of batches of an epoch from which the statistics are estimated: on 4,000 faces of FERPlus, 16 batches
 of 64 gave the same accuracy as all 62, within .1 points in every epoch."""
 
 
-class WeightAverage(AveragedModel):
+N = TypeVar("N", bound=Network)
+
+
+class WeightAverage(AveragedModel, Generic[N]):
     """Exponential moving average of a network's weights: average <- decay average + (1 - decay) weights, each step.
 
     Args:
@@ -33,16 +36,16 @@ class WeightAverage(AveragedModel):
         decay: in (0, 1).
     """
 
-    def __init__(self, network: Classifier, decay: float) -> None:
+    def __init__(self, network: N, decay: float) -> None:
         super().__init__(network, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
     @property
-    def network(self) -> Classifier:
+    def network(self) -> N:
         """The network with the averaged weights."""
-        return cast(Classifier, self.module)
+        return cast(N, self.module)
 
 
-def estimate_batchnorm(network: Classifier, images: Iterable[Tensor], bf16: bool) -> None:
+def estimate_batchnorm(network: Network, images: Iterable[Tensor], bf16: bool) -> None:
     """Sets BatchNorm's running statistics to the mean over batches of uint8 images, each [N, H, W, C].
 
     Dropout stays off, as it is when the network is used.

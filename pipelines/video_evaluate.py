@@ -1,0 +1,138 @@
+"""Stage `evaluate` of video/: the sequence model beside the frame model and its smoothing -> reports/metrics.json.
+
+All three are measured on all annotated frames. Validation chooses the width of the smoothing; test is looked at here
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from nla.config.base import read_params, section
+from nla.config.evaluate import EvaluateConfig
+from nla.config.sequence import SequenceConfig
+from nla.console import say
+from nla.errors import DataError
+from nla.evaluation.metrics import MAIN_METRICS
+from nla.io import read_json_as, write_json, write_table
+from nla.tracking import MlflowTracker, configure
+from nla.tracking.run_record import RunRecord
+from nla.video.features import INDEX, FeatureIndex
+from nla.video.metrics import measure_videos, video_counts
+from nla.video.predict import frame_probabilities, sequence_probabilities
+from nla.video.saved_model import load_sequence_model
+from nla.video.sequences import Sequences, read_sequences
+from nla.video.smoothing import best_sigma, smoothed
+from nla.workflow.paths import project_root
+from nla.workflow.stage import run_stage
+
+LABELS, FEATURES = Path("data/labels.parquet"), Path("features")
+MODEL, RUN = Path("sequence/model.safetensors"), Path("sequence.json")
+REPORTS = Path("reports")
+FRAME, SMOOTHED, SEQUENCE = "frame_model", "smoothed", "sequence"
+Predictions = dict[str, list[np.ndarray]]
+"""Method -> probabilities [T, C] of each video."""
+
+
+def main() -> None:
+    """Measures the three on validation and test."""
+    params = read_params()
+    config, sequence = section(EvaluateConfig, params), section(SequenceConfig, params)
+    splits, index, run = read_sequences(LABELS, FEATURES), read_json_as(FEATURES / INDEX, FeatureIndex), read_run()
+    sigma = choose_sigma(splits["valid"], sequence)
+    p = {split: predictions(splits[split], index, sigma) for split in ("valid", "test")}
+    reports = {split: measure_videos(splits[split], p[split], config, SMOOTHED) for split in p}
+    metrics = {"smoothing_sigma": sigma, "clean": "measured on labels before noise", **reports}
+    for split, probabilities in p.items():
+        write_table(REPORTS / f"predictions/{split}.parquet", predictions_table(splits[split], probabilities))
+    write_json(REPORTS / "metrics.json", metrics)
+    track(metrics, run)
+    for line in summary(metrics):
+        say(line)
+
+
+def read_run() -> RunRecord:
+    """The record of the run that trained the sequence model."""
+    return read_json_as(RUN, RunRecord)
+
+
+def choose_sigma(valid: Sequences, config: SequenceConfig) -> float:
+    """The width of `sequence.smoothing` with the best metric `sequence.train.select` on validation."""
+    metric = MAIN_METRICS[config.train.select]
+
+    def score(sigma: float) -> float:
+        p = [smoothed(frame_probabilities(video.logits_T2C), video.frame_T, sigma) for video in valid.videos]
+        return float(metric(video_counts(valid, p).sum(0)))
+
+    return best_sigma(score, config.smoothing)[0]
+
+
+def predictions(sequences: Sequences, index: FeatureIndex, sigma: float) -> Predictions:
+    """Probabilities by each of the three. Raises DataError if the sequence model is of another frame model."""
+    model, card = load_sequence_model(MODEL)
+    if card.frame_model_sha256 != index.model_sha256:
+        raise DataError(f"{MODEL}: takes features of another frame model than {FEATURES} has. Run `dvc repro`.")
+    found: Predictions = {FRAME: [], SMOOTHED: [], SEQUENCE: []}
+    for video in sequences.videos:
+        p_TC = frame_probabilities(video.logits_T2C)
+        found[FRAME].append(p_TC)
+        found[SMOOTHED].append(smoothed(p_TC, video.frame_T, sigma))
+        found[SEQUENCE].append(
+            sequence_probabilities(model, video.features_T2F, video.frame_T, card.window, card.overlap)
+        )
+    return found
+
+
+def predictions_table(sequences: Sequences, p: Predictions) -> pa.Table:
+    """A row per frame: video, frame, label, and the probabilities by each method."""
+    videos = sequences.videos
+    columns: dict[str, Any] = {
+        "row": np.concatenate([video.row_T for video in videos]),
+        "video": [video.name for video in videos for _ in range(len(video))],
+        "frame": np.concatenate([video.frame_T for video in videos]),
+        "label": np.concatenate([video.clean_T for video in videos]).astype(np.int8),
+    }
+    for name, values in p.items():
+        flat = np.concatenate(values).astype(np.float32)
+        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
+    return pa.table(columns)
+
+
+def track(metrics: Mapping[str, Any], run: RunRecord) -> None:
+    """Logs the metrics of all methods to the run that trained the sequence model."""
+    tracker = MlflowTracker(configure(project_root()), system_metrics=False)
+    tracker.reopen(run)
+    best = max(row["epoch"] or 0 for row in run.history)
+    with tracker.closing():
+        tracker.log_metrics(headlines(metrics), int(best))
+
+
+def headlines(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """SPLIT.METHOD.METRIC of all methods, and the Bayes accuracy."""
+    found: dict[str, float] = {}
+    for split in ("valid", "test"):
+        for name, report in metrics[split]["methods"].items():
+            found |= {f"{split}.{name}.{metric}": report[metric] for metric in MAIN_METRICS}
+        if "bayes_accuracy" in metrics[split]:
+            found[f"{split}.bayes_accuracy"] = metrics[split]["bayes_accuracy"]
+    return found
+
+
+def summary(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """A line per method on test."""
+    test = metrics["test"]
+    for name, report in test["methods"].items():
+        width = f" (sigma {metrics['smoothing_sigma']:g} frames, by validation)" if name == SMOOTHED else ""
+        interval = f"95 % CI over videos {report['macro_f1_low']:.4f} to {report['macro_f1_high']:.4f}"
+        yield f"test, {name}{width}: macro-F1 {report['macro_f1']:.4f} ({interval}), accuracy {report['accuracy']:.2%}"
+    if "bayes_accuracy" in test:
+        yield f"Bayes accuracy, frame by frame: {test['bayes_accuracy']:.2%}"
+
+
+if __name__ == "__main__":
+    run_stage(main)
