@@ -11,27 +11,25 @@ The slow imports (Ray, PyTorch, MLflow, Matplotlib) are in the functions that ne
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nla.audit.table import AuditInfo, labels_schema, write_labels
+from nla.audit import outputs
+from nla.audit.outputs import write_outputs
+from nla.audit.table import AuditInfo, labels_schema
 from nla.config.audit import AuditConfig
 from nla.config.base import merge, read_params, section
 from nla.config.ray import RayConfig
 from nla.console import say
 from nla.data.schema import TableInfo, read_info
-from nla.io import sha256, write_json
+from nla.io import sha256
 from nla.workflow.paths import project_root, workspace
 from nla.workflow.provenance import fingerprint, imported_sources
 from nla.workflow.stage import log_file, run_stage
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from matplotlib.figure import Figure
-
     from nla.audit.fold import AuditData, FoldProbabilities
     from nla.audit.splits import LabelledSplit
     from nla.tracking import MlflowTracker
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
     from nla.workflow.runs import RunFolder
 
 REPORTS = Path("reports/audit")
-LABELS, SUMMARY, FIGURES = REPORTS / "labels.parquet", REPORTS / "summary.json", REPORTS / "figures"
+LABELS, SUMMARY, FIGURES = REPORTS / outputs.LABELS, REPORTS / outputs.SUMMARY, REPORTS / outputs.FIGURES
 FACES = Path("data/faces.parquet")
 CODE = (Path("nla/audit/fold.py"), Path("nla/audit/folds.py"), Path("nla/audit/duplicates.py"))
 """Code that determines the probabilities: these files and all that they import. Scores and display do not."""
@@ -78,7 +76,7 @@ def main() -> None:
         return
     info = read_info(split_table("train"))
     facts = AuditInfo(source=info.source, classes=info.classes, folds=0, epochs=0, fingerprint="", data={})
-    write_reports(labels_schema(info.classes).empty_table(), facts, {"folds": 0}, {})
+    write_outputs(REPORTS, labels_schema(info.classes).empty_table(), facts, {"folds": 0}, {})
 
 
 def split_table(name: str) -> Path:
@@ -200,21 +198,8 @@ def write_results(plan: Plan, results: list[FoldProbabilities]) -> dict[str, Any
         fingerprint=plan.job.fingerprint,
         data=dict(plan.hashes),
     )
-    write_reports(table, facts, report, audit_figures(table, report, settings.seed))
+    write_outputs(REPORTS, table, facts, report, audit_figures(table, report, settings.seed))
     return report
-
-
-def write_reports(table: pa.Table, facts: AuditInfo, report: Mapping[str, Any], figures: Mapping[str, Figure]) -> None:
-    """Writes the table, the summary and the figures; old figures are removed first."""
-    shutil.rmtree(FIGURES, ignore_errors=True)
-    FIGURES.mkdir(parents=True)
-    if figures:
-        from nla.plotting import write_figure
-
-        for name, figure in figures.items():
-            write_figure(figure, FIGURES / f"{name}.png")
-    write_labels(LABELS, table, facts)
-    write_json(SUMMARY, report)
 
 
 if __name__ == "__main__":

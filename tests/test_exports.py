@@ -92,6 +92,7 @@ FIGURES = (
     "study/plots.py",
     "tuning/plots.py",
     "audit/plots.py",
+    "audit/outputs.py",
     "commands/",
 )
 RAY_TRAINS = tuple(f"training/{name}.py" for name in ("ray_train", "ray_trainers", "message_queue"))

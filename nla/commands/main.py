@@ -18,6 +18,7 @@ from nla.text import printable
 COMMANDS = {
     "predict": "label, ambiguity and probabilities of images, as CSV",
     "measure": "a model on another labelled set",
+    "audit": "which labels of a folder or list are probably wrong",
     "compare": "two experiments or revisions on the same images",
     "attention": "a figure of where the network looks",
     "figure": "a figure for a paper, as PDF, SVG or PNG",

@@ -1,0 +1,32 @@
+"""The files of an audit: FOLDER/labels.parquet, summary.json and figures/."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nla.audit.table import AuditInfo, write_labels
+from nla.io import write_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.figure import Figure
+
+LABELS, SUMMARY, FIGURES = "labels.parquet", "summary.json", "figures"
+
+
+def write_outputs(
+    folder: Path, table: pa.Table, info: AuditInfo, report: Mapping[str, Any], figures: Mapping[str, Figure]
+) -> None:
+    """Writes the table, the summary and the figures; old figures are removed first."""
+    shutil.rmtree(folder / FIGURES, ignore_errors=True)
+    (folder / FIGURES).mkdir(parents=True)
+    if figures:
+        from nla.plotting import write_figure  # slow to import, and not needed without folds
+
+        for name, figure in figures.items():
+            write_figure(figure, folder / FIGURES / f"{name}.png")
+    write_labels(folder / LABELS, table, info)
+    write_json(folder / SUMMARY, report)
