@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from patience import PATIENCE
@@ -91,6 +93,50 @@ def test_a_full_disk_is_one_line_and_nothing_is_half_written(
 @pytest.mark.parametrize("case", READ_ONLY_CASES, ids=lambda case: f"{case.stage}, {case.place}")
 def test_a_read_only_folder_is_one_line(case: Case, project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     check(case, READ_ONLY, project, tmp_path_factory)
+
+
+FILLS_UP = f"""
+mkdir -p "$PLACE"; mount -t tmpfs -o size={ROOM_MIB}m none "$PLACE"
+( until [ -n "$(find "$PLACE" -name 'checkpoint_00002*' -type d)" ]; do sleep 0.05; done
+  until [ -e "$PLACE.free" ]; do cat /dev/zero >> "$PLACE/filler" 2> /dev/null; sleep 0.1; done ) &
+$TRAIN; echo "{LISTED} $?"; find "$PLACE" -type f
+touch "$PLACE.free"; wait; rm "$PLACE/filler"
+$TRAIN
+"""
+"""Of a Ray's storage: full from the second checkpoint on, until the stage has ended; then there is room."""
+
+
+def test_a_storage_of_ray_that_fills_up_in_training_loses_no_epoch(prepared: Project, tmp_path: Path) -> None:
+    project = prepared.copy(tmp_path / "project")
+    project.set({"train": {"epochs": 12}, "ray": {"storage_path": "storage"}})
+    outcome = project.try_stage("train")
+    assert outcome.code == 0, outcome.text
+    weights = [project / f"models/{name}.safetensors" for name in ("model", "last")]
+    expected = [path.read_bytes() for path in weights]
+    shutil.rmtree(project / ".runs")
+    shutil.rmtree(project / "storage", ignore_errors=True)
+    for path in weights:
+        path.unlink()
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", FILLS_UP],
+        cwd=project.root,
+        env=user_environment()
+        | {"PYTHONPATH": str(project.root), "PLACE": "storage", "TRAIN": f"{sys.executable} -m pipelines.train"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    first, _, second = done.stdout.partition(LISTED)
+    assert done.returncode == 0 and second.startswith(" 1\n"), done.stdout + done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1 and "ray.storage_path" in said[0] and "No space left on device" in said[0], done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not [line for line in second.splitlines() if line.endswith((".part", ".partial", ".tmp"))], second
+    trained = [[int(number) for number in re.findall(r"epoch +(\d+)/12  loss", text)] for text in (first, second)]
+    assert trained[0] + trained[1] == list(range(1, 13)), (trained, done.stdout)
+    assert len(trained[0]) >= 2 and trained[1]
+    assert [path.read_bytes() for path in weights] == expected
 
 
 def check(case: Case, disk: str, project: Project, folders: pytest.TempPathFactory) -> None:
