@@ -11,6 +11,7 @@ WRITTEN = (
     "params.yaml",
     "dvc.lock",
     "best.yaml",
+    "reports/audit/summary.json",
     "reports/ingest.json",
     "reports/prepare.json",
     "reports/metrics.json",
