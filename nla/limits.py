@@ -30,6 +30,10 @@ MAX_VALUES = 100_000
 MAX_WHOLE = 2**63
 """Whole numbers in params.yaml are smaller in size: larger ones fit neither PyTorch's seeds nor NumPy's integers."""
 
+MAX_NUMBER = 1e30
+"""All other numbers in params.yaml are no larger in size: their products would be infinite, in single precision even
+their squares are."""
+
 # The largest whole numbers of params.yaml that ask for work or memory: far more than anybody needs, and so small that a
 # typing error, such as a number with too many zeros, ends in a line instead of a machine without memory.
 

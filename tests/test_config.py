@@ -235,6 +235,8 @@ def aliases(layer: str) -> str:
         ("ray: {images_in_memory: .inf}", r"ray\.images_in_memory: must be a finite number"),
         ("loss: {options: {q: [1, .nan]}}", r"loss\.options\.q: must be a finite number"),
         ("train: {lr: 1e400}", r"train\.lr: must be a finite number"),
+        ("ray: {images_in_memory: 1e308}", r"ray\.images_in_memory: must be at most 1e\+30 in size \(got 1e\+308\)"),
+        ("train: {lr: -2.0e30}", r"train\.lr: must be at most 1e\+30 in size"),
         ("train: {seed: 100000000000000000000}", r"train\.seed: whole numbers must be smaller than 2\^63"),
         ('model: {weights: "a\\0b"}', r"model\.weights: no text or path can hold this \(got 'a\\x00b'\)"),
         ('model: {weights: "\\ud800"}', r"model\.weights: no text or path can hold this"),
@@ -350,3 +352,9 @@ def test_searches_without_end_are_refused(tune: dict[str, Any], message: str) ->
 def test_the_greatest_searches_are_read() -> None:
     space = {"train": {"lr": {"quniform": [0, 1, 1e-6]}, "epochs": {"randint": [1, 1_000_001]}}}
     assert section(TuneConfig, {"tune": {"num_samples": 100_000, "reduction": 1.1, "space": space}}).trials == 100_000
+
+
+def test_the_largest_number_is_read(tmp_path: Path) -> None:
+    params = written(tmp_path, "ray: {images_in_memory: 1e30}\ntune: {time_budget: 1e30}")
+    assert section(RayConfig, params).image_bytes == int(1e30 * 2**30)
+    assert section(TuneConfig, params).time_budget == 1e30

@@ -17,7 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from nla.errors import ConfigError, validation_message
 from nla.io import in_one_line, regular
-from nla.limits import MAX_DEPTH, MAX_VALUES, MAX_WHOLE
+from nla.limits import MAX_DEPTH, MAX_NUMBER, MAX_VALUES, MAX_WHOLE
 from nla.masking import holds_secret, masked
 from nla.text import is_utf8, shortened
 
@@ -56,7 +56,7 @@ def read_yaml(path: Path, missing: str = "Run this from the project's root.", in
 
     Raises:
         ConfigError: the file is missing, is not valid YAML, is nested too deeply, has too many values, or has one
-            that is a password or key, is not finite, or is larger than any integer.
+            that is a password or key, is not finite, or is larger than any number that a parameter can be.
     """
     try:
         content = YAML(typ="safe", pure=True).load(regular(path))
@@ -135,6 +135,8 @@ def _check_value(name: str, value: Any) -> None:
             raise ConfigError(f"{name}: no text or path can hold this (got {shortened(repr(value))}). Correct it.")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name}: must be a finite number (got {value}). Write one.")
+    elif isinstance(value, float) and abs(value) > MAX_NUMBER:
+        raise ConfigError(f"{name}: must be at most {MAX_NUMBER:g} in size (got {value:g}). Lower it.")
     elif isinstance(value, int) and abs(value) >= MAX_WHOLE:
         got = shortened(repr(value))
         raise ConfigError(f"{name}: whole numbers must be smaller than 2^63 in size (got {got}). Lower it.")
