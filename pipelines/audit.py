@@ -74,6 +74,7 @@ def main() -> None:
     if settings.folds > 0:
         audit(params, settings)
         return
+    say("no audit: audit.folds is 0")
     info = read_info(split_table("train"))
     facts = AuditInfo(source=info.source, classes=info.classes, folds=0, epochs=0, fingerprint="", data={})
     write_outputs(REPORTS, labels_schema(info.classes).empty_table(), facts, {"folds": 0}, {})

@@ -125,8 +125,9 @@ def summary(config: TrainingConfig, tables: Tables) -> str:
     model, loss, train = config.model, config.loss, config.train
     info, faces = tables.info, len(tables.split.train)
     network = f"{model.name} of width {model.width}" if model.name in offering("has_width") else model.name
+    epochs = "1 epoch" if train.epochs == 1 else f"{train.epochs} epochs"
     return (
-        f"train: {faces:,} {info.source} faces of {len(info.classes)} classes, {train.epochs} epochs of "
+        f"train: {faces:,} {info.source} faces of {len(info.classes)} classes, {epochs} of "
         f"{steps_per_epoch(faces, train.batch_size)} steps of {train.batch_size} images; "
         f"{network}, loss {loss.label}"
     )

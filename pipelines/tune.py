@@ -63,6 +63,7 @@ def main() -> None:
         search(params, settings)
         return
     best = {} if settings.source is None else read_earlier(settings.source, params)
+    say("no search: tune.num_samples is 0" if settings.source is None else f"no search: {settings.source} is used")
     write_reports(trials_table([], [], settings.objective), {})
     write_best(BEST, best)
 
