@@ -173,7 +173,12 @@ def _config(params: Mapping[str, Any], given: Mapping[str, Any], loss: Loss | No
     for key, value in given.items():
         if value is not None:
             _set_once(merged.setdefault("train", {}), key, value, key)
-    return training_config(merged, "params")
+    config = training_config(merged, "params")
+    if config.train.soften:
+        raise ConfigError(
+            "params: train.soften: needs the audit of a project (got True). Pass distributions as labels."
+        )
+    return config
 
 
 def _frequency_corrections(loss: Any) -> dict[str, Any]:

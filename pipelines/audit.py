@@ -113,13 +113,15 @@ def make_plan(params: Mapping[str, Any], settings: AuditConfig, ray: RayConfig, 
     from nla.audit.folds import assign_folds
     from nla.audit.splits import load_split
     from nla.models.weights import weights_path
+    from nla.training.artifacts import require_alike
     from nla.training.job import Job, image_spec, training_config, with_first_weights
     from nla.workflow.runs import IMAGES
 
-    config = training_config(merge(params, {"train": {"epochs": settings.epochs, "patience": 0}}))
+    config = training_config(merge(params, {"train": {"epochs": settings.epochs, "patience": 0, "soften": False}}))
     names = ("train", "valid", "test") if settings.test else ("train", "valid")
     splits = [load_split(name, split_table(name), FACES, ray.image_bytes, root / IMAGES) for name in names]
     train, others = splits[0].samples, [split.samples.images_NHWC for split in splits[1:]]
+    require_alike(train, splits[1].samples)
     hashes = {name: sha256(split_table(name)) for name in names}
     weights = sha256(weights_path(config.model.weights, root)) if config.model.weights else None
     content = {
@@ -156,7 +158,8 @@ def tracked(plan: Plan, run: RunFolder, uri: str) -> Iterator[MlflowTracker]:
         "data": data_params(plan.info),
     }
     tracker = MlflowTracker(uri)
-    tags = run_tags(workspace(), name, plan.data_hash)
+    made = plan.info.preparation
+    tags = run_tags(workspace(), name, plan.data_hash, made.corrections if made else None)
     run_id = tracker.start(f"{plan.info.source}-audit-{name[:6]}", params, tags, run.mlflow_run_id(uri))
     run.set_mlflow_run_id(uri, run_id)
     with tracker.closing():

@@ -12,10 +12,11 @@ What the stage does, in order of precedence:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nla.audit.softened import softened_samples
 from nla.config.base import read_params, section
 from nla.config.best import read_best, with_best
 from nla.config.evaluate import EvaluateConfig
@@ -44,6 +45,7 @@ from nla.workflow.provenance import fingerprint, imported_sources
 from nla.workflow.runs import RunFolder, delete_run, run_lock
 from nla.workflow.stage import log_file, run_stage
 
+LABELS = Path("reports/audit/labels.parquet")
 BEST, MODELS, CURVES, RUN = Path("best.yaml"), Path("models"), Path("reports/plots/curves.csv"), Path("run.json")
 CODE = (Path("nla/training/trainer.py"), Path("nla/training/job.py"))
 """Code that determines a result: these files and all that they import. Display, tracking and distribution do not."""
@@ -100,8 +102,11 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     fewest, most = ray.workers
     check_batch(config.train.batch_size, range(fewest, most + 1), "ray.num_workers")
     tables = read_tables(ray, root)
+    softened = {}
+    if config.train.soften:
+        tables, softened = soften(tables), {"softened": sha256(LABELS)}
     weights = sha256(weights_path(config.model.weights, root)) if config.model.weights else None
-    content = {**config.resolved(), "data": tables.data_hash, "weights": weights}
+    content = {**config.resolved(), "data": tables.data_hash, "weights": weights, **softened}
     files = {file for entry in CODE for file in imported_sources(entry, CODE_ROOT)}
     name = fingerprint(content, files, CODE_ROOT)
     tags = run_tags(CODE_ROOT, name, tables.data_hash, tables.corrections)
@@ -118,6 +123,13 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     predicts = section(EvaluateConfig, params)
     views = Views(predicts.mirror, predicts.shift)
     return Plan(job, tables, {**config.resolved(), "data": data_params(tables.info)}, tags, views)
+
+
+def soften(tables: Tables) -> Tables:
+    """The tables with the distributions that the audit suggests for ambiguous training rows."""
+    train, rows = softened_samples(tables.split.train, LABELS, tables.hashes[0])
+    say(f"train.soften: {rows:,} of {len(train):,} rows learn the distribution that the audit suggests")
+    return replace(tables, split=tables.split._replace(train=train))
 
 
 def summary(config: TrainingConfig, tables: Tables) -> str:

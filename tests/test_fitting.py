@@ -270,6 +270,7 @@ GOOD = np.zeros((4, 16, 16), np.uint8)
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"params": {"train": {"soften": True}}}, ConfigError, r"params: train\.soften: needs the audit of a project"),
         ({"params": {"trian": {}}}, ConfigError, r"params: unknown section 'trian': did you mean 'train'\?"),
         ({"params": {"train": {"lrr": 1.0}}}, ConfigError, r"unknown key 'train\.lrr': did you mean 'lr'\?"),
         ({"params": {"train": 3}}, ConfigError, r"section train must be a mapping \(got 3\)"),

@@ -99,7 +99,7 @@ def _parser() -> Parser:
 def _config(params: Mapping[str, Any], loss: str, settings: AuditConfig, rows: int) -> TrainingConfig:
     """The training of a fold. A batch that is larger than what a small set leaves to train on is lowered to half."""
     chosen = {**params, "loss": {"name": loss}}
-    config = training_config(merge(chosen, {"train": {"epochs": settings.epochs, "patience": 0}}))
+    config = training_config(merge(chosen, {"train": {"epochs": settings.epochs, "patience": 0, "soften": False}}))
     most = max(2, rows * (settings.folds - 1) // settings.folds // 2)
     return training_config(
         merge(chosen, {"train": {**config.train.stated(), "batch_size": min(config.train.batch_size, most)}})

@@ -52,6 +52,9 @@ class TrainConfig(Section):
     """Freeze BatchNorm running statistics, for fine-tuning and for exact comparisons of worker counts."""
     select: Metric = "accuracy"
     """Validation metric that selects the best epoch."""
+    soften: bool = False
+    """Train ambiguous faces on the distribution that the audit suggests for them; needs `audit.folds`. Only the stage
+    `train` does so: the search and the audit itself learn the labels."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a better validation metric before training stops early; 0 disables it."""
 

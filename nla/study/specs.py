@@ -8,6 +8,7 @@ from typing import Any
 
 from nla.config.base import merge, section
 from nla.config.data import CORRECTION_KEYS, INGEST_KEYS, DataConfig
+from nla.config.train import TrainConfig
 from nla.errors import ConfigError
 from nla.study.grid import Grid, Part, table_title
 from nla.study.times import Times
@@ -114,11 +115,17 @@ def run_spec(
         if values:  # may index into a list that is null in params.yaml
             merged = with_values(merged | trial_base(merged), values)
         spec = RunSpec(method, condition, seed, merged, values, setting, name)
-        training_config(spec.params)
+        _check_targets(training_config(spec.params).train)
         _check_labels(spec.data)
     except ConfigError as error:
         raise ConfigError(f"grid.yaml: {method}, {condition}: {error}") from None
     return spec
+
+
+def _check_targets(train: TrainConfig) -> None:
+    """Raises ConfigError if targets are to come from an audit, which a study does not have."""
+    if train.soften:
+        raise ConfigError("a study has no audit (got train.soften: True). Remove it.")
 
 
 def _check_labels(data: DataConfig) -> None:

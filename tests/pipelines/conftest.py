@@ -24,7 +24,7 @@ def prepared(shared: Path) -> Project:
     """All is ready for training, and nothing is trained."""
 
     def make(root: Path) -> str:
-        printed = Project.make(root).dvc("repro", "tune")
+        printed = Project.make(root).dvc("repro", "audit", "tune")
         (root / "mlflow.db").write_bytes(migrated())  # once for all copies
         return printed
 

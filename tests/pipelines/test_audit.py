@@ -21,12 +21,13 @@ from training_parts import Stop
 from nla.audit import fold_results
 from nla.audit.duplicates import difference_hash, near_identical
 from nla.audit.table import probabilities, read_labels
-from nla.config.base import merge
+from nla.config.base import merge, read_params, section
+from nla.config.ray import RayConfig
 from nla.data.samples import load_samples
 from nla.data.schema import FACES, TableInfo, with_info
 from nla.errors import ConfigError, DataError
 from nla.io import parse_json_as, write_table
-from pipelines import audit
+from pipelines import audit, train
 
 PARAMS: dict[str, Any] = {
     "audit": {"folds": 2, "epochs": 2},
@@ -178,6 +179,24 @@ def record(begun: list[tuple[int, int]]) -> Callable[..., None]:
             begun.append((self.before // 2, epoch))
 
     return on_step_end
+
+
+def test_training_learns_the_distributions_that_the_audit_suggests(folder: Path) -> None:
+    audit.main()
+    _, table = read_labels(audit.LABELS)
+    params, ray = read_params(), section(RayConfig, read_params())
+    plain = train.make_plan(params, folder, ray)
+    softened = train.make_plan(merge(params, {"train": {"soften": True}}), folder, ray)
+    assert plain.tables.split.train.target_NC is None and softened.job.fingerprint != plain.job.fingerprint
+    target_NC = softened.tables.split.train.target_NC
+    q_NC = probabilities(table, CLASSES, "q")[:40]
+    label_N = plain.tables.split.train.label_N
+    np.testing.assert_array_equal(target_NC, np.where(np.isnan(q_NC), np.eye(3)[label_N], q_NC).astype(np.float32))
+    assert softened.tables.split.valid.target_NC is None
+    set_params({"audit": {"epochs": 3}})
+    audit.main()
+    again = train.make_plan(merge(params, {"train": {"soften": True}}), folder, ray)
+    assert again.job.fingerprint != softened.job.fingerprint, "of another audit"
 
 
 @pytest.mark.parametrize(

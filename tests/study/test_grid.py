@@ -115,6 +115,7 @@ def test_what_was_tuned_holds_under_every_condition(tmp_path: Path) -> None:
         ("rate: 0.3", "rate: 2", "grid.yaml: ce, noisy: params.yaml:\n  data.noise.rate: "),
         ("{lr: 0.1}", "{lr: 0.1, epoch: 3}", "unknown key 'train.epoch': did you mean 'epochs'?"),
         ("clean: {}", "clean: {source: rafdb}", "conditions.clean: source must be the same for all conditions. Set"),
+        ("{lr: 0.1}", "{lr: 0.1, soften: true}", "a study has no audit (got train.soften: True)"),
         ("clean: {}", "clean: {correct_test: true}", "a study corrects no labels (got data.correct_test: True)"),
         ("{loss:", "{ray: {}, loss:", "methods.ce: unknown section ray (valid: augment, loss, model, train)"),
     ],
