@@ -69,7 +69,8 @@ class ClipMethod(nn.Module):
 
     def forward(self, network: Network, batch: ClipBatch) -> Outcome:
         views = 2 if isinstance(self.loss, FrameNLALoss) and self.loss.two_views else 1
-        features = torch.cat([batch.features_BT2F[:, :, view] for view in range(views)])
+        both = batch.features_BT2F.float()  # autocast to bfloat16 concatenates no float16
+        features = torch.cat([both[:, :, view] for view in range(views)])
         logits = network(features, batch.mask_BT.repeat(views, 1), batch.frame_BT.repeat(views, 1))
         first, second = logits.chunk(2) if views == 2 else (logits, None)
         frames = int(self.group.sum(batch.annotated_BT.sum()))

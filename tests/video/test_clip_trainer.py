@@ -103,6 +103,13 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, loss: dict[str, s
         assert all(torch.equal(torch.nan_to_num(one[key]), torch.nan_to_num(other[key])) for key in one), name
 
 
+@pytest.mark.parametrize("name", ["transformer", "convolution"])
+def test_bfloat16_trains_too(tmp_path: Path, name: str) -> None:
+    progress = trainer(tmp_path, train={"precision": "bf16"}, model={"name": name}).fit()
+    assert all(np.isfinite(row["train_loss"]) for row in progress.history)
+    assert progress.facts["precision"] == "bf16"
+
+
 def test_another_run_is_not_resumed(tmp_path: Path) -> None:
     trainer(tmp_path).fit()
     other = ClipTrainer(ClipJob(config(), "other"), make_sequences(0), make_sequences(1), SINGLE, FolderStore(tmp_path))
