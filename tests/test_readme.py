@@ -22,12 +22,14 @@ from nla import Predictor
 from nla.config.audit import AuditConfig
 from nla.config.augment import AugmentConfig
 from nla.config.base import flatten, merge, read_params, section
+from nla.config.clips import ClipsConfig
 from nla.config.data import DataConfig
 from nla.config.evaluate import EvaluateConfig
 from nla.config.loss import LossConfig
 from nla.config.model import ModelConfig
 from nla.config.ray import RayConfig
 from nla.config.register import RegisterConfig
+from nla.config.sequence import SequenceConfig
 from nla.config.train import TrainConfig
 from nla.config.tune import TuneConfig
 from nla.data.images import encode_png
@@ -155,7 +157,8 @@ def test_training_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_no_block_is_left_out() -> None:
     """Every block is run by a test above, those of the pages on adding by the tests that follow them.
 
-    These are tests/methods/test_adding.py, tests/models/test_added_network.py and tests/data/test_added_source.py.
+    These are tests/methods/test_adding.py, tests/models/test_added_network.py and tests/data/test_added_source.py; and
+    tests/video/test_streaming.py for streams.
     """
     assert len(python_blocks(README)) == 4
     pages = {"README.md", "datasets.md", "embedding.md", "loss.md", "methods.md", "networks.md", "video.md"}
@@ -216,7 +219,8 @@ def test_methods_of_the_page() -> None:
 def test_parameters_of_commands_are_valid(command: str) -> None:
     given = settings(command)
     assert given
-    params = read_params(ROOT / "params.yaml")
+    is_video = any(text.startswith(("clips.", "sequence.")) for text in given)
+    params = read_params(ROOT / ("video/params.yaml" if is_video else "params.yaml"))
     known = flatten(params).keys() | {"data.noise.mapping"}
     for text in given:
         key, value = text.removeprefix("+").split("=", 1)
@@ -225,7 +229,7 @@ def test_parameters_of_commands_are_valid(command: str) -> None:
         for name in reversed(key.split(".")):
             change = {name: change}
         params = merge(params, change)
-    for kind in SECTIONS:
+    for kind in (*SECTIONS, ClipsConfig, SequenceConfig):
         section(kind, params)
 
 

@@ -41,11 +41,11 @@ READING_KEYS = {
 class DrawnConfig(Section):
     """The clips that the source `drawn` makes."""
 
-    train: Videos = 100
+    train: Videos = 200
     """Videos of each split."""
-    valid: Videos = 30
-    test: Videos = 40
-    frames: Annotated[int, Field(ge=10, le=20_000)] = 100
+    valid: Videos = 40
+    test: Videos = 60
+    frames: Annotated[int, Field(ge=10, le=20_000)] = 80
     """Frames of each video."""
     hidden: Annotated[float, Field(ge=0, le=0.5)] = 0.15
     """Share of the frames in which a hand, and of those in which blur, hides a part of the face."""

@@ -91,11 +91,22 @@ class Predictor:
         return Prediction(tuple(self.classes[c] for c in p_NC.argmax(1)), p_NC, ambiguity(p_NC))
 
     def _probabilities(self, images: Sequence[bytes] | np.ndarray, start: int) -> np.ndarray:
-        spec = self.model.image
-        batch = images[start : start + BATCH]
-        fitted = [fit(_pixels(image, start + i, self.limits), spec.size, spec.color) for i, image in enumerate(batch)]
-        images_NHWC = np.stack(fitted).reshape(len(fitted), spec.size, spec.size, spec.channels)
+        images_NHWC = self.fitted(images[start : start + BATCH], start)
         return predict(self.model, images_NHWC, self.views, batch_size=BATCH)
+
+    def fitted(self, images: Sequence[bytes | np.ndarray] | np.ndarray, first: int = 0) -> np.ndarray:
+        """The images in the size and colour of the model, uint8 [N, H, W, C].
+
+        Args:
+            images: one at least, as `predict` takes them.
+            first: number of the first image, for the message.
+
+        Raises:
+            DataError: as `predict`.
+        """
+        spec = self.model.image
+        fitted = [fit(_pixels(image, first + i, self.limits), spec.size, spec.color) for i, image in enumerate(images)]
+        return np.stack(fitted).reshape(len(fitted), spec.size, spec.size, spec.channels)
 
 
 def _pixels(image: bytes | np.ndarray, row: int, limits: ImageLimits) -> np.ndarray:

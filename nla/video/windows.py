@@ -22,9 +22,13 @@ def windows(frames: int, size: int, overlap: float) -> list[slice]:
     """
     if frames <= size:
         return [slice(0, frames)]
-    step = max(size - round(overlap * size), 1)
-    starts = [*range(0, frames - size, step), frames - size]
+    starts = [*range(0, frames - size, step_of(size, overlap)), frames - size]
     return [slice(start, start + size) for start in starts]
+
+
+def step_of(size: int, overlap: float) -> int:
+    """Frames from the start of a window to that of the next one, at least 1."""
+    return max(size - round(overlap * size), 1)
 
 
 def averaged(parts: Iterable[tuple[slice, np.ndarray]], frames: int) -> np.ndarray:
