@@ -3,8 +3,9 @@
     python tests/soak.py --minutes 60
 
 Small trainings run by `dvc repro`, in the stage's process or on Ray with one or two workers. One process of a training
-is killed at a time: DVC, the stage, a training worker, Ray's raylet or its head (gcs_server), or all at once. After at
-most KILLS kills a training runs to its end. The record, benchmarks/records/soak.json, has every kill with its moment,
+is killed at a time: DVC, the stage, a training worker, Ray's raylet or its head (gcs_server), or all at once. Most kills
+follow some epochs, by up to a second; the others come while the training starts. After at most KILLS kills a training
+runs to its end. The record, benchmarks/records/soak.json, has every kill with its moment,
 the epochs that were trained again although they had been reported, and the trainings whose weights differ from those
 of an uninterrupted one.
 """
@@ -36,6 +37,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "one Ray worker": {"num_workers": 1},
     "two Ray workers": {"num_workers": 2},
 }
+SHARES = (1, 2, 2)
+"""How often each is chosen: Ray has more processes that can be killed."""
 VICTIMS = {
     "DVC": "bin/dvc",
     "the stage": "pipelines.train",
@@ -47,6 +50,8 @@ VICTIMS = {
 """What is killed -> a part of its command line; all: the whole process group."""
 KILLS = 8
 """Kills of one training at most."""
+EARLY = 0.25
+"""Share of the kills that do not wait for an epoch."""
 PACE = {
     POLL: "0.5",  # Ray takes a checkpoint as often, which makes an epoch long enough to be hit
     "RAY_worker_niceness": "0",  # instead of 15: more kills in an hour on a machine with other work
@@ -85,7 +90,7 @@ def main() -> int:
         whole = {form: train_undisturbed(prepared, form, Path(folder) / "whole") for form in FORMS}
         end = time.monotonic() + 60 * options.minutes
         while time.monotonic() < end:
-            form = rng.choice(list(FORMS))
+            (form,) = rng.choices(list(FORMS), SHARES)
             found, weights, unlocked = soak(prepared, form, Path(folder) / "run", rng)
             kills += found
             same = weights == whole[form]
@@ -121,7 +126,7 @@ def soak(prepared: Project, form: str, root: Path, rng: random.Random) -> tuple[
         unlocked += unlock(project)
         attempt = project.start_dvc("repro", "train", **PACE)
         started, family = time.monotonic(), []
-        time.sleep(rng.uniform(1, 12 if FORMS[form]["num_workers"] else 6))
+        await_moment(attempt, reported, rng)
         if attempt.process.poll() is not None:
             break
         family = attempt.family()
@@ -138,6 +143,17 @@ def soak(prepared: Project, form: str, root: Path, rng: random.Random) -> tuple[
     history = [row["epoch"] for row in project.read_json("run.json")["history"]]
     assert history == list(range(1, EPOCHS + 1)), history
     return kills, project.sha256(*WEIGHTS), unlocked
+
+
+def await_moment(attempt: Background, reported: int, rng: random.Random) -> None:
+    """Waits for the moment of a kill, or for the end: moments by the clock alone would all be early on a busy machine."""
+    if rng.random() < EARLY:
+        time.sleep(rng.uniform(0, 12))
+        return
+    epoch = min(reported + rng.randint(1, 4), EPOCHS)
+    while max(epochs_of(attempt.text), default=0) < epoch and attempt.process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(rng.uniform(0, 1))
 
 
 def unlock(project: Project) -> bool:
