@@ -54,7 +54,7 @@ soak: setup           ## an hour of kills at random moments over small trainings
 mutants: setup        ## 500 small changes of the code, chosen at random: do the tests notice each?
 	python tests/mutation.py
 
-coverage: setup       ## branch coverage of nla/ and pipelines/ by all tests, subprocesses and Ray's workers included
+coverage: setup       ## branches of nla/ and pipelines/ that the tests of `test` run, in subprocesses and Ray's workers too
 	python tests/branch_coverage.py $(COVERED)
 
 check-performance: setup  ## the training loop relative to its limit, in one to two minutes

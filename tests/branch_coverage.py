@@ -1,7 +1,7 @@
 """Which branches of nla/ and pipelines/ do the tests run? Subprocesses and Ray's workers are counted.
 
-    python tests/branch_coverage.py                  # all tests; writes benchmarks/records/coverage.json
-    python tests/branch_coverage.py tests/losses     # some of them, without a record
+    python tests/branch_coverage.py                  # those of `make test`; writes benchmarks/records/coverage.json
+    python tests/branch_coverage.py tests/losses     # others, without a record
 
 Lists the lines and branches that no test runs; `[tool.coverage.*]` of pyproject.toml says what counts. Returns 1 if a
 test fails, or less than its `fail_under` is covered.
@@ -25,7 +25,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from records import measured_here, write_record  # noqa: E402
 
 FOLDER = ROOT / ".coverage"
-TESTS = ("--numprocesses", "3", "--dist", "loadfile", "--no-loadscope-reorder")  # as `make test`
+OPTIONS = ("--numprocesses", "3", "--dist", "loadfile", "--no-loadscope-reorder")  # as in the Makefile
+QUICK = ("-m", "not thorough")
 
 
 def main() -> int:
@@ -34,7 +35,7 @@ def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     started, facts = time.monotonic(), measured_here()
-    tests = coverage("run", "-m", "pytest", *TESTS, *chosen)
+    tests = coverage("run", "-m", "pytest", *OPTIONS, *(chosen or QUICK))
     minutes = (time.monotonic() - started) / 60
     coverage("combine", "--quiet")
     coverage("json", "--quiet", "--fail-under=0", "-o", str(FOLDER / "report.json"))

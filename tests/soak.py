@@ -3,11 +3,10 @@
     python tests/soak.py --minutes 60
 
 Small trainings run by `dvc repro`, in the stage's process or on Ray with one or two workers. One process of a training
-is killed at a time: DVC, the stage, a training worker, Ray's raylet or its head (gcs_server), or all at once. Most kills
-follow some epochs, by up to a second; the others come while the training starts. After at most KILLS kills a training
-runs to its end. The record, benchmarks/records/soak.json, has every kill with its moment,
-the epochs that were trained again although they had been reported, and the trainings whose weights differ from those
-of an uninterrupted one.
+is killed at a time: DVC, the stage, a training worker, Ray's raylet or its head (gcs_server), or all at once. Most
+kills follow an epoch by up to a second; the others come while the training starts. After at most KILLS kills a training
+runs to its end. The record, benchmarks/records/soak.json, has every kill with its moment, the epochs that were trained
+again although they had been reported, and the trainings whose weights differ from those of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -146,7 +145,10 @@ def soak(prepared: Project, form: str, root: Path, rng: random.Random) -> tuple[
 
 
 def await_moment(attempt: Background, reported: int, rng: random.Random) -> None:
-    """Waits for the moment of a kill, or for the end: moments by the clock alone would all be early on a busy machine."""
+    """Waits for the moment of a kill, or for the end.
+
+    Moments by the clock alone would all be before the first epoch on a busy machine.
+    """
     if rng.random() < EARLY:
         time.sleep(rng.uniform(0, 12))
         return
