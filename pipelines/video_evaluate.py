@@ -7,23 +7,30 @@ alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from nla.config.base import read_params, section
 from nla.config.evaluate import EvaluateConfig
+from nla.config.loss import NLA
 from nla.config.sequence import SequenceConfig
 from nla.console import say
+from nla.data.positions_table import read_positions
 from nla.errors import DataError
 from nla.evaluation.metrics import MAIN_METRICS
 from nla.io import read_json_as, write_json, write_table
+from nla.losses.naw import NawParameters, naw_parameters, weight_at
+from nla.plotting import write_figure
 from nla.tracking import MlflowTracker, configure
 from nla.tracking.run_record import RunRecord
 from nla.video.features import INDEX, FeatureIndex
 from nla.video.metrics import measure_videos, video_counts
+from nla.video.plots import ClipView, clip_figure
 from nla.video.predict import frame_probabilities, sequence_probabilities
 from nla.video.saved_model import load_sequence_model
 from nla.video.sequences import Sequences, read_sequences
@@ -34,6 +41,7 @@ from nla.workflow.stage import run_stage
 LABELS, FEATURES = Path("data/labels.parquet"), Path("features")
 MODEL, RUN = Path("sequence/model.safetensors"), Path("sequence.json")
 REPORTS = Path("reports")
+FIGURE = REPORTS / "figures/clip.png"
 FRAME, SMOOTHED, SEQUENCE = "frame_model", "smoothed", "sequence"
 Predictions = dict[str, list[np.ndarray]]
 """Method -> probabilities [T, C] of each video."""
@@ -50,6 +58,7 @@ def main() -> None:
     metrics = {"smoothing_sigma": sigma, "clean": "measured on labels before noise", **reports}
     for split, probabilities in p.items():
         write_table(REPORTS / f"predictions/{split}.parquet", predictions_table(splits[split], probabilities))
+    write_figure(clip_figure(clip_view(splits, index, sigma, run)), FIGURE)
     write_json(REPORTS / "metrics.json", metrics)
     track(metrics, run)
     for line in summary(metrics):
@@ -86,6 +95,38 @@ def predictions(sequences: Sequences, index: FeatureIndex, sigma: float) -> Pred
             sequence_probabilities(model, video.features_T2F, video.frame_T, card.window, card.overlap)
         )
     return found
+
+
+def clip_view(splits: Mapping[str, Sequences], index: FeatureIndex, sigma: float, run: RunRecord) -> ClipView:
+    """The training video with the most wrong labels; without noise, the test video with the most changes of label."""
+    train = splits["train"]
+    wrong = [int((video.label_T != video.clean_T).sum()) for video in train.videos]
+    changes = [int(np.count_nonzero(np.diff(video.clean_T))) for video in splits["test"].videos]
+    is_noisy = any(wrong)
+    split, at = ("train", int(np.argmax(wrong))) if is_noisy else ("test", int(np.argmax(changes)))
+    video = splits[split].videos[at]
+    one = predictions(replace(splits[split], videos=(video,)), index, sigma)
+    titles = {FRAME: "frame model", SMOOTHED: f"smoothed, sigma {sigma:g} frames", SEQUENCE: "sequence model"}
+    p = {} if video.posterior_TC is None else {"true posterior": video.posterior_TC}
+    p |= {title: one[name][0] for name, title in titles.items()}
+    weight_T = late_weights(video.row_T, run) if is_noisy else None
+    name = f"{split} video {video.name}"
+    return ClipView(name, splits[split].classes, video.frame_T, video.label_T, video.clean_T, p, weight_T)
+
+
+def late_weights(row_T: np.ndarray, run: RunRecord) -> np.ndarray | None:
+    """NAW's weight of these training frames in the last epoch; None if the sequence model has another loss."""
+    loss = section(SequenceConfig, {"sequence": run.params["sequence"]}, str(RUN)).loss
+    if loss.name != NLA:
+        return None
+    table = read_positions(MODEL.with_name("positions.parquet"))
+    place = {int(row): i for i, row in enumerate(table.row_N)}
+    position_T2 = torch.from_numpy(table.positions["late"][[place[int(row)] for row in row_T]])
+    names = {field.name for field in fields(NawParameters)}
+    given = {name: value for name, value in loss.given_options.items() if name in names}
+    parameters = naw_parameters(loss.variant, **given)
+    weights: np.ndarray = weight_at(position_T2[:, 0], position_T2[:, 1], table.progress("late"), parameters).numpy()
+    return weights
 
 
 def predictions_table(sequences: Sequences, p: Predictions) -> pa.Table:

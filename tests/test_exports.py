@@ -90,6 +90,7 @@ FIGURES = (
     "evaluation/plots/",
     "evaluation/figures.py",
     "study/plots.py",
+    "video/plots.py",
     "tuning/plots.py",
     "audit/plots.py",
     "audit/outputs.py",
