@@ -57,6 +57,13 @@ def test_each_stage_depends_on_what_the_ones_before_make() -> None:
         assert "metrics" not in stage, "its numbers stay out of `dvc metrics show` of the project"
 
 
+def test_every_parameter_that_a_stage_depends_on_is_in_the_file() -> None:
+    """DVC looks for it there, whatever its default is."""
+    params = read_params(VIDEO / "params.yaml")
+    known = {*params, *flatten(params)} | {f"clips.{key}" for key in params["clips"]}
+    assert {name for stage in STAGES.values() for name in stage.get("params", [])} <= known
+
+
 def test_reading_depends_on_its_own_keys_alone() -> None:
     """A change of the noise reads no video again."""
     assert set(STAGES["clips"]["params"]) == {f"clips.{key}" for key in READING_KEYS}
