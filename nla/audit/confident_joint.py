@@ -17,25 +17,11 @@ Legend: N rows, C classes, R resamples; p_NC out-of-sample probabilities.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
+from nla.audit.noise_rate import RESAMPLES, Floats, WrongLabels
 from nla.evaluation.significance import PERCENTILES
-
-Floats = NDArray[np.float64]
-RESAMPLES = 400
-"""Enough for the ends of a 95 % interval: ten resamples are outside each."""
-
-
-class WrongLabels(NamedTuple):
-    """Estimated number of wrong labels of each class and, last, of all: [C + 1] each."""
-
-    estimate: Floats
-    low: Floats
-    high: Floats
-    """Ends of the 95 % interval."""
 
 
 def class_thresholds(p_NC: np.ndarray, label_N: np.ndarray, times_N: np.ndarray | None = None) -> Floats:
@@ -88,14 +74,3 @@ def wrong_labels(p_NC: np.ndarray, label_N: np.ndarray, seed: int, resamples: in
 def _wrong(joint_CC: Floats) -> Floats:
     wrong_C = joint_CC.sum(axis=1) - joint_CC.diagonal()
     return np.append(wrong_C, wrong_C.sum())
-
-
-def label_given_truth(joint_CC: Floats) -> Floats:
-    """P(given label | true label), [true, given], from the calibrated joint.
-
-    One row is added to each true class, with the labels that all rows have: no label is impossible, and a class that
-    the model never sees has those of all rows.
-    """
-    joint_CC = joint_CC + (joint_CC.sum(axis=1) / joint_CC.sum())[:, None]
-    given: Floats = (joint_CC / joint_CC.sum(axis=0)).T
-    return given

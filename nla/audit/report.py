@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nla.audit.confident_joint import WrongLabels, joint_counts, label_given_truth, wrong_labels
+from nla.audit import confident_joint
 from nla.audit.image_quality import brightness, rank, sharpness
+from nla.audit.noise_rate import WrongLabels
 from nla.audit.scores import Scores, late_epochs, late_probabilities, nearest_other, score_labels
 from nla.audit.splits import LabelledSplit
 from nla.audit.table import SCORES, VERDICTS, labels_schema
@@ -30,6 +31,9 @@ class AuditedSplit:
     p_ENC: np.ndarray
     scores: Scores
     wrong: WrongLabels
+    """By the scores."""
+    joint_wrong: WrongLabels
+    """By the confident joint."""
 
 
 def audit_splits(
@@ -43,13 +47,13 @@ def audit_splits(
         fold_N: fold of each training row.
         seed: seed of the intervals.
     """
-    learnt_NC = late_probabilities(p_of_splits[0])
-    clean_CC = label_given_truth(joint_counts(learnt_NC, splits[0].samples.label_N))
-    audited = []
-    for i, (split, p_ENC) in enumerate(zip(splits, p_of_splits, strict=True)):
+    audited: list[AuditedSplit] = []
+    for split, p_ENC in zip(splits, p_of_splits, strict=True):
         label_N = split.samples.label_N
-        wrong = wrong_labels(late_probabilities(p_ENC), label_N, seed)
-        audited.append(AuditedSplit(split, None if i else fold_N, p_ENC, score_labels(p_ENC, label_N, clean_CC), wrong))
+        scores = score_labels(p_ENC, label_N, audited[0].scores.noise.rate if audited else None)
+        joint_wrong = confident_joint.wrong_labels(late_probabilities(p_ENC), label_N, seed)
+        wrong = scores.noise.wrong_labels(seed)
+        audited.append(AuditedSplit(split, None if audited else fold_N, p_ENC, scores, wrong, joint_wrong))
     return audited
 
 
@@ -127,9 +131,10 @@ def _split_summary(audited: AuditedSplit) -> dict[str, Any]:
     verdict_V = np.bincount(audited.scores.verdict, minlength=len(VERDICTS))
     report: dict[str, Any] = {"rows": len(label_N), **dict(zip(VERDICTS, verdict_V.tolist(), strict=True))}
     chosen_N = late_probabilities(audited.p_ENC).argmax(axis=1)
-    report |= {"agreement": float((chosen_N == label_N).mean()), **_wrong(audited.wrong, -1)}
+    report |= {"agreement": float((chosen_N == label_N).mean()), "noise_rate": audited.scores.noise.rate}
+    report |= _wrong(audited, -1)
     report["classes"] = {
-        name: {"rows": rows, **_wrong(audited.wrong, c)}
+        name: {"rows": rows, **_wrong(audited, c)}
         for c, (name, rows) in enumerate(zip(classes, rows_C.tolist(), strict=True))
         if rows
     }
@@ -138,9 +143,14 @@ def _split_summary(audited: AuditedSplit) -> dict[str, Any]:
     return report
 
 
-def _wrong(wrong: WrongLabels, c: int) -> dict[str, float]:
-    """Estimated number of wrong labels of a class, or of all with -1."""
-    numbers = {"wrong": wrong.estimate[c], "wrong_low": wrong.low[c], "wrong_high": wrong.high[c]}
+def _wrong(audited: AuditedSplit, c: int) -> dict[str, float]:
+    """Estimated numbers of wrong labels of a class, or of all with -1, by the scores and by the confident joint."""
+    estimates = {"wrong": audited.wrong, "joint_wrong": audited.joint_wrong}
+    numbers = {
+        f"{name}{end}": values[c]
+        for name, wrong in estimates.items()
+        for end, values in zip(("", "_low", "_high"), wrong, strict=True)
+    }
     return {name: round(float(number), 1) for name, number in numbers.items()}
 
 

@@ -1,16 +1,10 @@
 """Scores of a label, from probabilities by models that were not trained on it. All functions are pure.
 
     p       mean probabilities of the late epochs, over the image and its mirror image
-    y       the label as given;  T[k, y] = P(label y | true class k), from the confident joint
-    r       = argmax sum_y p_y log sum_k r_k T[k, y]      the probabilities p without the label noise
-    q_k     = r_k T[k, y] / sum_j r_j T[j, y]             P(true class k | image, label)
-    score   = 1 - q_y                                     P(the label is wrong | image, label)
+    r, q    p without label noise, and the posterior of the true class given image and label (nla.audit.noise_rate)
+    score   = 1 - q_y, the probability that the label y is wrong
 
-The models learnt noisy labels, so p is the distribution of labels, not of classes; r is the maximum of its likelihood,
-by expectation-maximisation (Richardson 1972, Lucy 1974). The score combines r with what the joint knows of each pair of
-classes: a label is more doubtful if labels of the probable class are often confused with it.
-
-The other scores need no T:
+The other scores need no rate of noise:
 
     self-confidence       p_y                             Northcutt et al., arXiv 1911.00068
     margin                p_y - max_(k != y) p_k          the same
@@ -30,15 +24,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nla.audit.confident_joint import Floats, joint_counts, label_given_truth
+from nla.audit.noise_rate import Floats, NoiseFit, fit_noise, true_class, without_noise
 from nla.audit.table import VERDICTS
 from nla.evaluation.uncertainty import entropy, label_probability, log
 from nla.evaluation.weight import position_weight
 
 BETA = 0.7
 """Decay of the running mean: `plus` has the same."""
-ITERATIONS = 50
-"""Of expectation-maximisation: with up to 60 % of random labels, probabilities come back within 0.02."""
 MAJORITY = 0.5
 """A class with more than this share has a majority, as of the votes in FERPlus (Barsoum et al., arXiv 1608.01041)."""
 
@@ -60,6 +52,8 @@ class Scores:
     """The most probable class given image and label."""
     r_NC: Floats
     """Probabilities without label noise."""
+    noise: NoiseFit
+    """Of these labels."""
 
 
 def late_epochs(epochs: int) -> int:
@@ -72,18 +66,19 @@ def late_probabilities(p_ENC: np.ndarray) -> np.ndarray:
     return np.asarray(p_ENC[-late_epochs(len(p_ENC)) :].mean(axis=0, dtype=p_ENC.dtype))
 
 
-def score_labels(p_ENC: np.ndarray, label_N: np.ndarray, clean_CC: Floats) -> Scores:
+def score_labels(p_ENC: np.ndarray, label_N: np.ndarray, learnt_rate: float | None = None) -> Scores:
     """All scores of the labels of one split.
 
     Args:
         p_ENC: probabilities after each epoch, at least 2.
         label_N: labels as given.
-        clean_CC: P(label | true class), [true, given], of the labels that the models learnt.
+        learnt_rate: rate of noise in the labels that the models learnt; None: they are these.
     """
     p_NC = late_probabilities(p_ENC)
     own_N, nearest_N = label_probability(p_NC, label_N), nearest_other(p_NC, label_N)
-    r_NC = without_noise(p_NC, clean_CC)
-    q_NC = given_label(r_NC, label_N, label_given_truth(joint_counts(p_NC, label_N)))
+    noise = fit_noise(p_NC, label_N, learnt_rate)
+    r_NC = without_noise(p_NC, noise.rate if learnt_rate is None else learnt_rate)
+    q_NC = true_class(r_NC, label_N, noise.rate)
     suggested_N = q_NC.argmax(axis=1)
     return Scores(
         score=np.clip(1 - label_probability(q_NC, label_N), 0, 1),
@@ -96,6 +91,7 @@ def score_labels(p_ENC: np.ndarray, label_N: np.ndarray, clean_CC: Floats) -> Sc
         verdict=verdicts(r_NC, suggested_N, label_N),
         suggested=suggested_N,
         r_NC=r_NC,
+        noise=noise,
     )
 
 
@@ -118,27 +114,6 @@ def running_self_confidence(p_ENC: np.ndarray, label_N: np.ndarray) -> Floats:
     weight_E = BETA ** np.arange(len(p_ENC))[::-1]
     own_EN = np.stack([label_probability(p_NC, label_N) for p_NC in p_ENC])
     return np.asarray(weight_E @ own_EN / weight_E.sum())
-
-
-def without_noise(p_NC: np.ndarray, given_CC: Floats) -> Floats:
-    """Probabilities r of the true classes, [N, C], from those of noisy labels, p.
-
-    Args:
-        p_NC: probabilities of labels.
-        given_CC: P(label | true class), [true, given].
-    """
-    p_NC = p_NC.astype(np.float64)
-    r_NC = p_NC
-    for _ in range(ITERATIONS):
-        r_NC = r_NC * ((p_NC / np.maximum(r_NC @ given_CC, np.finfo(np.float64).tiny)) @ given_CC.T)
-        r_NC = r_NC / r_NC.sum(axis=1, keepdims=True)
-    return r_NC
-
-
-def given_label(r_NC: Floats, label_N: np.ndarray, given_CC: Floats) -> Floats:
-    """Posterior q of the true class given image and label, [N, C], by Bayes' rule."""
-    joint_NC = np.maximum(r_NC, np.finfo(np.float32).tiny) * given_CC[:, label_N].T
-    return np.asarray(joint_NC / joint_NC.sum(axis=1, keepdims=True))
 
 
 def verdicts(r_NC: Floats, suggested_N: np.ndarray, label_N: np.ndarray) -> NDArray[np.int64]:

@@ -11,7 +11,6 @@ from nla.audit.confident_joint import (
     class_thresholds,
     confident_class,
     joint_counts,
-    label_given_truth,
     wrong_labels,
 )
 
@@ -59,13 +58,6 @@ def test_thresholds_and_classes_of_single_rows() -> None:
     threshold_C = class_thresholds(p_NC, np.array([0, 0, 1]))
     np.testing.assert_allclose(threshold_C, [0.7, 0.7, np.inf])
     assert confident_class(p_NC, threshold_C).tolist() == [0, -1, 1]
-
-
-def test_label_given_truth_has_a_row_of_all_labels_per_class() -> None:
-    given_CC = label_given_truth(np.array([[8.0, 2.0, 0.0], [0.0, 10.0, 0.0], [0.0, 0.0, 0.0]]))
-    np.testing.assert_allclose(given_CC[0], [8.5 / 9, 0.5 / 9, 0])
-    np.testing.assert_allclose(given_CC[1], [2.5 / 13, 10.5 / 13, 0])
-    np.testing.assert_allclose(given_CC[2], [0.5, 0.5, 0])
 
 
 def test_the_number_of_wrong_labels_is_found_and_its_interval_holds_it() -> None:

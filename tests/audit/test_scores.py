@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nla.audit import scores
-from nla.audit.confident_joint import joint_counts, label_given_truth
 from nla.audit.table import VERDICTS
 from nla.losses.naw import naw_weight
 
@@ -33,8 +32,7 @@ def test_an_even_third_of_the_epochs_is_late(epochs: int, late: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_scores_of_single_rows(seed: int) -> None:
     p_ENC, label_N = probabilities(seed)
-    clean_CC = label_given_truth(joint_counts(scores.late_probabilities(p_ENC), label_N))
-    found = scores.score_labels(p_ENC, label_N, clean_CC)
+    found = scores.score_labels(p_ENC, label_N)
     for n, label in enumerate(label_N.tolist()):
         p = p_ENC[:, n].astype(float)
         late = p[-2:].mean(axis=0)
@@ -52,29 +50,6 @@ def test_scores_of_single_rows(seed: int) -> None:
         assert found.naw_weight[n] == pytest.approx(float(weight), abs=1e-5)
 
 
-def test_the_posterior_is_bayes_rule() -> None:
-    r, given_CC = np.array([[0.5, 0.3, 0.2]]), np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.0, 0.5, 0.5]])
-    q = scores.given_label(r, np.array([0]), given_CC)
-    total = 0.5 * 0.8 + 0.3 * 0.3 + 0.2 * 0.0
-    np.testing.assert_allclose(q, [[0.4 / total, 0.09 / total, 0]], atol=1e-12)
-
-
-@given(seed=st.integers(0, 50), rate=st.floats(0, 0.6))
-def test_noise_is_taken_out_of_probabilities(seed: int, rate: float) -> None:
-    """A distribution of classes comes back from that of its noisy labels."""
-    rng = np.random.default_rng(seed)
-    true_NC = rng.dirichlet(np.ones(5), 6)
-    given_CC = np.full((5, 5), rate / 5) + (1 - rate) * np.eye(5)
-    r_NC = scores.without_noise(true_NC @ given_CC, given_CC)
-    np.testing.assert_allclose(r_NC.sum(axis=1), 1)
-    np.testing.assert_allclose(r_NC, true_NC, atol=0.02)
-
-
-def test_without_noise_nothing_is_taken_out() -> None:
-    p_ENC, _ = probabilities(1)
-    np.testing.assert_allclose(scores.without_noise(p_ENC[0], np.eye(4)), p_ENC[0], atol=1e-6)
-
-
 def test_verdicts() -> None:
     r_NC = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.5, 0.3, 0.2], [0.45, 0.35, 0.2], [0.51, 0.49, 0]])
     found = scores.verdicts(r_NC, np.array([0, 1, 0, 1, 0]), np.zeros(5, int))
@@ -85,12 +60,13 @@ def test_a_wrong_label_is_found_and_a_right_one_is_not() -> None:
     """Rows of which a model is sure, a fifth of them with another label."""
     rng = np.random.default_rng(0)
     true_N = rng.integers(0, 4, 400)
-    label_N = np.where(rng.random(400) < 0.2, (true_N + 1) % 4, true_N)
-    p_ENC = np.stack([0.8 * np.eye(4)[true_N] + 0.2 * rng.dirichlet(np.ones(4), 400) for _ in range(4)])
-    clean_CC = label_given_truth(joint_counts(scores.late_probabilities(p_ENC), label_N))
-    found = scores.score_labels(p_ENC, label_N, clean_CC)
+    label_N = np.where(rng.random(400) < 0.2, (true_N + rng.integers(1, 4, 400)) % 4, true_N)
+    sure_NC = 0.95 * np.eye(4)[true_N] + 0.05 * rng.dirichlet(np.ones(4), (4, 400))
+    p_ENC = 0.8 * sure_NC + 0.2 / 3 * (1 - sure_NC)
+    found = scores.score_labels(p_ENC, label_N)
     is_wrong_N = label_N != true_N
     assert found.score[is_wrong_N].min() > 0.5 > found.score[~is_wrong_N].max()
+    assert found.noise.rate == pytest.approx(is_wrong_N.mean(), abs=0.04)
     assert (found.suggested == true_N).all()
     assert (found.verdict == np.where(is_wrong_N, VERDICTS.index("mislabelled"), VERDICTS.index("clean"))).all()
 
@@ -100,7 +76,7 @@ def test_ranges(seed: int) -> None:
     p_ENC, label_N = probabilities(seed)
     p_ENC[:, 0] = np.eye(4)[0]  # certain, for the label or against it
     label_N[0] = seed % 4
-    found = scores.score_labels(p_ENC, label_N, label_given_truth(joint_counts(p_ENC[0], label_N)))
+    found = scores.score_labels(p_ENC, label_N)
     for name in ("score", "self_confidence", "running_self_confidence", "naw_weight", "ambiguity"):
         value_N = getattr(found, name)
         assert ((value_N >= 0) & (value_N <= 1 + 1e-6)).all(), name

@@ -78,7 +78,7 @@ def test_every_stage_ran_once_and_said_what_counts(finished: Finished) -> None:
     assert [line for line in printed.splitlines() if line.startswith("Running stage")] == [
         f"Running stage '{name}':" for name in ("train", "evaluate", "register")
     ]
-    for name in ("ingest", "prepare", "tune"):
+    for name in ("ingest", "prepare", "audit", "tune"):
         assert f"Stage '{name}' didn't change, skipping" in printed
     assert "training starts FROM SCRATCH" in printed
     assert all(f"epoch {epoch:3d}/{EPOCHS}  loss " in printed for epoch in range(1, EPOCHS + 1))
