@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +14,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LABELS, SUMMARY, FIGURES = "labels.parquet", "summary.json", "figures"
+NAMES = ("verdicts", "wrong_labels")
+"""Of the figures."""
 
 
 def write_outputs(
     folder: Path, table: pa.Table, info: AuditInfo, report: Mapping[str, Any], figures: Mapping[str, Figure]
 ) -> None:
-    """Writes the table, the summary and the figures; old figures are removed first."""
-    shutil.rmtree(folder / FIGURES, ignore_errors=True)
-    (folder / FIGURES).mkdir(parents=True)
+    """Writes the table, the summary and the figures; those of an audit before are removed first, and nothing else."""
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    for name in NAMES:
+        (folder / FIGURES / f"{name}.png").unlink(missing_ok=True)
     if figures:
         from nla.plotting import write_figure  # slow to import, and not needed without folds
 

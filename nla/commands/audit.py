@@ -5,6 +5,7 @@ It trains models on the images themselves, each without a fold that it then scor
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
@@ -36,19 +37,23 @@ from nla.workflow.provenance import fingerprint
 UNFINISHED = "unfinished"
 """Folder of checkpoints in that of the results, until the audit is finished."""
 SOURCE = "custom"
+SIZES = (16, 512)
+"""Least and largest side of the images, as of `data.image_size`."""
 
 
 def main(argv: Sequence[str]) -> None:
     """Writes labels.parquet, summary.json and figures/ into a folder, and prints what was found.
 
     Raises:
-        CommandError: there are fewer than two folds.
+        CommandError: there are fewer than two folds, or images are too small or too large.
         DataError: the folder or list cannot be used, or has a single class.
         ConfigError: an option or parameter is out of its range.
     """
     options = _parser().parse_args(argv)
     if options.folds < 2:
         raise CommandError(f"--folds: must be at least 2 (got {options.folds}).")
+    if not SIZES[0] <= options.size <= SIZES[1]:
+        raise CommandError(f"--size: must be {SIZES[0]} to {SIZES[1]} pixels (got {options.size}).")
     settings = section(AuditConfig, {"audit": {"folds": options.folds, "epochs": options.epochs}})
     params = read_params(options.params) if options.params else {}
     images = read_images(open_labels(options.labels), options.size, options.color, SOURCE)
@@ -78,7 +83,9 @@ def main(argv: Sequence[str]) -> None:
         data={"train": _digest(images)},
     )
     write_outputs(options.out, table, info, report, audit_figures(table, report, settings.seed))
-    shutil.rmtree(options.out / UNFINISHED)
+    shutil.rmtree(run)
+    with contextlib.suppress(OSError):  # another audit is unfinished there, or it is a folder of the user
+        run.parent.rmdir()
     say(f"{headline(report)}. See {options.out / LABELS}.")
 
 

@@ -10,6 +10,7 @@ import pytest
 from training_parts import Stop
 
 from nla.audit import fold_results
+from nla.audit.outputs import NAMES
 from nla.audit.table import read_labels
 from nla.commands.audit import main
 from nla.data.images import decode, encode_png, pixel_hash
@@ -95,7 +96,26 @@ def test_wrong_lists_and_folders(folder: Path) -> None:
         main(["nowhere", *QUICK])
     with pytest.raises(CommandError, match=r"--folds: must be at least 2 \(got 1\)"):
         main([str(folder), "--folds", "1"])
+    for size in ("15", "0", "-5", "513", "1000000000"):
+        with pytest.raises(CommandError, match=rf"--size: must be 16 to 512 pixels \(got {size}\)"):
+            main([str(folder), *QUICK, "--size", size])
     assert not Path("audited").exists()
+
+
+def test_nothing_of_the_user_is_removed(folder: Path) -> None:
+    """Though a folder has the name of that of the checkpoints, and another audit is unfinished there."""
+    kept = [
+        Path("figures/mine.png"),
+        Path("unfinished/thesis.txt"),
+        Path("unfinished/other/fold-0/epoch-00001/state.json"),
+    ]
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    main([str(folder), *QUICK, "--out", "."])
+    assert all(path.read_text() == "mine" for path in kept)
+    assert sorted(path.name for path in Path("unfinished").iterdir()) == ["other", "thesis.txt"]
+    assert {path.stem for path in Path("figures").iterdir()} == {"mine", *NAMES}
 
 
 def test_params_are_used(folder: Path) -> None:
