@@ -4,7 +4,7 @@
 
 Small trainings run by `dvc repro`, in the stage's process or on Ray with one or two workers. One process of a training
 is killed at a time: DVC, the stage, a training worker, Ray's raylet or its head (gcs_server), or all at once. Most
-kills follow an epoch by up to a second; the others come while the training starts. After at most KILLS kills a training
+kills follow an epoch by up to half a second; the others come while the training starts. After at most KILLS kills a training
 runs to its end. The record, benchmarks/records/soak.json, has every kill with its moment, the epochs that were trained
 again although they had been reported, and the trainings whose weights differ from those of an uninterrupted one.
 """
@@ -30,7 +30,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("benchmar
 from records import measured_here, write_record  # noqa: E402
 from tiny_project import POLL, Background, Project, survivors  # noqa: E402
 
-EPOCHS = 16
+EPOCHS = 40
 FORMS: dict[str, dict[str, Any]] = {
     "in the stage": {"num_workers": 0},
     "one Ray worker": {"num_workers": 1},
@@ -47,8 +47,10 @@ VICTIMS = {
     "all": "",
 }
 """What is killed -> a part of its command line; all: the whole process group."""
-KILLS = 8
+KILLS = 12
 """Kills of one training at most."""
+AFTER = 0.5
+"""Most seconds between an epoch and the kill that follows it: about an epoch."""
 EARLY = 0.25
 """Share of the kills that do not wait for an epoch."""
 PACE = {
@@ -154,8 +156,8 @@ def await_moment(attempt: Background, reported: int, rng: random.Random) -> None
         return
     epoch = min(reported + rng.randint(1, 4), EPOCHS)
     while max(epochs_of(attempt.text), default=0) < epoch and attempt.process.poll() is None:
-        time.sleep(0.02)
-    time.sleep(rng.uniform(0, 1))
+        time.sleep(0.01)
+    time.sleep(rng.uniform(0, AFTER))
 
 
 def unlock(project: Project) -> bool:
