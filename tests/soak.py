@@ -4,9 +4,9 @@
 
 Small trainings run by `dvc repro`, in the stage's process or on Ray with one or two workers. One process of a training
 is killed at a time: DVC, the stage, a training worker, Ray's raylet or its head (gcs_server), or all at once. Most
-kills follow an epoch by up to half a second; the others come while the training starts. After at most KILLS kills a training
-runs to its end. The record, benchmarks/records/soak.json, has every kill with its moment, the epochs that were trained
-again although they had been reported, and the trainings whose weights differ from those of an uninterrupted one.
+kills follow an epoch by up to half a second; the others come while the training starts. After at most KILLS kills a
+training runs to its end. The record, benchmarks/records/soak.json, has every kill with its moment, the epochs that were
+trained again although they had been reported, and the trainings whose weights differ from those of undisturbed ones.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 
 import pytest
@@ -41,3 +42,15 @@ def test_a_promise_names_its_test(row: str) -> None:
 def marks_all(file: str) -> bool:
     """Whether the file marks all of its tests as thorough."""
     return bool(re.search(r"^pytestmark = .*thorough", (ROOT / file).read_text(), re.MULTILINE))
+
+
+def test_the_figures_on_mutants_are_those_of_the_record() -> None:
+    record = json.loads((ROOT / "benchmarks/records/mutants.json").read_text())
+    low, high = record["share_killed_95"]
+    first = record["at_first"]
+    sentence = (
+        f"Of {record['n']} changes, drawn from {record['mutants']:,}, the tests noticed {first['killed']} within "
+        f"{first['minutes']:.0f} minutes, and {record['killed']} after tests had been written for some of the others: "
+        f"{record['share_killed']:.1%} (95 % interval {low:.1%} to {high:.1%})"
+    )
+    assert sentence in " ".join(PAGE.read_text().split())
