@@ -72,5 +72,6 @@ def wrong_label_bars(train: Mapping[str, Any]) -> Figure:
     percent_axis(axes.xaxis)
     axes.set_xlabel("labels that are probably wrong, with 95 % intervals")
     total = percent(train["wrong"] / train["rows"])
-    headline(axes, f"{total} of the labels are probably wrong", f"{train['rows']:,} training labels, by given class")
+    context = f"{train['rows']:,} training labels, by given class, if errors fall on all classes alike"
+    headline(axes, f"{total} of the labels are probably wrong", context)
     return figure

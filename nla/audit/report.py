@@ -193,9 +193,10 @@ def _differs(group_G: np.ndarray, value_G: np.ndarray) -> np.ndarray:
 def headline(report: Mapping[str, Any]) -> str:
     """The result for the console, in one line."""
     train = report["train"]
+    counted = f"{train['wrong']:,.0f} of {train['rows']:,} labels are probably wrong"
+    interval = f"95 % interval {train['wrong_low']:,.0f} to {train['wrong_high']:,.0f}"
+    judged = f"{train['mislabelled']:,} rows are judged mislabelled, {train['ambiguous']:,} ambiguous"
     return (
-        f"train: {train['wrong']:,.0f} of {train['rows']:,} labels are probably wrong (95 % interval "
-        f"{train['wrong_low']:,.0f} to {train['wrong_high']:,.0f}); {train['mislabelled']:,} rows are judged "
-        f"mislabelled, {train['ambiguous']:,} ambiguous; models that have not seen them agree with "
-        f"{train['agreement']:.1%}"
+        f"train: {counted} if errors fall on all classes alike ({interval}), {train['joint_wrong']:,.0f} by the confident "
+        f"joint; {judged}; models that have not seen them agree with {train['agreement']:.1%}"
     )
