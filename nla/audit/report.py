@@ -197,6 +197,6 @@ def headline(report: Mapping[str, Any]) -> str:
     interval = f"95 % interval {train['wrong_low']:,.0f} to {train['wrong_high']:,.0f}"
     judged = f"{train['mislabelled']:,} rows are judged mislabelled, {train['ambiguous']:,} ambiguous"
     return (
-        f"train: {counted} if errors fall on all classes alike ({interval}), {train['joint_wrong']:,.0f} by the confident "
-        f"joint; {judged}; models that have not seen them agree with {train['agreement']:.1%}"
+        f"train: {counted} if errors fall on all classes alike ({interval}), {train['joint_wrong']:,.0f} by the "
+        f"confident joint; {judged}; models that have not seen them agree with {train['agreement']:.1%}"
     )
