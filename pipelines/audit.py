@@ -1,4 +1,4 @@
-"""Stage `audit`: data/{train,valid}.parquet -> reports/audit/{labels.parquet,summary.json,figures/}.
+"""Stage `audit`: data/{train,valid}.parquet -> reports/audit/{labels.parquet,summary.json,figures/,index.html}.
 
 Each training label is scored by a model that was trained without it, and gets a verdict; those of validation, and of
 test with `audit.test`, are scored by all models. With `audit.folds: 0` the table is empty, and nothing else happens.
@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nla.audit import outputs
+from nla.audit.faces import faces_to_review
 from nla.audit.outputs import write_outputs
+from nla.audit.page import write_page
 from nla.audit.table import AuditInfo, labels_schema
 from nla.config.audit import AuditConfig
 from nla.config.base import merge, read_params, section
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 REPORTS = Path("reports/audit")
 LABELS, SUMMARY, FIGURES = REPORTS / outputs.LABELS, REPORTS / outputs.SUMMARY, REPORTS / outputs.FIGURES
+PAGE = REPORTS / outputs.PAGE
 FACES = Path("data/faces.parquet")
 CODE = (Path("nla/audit/fold.py"), Path("nla/audit/folds.py"), Path("nla/audit/duplicates.py"))
 """Code that determines the probabilities: these files and all that they import. Scores and display do not."""
@@ -78,6 +81,7 @@ def main() -> None:
     info = read_info(split_table("train"))
     facts = AuditInfo(source=info.source, classes=info.classes, folds=0, epochs=0, fingerprint="", data={})
     write_outputs(REPORTS, labels_schema(info.classes).empty_table(), facts, {"folds": 0}, {})
+    write_page(PAGE, faces_to_review(LABELS))
 
 
 def split_table(name: str) -> Path:
@@ -98,7 +102,7 @@ def audit(params: Mapping[str, Any], settings: AuditConfig) -> None:
         report = write_results(plan, run_folds(plan, run, ray))
         say(f"{headline(report)}. See {LABELS}.")
         tracker.log_metrics({"audit": report}, settings.epochs)
-        for path in (LABELS, SUMMARY):
+        for path in (LABELS, SUMMARY, PAGE):
             tracker.log_artifact(path, "audit")
         for path in sorted(FIGURES.iterdir()):
             tracker.log_artifact(path, "figures")
@@ -188,6 +192,7 @@ def write_results(plan: Plan, results: list[FoldProbabilities]) -> dict[str, Any
     from nla.audit.fold_results import probabilities_of_splits
     from nla.audit.plots import audit_figures
     from nla.audit.report import audit_splits, labels_table, summary
+    from nla.audit.thumbnails import thumbnails
 
     settings = plan.settings
     p_of_splits = probabilities_of_splits(results, plan.data.fold_N, [len(split) for split in plan.splits[1:]])
@@ -203,6 +208,9 @@ def write_results(plan: Plan, results: list[FoldProbabilities]) -> dict[str, Any
         data=dict(plan.hashes),
     )
     write_outputs(REPORTS, table, facts, report, audit_figures(table, report, settings.seed))
+    faces = faces_to_review(LABELS, settings.faces)
+    tables = {split.name: split_table(split.name) for split in plan.splits}
+    write_page(PAGE, faces, thumbnails(faces, tables) if settings.thumbnails else ())
     return report
 
 

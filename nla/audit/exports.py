@@ -21,8 +21,8 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from nla.audit.faces import Faces, encoded_images
-from nla.audit.page import thumbnail
 from nla.audit.table import probabilities, read_labels
+from nla.audit.thumbnails import thumbnails
 from nla.data.corrections import harmless, image_name
 from nla.data.images import decode, encode_png
 from nla.io import atomic_write, write_json, write_rows
@@ -41,8 +41,8 @@ def write_label_studio(folder: Path, faces: Faces, tables: Mapping[str, Path]) -
     """
     rows = faces.table.to_pylist()
     images = [b""] * len(rows)
-    for place, data in encoded_images(faces, tables):
-        images[place] = thumbnail(decode(data))
+    for place, jpeg, _ in thumbnails(faces, tables):
+        images[place] = jpeg
     tasks = [
         {"data": _task_data(row, image), "predictions": [_prediction(row, faces)]}
         for row, image in zip(rows, images, strict=True)

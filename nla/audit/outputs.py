@@ -1,4 +1,4 @@
-"""The files of an audit: FOLDER/labels.parquet, summary.json and figures/."""
+"""The files of an audit: FOLDER/labels.parquet, summary.json and figures/; nla.audit.page writes index.html beside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
-LABELS, SUMMARY, FIGURES = "labels.parquet", "summary.json", "figures"
+LABELS, SUMMARY, FIGURES, PAGE = "labels.parquet", "summary.json", "figures", "index.html"
 NAMES = ("verdicts", "wrong_labels")
 """Of the figures."""
 

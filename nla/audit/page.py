@@ -11,7 +11,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -19,43 +19,26 @@ from typing import Any
 
 import numpy as np
 
-from nla.audit.faces import MOST, Faces, encoded_images, faces_to_review
+from nla.audit.faces import Faces
 from nla.audit.table import probabilities
-from nla.data.images import decode, encode_jpeg, fit
 from nla.io import atomic_write
 
-SIDE = 96
-"""Largest side of a small image, in pixels."""
-QUALITY = 90
 SCRIPTS = ("review.js", "page.js")
 DIGITS = 4  # of a probability
 
 
-def write_page(
-    path: Path, labels: Path, tables: Mapping[str, Path], *, thumbnails: bool = True, most: int = MOST
-) -> int:
+def write_page(path: Path, faces: Faces, images: Iterable[tuple[int, bytes, int]] = ()) -> None:
     """Writes the page of an audit.
 
     Args:
         path: file to write.
-        labels: table of the audit.
-        tables: split -> table of `prepare` with its images, for each split in the audit.
-        thumbnails: whether faces are embedded; otherwise the page shows only paths, labels and probabilities.
-        most: at most so many faces, as `faces_to_review` chooses them.
-
-    Returns:
-        Number of faces on the page.
-
-    Raises:
-        DataError: a table is missing or damaged, or an image of the audit is in none.
+        faces: the faces on it.
+        images: position of each face, a JPEG of it, and the side of that in pixels; without any, the page has only
+            paths, labels and probabilities.
     """
-    faces = faces_to_review(labels, most)
     records, side = _records(faces), 0
-    if thumbnails:
-        for place, data in encoded_images(faces, tables):
-            pixels = decode(data)
-            side = min(len(pixels), SIDE)
-            records[place]["jpeg"] = base64.b64encode(thumbnail(pixels)).decode()
+    for place, jpeg, pixels in images:
+        records[place]["jpeg"], side = base64.b64encode(jpeg).decode(), pixels
     content = {
         "source": faces.info.source,
         "classes": faces.info.classes,
@@ -66,12 +49,6 @@ def write_page(
     }
     with atomic_write(path) as part:
         part.write_text(_document(content, f"Labels of {faces.info.source}"), encoding="utf-8")
-    return len(records)
-
-
-def thumbnail(pixels: np.ndarray) -> bytes:
-    """A JPEG of at most SIDE x SIDE pixels; images of `prepare` are square."""
-    return encode_jpeg(fit(pixels, min(len(pixels), SIDE), "grey" if pixels.ndim == 2 else "rgb"), QUALITY)
 
 
 def _records(faces: Faces) -> list[dict[str, Any]]:

@@ -17,11 +17,14 @@ from nla.audit.duplicates import difference_hash, near_identical
 from nla.audit.fold import AuditData
 from nla.audit.fold_results import fold_results, in_this_process, probabilities_of_splits
 from nla.audit.folds import assign_folds
-from nla.audit.outputs import LABELS, write_outputs
+from nla.audit.faces import faces_to_review
+from nla.audit.outputs import LABELS, PAGE, write_outputs
+from nla.audit.page import write_page
 from nla.audit.plots import audit_figures
 from nla.audit.report import audit_splits, headline, labels_table, summary
 from nla.audit.splits import LabelledSplit
 from nla.audit.table import AuditInfo
+from nla.audit.thumbnails import thumbnails_of
 from nla.commands.labels_list import ReadImages, open_labels, read_images
 from nla.commands.parser import Parser
 from nla.config.audit import AuditConfig
@@ -42,7 +45,7 @@ SIZES = (16, 512)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Writes labels.parquet, summary.json and figures/ into a folder, and prints what was found.
+    """Writes labels.parquet, summary.json, figures/ and index.html into a folder, and prints what was found.
 
     Raises:
         CommandError: there are fewer than two folds, or images are too small or too large.
@@ -83,10 +86,12 @@ def main(argv: Sequence[str]) -> None:
         data={"train": _digest(images)},
     )
     write_outputs(options.out, table, info, report, audit_figures(table, report, settings.seed))
+    faces = faces_to_review(options.out / LABELS)
+    write_page(options.out / PAGE, faces, thumbnails_of(faces, samples.images_NHWC, samples.row_N))
     shutil.rmtree(run)
     with contextlib.suppress(OSError):  # another audit is unfinished there, or it is a folder of the user
         run.parent.rmdir()
-    say(f"{headline(report)}. See {options.out / LABELS}.")
+    say(f"{headline(report)}. See {options.out / LABELS}, and review the faces in {options.out / PAGE}.")
 
 
 def _parser() -> Parser:

@@ -27,5 +27,9 @@ class AuditConfig(Section):
     """Epochs of each model; no label chooses one. The schedule of `train` is stretched over them."""
     test: bool = False
     """Score the labels of the test split too, by all models; those of validation always are."""
+    faces: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    """Most faces on the page for review: those first whose label is not clean, and of these the most suspect."""
+    thumbnails: bool = True
+    """Embed small images of the faces in that page."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the folds and of the intervals; the models' is train.seed."""

@@ -11,7 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nla.audit.faces import MOST, faces_to_review
+from nla.audit.page import write_page
 from nla.audit.table import AuditInfo, labels_schema, write_labels
+from nla.audit.thumbnails import thumbnails
 from nla.config.data import DataConfig
 from nla.data.ingest import ingest
 from nla.data.prepare import prepare
@@ -54,6 +57,15 @@ def audited(root: Path, train: int = 300, **config: Any) -> Audited:
     hashes = pq.read_table(root / "faces.parquet", columns=["pixels"])["pixels"].to_pylist()
     write_labels(made.labels, labels_table(rows, hashes, classes), info_of(classes))
     return made
+
+
+def write_page_of(
+    path: Path, labels: Path, tables: Mapping[str, Path], *, with_images: bool = True, most: int = MOST
+) -> int:
+    """A page as the stage writes it; the number of its faces."""
+    faces = faces_to_review(labels, most)
+    write_page(path, faces, thumbnails(faces, tables) if with_images else ())
+    return faces.table.num_rows
 
 
 def info_of(classes: tuple[str, ...], fingerprint: str = "0123456789abcdef") -> AuditInfo:

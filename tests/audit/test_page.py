@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from page_parts import Audited, audited, info_of
+from page_parts import Audited, audited, info_of, write_page_of
 
-from nla.audit.page import embedded_json, write_page
+from nla.audit.page import embedded_json
 from nla.audit.table import write_labels
 from nla.data.images import decode
 from nla.errors import DataError
@@ -71,7 +71,7 @@ def rows(made: Audited) -> list[dict[str, Any]]:
 
 
 def test_every_face_is_there_with_what_was_audited(made: Audited, tmp_path: Path) -> None:
-    number = write_page(tmp_path / "index.html", made.labels, made.tables)
+    number = write_page_of(tmp_path / "index.html", made.labels, made.tables)
     page, table = content(tmp_path / "index.html"), rows(made)
     assert number == len(page["faces"]) == len(table) == page["total"]
     by_place = {(face["split"], face["row"]): face for face in page["faces"]}
@@ -92,7 +92,7 @@ def test_every_face_is_there_with_what_was_audited(made: Audited, tmp_path: Path
 
 
 def test_a_page_without_images_has_none(made: Audited, tmp_path: Path) -> None:
-    write_page(tmp_path / "index.html", made.labels, made.tables, thumbnails=False)
+    write_page_of(tmp_path / "index.html", made.labels, made.tables, with_images=False)
     page = content(tmp_path / "index.html")
     assert page["thumbnails"] == 0 and not any("jpeg" in face for face in page["faces"])
 
@@ -101,7 +101,7 @@ def test_the_most_suspect_have_room_first(made: Audited, tmp_path: Path) -> None
     table = rows(made)
     doubted = [row for row in table if row["verdict"] != "clean"]
     most = len(doubted) + 5
-    assert write_page(tmp_path / "index.html", made.labels, made.tables, most=most) == most
+    assert write_page_of(tmp_path / "index.html", made.labels, made.tables, most=most) == most
     shown = {(face["split"], face["row"]) for face in content(tmp_path / "index.html")["faces"]}
     clean = sorted((row for row in table if row["verdict"] == "clean"), key=lambda row: -row["score"])
     assert shown == {(row["split"], row["row"]) for row in [*doubted, *clean[:5]]}
@@ -115,7 +115,7 @@ def test_identical_images_with_one_label_are_one_face(made: Audited, tmp_path: P
         row["pixels"] = table[0]["pixels"]
     schema = pq.read_schema(made.labels)
     write_labels(tmp_path / "labels.parquet", pa.Table.from_pylist(table, schema), info_of(made.classes))
-    assert write_page(tmp_path / "index.html", tmp_path / "labels.parquet", made.tables) == len(table) - 2
+    assert write_page_of(tmp_path / "index.html", tmp_path / "labels.parquet", made.tables) == len(table) - 2
     faces = [face for face in content(tmp_path / "index.html")["faces"] if face["image"] == table[0]["pixels"]]
     assert sorted(face["copies"] for face in faces) == [1, 3] and len({face["id"] for face in faces}) == 2
     most = max(same, key=lambda row: row["score"])
@@ -124,7 +124,7 @@ def test_identical_images_with_one_label_are_one_face(made: Audited, tmp_path: P
 
 def test_an_image_that_is_gone_is_named(made: Audited, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"valid\.parquet: no row \d+, which was audited\. Run `dvc repro`"):
-        write_page(tmp_path / "index.html", made.labels, {**made.tables, "train": made.tables["valid"]})
+        write_page_of(tmp_path / "index.html", made.labels, {**made.tables, "train": made.tables["valid"]})
     assert not (tmp_path / "index.html").exists()
 
 
@@ -142,7 +142,7 @@ def evil_page(made: Audited, folder: Path) -> Path:
     columns = [re.sub(r"^(p|q|votes)_(.*)$", lambda m: f"{m[1]}_{renamed.get(m[2], m[2])}", n) for n in schema.names]
     info = info_of(tuple(names)).model_copy(update={"source": EVIL[0]})
     write_labels(folder / "evil.parquet", table.rename_columns(columns), info)
-    write_page(folder / "evil.html", folder / "evil.parquet", made.tables)
+    write_page_of(folder / "evil.html", folder / "evil.parquet", made.tables)
     return folder / "evil.html"
 
 
@@ -156,7 +156,7 @@ def test_names_are_text_whatever_they_hold(made: Audited, tmp_path: Path) -> Non
 
 
 def test_nothing_but_its_own_script_and_style_may_run(made: Audited, tmp_path: Path) -> None:
-    write_page(tmp_path / "index.html", made.labels, made.tables)
+    write_page_of(tmp_path / "index.html", made.labels, made.tables)
     text = (tmp_path / "index.html").read_text()
     parts = Parts(text)
     (policy,) = [attrs["content"] for attrs, _ in parts.of("meta") if "http-equiv" in attrs]

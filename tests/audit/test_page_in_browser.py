@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from browser import CHROMIUM, Page, browser
-from page_parts import Audited, audited
+from page_parts import Audited, audited, write_page_of
 from test_page import EVIL, evil_page
 
-from nla.audit.page import write_page
 from nla.data.corrections import Correction, read_corrections
 from nla.data.prepare import prepare
 
@@ -24,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="nee
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Audited:
     made = audited(tmp_path_factory.mktemp("audited"))
-    write_page(made.root / "index.html", made.labels, made.tables)
+    write_page_of(made.root / "index.html", made.labels, made.tables)
     return made
 
 

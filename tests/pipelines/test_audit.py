@@ -90,6 +90,16 @@ def test_every_label_is_scored_once(folder: Path) -> None:
     assert table["duplicates"].to_pylist() == [int((group_N == group).sum()) - 1 for group in group_N]
 
 
+def test_the_page_has_the_faces_that_it_may_have(folder: Path) -> None:
+    audit.main()
+    _, table = read_labels(audit.LABELS)
+    different = len({*zip(table["pixels"].to_pylist(), table["label"].to_pylist(), strict=True)})
+    assert audit.PAGE.read_text().count('"jpeg":') == different
+    set_params({"audit": {"faces": 5, "thumbnails": False}})
+    audit.main()
+    assert audit.PAGE.read_text().count('"image":') == 5 and '"jpeg":' not in audit.PAGE.read_text()
+
+
 def test_the_summary_is_of_the_table(folder: Path) -> None:
     audit.main()
     _, table = read_labels(audit.LABELS)
@@ -122,6 +132,7 @@ def test_mlflow_has_the_summary_and_the_files(folder: Path) -> None:
     assert {file.path for file in client.list_artifacts(run.info.run_id, "audit")} == {
         "audit/labels.parquet",
         "audit/summary.json",
+        "audit/index.html",
     }
     audit.main()
     assert len(client.search_runs([found.experiment_id])) == 1
@@ -134,7 +145,7 @@ def test_without_folds_the_table_is_empty(folder: Path) -> None:
     info, table = read_labels(audit.LABELS)
     assert (info.folds, info.data, table.num_rows) == (0, {}, 0)
     assert parse_json_as(audit.SUMMARY.read_bytes(), dict[str, int], audit.SUMMARY, "") == {"folds": 0}
-    assert list(audit.FIGURES.iterdir()) == []
+    assert list(audit.FIGURES.iterdir()) == [] and '"faces":[]' in audit.PAGE.read_text()
 
 
 def test_test_labels_are_scored_on_request(folder: Path) -> None:
