@@ -162,8 +162,7 @@ def tracked(plan: Plan, run: RunFolder, uri: str) -> Iterator[MlflowTracker]:
         "data": data_params(plan.info),
     }
     tracker = MlflowTracker(uri)
-    made = plan.info.preparation
-    tags = run_tags(workspace(), name, plan.data_hash, made.corrections if made else None)
+    tags = run_tags(workspace(), name, plan.data_hash, plan.info.corrections)
     run_id = tracker.start(f"{plan.info.source}-audit-{name[:6]}", params, tags, run.mlflow_run_id(uri))
     run.set_mlflow_run_id(uri, run_id)
     with tracker.closing():

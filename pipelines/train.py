@@ -109,7 +109,7 @@ def make_plan(params: Mapping[str, Any], root: Path, ray: RayConfig) -> Plan:
     content = {**config.resolved(), "data": tables.data_hash, "weights": weights, **softened}
     files = {file for entry in CODE for file in imported_sources(entry, CODE_ROOT)}
     name = fingerprint(content, files, CODE_ROOT)
-    tags = run_tags(CODE_ROOT, name, tables.data_hash, tables.corrections)
+    tags = run_tags(CODE_ROOT, name, tables.data_hash, tables.info.corrections)
     job = Job(
         config,
         num_classes=len(tables.info.classes),

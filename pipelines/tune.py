@@ -149,7 +149,7 @@ def tracked(plan: SearchPlan, run: RunFolder, uri: str) -> Iterator[tuple[Mlflow
 
     template, tables, settings = plan.template, plan.tables, plan.settings
     tracker = MlflowTracker(uri)
-    tags = run_tags(workspace(), template.fingerprint, tables.data_hash, tables.corrections)
+    tags = run_tags(workspace(), template.fingerprint, tables.data_hash, tables.info.corrections)
     tune = settings.model_dump(mode="json", exclude={"num_samples", "time_budget"})
     params = {**resolved(template.params), "tune": tune}
     name = f"{tables.info.source}-sweep-{template.fingerprint[:6]}"

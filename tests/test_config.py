@@ -260,6 +260,7 @@ BOUNDS: dict[str, tuple[int, int] | None] = {
     "data.image_size": (16, 512),
     "data.seed": None,
     "data.train_rows": None,  # at most those that there are
+    "audit.faces": (1, 100_000),
     "audit.folds": (0, 100),
     "audit.epochs": (2, 100_000),
     "audit.seed": None,

@@ -14,10 +14,10 @@ from typing import Any
 
 import nla
 from nla.audit.duplicates import difference_hash, near_identical
+from nla.audit.faces import faces_to_review
 from nla.audit.fold import AuditData
 from nla.audit.fold_results import fold_results, in_this_process, probabilities_of_splits
 from nla.audit.folds import assign_folds
-from nla.audit.faces import faces_to_review
 from nla.audit.outputs import LABELS, PAGE, write_outputs
 from nla.audit.page import write_page
 from nla.audit.plots import audit_figures

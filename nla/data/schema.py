@@ -140,6 +140,11 @@ class TableInfo:
     preparation: Preparation | None = None
     """Of samples; None for faces."""
 
+    @property
+    def corrections(self) -> str | None:
+        """SHA-256 of the file of corrections that was applied; None without any."""
+        return self.preparation.corrections if self.preparation else None
+
 
 def with_info(schema: pa.Schema, info: TableInfo) -> pa.Schema:
     """`schema` with `info` in its metadata and, if it has images, Hugging Face's description of that column."""

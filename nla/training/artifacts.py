@@ -40,11 +40,6 @@ class Tables:
         """Both hashes, shortened for a tag."""
         return "-".join(sha[:16] for sha in self.hashes)
 
-    @property
-    def corrections(self) -> str | None:
-        """SHA-256 of the file of corrections that was applied; None without any."""
-        return self.info.preparation.corrections if self.info.preparation else None
-
 
 def read_tables(config: RayConfig, root: Path) -> Tables:
     """Reads both tables of the working directory.

@@ -18,7 +18,7 @@ from nla.data.samples import Samples
 from nla.errors import CommandError, DataError
 
 QUICK = ("--folds", "2", "--epochs", "2", "--size", "16", "--params", "own.yaml")
-FILES = ["figures", "labels.parquet", "summary.json"]
+FILES = ["figures", "index.html", "labels.parquet", "summary.json"]
 
 
 @pytest.fixture
