@@ -166,7 +166,7 @@ def test_a_study_asks_no_remote_and_has_no_metrics_of_the_pipeline(study: Path) 
     """Else `dvc pull` fails for tables that nobody pushed, and `dvc metrics show` has hundreds of columns."""
     stages = YAML(typ="safe", pure=True).load(study)["stages"]
     outs = [out for stage in stages.values() for out in stage["outs"]]
-    assert len(outs) > 5
+    assert outs
     assert [out for out in outs if not isinstance(out, dict) or next(iter(out.values()))["cache"]] == []
     assert [name for name, stage in stages.items() if "metrics" in stage or "plots" in stage] == []
 

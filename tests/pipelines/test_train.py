@@ -62,7 +62,9 @@ def plan_of(workspace: Path, **params: Any) -> train.Plan:
 
 
 def test_a_plan_names_the_commit_of_the_code_that_runs(workspace: Path) -> None:
-    assert plan_of(workspace).tags["mlflow.source.git.commit"] == git(workspace, "rev-parse", "HEAD")
+    """Not that of the folder in which it runs, which can be a project of its own, such as video/."""
+    assert git(workspace, "rev-parse", "HEAD") != (head := git(ROOT, "rev-parse", "HEAD"))
+    assert plan_of(workspace).tags["mlflow.source.git.commit"] == head
 
 
 def test_runs_can_be_told_apart_by_their_data(workspace: Path) -> None:
@@ -82,7 +84,8 @@ def test_a_run_is_named_and_logged_by_the_values_in_force(workspace: Path) -> No
 
 
 def test_a_table_of_unknown_preparation_is_described_by_its_source(workspace: Path) -> None:
-    write_samples(Path("data/train.parquet"), [0, 1, 2, 0] * 8, source="folder")
+    for name in ("train", "valid"):
+        write_samples(Path(f"data/{name}.parquet"), [0, 1, 2, 0] * 8, source="folder")
     assert plan_of(workspace).params["data"] == {"source": "folder"}
 
 
