@@ -114,7 +114,8 @@ def test_all_outs_are_there_and_git_sees_nothing_else(finished: Finished, prepar
     assert not project.unfinished()
     assert project.git("status", "--porcelain") == ""
     new = set(project.git("diff", "--name-only", "HEAD~1").splitlines())
-    assert new == {"dvc.lock", "best.yaml", *(f"reports/{name}.json" for name in ("ingest", "metrics", "prepare"))}
+    reports = ("audit/summary", "ingest", "metrics", "prepare")
+    assert new == {"dvc.lock", "best.yaml", *(f"reports/{name}.json" for name in reports)}
 
 
 def test_metrics_have_the_promised_names(project: Project) -> None:

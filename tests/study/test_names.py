@@ -48,6 +48,7 @@ OF_TRAINING: dict[str, Any] = {
     "freeze_batchnorm": False,
     "select": "accuracy",
     "patience": 0,
+    "soften": False,
 }
 OF_THE_NETWORK = {
     "name": "resnet18",
