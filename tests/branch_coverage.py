@@ -42,13 +42,9 @@ def main() -> int:
     covered = coverage("report")
     if not chosen:
         totals = json.loads((FOLDER / "report.json").read_text())["totals"]
-        record = {
-            "command": "python tests/branch_coverage.py",
-            **figures(totals),
-            "minutes": round(minutes, 1),
-            **facts,
-        }
-        write_record("coverage", record)
+        command = "python tests/branch_coverage.py"
+        record = {"command": command, "all_tests_pass": not tests, **figures(totals), "minutes": round(minutes, 1)}
+        write_record("coverage", record | facts)
     return tests or covered
 
 

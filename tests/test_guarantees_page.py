@@ -54,3 +54,12 @@ def test_the_figures_on_mutants_are_those_of_the_record() -> None:
         f"{record['share_killed']:.1%} (95 % interval {low:.1%} to {high:.1%})"
     )
     assert sentence in " ".join(PAGE.read_text().split())
+
+
+def test_the_figures_on_coverage_are_those_of_the_record() -> None:
+    record = json.loads((ROOT / "benchmarks/records/coverage.json").read_text())
+    sentence = (
+        f"{record['share_of_branches']:.1%} of {record['branches']:,} branches and {record['share_of_lines']:.1%} of "
+        f"{record['lines']:,} lines, in {record['minutes']:.0f} minutes"
+    )
+    assert sentence in " ".join(PAGE.read_text().split())
