@@ -22,7 +22,7 @@ def copy_of_project(target: Path) -> Path:
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
     )
     for name in listed.splitlines():
-        wanted = name.startswith(("nla/", "pipelines/", "tests/")) or "/" not in name
+        wanted = name.startswith(("data/", "nla/", "pipelines/", "tests/")) or "/" not in name
         if wanted and (ROOT / name).is_file():  # a removed file is listed until the next commit
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
