@@ -104,7 +104,13 @@ RAY_TRAINS = tuple(f"training/{name}.py" for name in ("ray_train", "ray_trainers
     [
         (
             "ray",
-            ("ray_cluster.py", "ray_errors.py", *RAY_TRAINS, "tuning/", "study/scheduler.py", "audit/ray_folds.py"),
+            (
+                *(f"ray_{name}.py" for name in ("cluster", "errors", "tasks")),
+                *RAY_TRAINS,
+                "tuning/",
+                "study/scheduler.py",
+                "audit/ray_folds.py",
+            ),
         ),
         ("mlflow", ("tracking/", "serving/")),
         ("matplotlib", (*FIGURES, "tracking/")),  # which names the type of a figure

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,14 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import RayError
 
 from nla.config.ray import RayConfig
 from nla.console import bar, say
-from nla.errors import Diverged, NLAError, TrainingError, is_explained, user_message
+from nla.errors import Diverged, NLAError, TrainingError
 from nla.evaluation.predict import Views
-from nla.ray_cluster import Cluster, connected
-from nla.ray_errors import reason
+from nla.ray_cluster import connected
+from nla.ray_tasks import run_tasks
 from nla.study.grid import Grid
 from nla.study.origin import Origin
 from nla.study.record import read_record, write_record
@@ -39,8 +39,6 @@ from nla.workflow.stage import log_file
 
 WORKER = Path("nla/study/worker.py")
 """An unfinished run resumes only if neither this file nor what it imports has changed."""
-RETRIES = 3
-"""How often a run resumes from its last checkpoint after its process or node was lost."""
 
 
 class Task(NamedTuple):
@@ -55,6 +53,11 @@ class Task(NamedTuple):
     """Folder of its checkpoints, on the node that it runs on."""
     views: Views | None
     """Augmented views over which test predictions are averaged; None leaves test unused."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those of `run_job` besides its hardware."""
+        return {"job": self.job, "variant": self.variant, "folder": self.folder, "views": self.views}
 
 
 @dataclass(frozen=True)
@@ -89,19 +92,22 @@ class Scheduler:
         errors: dict[str, NLAError] = {}
         with connected(self.config) as cluster, bar("study", "runs") as progress:
             say(f"full logs: {log_file()}, and Ray's in {cluster.logs}")
-            outcomes = run_all(cluster, self._tasks([*missing.values()]), self.config)
-            for done, (task, result) in enumerate(outcomes, 1):
-                run = missing[task.record]
-                if isinstance(result, NLAError):
-                    errors[task.record] = result
-                    say(f"{run.spec}: {result}")
-                else:
-                    record = make_record(run, result, self.origin)
-                    write_record(run.path, record)
-                    shutil.rmtree(task.folder, ignore_errors=True)  # if it ran on this machine
-                    say(f"{run.spec}: {summary(record)}")
-                progress(done, len(missing))
+            tasks = ((task, task.arguments) for task in self._tasks([*missing.values()]))
+            with contextlib.closing(run_tasks(cluster, self.config, run_job, tasks)) as ended:
+                for done, (task, result) in enumerate(ended, 1):
+                    if isinstance(result, NLAError):
+                        errors[task.record] = result
+                        say(f"{missing[task.record].spec}: {result}")
+                    else:
+                        self._keep(missing[task.record], task, result)
+                    progress(done, len(missing))
         return errors
+
+    def _keep(self, run: StudyRun, task: Task, result: Result) -> None:
+        record = make_record(run, result, self.origin)
+        write_record(run.path, record)
+        shutil.rmtree(task.folder, ignore_errors=True)  # if it ran on this machine
+        say(f"{run.spec}: {summary(record)}")
 
     def _tasks(self, missing: Sequence[StudyRun]) -> Iterator[Task]:
         """The tasks; their data is loaded only when the next one is requested."""
@@ -116,46 +122,6 @@ class Scheduler:
                 job = Job(training_config(run.spec.params), num_classes=classes, image=image, fingerprint=name)
                 with_weights = with_first_weights(job, train.images_NHWC, self.root)[0]
                 yield Task(run.record, with_weights, shared, folder, views_on_test(run.spec))
-
-
-def run_all(cluster: Cluster, tasks: Iterable[Task], config: RayConfig) -> Iterator[tuple[Task, Result | NLAError]]:
-    """Yields each task with its outcome, as they end; `tasks` is advanced only when there is room for the next.
-
-    Raises:
-        TrainingError: a run does not fit the cluster at all.
-    """
-    resources = cluster.trial_resources(config)
-    options = {"num_cpus": resources["CPU"], "num_gpus": resources["GPU"], "max_retries": RETRIES}
-    start: Any = ray.remote(_attempt).options(**options)
-    limit = config.max_concurrent_trials or cluster.max_concurrent(resources)
-    waiting, running = iter(tasks), dict[Any, Task]()
-    while True:
-        while len(running) < limit and (task := next(waiting, None)):
-            gpu = resources["GPU"] > 0
-            future = start.remote(task.job, task.variant, task.folder, config.cpus_per_trial, gpu, task.views)
-            running[future] = task
-        if not running:
-            return
-        (ended,), _ = ray.wait(list(running), num_returns=1)
-        yield running.pop(ended), _outcome(ended, cluster)
-
-
-def _attempt(job: Job, variant: Variant, folder: Path, cpus: int, gpu: bool, views: Views | None) -> Result | NLAError:
-    """Runs a task; an error that is no bug is returned, because a retry would only meet it again."""
-    try:
-        return run_job(job, variant, folder, cpus, gpu, views)
-    except Exception as error:
-        if not is_explained(error):
-            raise
-        return error if isinstance(error, NLAError) else TrainingError(user_message(error))
-
-
-def _outcome(ended: Any, cluster: Cluster) -> Result | NLAError:
-    try:
-        result: Result | NLAError = ray.get(ended)
-        return result
-    except RayError as error:
-        return TrainingError(f"{reason(error)}\nThe full logs: {cluster.logs}")
 
 
 def tune(

@@ -12,9 +12,9 @@ import torch
 from mlflow_parts import ROOT, run_python
 from training_parts import MakeSamples, content, make_job
 
+from nla import ray_tasks
 from nla.config.ray import RayConfig
 from nla.errors import TrainingError, is_explained, user_message
-from nla.study import scheduler
 from nla.training.local_training import train_local
 from nla.training.trainer import Split, StepResult, Trainer
 
@@ -58,9 +58,8 @@ def test_training_says_what_to_lower_and_goes_on(
     assert ends[0] == ends[1]
 
 
-def test_a_run_of_a_study_fails_and_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "run_job", lambda *_: on_a_gpu())
-    failure = scheduler._attempt(make_job(), None, Path(), 1, False, None)  # type: ignore[arg-type]
+def test_a_task_on_ray_fails_and_is_not_retried() -> None:
+    failure = ray_tasks.attempt(lambda **_: on_a_gpu(), cpus=1, gpu=False)
     assert isinstance(failure, TrainingError) and str(failure).startswith("not enough memory (CUDA out of memory.")
 
 
