@@ -32,7 +32,7 @@ from nla.models.classifier import Architecture, describe
 from nla.models.views import Views
 from nla.models.weights import weights_path
 from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
-from nla.tracking.run_record import RunRecord
+from nla.tracking.run_record import RunRecord, without_tags
 from nla.training.artifacts import TRAIN, VALID, Tables, data_params, export, read_tables
 from nla.training.callbacks import Callback, MetricRecorder
 from nla.training.checkpoint import read_progress
@@ -201,25 +201,12 @@ def log_result(tracker: MlflowTracker, run: RunFolder) -> None:
         recorder.on_epoch_end(row)
 
 
-def without_tags(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts that are not already tags of the MLflow run."""
-    return {name: fact for name, fact in facts.items() if name != "tags"}
-
-
 def write_outputs(plan: Plan, run: RunFolder, run_id: str | None) -> None:
     """Writes the stage's outs from the result; run.json has the tags of the process that trained it."""
     progress = read_progress(run.result)
     export(run.result, MODELS, card(plan), plan.tables.split.train.row_N)
     write_rows(CURVES, progress.history)
-    record = RunRecord(
-        mlflow_run_id=run_id,
-        fingerprint=run.fingerprint,
-        name=plan.name,
-        params=dict(plan.params),
-        tags=progress.facts["tags"],
-        facts=without_tags(progress.facts),
-        history=progress.history,
-    )
+    record = RunRecord.of_training(run_id, run.fingerprint, plan.name, plan.params, progress.facts, progress.history)
     write_json(RUN, record.model_dump(), sealed=True)
     best = progress.history[progress.best_epoch - 1]
     say(

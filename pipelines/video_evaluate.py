@@ -29,12 +29,12 @@ from nla.plotting import write_figure
 from nla.tracking import MlflowTracker, configure
 from nla.tracking.run_record import RunRecord
 from nla.video.features import INDEX, FeatureIndex
-from nla.video.metrics import measure_videos, video_counts
+from nla.video.metrics import measure_videos
 from nla.video.plots import ClipView, clip_figure
 from nla.video.predict import frame_probabilities, sequence_probabilities
 from nla.video.saved_model import load_sequence_model
 from nla.video.sequences import Sequences, read_sequences
-from nla.video.smoothing import best_sigma, smoothed
+from nla.video.smoothing import choose_sigma, smoothed_probabilities
 from nla.workflow.paths import project_root
 from nla.workflow.stage import run_stage
 
@@ -72,31 +72,19 @@ def read_run() -> RunRecord:
     return read_json_as(RUN, RunRecord)
 
 
-def choose_sigma(valid: Sequences, config: SequenceConfig) -> float:
-    """The width of `sequence.smoothing` with the best metric `sequence.train.select` on validation."""
-    metric = MAIN_METRICS[config.train.select]
-
-    def score(sigma: float) -> float:
-        p = [smoothed(frame_probabilities(video.logits_T2C), video.frame_T, sigma) for video in valid.videos]
-        return float(metric(video_counts(valid, p).sum(0)))
-
-    return best_sigma(score, config.smoothing)[0]
-
-
 def predictions(sequences: Sequences, index: FeatureIndex, sigma: float) -> Predictions:
     """Probabilities by each of the three. Raises DataError if the sequence model is of another frame model."""
     model, card = load_sequence_model(MODEL)
     if card.frame_model_sha256 != index.model_sha256:
         raise DataError(f"{MODEL}: takes features of another frame model than {FEATURES} has. Run `dvc repro`.")
-    found: Predictions = {FRAME: [], SMOOTHED: [], SEQUENCE: []}
-    for video in sequences.videos:
-        p_TC = frame_probabilities(video.logits_T2C)
-        found[FRAME].append(p_TC)
-        found[SMOOTHED].append(smoothed(p_TC, video.frame_T, sigma))
-        found[SEQUENCE].append(
+    return {
+        FRAME: [frame_probabilities(video.logits_T2C) for video in sequences.videos],
+        SMOOTHED: smoothed_probabilities(sequences, sigma),
+        SEQUENCE: [
             sequence_probabilities(model, video.features_T2F, video.frame_T, card.window, card.overlap)
-        )
-    return found
+            for video in sequences.videos
+        ],
+    }
 
 
 def clip_view(splits: Mapping[str, Sequences], index: FeatureIndex, sigma: float, run: RunRecord) -> ClipView:

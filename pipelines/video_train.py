@@ -23,7 +23,7 @@ from nla.data.schema import read_info
 from nla.io import read_json_as, sha256, write_json, write_rows
 from nla.methods import resolved_loss
 from nla.tracking import MlflowTracker, configure, run_tags
-from nla.tracking.run_record import RunRecord
+from nla.tracking.run_record import RunRecord, without_tags
 from nla.training.callbacks import MetricRecorder
 from nla.training.checkpoint import read_group, read_progress
 from nla.training.local_training import run_local
@@ -102,7 +102,7 @@ def train_tracked(plan: Plan, run: RunFolder, ray: RayConfig, uri: str) -> None:
             recorder = MetricRecorder(tracker.log_epoch)
             run.save_result(run_local(make, ray, run.local_checkpoints, [bar, recorder]))
         progress = read_progress(run.result)
-        tracker.log_params({"facts": {name: fact for name, fact in progress.facts.items() if name != "tags"}})
+        tracker.log_params({"facts": without_tags(progress.facts)})
         for row in progress.history:
             recorder.on_epoch_end(row)
 
@@ -129,15 +129,7 @@ def write_outputs(plan: Plan, run: RunFolder, run_id: str | None) -> None:
     table = PositionsTable(row_N, positions, progress.moments, progress.epochs)
     write_positions(MODELS / "positions.parquet", table)
     write_rows(CURVES, progress.history)
-    record = RunRecord(
-        mlflow_run_id=run_id,
-        fingerprint=run.fingerprint,
-        name=plan.name,
-        params=dict(plan.params),
-        tags=progress.facts["tags"],
-        facts={name: fact for name, fact in progress.facts.items() if name != "tags"},
-        history=progress.history,
-    )
+    record = RunRecord.of_training(run_id, run.fingerprint, plan.name, plan.params, progress.facts, progress.history)
     write_json(RUN, record.model_dump(), sealed=True)
     say(f"selected epoch {progress.best_epoch}: macro-F1 {best['valid_macro_f1']:.4f} on validation")
 

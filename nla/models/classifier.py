@@ -28,6 +28,8 @@ class Classifier(Network):
     mean: Tensor
     std: Tensor
 
+    architecture: Architecture
+
     def __init__(self, architecture: Architecture, image: ImageSpec) -> None:
         super().__init__()
         self.architecture, self.image = architecture, image

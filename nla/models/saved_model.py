@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nla.errors import DataError, WeightsError
 from nla.io import atomic_write, read_json_as, regular, sha256
-from nla.models.base import Architecture, ImageSpec
+from nla.models.base import Architecture, ImageSpec, Network
 from nla.models.classifier import Classifier
 from nla.models.file_content import problem_of
 from nla.models.views import Views
@@ -78,14 +78,19 @@ class Card(BaseModel):
     @field_validator("classes")
     @classmethod
     def _one_name_per_output(cls, classes: list[str], info: ValidationInfo) -> list[str]:
-        architecture = info.data.get("architecture")  # missing if it is invalid itself
-        if architecture is not None and len(classes) != architecture.num_classes:
-            raise ValueError(f"must have {architecture.num_classes} names, as architecture.num_classes says")
-        if len(set(classes)) < len(classes) or "" in classes:
-            raise ValueError("must have a name of its own for each class")
-        if any(shown(name) != name for name in classes):  # a terminal would obey them
-            raise ValueError("must be names without control characters")
-        return classes
+        return checked_names(classes, info)
+
+
+def checked_names(classes: list[str], info: ValidationInfo) -> list[str]:
+    """The names of a card's classes, one per output of its architecture. Raises ValueError if they are not."""
+    architecture = info.data.get("architecture")  # missing if it is invalid itself
+    if architecture is not None and len(classes) != architecture.num_classes:
+        raise ValueError(f"must have {architecture.num_classes} names, as architecture.num_classes says")
+    if len(set(classes)) < len(classes) or "" in classes:
+        raise ValueError("must have a name of its own for each class")
+    if any(shown(name) != name for name in classes):  # a terminal would obey them
+        raise ValueError("must be names without control characters")
+    return classes
 
 
 def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
@@ -96,10 +101,14 @@ def save_model(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, An
         state: the backbone's state dict.
         card: Classifier.describe(), and the other fields of Card, of which `views` and `precision` have defaults.
     """
+    write_with_card(weights, state, {"format": FORMAT, **PREDICTION, **card})
+
+
+def write_with_card(weights: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Writes `weights` with the names of the card's classes, and the card with their sha256, each atomically."""
     with atomic_write(weights.with_suffix(".json")) as card_part, atomic_write(weights) as part:
         write_tensors(part, state, {CLASSES: json.dumps(list(card[CLASSES]))})
-        content = {"format": FORMAT, **PREDICTION, **card, "sha256": sha256(part)}
-        card_part.write_bytes(sealed_json(content))
+        card_part.write_bytes(sealed_json({**card, "sha256": sha256(part)}))
 
 
 def weights_file(path: Path) -> Path:
@@ -128,25 +137,42 @@ def load_model(weights: Path) -> tuple[Classifier, dict[str, Any]]:
         WeightsError: a file is missing or damaged, the two files are from different runs, or the weights do not
             match the card's architecture or classes, or are not finite.
     """
-    card, state = read_card(weights), read_tensors(weights)
+    card = read_card(weights)
     model = Classifier.build(card)
-    load_state(model, state, weights)
-    if card["sha256"] != sha256(weights):
-        raise WeightsError(f"{weights}: the sha256 does not match {weights.stem}.json. {RETRAIN}")
-    _check_classes(weights, card[CLASSES])
-    if wrong := next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), None):
-        raise WeightsError(f"{weights}: {wrong}: not all values are finite, so no image can be classified. {RETRAIN}")
+    load_weights(model, weights, card["sha256"], card[CLASSES])
     return model.eval(), card
 
 
-def _check_classes(weights: Path, classes: Sequence[str]) -> None:
+def load_weights(model: Network, weights: Path, expected: str, classes: Sequence[str], remedy: str = RETRAIN) -> None:
+    """Loads the weights that belong to a card into the backbone.
+
+    Args:
+        model: a network as the card describes it.
+        weights: path of the weights.
+        expected: the card's hash of them.
+        classes: the card's names of the classes.
+        remedy: what to do if they do not belong to it, for the message.
+
+    Raises:
+        WeightsError: they are missing, damaged, not finite, of another run, or for other classes.
+    """
+    state = read_tensors(weights, remedy)
+    load_state(model, state, weights, remedy)
+    if expected != sha256(weights):
+        raise WeightsError(f"{weights}: the sha256 does not match {weights.stem}.json. {remedy}")
+    _check_classes(weights, classes, remedy)
+    if wrong := next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), None):
+        raise WeightsError(f"{weights}: {wrong}: not all values are finite, so no image can be classified. {remedy}")
+
+
+def _check_classes(weights: Path, classes: Sequence[str], remedy: str) -> None:
     """Raises WeightsError if the network was saved with other names of its outputs, or in another order."""
     with safe_open(weights, framework="pt") as file:
         saved = (file.metadata() or {}).get(CLASSES)
     if saved is not None and saved != json.dumps(list(classes)):
         raise WeightsError(
             f"{weights.with_suffix('.json')}: classes: the weights were saved with {saved}, in this order (got "
-            f"{json.dumps(list(classes))}). Restore the card. Or: {RETRAIN}"
+            f"{json.dumps(list(classes))}). Restore the card. Or: {remedy}"
         )
 
 
@@ -206,7 +232,7 @@ def require_same(model: Known, data: Known, where: Path) -> None:
         )
 
 
-def load_state(model: Classifier, state: Mapping[str, Tensor], origin: Path | str) -> None:
+def load_state(model: Network, state: Mapping[str, Tensor], origin: Path | str, remedy: str = RETRAIN) -> None:
     """Loads `state` into the backbone. Raises WeightsError naming the tensors that do not fit."""
     expected = model.backbone.state_dict()
     wrong = [f"{name} is missing" for name in expected if name not in state]
@@ -218,5 +244,5 @@ def load_state(model: Classifier, state: Mapping[str, Tensor], origin: Path | st
     ]
     if wrong:
         shown = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-        raise WeightsError(f"{origin}: the weights do not fit {model.architecture}: {shown}. {RETRAIN}")
+        raise WeightsError(f"{origin}: the weights do not fit {model.architecture}: {shown}. {remedy}")
     model.backbone.load_state_dict(dict(state))

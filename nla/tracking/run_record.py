@@ -29,6 +29,27 @@ class RunRecord(BaseModel):
     history: Sequence[Mapping[str, int | float | None]]
     """One row per epoch: `epoch` from 1, losses, validation metrics, learning rate, seconds."""
 
+    @classmethod
+    def of_training(
+        cls,
+        mlflow_run_id: str | None,
+        fingerprint: str,
+        name: str,
+        params: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        history: Sequence[Mapping[str, int | float | None]],
+    ) -> RunRecord:
+        """The record of a training whose `facts` hold the tags of the process that trained it."""
+        return cls(
+            mlflow_run_id=mlflow_run_id,
+            fingerprint=fingerprint,
+            name=name,
+            params=dict(params),
+            tags=facts["tags"],
+            facts=without_tags(facts),
+            history=history,
+        )
+
     @field_validator("history")
     @classmethod
     def _rows_have_an_epoch(cls, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -37,6 +58,11 @@ class RunRecord(BaseModel):
             if not isinstance(epoch, int) or not 1 <= epoch < 2**31:
                 raise ValueError(f"row {number} must have an epoch, counted from 1")
         return rows
+
+
+def without_tags(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that are not already tags of the MLflow run."""
+    return {name: fact for name, fact in facts.items() if name != "tags"}
 
 
 class MeasuredParams(BaseModel):

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from nla.data.images import decode, fit
@@ -31,6 +31,7 @@ from nla.evaluation.predict import evaluating
 from nla.io import atomic_write, read_batches, read_json_as, sha256, write_json
 from nla.limits import ImageLimits
 from nla.models.classifier import Classifier
+from nla.models.saved_model import write_tensors
 from nla.video.frames import Frames
 
 INDEX = "index.json"
@@ -97,14 +98,14 @@ def extract(
         DataError: an image cannot be decoded.
         ConfigError: the network has no features (nla.models.classifier.Classifier.feature_backbone).
     """
-    key = feature_key(model_sha256, table)
+    key, frames_V = feature_key(model_sha256, table), np.bincount(frames.video_N)
     out.mkdir(parents=True, exist_ok=True)
     done = 0
     for number, images in _by_video(table, frames):
         path = file_of(out, number)
         if not _has_key(path, key):
             _write(path, _computed(model, images, limits), key)
-        done += int((frames.video_N == number).sum())
+        done += int(frames_V[number])
         if progress:
             progress(done, len(frames))
     files = [file_of(out, number) for number in range(len(frames.videos))]
@@ -194,7 +195,7 @@ def both_views(model: Classifier, images_NHWC: np.ndarray) -> tuple[Tensor, Tens
 
 def _write(path: Path, tensors: dict[str, Tensor], key: str) -> None:
     with atomic_write(path) as part:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata={KEY: key})
+        write_tensors(part, tensors, {KEY: key})
 
 
 def _has_key(path: Path, key: str) -> bool:

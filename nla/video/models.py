@@ -59,6 +59,8 @@ class SequenceClassifier(Network):
     Model files hold the state dict of `backbone`, with mean and deviation of the features.
     """
 
+    architecture: SequenceArchitecture
+
     def __init__(self, architecture: SequenceArchitecture) -> None:
         super().__init__()
         self.architecture = architecture

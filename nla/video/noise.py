@@ -1,8 +1,9 @@
-"""Synthetic label noise of videos: wrong labels frame by frame, or for whole segments.
+"""Synthetic label noise of videos: wrong labels for whole segments.
 
-Noise of images is independent from one image to the next. An annotator of a video marks stretches, and is wrong for a
-stretch; smoothing over time, which removes independent errors, does not remove those. Here both laws have the same
-share of wrong frames, exactly, so that only their arrangement differs.
+Noise of images is independent from one image to the next, and so is that of frames by
+nla.data.synthetic_noise.flip_labels. An annotator of a video marks stretches, and is wrong for a stretch; smoothing
+over time, which removes independent errors, does not remove those. Both laws have the same share of wrong frames,
+exactly, so that only their arrangement differs.
 
 Legend: N frames, U units: pieces of at most `length` frames that follow each other and have the same label.
 """
@@ -14,20 +15,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from nla.config.data import NoiseKind
-from nla.data.synthetic_noise import flip_labels, wrong_labels
+from nla.data.synthetic_noise import wrong_labels
 from nla.errors import DataError
-
-
-def flip_frames(
-    label_N: np.ndarray,
-    num_classes: int,
-    kind: NoiseKind,
-    rate: float,
-    mapping: Mapping[int, int],
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Labels of which round(rate * n) are wrong, each by itself; as nla.data.synthetic_noise.flip_labels."""
-    return flip_labels(label_N, num_classes, kind, rate, True, mapping, rng)
 
 
 def flip_units(

@@ -23,11 +23,11 @@ from nla.config.clips import ClipsConfig
 from nla.data.prepare import Progress, write_samples
 from nla.data.sample_plan import SamplePlan
 from nla.data.schema import OUT, SPLITS, TRAIN, Noise, Preparation, TableInfo, nested, with_info
-from nla.data.synthetic_noise import swap_shares, transition_matrix
+from nla.data.synthetic_noise import flip_labels, swap_shares, transition_matrix
 from nla.errors import ConfigError, DataError
 from nla.io import write_table
 from nla.video.frames import NO_LABEL, POSITION, Frames, read_frames
-from nla.video.noise import flip_frames, flip_units, units
+from nla.video.noise import flip_units, units
 
 NOISE = 1
 """Key of the random stream, seeded by (clips.seed, NOISE)."""
@@ -92,12 +92,12 @@ def frame_labels(frames: Frames, config: ClipsConfig) -> FrameLabels:
     noise, label_N = config.noise, clean_N.copy()
     if noise.rate > 0:
         mapping, rng = _class_map(noise.mapping, classes), np.random.default_rng((config.seed, NOISE))
-        given_N, law = clean_N[train], (len(classes), noise.kind, noise.rate, mapping, rng)
+        given_N = clean_N[train]
         if noise.law == "frame":
-            label_N[train] = flip_frames(given_N, *law)
+            label_N[train] = flip_labels(given_N, len(classes), noise.kind, noise.rate, True, mapping, rng)
         else:
             start_U = units(given_N, frames.video_N[train], frames.frame_N[train], noise.segment)
-            label_N[train] = flip_units(given_N, start_U, *law)
+            label_N[train] = flip_units(given_N, start_U, len(classes), noise.kind, noise.rate, mapping, rng)
     if gone := [name for label, name in enumerate(classes) if not (label_N[train] == label).any()]:
         raise DataError(
             f"clips.noise.rate: no training label of {', '.join(gone)} remains (got {noise.rate:g}). Lower it."

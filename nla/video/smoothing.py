@@ -12,6 +12,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from nla.config.sequence import SequenceConfig
+from nla.evaluation.metrics import MAIN_METRICS
+from nla.video.metrics import video_counts
+from nla.video.predict import frame_probabilities
+from nla.video.sequences import Sequences
+
 REACH = 4.0
 """Standard deviations behind which the weight, below 1/2000 of the largest, is taken as 0."""
 
@@ -47,6 +53,21 @@ def smoothed(p_TC: np.ndarray, frame_T: np.ndarray, sigma: float) -> np.ndarray:
         weight_T[:-offset] += w
     result: np.ndarray = total_TC / weight_T[:, None]
     return result
+
+
+def smoothed_probabilities(sequences: Sequences, sigma: float) -> list[np.ndarray]:
+    """Smoothed probabilities of the frame model, [T, C] of each video."""
+    return [smoothed(frame_probabilities(video.logits_T2C), video.frame_T, sigma) for video in sequences.videos]
+
+
+def choose_sigma(valid: Sequences, config: SequenceConfig) -> float:
+    """The width of `sequence.smoothing` with the best metric `sequence.train.select` on validation."""
+    metric = MAIN_METRICS[config.train.select]
+
+    def score(sigma: float) -> float:
+        return float(metric(video_counts(valid, smoothed_probabilities(valid, sigma)).sum(0)))
+
+    return best_sigma(score, config.smoothing)[0]
 
 
 def best_sigma(score: Callable[[float], float], sigmas: Sequence[float]) -> tuple[float, float]:

@@ -25,7 +25,7 @@ import torch
 from nla.errors import WeightsError
 from nla.evaluation.predict import evaluating
 from nla.io import atomic_write
-from nla.models.saved_model import load_model, weights_file
+from nla.models.saved_model import read_card, weights_file
 from nla.serving.predictor import Predictor
 from nla.video.features import both_views
 from nla.video.models import SequenceClassifier
@@ -80,8 +80,7 @@ class StreamPredictor:
         """
         weights = weights_file(Path(sequence_model))
         model, card = load_sequence_model(weights)
-        _, frame_card = load_model(weights_file(Path(frame_model)))
-        if frame_card["sha256"] != card.frame_model_sha256:
+        if read_card(weights_file(Path(frame_model)))["sha256"] != card.frame_model_sha256:
             raise WeightsError(
                 f"{weights}: was trained on features of another frame model than {frame_model}. Name that one."
             )

@@ -13,30 +13,29 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from nla.config.base import merge, read_yaml, section
+from nla.config.base import Section, merge, read_yaml, section
 from nla.config.clips import ClipsConfig
 from nla.config.sequence import SequenceConfig
 from nla.data.ingest import ingest
-from nla.errors import ConfigError
 from nla.evaluation.metrics import MAIN_METRICS
 from nla.evaluation.significance import percentiles
 from nla.fitting import fit
-from nla.io import first_problem, read_json_as, sha256, write_json
+from nla.io import read_json_as, sha256, write_json
 from nla.training.checkpoint_store import FolderStore
 from nla.training.process_group import ProcessGroup
 from nla.video.features import extract
 from nla.video.frames import FRAMES, read_frames
 from nla.video.metrics import bayes, resampled_counts, video_counts
-from nla.video.predict import frame_probabilities, sequence_probabilities
+from nla.video.predict import sequence_probabilities
 from nla.video.prepare import prepare_clips
 from nla.video.sequences import Sequences, read_sequences
-from nla.video.smoothing import best_sigma, smoothed
+from nla.video.smoothing import choose_sigma, smoothed_probabilities
 from nla.video.sources.drawn import Drawn
 from nla.video.trainer import ClipJob, ClipTrainer
 from nla.workflow.provenance import CODE, fingerprint, imported_sources
@@ -48,10 +47,10 @@ ENTRY = Path("nla/video/study.py")
 CPU = torch.device("cpu")
 
 
-class VideoGrid(BaseModel):
+class VideoGrid(Section):
     """grid.yaml."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    NAME: ClassVar[str] = "grid"
 
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """Of clips, noise and trainings."""
@@ -87,10 +86,7 @@ class CellRecord(BaseModel):
 
 def read_grid(path: Path) -> VideoGrid:
     """Reads grid.yaml. Raises ConfigError if it is missing, or a value is wrong."""
-    try:
-        return VideoGrid.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {first_problem(error)}. Correct it.") from None
+    return section(VideoGrid, {"grid": read_yaml(path, "Run this from the study's folder.")}, path.name)
 
 
 def cell_params(params: Mapping[str, Any], noise: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -130,11 +126,11 @@ def run_cell(
     if path.exists() and (known := read_json_as(path, CellRecord)).fingerprint == key:
         return known
     splits, flipped = _clips(own, work / key)
-    sigma, p = _single_frames(splits, section(SequenceConfig, own))
+    sigma, test = choose_sigma(splits["valid"], section(SequenceConfig, own)), splits["test"]
+    p = {FRAME: smoothed_probabilities(test, 0.0), SMOOTHED: smoothed_probabilities(test, sigma)}
     epochs: dict[str, int] = {}
     for number, (name, config) in enumerate(methods.items()):
         epochs[name], p[name] = _sequence(config, splits, work / key / f"method-{number}", key)
-    test = splits["test"]
     record = CellRecord(
         condition=condition,
         seed=seed,
@@ -173,23 +169,6 @@ def _clips(params: Mapping[str, Any], work: Path) -> tuple[dict[str, Sequences],
     table = read_frames(frames)
     extract(result.predictor.model, sha256(weights), frames, table, work / "features", config.image_limits)
     return read_sequences(work / "data/labels.parquet", work / "features"), report["noise"]["flipped"]
-
-
-def _single_frames(
-    splits: Mapping[str, Sequences], config: SequenceConfig
-) -> tuple[float, dict[str, list[np.ndarray]]]:
-    """The width of the smoothing by validation, and predictions on test by the frame model, without and with it."""
-    metric = MAIN_METRICS[config.train.select]
-
-    def scores(split: str, sigma: float) -> list[np.ndarray]:
-        videos = splits[split].videos
-        return [smoothed(frame_probabilities(video.logits_T2C), video.frame_T, sigma) for video in videos]
-
-    def on_valid(sigma: float) -> float:
-        return float(metric(video_counts(splits["valid"], scores("valid", sigma)).sum(0)))
-
-    sigma, _ = best_sigma(on_valid, config.smoothing)
-    return sigma, {FRAME: scores("test", 0.0), SMOOTHED: scores("test", sigma)}
 
 
 def _sequence(

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nla.data.synthetic_noise import flip_labels
 from nla.errors import DataError
-from nla.video.noise import flip_frames, flip_units, units
+from nla.video.noise import flip_units, units
 
 CLASSES = 4
 
@@ -38,7 +39,7 @@ def flip(clip: tuple[np.ndarray, ...], rate: float, seed: int = 0, length: int =
 @given(st.integers(0, 2**32), st.floats(0, 0.99), st.integers(0, 2**32))
 def test_both_laws_have_exactly_the_asked_share(seed: int, rate: float, noise_seed: int) -> None:
     clip = clips(seed)
-    of_frames = flip_frames(clip[0], CLASSES, "symmetric", rate, {}, np.random.default_rng(noise_seed))
+    of_frames = flip_labels(clip[0], CLASSES, "symmetric", rate, True, {}, np.random.default_rng(noise_seed))
     of_segments = flip(clip, rate, noise_seed)
     for noisy_N in (of_frames, of_segments):
         assert (noisy_N != clip[0]).sum() == round(rate * len(clip[0]))
@@ -75,7 +76,7 @@ def test_a_wrong_segment_has_one_wrong_label_and_is_as_long_as_asked() -> None:
     runs = [(value, len([*run])) for value, run in itertools.groupby(noisy_N.tolist())]
     wrong = [size for value, size in runs if value]
     assert all(size % 20 == 0 for size in wrong) and sum(wrong) == 300
-    single = flip_frames(label_N, CLASSES, "symmetric", 0.3, {}, np.random.default_rng(0))
+    single = flip_labels(label_N, CLASSES, "symmetric", 0.3, True, {}, np.random.default_rng(0))
     singles = [len([*run]) for value, run in itertools.groupby(single.tolist()) if value]
     assert np.mean(singles) < 2, "frames by themselves do not stay wrong"
 

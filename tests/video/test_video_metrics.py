@@ -112,6 +112,8 @@ def test_a_saved_model_reads_back(weights: Path) -> None:
     ("change", "said"),
     [
         ({"classes": ["a", "b"]}, "classes"),
+        ({"classes": ["a", "a", "b"]}, "must have a name of its own for each class"),
+        ({"classes": [*reversed(CLASSES)]}, "classes: the weights were saved with .*in this order"),
         ({"overlap": 1.0}, "overlap"),
         ({"sha256": "0"}, "sha256 does not match"),
         ({"format": 2}, "format"),
