@@ -15,6 +15,9 @@ MAX_PIXELS = 100_000_000
 MAX_IMAGE_BYTES = 50_000_000
 """Largest image file that is read, in bytes: several times a photograph of 50 megapixels."""
 
+LEAST_SIDE, MOST_SIDE = 16, 512
+"""Sides of the square images that networks are trained on, in pixels."""
+
 MAX_COLUMNS = 1000
 """Columns of a list of images, or of a table: many times what one with the votes of annotators has."""
 

@@ -8,7 +8,7 @@
 Northcutt, Jiang and Chuang, "Confident learning: estimating uncertainty in dataset labels", JAIR 2021,
 arXiv 1911.00068. Thresholds of their own spare classes in which a model is never sure, as rare ones are.
 
-The intervals are those of a bootstrap over the rows, with the thresholds computed anew in each resample. A binomial
+The intervals are those of a bootstrap over the rows, with the thresholds recomputed in each resample. A binomial
 interval would take the thresholds for known, and the calibrated counts for counts. They contain the chance by which
 rows are in the data set, not what the model has wrong.
 

@@ -78,7 +78,7 @@ class NoiseFit:
     def wrong_labels(self, seed: int, resamples: int = RESAMPLES) -> WrongLabels:
         """Sums of P(wrong), with 95 % bootstrap intervals over rows.
 
-        The rate is chosen anew in each resample: to take it for known would make the intervals too narrow.
+        The rate is estimated in each resample: taking it as known would make the intervals too narrow.
         """
         rng, total = np.random.default_rng(seed), len(self.label_N)
         drawn = (np.bincount(rng.integers(total, size=total), minlength=total) for _ in range(resamples))

@@ -33,6 +33,7 @@ from nla.config.ray import RayConfig
 from nla.console import say
 from nla.data.samples import Samples
 from nla.errors import CommandError, DataError
+from nla.limits import LEAST_SIDE, MOST_SIDE
 from nla.text import shown
 from nla.training.job import Job, TrainingConfig, image_spec, training_config, with_first_weights
 from nla.workflow.provenance import fingerprint
@@ -40,8 +41,6 @@ from nla.workflow.provenance import fingerprint
 UNFINISHED = "unfinished"
 """Folder of checkpoints in that of the results, until the audit is finished."""
 SOURCE = "custom"
-SIZES = (16, 512)
-"""Least and largest side of the images, as of `data.image_size`."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -55,8 +54,8 @@ def main(argv: Sequence[str]) -> None:
     options = _parser().parse_args(argv)
     if options.folds < 2:
         raise CommandError(f"--folds: must be at least 2 (got {options.folds}).")
-    if not SIZES[0] <= options.size <= SIZES[1]:
-        raise CommandError(f"--size: must be {SIZES[0]} to {SIZES[1]} pixels (got {options.size}).")
+    if not LEAST_SIDE <= options.size <= MOST_SIDE:
+        raise CommandError(f"--size: must be {LEAST_SIDE} to {MOST_SIDE} pixels (got {options.size}).")
     settings = section(AuditConfig, {"audit": {"folds": options.folds, "epochs": options.epochs}})
     params = read_params(options.params) if options.params else {}
     images = read_images(open_labels(options.labels), options.size, options.color, SOURCE)

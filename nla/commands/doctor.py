@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from nla.commands.parser import Parser
+from nla.config.audit import AuditConfig
 from nla.config.base import read_params, section
 from nla.config.data import DataConfig
 from nla.config.evaluate import EvaluateConfig
@@ -203,7 +204,7 @@ def _disks(project: Path) -> Iterator[Finding]:
 def _params(project: Path, params: dict[str, Any]) -> Iterator[Finding]:
     """Reads and checks all sections of params.yaml into `params`."""
     found = read_params(project / "params.yaml")
-    for kind in (DataConfig, EvaluateConfig, TuneConfig, RegisterConfig, RayConfig):
+    for kind in (DataConfig, AuditConfig, EvaluateConfig, TuneConfig, RegisterConfig, RayConfig):
         section(kind, found)
     training_config(found)
     params |= found

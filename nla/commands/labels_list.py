@@ -19,9 +19,10 @@ from nla.data.images import decode, fit, pixel_hash
 from nla.data.parallel import map_in_order
 from nla.data.problems import Problem, first_lines
 from nla.data.samples import Annotations, Samples
+from nla.data.sources.csv_rows import check_columns, short_lines
 from nla.errors import DataError
 from nla.io import regular
-from nla.limits import ImageLimits
+from nla.limits import MAX_COLUMNS, ImageLimits
 from nla.text import shown
 
 IMAGE, LABEL = "image", "label"
@@ -59,7 +60,8 @@ def _rows(path: Path, problems: list[Problem]) -> Iterator[tuple[str, str]]:
     """(image, label) of each line; what is wrong with a line is appended to `problems`."""
     try:
         with regular(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
+            reader = csv.DictReader(short_lines(path, file), strict=True)
+            check_columns(path, reader.fieldnames or (), MAX_COLUMNS)
             if missing := [name for name in (IMAGE, LABEL) if name not in (reader.fieldnames or ())]:
                 raise DataError(f"{path}: no column {', '.join(missing)}. Write the columns {IMAGE} and {LABEL}.")
             for row in reader:

@@ -7,14 +7,16 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from nla.config.base import Section
-from nla.config.data import NoiseKind, OnBad
+from nla.config.data import NoiseKind, OnBad, require_mapping
 from nla.limits import (
+    LEAST_SIDE,
     MAX_COLUMNS,
     MAX_IMAGE_BYTES,
     MAX_LINE,
     MAX_PIXELS,
     MOST_IMAGE_BYTES,
     MOST_PIXELS,
+    MOST_SIDE,
     ImageLimits,
 )
 
@@ -67,8 +69,7 @@ class ClipNoiseConfig(Section):
 
     @model_validator(mode="after")
     def _asymmetric_needs_a_mapping(self) -> ClipNoiseConfig:
-        if self.kind == "asymmetric" and self.rate > 0 and not self.mapping:
-            raise ValueError("asymmetric noise needs clips.noise.mapping, such as {fear: surprise}")
+        require_mapping(self.kind, self.rate, self.mapping, "clips.noise.mapping")
         return self
 
 
@@ -100,7 +101,7 @@ class ClipsConfig(Section):
     max_columns: Annotated[int, Field(ge=2, le=MAX_LINE)] = MAX_COLUMNS
     """Columns that a list of labels may have."""
     drawn: DrawnConfig = DrawnConfig()
-    image_size: Annotated[int, Field(ge=16, le=512)] = 48
+    image_size: Annotated[int, Field(ge=LEAST_SIDE, le=MOST_SIDE)] = 48
     """Side to which faces are resized for the frame model."""
     color: Literal["grey", "rgb"] = "grey"
     step: Annotated[int, Field(ge=1, le=10_000)] = 4

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nla.config.base import Section
 from nla.limits import (
+    LEAST_SIDE,
     MAX_COLUMNS,
     MAX_IMAGE_BYTES,
     MAX_LINE,
@@ -15,6 +17,7 @@ from nla.limits import (
     MOST_FACES,
     MOST_IMAGE_BYTES,
     MOST_PIXELS,
+    MOST_SIDE,
     ImageLimits,
 )
 
@@ -37,6 +40,12 @@ class SyntheticConfig(Section):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+def require_mapping(kind: NoiseKind, rate: float, mapping: Mapping[str, str], key: str) -> None:
+    """Raises ValueError if asymmetric noise is asked for without saying which class becomes which."""
+    if kind == "asymmetric" and rate > 0 and not mapping:
+        raise ValueError(f"asymmetric noise needs {key}, such as {{fear: surprise}}")
+
+
 class NoiseConfig(Section):
     """Synthetic label noise in the training split, and in the validation split if asked for."""
 
@@ -52,8 +61,7 @@ class NoiseConfig(Section):
 
     @model_validator(mode="after")
     def _asymmetric_needs_a_mapping(self) -> NoiseConfig:
-        if self.kind == "asymmetric" and self.rate > 0 and not self.mapping:
-            raise ValueError("asymmetric noise needs data.noise.mapping, such as {fear: surprise}")
+        require_mapping(self.kind, self.rate, self.mapping, "data.noise.mapping")
         return self
 
 
@@ -75,7 +83,7 @@ class DataConfig(Section):
     """Most columns of a CSV file; one with more is refused."""
     synthetic: SyntheticConfig = SyntheticConfig()
 
-    image_size: Annotated[int, Field(ge=16, le=512)] = 48
+    image_size: Annotated[int, Field(ge=LEAST_SIDE, le=MOST_SIDE)] = 48
     """Side of the square training images, in pixels."""
     color: Literal["grey", "rgb"] = "grey"
     label_rule: LabelRule = "majority"

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nla.config.base import Section, nearest
 from nla.config.network_catalog import NAMES, NETWORKS, find_network
+from nla.limits import LEAST_SIDE, MOST_SIDE
 
 
 class ModelConfig(Section):
@@ -25,7 +26,7 @@ class ModelConfig(Section):
     """Dropout probability before the last layer."""
     head: Literal["linear", "cosine"] = "linear"
     """The last layer. cosine: scaled cosines of features and class weights, as in LDAM."""
-    input_size: Annotated[int, Field(ge=16, le=512)] | None = None
+    input_size: Annotated[int, Field(ge=LEAST_SIDE, le=MOST_SIDE)] | None = None
     """Side to which the network resizes its images, on its device; null: that of the network in NETWORKS, if any, or
     else the images stay as they are."""
     weights: str | None = None

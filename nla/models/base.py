@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nla.config.base import nearest
 from nla.config.model import ModelConfig
 from nla.config.network_catalog import NAMES, NETWORKS, find_network
+from nla.limits import LEAST_SIDE, MOST_SIDE
 
 
 def _network_name(name: str) -> str:
@@ -69,7 +70,7 @@ class Architecture:
     num_classes: Annotated[int, Field(ge=2)]
     head: Literal["linear", "cosine"] = "linear"
     """Missing in cards that are older than this field, which means "linear"."""
-    input_size: Annotated[int, Field(ge=16, le=512)] | None = None
+    input_size: Annotated[int, Field(ge=LEAST_SIDE, le=MOST_SIDE)] | None = None
     """Side in pixels to which images are resized before they enter the network; None, as in older cards: not at all."""
 
     @classmethod
@@ -94,6 +95,8 @@ class Network(nn.Module):
     """What is trained: its backbone has all weights that are kept, and what is around it only prepares the input."""
 
     backbone: nn.Module
+    architecture: object
+    """What it was built from, for messages."""
 
 
 class FeatureMapBackbone(nn.Module):

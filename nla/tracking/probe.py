@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from mlflow import MlflowClient
 
 from nla.tracking.database_server import check_server
-from nla.tracking.store import DATABASE_LIMITS, DEFAULT_URI, HTTP_LIMITS, database_file, store_errors
+from nla.tracking.store import database_file, prepared_uri, store_errors
 from nla.workflow.paths import without_credentials
 
 
@@ -18,9 +17,7 @@ def probe_store(root: Path) -> str:
     Raises:
         TrackingError: it does not answer, or is of another program or version.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    for name, limit in {**HTTP_LIMITS, **DATABASE_LIMITS}.items():
-        os.environ.setdefault(name, limit)
+    uri = prepared_uri()
     with store_errors(uri):
         if path := database_file(uri, root.absolute()):
             return _probe_file(path)

@@ -69,9 +69,7 @@ def configure(root: Path) -> str:
     Raises:
         TrackingError: the store cannot be used.
     """
-    for name, limit in {**HTTP_LIMITS, **DATABASE_LIMITS}.items():
-        os.environ.setdefault(name, limit)
-    uri = _without_login(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    uri = prepared_uri()
     database = database_file(uri, root.absolute())
     if database:
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +88,13 @@ def configure(root: Path) -> str:
                 log.warning("%s was moved or copied: it keeps its files in %s now, not in %s", database, artifacts, old)
         _open_experiment(MlflowClient(uri), None if artifacts is None else artifacts.as_uri())
     return uri
+
+
+def prepared_uri() -> str:
+    """The address of the store; limits of time, user and password are put into the environment for MLflow."""
+    for name, limit in {**HTTP_LIMITS, **DATABASE_LIMITS}.items():
+        os.environ.setdefault(name, limit)
+    return _without_login(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
 
 
 @contextlib.contextmanager

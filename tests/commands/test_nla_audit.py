@@ -16,6 +16,7 @@ from nla.commands.audit import main
 from nla.data.images import decode, encode_png, pixel_hash
 from nla.data.samples import Samples
 from nla.errors import CommandError, DataError
+from nla.limits import MAX_LINE
 
 QUICK = ("--folds", "2", "--epochs", "2", "--size", "16", "--params", "own.yaml")
 FILES = ["figures", "index.html", "labels.parquet", "summary.json"]
@@ -85,6 +86,12 @@ def test_wrong_lists_and_folders(folder: Path) -> None:
         main([str(path), *QUICK])
     path.write_text("image;label\na/00.png;a\n")
     with pytest.raises(DataError, match=r"no column image, label. Write the columns image and label"):
+        main([str(path), *QUICK])
+    path.write_text(f"image,label,{'x,' * 1000}\n")
+    with pytest.raises(DataError, match=r"1,003 columns, more than"):
+        main([str(path), *QUICK])
+    path.write_text(f"image,label\n{'a' * MAX_LINE}\n")
+    with pytest.raises(DataError, match="a line of more than"):
         main([str(path), *QUICK])
     path.write_text("image,label\nlost.png,a\ngone.png,b\n")
     with pytest.raises(DataError, match="no image can be read"):

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from nla.commands import doctor
 from nla.commands.doctor import Finding, examine, main, report
+from nla.config.base import SECTIONS
 
 
 @pytest.fixture
@@ -76,6 +77,13 @@ def test_a_wrong_key_of_params_is_named(project: Path) -> None:
     fault = found(project, "params.yaml")
     assert fault.state == "fault" and "evaluate.bin" in fault.text and "bins" in fault.text
     assert not any(finding.subject == "data" for finding in examine(project))
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_section_is_checked(project: Path, name: str) -> None:
+    with_line(project, f"\n{name}:", f"\n{name}:\n  no_such_key: 1\n")
+    fault = found(project, "params.yaml")
+    assert fault.state == "fault" and f"{name}.no_such_key" in fault.text
 
 
 def test_missing_weights_are_named(project: Path) -> None:
