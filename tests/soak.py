@@ -5,8 +5,8 @@
 Small trainings run by `dvc repro`, in the stage's process or on Ray with one or two workers. One process of a training
 is killed at a time: DVC, the stage, a training worker, Ray's raylet or its head (gcs_server), or all at once. Most
 kills follow an epoch by up to half a second; the others come while the training starts. After at most KILLS kills a
-training runs to its end. The record, benchmarks/records/soak.json, has every kill with its moment, the epochs that were
-trained again although they had been reported, and the trainings whose weights differ from those of undisturbed ones.
+training runs to its end. The record, benchmarks/records/soak.json, has every kill with its moment, and per training the
+epochs that were trained again although they had been reported, and whether its weights are those of an undisturbed one.
 """
 
 from __future__ import annotations
@@ -59,21 +59,21 @@ PACE = {
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # instead of 60: processes whose head was killed give up sooner
 }
 ENDS_WITHIN = 120.0
+AGENTS = ("ray::RuntimeEnvAgent", "ray::DashboardAgent")
+"""Processes of Ray that train nothing, and may end a minute after all others: awaited after the training."""
 WEIGHTS = ("models/model.safetensors", "models/last.safetensors")
 
 
 @dataclass(frozen=True)
 class Kill:
-    """A kill, and what was lost by it."""
+    """A kill and its moment."""
 
     form: str
     victim: str
     second: float
     """Of the attempt, from the start of `dvc repro`."""
     reported: int
-    """Epochs that had been reported."""
-    lost: int
-    """Of these, those that were trained again."""
+    """Epochs that had been reported, in this attempt or before."""
 
 
 def main() -> int:
@@ -93,11 +93,11 @@ def main() -> int:
         end = time.monotonic() + 60 * options.minutes
         while time.monotonic() < end:
             (form,) = rng.choices(list(FORMS), SHARES)
-            found, weights, unlocked = soak(prepared, form, Path(folder) / "run", rng)
+            found, ends = soak(prepared, form, Path(folder) / "run", rng)
             kills += found
-            same = weights == whole[form]
-            runs.append({"form": form, "kills": len(found), "same_weights": same, "unlocked": unlocked})
-            print(f"{len(kills)} kills, {len(runs)} trainings: {form}, {runs[-1]}", flush=True)
+            same = ends.pop("weights") == whole[form]
+            runs.append({"form": form, **ends, "same_weights": same})
+            print(f"{len(kills)} kills, {len(runs)} trainings: {runs[-1]}", flush=True)
     record = summary(kills, runs)
     command = f"python tests/soak.py --minutes {options.minutes:g} --seed {options.seed}"
     write_record("soak", {"command": command, **record, **measured_here()})
@@ -120,31 +120,59 @@ def train_undisturbed(prepared: Project, form: str, root: Path) -> list[str]:
     return project.sha256(*WEIGHTS)
 
 
-def soak(prepared: Project, form: str, root: Path, rng: random.Random) -> tuple[list[Kill], list[str], int]:
-    """One training with its kills, the hashes of the weights that it ends with, and how often DVC was unlocked."""
-    project, kills = copy_of(prepared, form, root), []
-    reported = unlocked = 0
-    for _ in range(rng.randint(1, KILLS)):
+def soak(prepared: Project, form: str, root: Path, rng: random.Random) -> tuple[list[Kill], dict[str, Any]]:
+    """One training: its kills, and how it ended."""
+    project = copy_of(prepared, form, root)
+    kills: list[Kill] = []
+    families: set[psutil.Process] = set()
+    planned = rng.randint(1, KILLS)
+    reported = lost = unlocked = 0
+    while len(kills) < planned:
         unlocked += unlock(project)
         attempt = project.start_dvc("repro", "train", **PACE)
-        started, family = time.monotonic(), []
-        await_moment(attempt, reported, rng)
-        if attempt.process.poll() is not None:
-            break
-        family = attempt.family()
-        victim = strike(attempt, family, rng)
-        second = round(time.monotonic() - started, 2)
-        attempt.process.wait(ENDS_WITHIN)  # after a Ray worker was killed, Ray starts it again in the same attempt
-        if left := survivors(family, ENDS_WITHIN):
-            raise AssertionError(f"after {victim} was killed: {left}")
+        struck, family = strikes(attempt, form, reported, planned - len(kills), rng)
+        kills += struck
+        families |= family
         epochs = epochs_of(attempt.text)
-        kills.append(Kill(form, victim, second, max(epochs, default=reported), again(reported, epochs)))
+        lost += again(reported, epochs)
         reported = max([reported, *epochs])
+        if not struck:  # it ran to its end
+            break
     unlocked += unlock(project)
     project.dvc("repro", "train", **PACE)
+    if left := survivors(list(families), ENDS_WITHIN):
+        raise AssertionError(f"after the end: {left}")
     history = [row["epoch"] for row in project.read_json("run.json")["history"]]
     assert history == list(range(1, EPOCHS + 1)), history
-    return kills, project.sha256(*WEIGHTS), unlocked
+    ends = {"kills": len(kills), "lost_epochs": lost, "unlocked": unlocked, "weights": project.sha256(*WEIGHTS)}
+    return kills, ends
+
+
+def strikes(
+    attempt: Background, form: str, reported: int, most: int, rng: random.Random
+) -> tuple[list[Kill], set[psutil.Process]]:
+    """Kills in one `dvc repro` until it ends, and all its processes.
+
+    After a Ray worker was killed Ray starts another in the same attempt; every other kill is the last.
+    """
+    started = time.monotonic()
+    kills: list[Kill] = []
+    family: set[psutil.Process] = set()
+    while len(kills) < most:
+        await_moment(attempt, most_reported(attempt, reported), rng)
+        if attempt.process.poll() is not None:
+            break
+        present = attempt.family()
+        family.update(present)
+        before = most_reported(attempt, reported)
+        victim = strike(attempt, present, rng)
+        kills.append(Kill(form, victim, round(time.monotonic() - started, 2), before))
+        if victim != "a Ray worker":
+            break
+    attempt.process.wait(ENDS_WITHIN)
+    if left := survivors([process for process in family if not command(process).startswith(AGENTS)], ENDS_WITHIN):
+        raise AssertionError(f"after {kills[-1:]}: {left}")
+    return kills, family
 
 
 def await_moment(attempt: Background, reported: int, rng: random.Random) -> None:
@@ -156,7 +184,7 @@ def await_moment(attempt: Background, reported: int, rng: random.Random) -> None
         time.sleep(rng.uniform(0, 12))
         return
     epoch = min(reported + rng.randint(1, 4), EPOCHS)
-    while max(epochs_of(attempt.text), default=0) < epoch and attempt.process.poll() is None:
+    while most_reported(attempt, 0) < epoch and attempt.process.poll() is None:
         time.sleep(0.01)
     time.sleep(rng.uniform(0, AFTER))
 
@@ -200,6 +228,11 @@ def epochs_of(printed: str) -> list[int]:
     return [int(number) for number in re.findall(rf"epoch +(\d+)/{EPOCHS}  loss", printed)]
 
 
+def most_reported(attempt: Background, before: int) -> int:
+    """The last epoch that it or an earlier one reported."""
+    return max([before, *epochs_of(attempt.text)])
+
+
 def again(reported: int, epochs: list[int]) -> int:
     """How many epochs were reported before, or in `epochs` themselves, and were trained again."""
     return sum(number <= most for number, most in zip(epochs, running_most(reported, epochs), strict=True))
@@ -218,7 +251,7 @@ def summary(kills: list[Kill], runs: list[dict[str, Any]]) -> dict[str, Any]:
         "kills": len(kills),
         "of_rays_processes": sum(kill.victim in ("a Ray worker", "the raylet", "the head") for kill in kills),
         "by_victim": {name: sum(kill.victim == name for kill in kills) for name in VICTIMS},
-        "lost_epochs": sum(kill.lost for kill in kills),
+        "lost_epochs": sum(run["lost_epochs"] for run in runs),
         "different_weights": sum(not run["same_weights"] for run in runs),
         "unlocked": sum(run["unlocked"] for run in runs),
         "trainings": runs,
