@@ -96,7 +96,7 @@ FIGURES = (
     "audit/outputs.py",
     "commands/",
 )
-RAY_TRAINS = tuple(f"training/{name}.py" for name in ("ray_train", "ray_trainers", "message_queue"))
+RAY_TRAINS = tuple(f"training/{name}.py" for name in ("ray_train", "ray_store", "ray_trainers", "message_queue"))
 
 
 @pytest.mark.parametrize(

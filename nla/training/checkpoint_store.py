@@ -102,13 +102,19 @@ def local_folder(checkpoint: RayCheckpoint | None, warn: Warn) -> Iterator[Path 
 
 
 def _earlier(checkpoint: Any) -> Iterator[RayCheckpoint]:
-    """The complete checkpoints before `checkpoint` in its folder, the last one first: their names sort by epoch."""
-    path, filesystem = Path(checkpoint.path), checkpoint.filesystem
-    beside = [Path(entry.path) for entry in filesystem.get_file_info(pa_fs.FileSelector(path.parent.as_posix()))]
-    for folder in sorted(beside, reverse=True):
-        is_before = folder.name.startswith("checkpoint_") and folder.name < path.name
-        if is_before and filesystem.get_file_info((folder / STATE).as_posix()).is_file:
-            yield type(checkpoint)(folder.as_posix(), filesystem)
+    """The complete checkpoints before `checkpoint` in its folder, the last one first."""
+    path = Path(checkpoint.path)
+    for folder in complete_checkpoints(checkpoint.filesystem, path.parent):
+        if folder.name < path.name:
+            yield type(checkpoint)(folder.as_posix(), checkpoint.filesystem)
+
+
+def complete_checkpoints(filesystem: pa_fs.FileSystem, folder: Path) -> Iterator[Path]:
+    """The checkpoints of Ray in a run's folder that have all files, the last one first: their names sort by epoch."""
+    beside = [Path(entry.path) for entry in filesystem.get_file_info(pa_fs.FileSelector(folder.as_posix()))]
+    for path in sorted(beside, reverse=True):
+        if path.name.startswith("checkpoint_") and filesystem.get_file_info((path / STATE).as_posix()).is_file:
+            yield path
 
 
 @contextlib.contextmanager

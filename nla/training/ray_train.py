@@ -10,10 +10,7 @@ import contextlib
 import functools
 import logging
 import os
-import tempfile
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +18,7 @@ import ray
 import ray.train
 import torch
 from ray.exceptions import RayError
-from ray.train import Checkpoint, CheckpointConfig, RunConfig, UserCallback
+from ray.train import CheckpointConfig, RunConfig, UserCallback
 from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig, get_device
 from ray.train.v2.api.config import FailureConfig, ScalingConfig
@@ -29,16 +26,14 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from nla.config.ray import RayConfig
 from nla.errors import ClusterError, NLAError, TrainingError, is_explained, user_message
-from nla.io import naming
 from nla.ray_cluster import Cluster
 from nla.ray_errors import causes, reason
 from nla.training.callbacks import Callback, CallbackList
 from nla.training.checkpoint import KEPT
-from nla.training.checkpoint_store import Warn, local_folder
-from nla.training.epoch_report import EpochReport
 from nla.training.job import Job
 from nla.training.message_queue import MessageQueue, QueueCallback, forwarded
 from nla.training.process_group import ProcessGroup
+from nla.training.ray_store import RayTrainStore, last_checkpoint
 from nla.training.ray_trainers import LocalRayTrainer, RayTrainer
 from nla.training.trainer import Split, Trainer
 from nla.workflow.runs import absolute_storage
@@ -96,10 +91,11 @@ def train_on(
                 raise _cause(error, cluster) from None
         if failure := queue.error():
             raise failure
-    if result.checkpoint is None:
-        raise ClusterError(f"Ray Train ended without a checkpoint. See {cluster.logs}.")
-    with result.checkpoint.as_directory() as folder:
-        yield Path(folder)
+    warn = CallbackList(callbacks).on_warning
+    with last_checkpoint(result.checkpoint, result.filesystem, Path(result.path), warn) as folder:
+        if folder is None:
+            raise ClusterError(f"Ray Train ended without a checkpoint. See {cluster.logs}.")
+        yield folder
 
 
 def _run_config(job: Job, config: RayConfig, storage: str, ray_callbacks: Sequence[UserCallback]) -> RunConfig:
@@ -129,31 +125,13 @@ def _train_worker(arguments: _WorkerArguments) -> None:
     torch.set_num_threads(cpus)
     device = get_device() if gpu else torch.device("cpu")  # get_device would return a GPU that Ray has not assigned
     try:
-        Trainer(job, ray.get(split), ProcessGroup.current(device), _RayTrainStore(), [QueueCallback(queue)]).fit()
+        Trainer(job, ray.get(split), ProcessGroup.current(device), RayTrainStore(), [QueueCallback(queue)]).fit()
     except Exception as error:
         if not is_explained(error):
             raise
         failure = error if isinstance(error, NLAError) else TrainingError(user_message(error))
         queue.put_error(failure)
         raise failure from None  # other workers may be waiting for this one, and only Ray can end them
-
-
-class _RayTrainStore:
-    """Checkpoint store backed by Ray Train's storage."""
-
-    def latest(self, warn: Warn) -> AbstractContextManager[Path | None]:
-        return local_folder(ray.train.get_checkpoint(), warn)
-
-    def save(self, write: Callable[[Path], None] | None, report: EpochReport) -> None:
-        if write is None:
-            ray.train.report(report.metrics)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            write(Path(folder))
-            # Ray's own names have the time, which may be set back; the id is for an epoch that is trained again.
-            name = f"checkpoint_{int(report.row['epoch']):05d}_{uuid.uuid4().hex[:8]}"
-            with naming("ray.storage_path"):
-                ray.train.report(report.metrics, Checkpoint.from_directory(folder), checkpoint_dir_name=name)
 
 
 def _cause(error: TrainingFailedError | RayError, cluster: Cluster) -> NLAError:

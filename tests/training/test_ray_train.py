@@ -32,7 +32,7 @@ TWO = RayConfig(num_workers=2, use_gpu=False)
 
 
 class KillsAWorker(CallRecorder):
-    """SIGKILLs a worker after the fourth epoch: Ray, which lags by two at most, has registered a checkpoint by then."""
+    """SIGKILLs a worker once it hears of the first epoch: Ray, which lags by two, has registered no checkpoint."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class KillsAWorker(CallRecorder):
 
     def on_epoch_end(self, row: dict[str, float]) -> None:
         super().on_epoch_end(row)
-        if self.killed is None and row["epoch"] == 4:
+        if self.killed is None:
             self.killed = next(
                 p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())
             )
@@ -75,9 +75,7 @@ def test_two_workers_die_diverge_and_resume(tmp_path: Path, ray_cluster: Cluster
     with pytest.raises(Diverged, match=r"at epoch \d+, step \d\. Lower train\.lr") as diverged:
         fit(job_of(10_000, lr=1e38))
     done = int(re.findall(r"at epoch (\d+)", str(diverged.value))[0]) - 1
-    assert done >= 1
-    # Two complete ones may not be registered by Ray before it kills: one in its queue, one waiting for a slot in it.
-    assert done <= epochs_saved(storage) <= done + 2
+    assert done == epochs_saved(storage) >= killer.rows[-1]["epoch"], "nothing that was reported is trained again"
 
     calls = CallRecorder()
     with train_on(ray_cluster, job_of(done + 2), split, TWO, str(storage), [calls]) as folder:

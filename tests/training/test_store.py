@@ -8,11 +8,13 @@ from pathlib import Path
 import pyarrow.fs as pa_fs
 import pytest
 import torch
+from ray.train import Checkpoint
 
 from nla.errors import Damaged
 from nla.training.checkpoint import STATE, Progress, read_progress, write_checkpoint
 from nla.training.checkpoint_store import FolderStore, local_folder
 from nla.training.epoch_report import EpochReport
+from nla.training.ray_store import last_checkpoint
 
 
 def writer(epochs_done: int) -> Callable[[Path], None]:
@@ -142,3 +144,32 @@ def test_ray_falls_back_too(tmp_path: Path) -> None:
     assert len(said) == 1
     with local_folder(None, said.append) as folder:
         assert folder is None
+
+
+@pytest.mark.parametrize(
+    ("registered", "damaged", "expected"),
+    [
+        (None, [], 4),
+        (2, [], 4),
+        (2, [4], 3),
+        (4, [], 4),
+        (2, [3, 4], 2),
+        (2, [2, 3, 4], 1),
+        (None, [1, 2, 3, 4], None),
+    ],
+)
+def test_a_checkpoint_that_ray_has_not_registered_counts_if_it_is_intact(
+    tmp_path: Path, registered: int | None, damaged: list[int], expected: int | None
+) -> None:
+    paths, said = {epoch: tmp_path / f"checkpoint_{epoch:05d}_ab" for epoch in range(1, 5)}, []
+    for epoch, path in paths.items():
+        path.mkdir()
+        writer(epoch)(path)
+        if epoch in damaged:
+            flip(path / "last.safetensors")
+    (tmp_path / "checkpoint_00005_ab").mkdir()  # its state is not there yet
+    filesystem = pa_fs.LocalFileSystem()
+    given = None if registered is None else Checkpoint(str(paths[registered]), filesystem)
+    with last_checkpoint(given, filesystem, tmp_path, said.append) as folder:
+        assert folder == (None if expected is None else paths[expected])
+    assert len(said) == (registered in damaged), "only a damaged one that Ray knows is worth a warning"
