@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE
-from test_signals import Stage
+from test_signals import WORK, Stage
 from test_signals import project as project  # a fixture
 from tiny_project import Outcome, Project, user_environment
+
+from nla.config.base import merge
 
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 ROOM_MIB = 24
@@ -41,6 +43,8 @@ class Case:
 FULL_CASES = [
     Case("ingest", "data", "data/faces.parquet"),
     Case("prepare", "data", "parquet"),
+    Case("audit", ".runs", ".runs/"),
+    Case("audit", "reports", "reports/audit"),
     Case("tune", ".runs", ".runs"),
     Case("train", ".runs", ".runs/"),
     Case("train", "models", "models/"),
@@ -50,6 +54,7 @@ FULL_CASES = [
 READ_ONLY_CASES = [
     Case("ingest", "data", "data/faces.parquet"),
     Case("prepare", ".logs", ".logs/prepare.log"),
+    Case("audit", "reports", "reports/audit"),
     Case("tune", ".runs", ".runs/"),
     Case("train", ".runs", ".runs/"),
     Case("train", "models", "models/"),
@@ -142,9 +147,7 @@ def test_a_storage_of_ray_that_fills_up_in_training_loses_no_epoch(prepared: Pro
 def check(case: Case, disk: str, project: Project, folders: pytest.TempPathFactory) -> None:
     """The stage ends with one line, and without outs; with room it goes on."""
     stage = Stage(project.copy(folders.mktemp("disk") / "project"), case.stage)
-    search = {"num_samples": 2, "epochs": 2, "scheduler": "none"} if case.stage == "tune" else {}
-    workers = {"num_workers": 0, "max_concurrent_trials": 1}
-    stage.project.set({"ray": workers, "tune": search})
+    stage.project.set(merge(WORK.get(case.stage, {}), {"ray": {"num_workers": 0, "max_concurrent_trials": 1}}))
     stage.forget()
     outcome, left = run_on(stage, disk, case.place)
     assert outcome.code == 1, outcome.text

@@ -26,7 +26,17 @@ from tiny_project import ROOT, TINY, Finished, Project, stage_outs, survivors, u
 pytestmark = [pytest.mark.slow, pytest.mark.thorough, pytest.mark.usefixtures("hangup_ends")]
 STUDY = "studies/tiny"
 STUDY_OUTS = {"study": ["records", "runs.json"], "study_report": ["README.md", "figures", "results.json"]}
-STAGES = ("ingest", "prepare", "tune", "train", "evaluate", "register", *STUDY_OUTS)
+STAGES = ("ingest", "prepare", "audit", "tune", "train", "evaluate", "register", *STUDY_OUTS)
+WORK = {
+    "audit": {"audit": {"folds": 2, "epochs": 2}},
+    "tune": {"tune": {"num_samples": 2, "epochs": 2, "scheduler": "none"}, "ray": {"max_concurrent_trials": 1}},
+}
+"""Parameters of stages that would have nothing to do otherwise."""
+RESULTS = {
+    "audit": ("reports/audit/labels.parquet",),
+    "train": ("models/model.safetensors", "models/last.safetensors"),
+}
+"""Files that an interruption must not change."""
 LINES = {
     signal.SIGINT: "interrupted: `dvc repro` resumes",
     signal.SIGTERM: "ended by SIGTERM: `dvc repro` resumes",
@@ -71,7 +81,7 @@ class Stage:
 
     def forget(self) -> None:
         """Removes the outs, and what the stage would reuse."""
-        again = [self.project / ".runs"] if self.name in ("tune", "train", "study") else []
+        again = [self.project / ".runs"] if self.name in ("audit", "tune", "train", "study") else []
         again += [self.project / "mlflow.db", self.project / "mlruns"] if self.name == "register" else []
         for path in [*self.outs, *again]:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -102,19 +112,17 @@ class Stage:
 @pytest.mark.parametrize("name", STAGES)
 def test_it_ends_within_seconds_and_goes_on(name: str, project: Project, tmp_path: Path) -> None:
     stage, rng = Stage(project.copy(tmp_path / "project"), name), random.Random(name)
-    if name == "tune":
-        search = {"num_samples": 2, "epochs": 2, "scheduler": "none"}
-        stage.project.set({"tune": search, "ray": {"max_concurrent_trials": 1}})
+    stage.project.set(WORK.get(name, {}))
     stage.forget()
     whole = stage.run()
-    weights = weights_of(stage)
+    results = results_of(stage)
     hits = 0
     for number in LINES:
         stage.forget()
         hits += strike(stage, number, rng.uniform(0.1, 0.9) * whole)
     assert hits
     stage.run()
-    assert weights_of(stage) == weights
+    assert results_of(stage) == results
 
 
 def strike(stage: Stage, number: signal.Signals, seconds: float) -> bool:
@@ -156,6 +164,6 @@ def read_whole(path: Path) -> None:
                 file.get_tensor(key)
 
 
-def weights_of(stage: Stage) -> list[str]:
-    """Hashes of the weights that the stage ends with; [] if it makes none."""
-    return stage.project.sha256("models/model.safetensors", "models/last.safetensors") if stage.name == "train" else []
+def results_of(stage: Stage) -> list[str]:
+    """Hashes of what the stage ends with; [] if that differs between two runs."""
+    return stage.project.sha256(*RESULTS.get(stage.name, ()))
