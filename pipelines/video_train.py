@@ -98,7 +98,7 @@ def train_tracked(plan: Plan, run: RunFolder, ray: RayConfig, uri: str) -> None:
     with tracker.closing():
         say(f"MLflow run {run_id}; full logs: {log_file()}")
         make = functools.partial(ClipTrainer, plan.job, plan.splits["train"], plan.splits["valid"])
-        with progress_bar(plan.job.config.train.epochs) as bar:
+        with progress_bar(plan.job.config.train.epochs, "clips") as bar:
             recorder = MetricRecorder(tracker.log_epoch)
             run.save_result(run_local(make, ray, run.local_checkpoints, [bar, recorder]))
         progress = read_progress(run.result)

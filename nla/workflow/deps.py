@@ -1,11 +1,11 @@
 """The code that each stage of dvc.yaml depends on: `python -m nla.workflow.deps --write | --check`.
 
-A stage that runs `python -m pipelines.NAME` depends on that script and on every file of the project that it imports,
-directly or not. A file that the stage uses without importing it, such as a script that is stored with the model, is
-named in the stage's `meta.code`.
+A stage that runs `python -m pipelines.NAME`, or `python ../pipelines/NAME.py` from a folder of its own, depends on that
+script and on every file of the project that it imports, directly or not. A file that the stage uses without importing
+it, such as a script that is stored with the model, is named in the stage's `meta.code`.
 
-Of dvc.yaml, only the list items of `deps` that name a Python file in `nla/` or `pipelines/` are generated. Every other
-line is kept, comments included.
+Of each dvc.yaml, only the list items of `deps` that name a Python file in `nla/` or `pipelines/` are generated. Every
+other line is kept, comments included.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
@@ -27,7 +27,9 @@ from nla.io import atomic_write
 from nla.workflow.provenance import PACKAGES, imported_sources
 
 DVC_FILE = Path("dvc.yaml")
-COMMAND = re.compile(r"\bpython3? -m (pipelines\.\w+)")
+DVC_FILES = (DVC_FILE, Path("video/dvc.yaml"))
+"""Relative to the project's root. Studies are left out: their records name the code that made them."""
+COMMAND = re.compile(r"\bpython3? (?:-m (pipelines\.\w+)|(?:\.\./)+(pipelines/\w+)\.py\b)")
 
 
 @dataclass(frozen=True)
@@ -64,35 +66,43 @@ def main(argv: Sequence[str] | None = None) -> None:
     action.add_argument("--check", action="store_true", help=f"fail if {DVC_FILE} is out of date")
     options = parser.parse_args(argv)
     try:
-        text, lists = read_code_lists(Path.cwd())
+        found = [(file, *read_code_lists(Path.cwd(), file)) for file in DVC_FILES if file == DVC_FILE or file.exists()]
     except NLAError as error:
         sys.exit(f"error: {error}")
-    stale = [code for code in lists if code.difference]
-    if options.check and stale:
-        lines = [f"{DVC_FILE}: stages.{code.stage}.deps: {code.difference}" for code in stale]
-        sys.exit("\n".join([*(f"error: {line}" for line in lines), "Run `make deps`."]))
-    if options.write and stale:
-        with atomic_write(DVC_FILE) as part:
-            part.write_text(with_code(text, lists), encoding="utf-8")
-        print(f"{DVC_FILE}: updated {', '.join(code.stage for code in stale)}")
+    for file, text, lists in found:
+        stale = [code for code in lists if code.difference]
+        if options.write and stale:
+            with atomic_write(file) as part:
+                part.write_text(with_code(text, lists), encoding="utf-8")
+            print(f"{file}: updated {', '.join(code.stage for code in stale)}")
+    if options.check:
+        differ = [
+            f"{file}: stages.{code.stage}.deps: {code.difference}"
+            for file, _, lists in found
+            for code in lists
+            if code.difference
+        ]
+        if differ:
+            sys.exit("\n".join([*(f"error: {line}" for line in differ), "Run `make deps`."]))
 
 
-def read_code_lists(root: Path) -> tuple[str, list[CodeList]]:
-    """The text of dvc.yaml in `root`, and the code list of each stage that runs a script of `pipelines`.
+def read_code_lists(root: Path, file: Path = DVC_FILE) -> tuple[str, list[CodeList]]:
+    """The text of `file`, a dvc.yaml in `root`, and the code list of each stage that runs a script of `pipelines`.
 
     Raises:
         ConfigError: the file is missing or is not valid YAML, a stage's `deps` are not a list with one item per line,
             or a file that a stage names does not exist.
     """
     try:
-        text = (root / DVC_FILE).read_text(encoding="utf-8")
+        text = (root / file).read_text(encoding="utf-8")
         pipeline = YAML(typ="rt").load(text)
     except FileNotFoundError:
-        raise ConfigError(f"{DVC_FILE}: file not found. Run this from the project's root.") from None
+        raise ConfigError(f"{file}: file not found. Run this from the project's root.") from None
     except YAMLError as error:
-        raise ConfigError(f"{DVC_FILE}: not valid YAML. Fix it:\n{error}") from None
+        raise ConfigError(f"{file}: not valid YAML. Fix it:\n{error}") from None
     stages = {name: stage for name, stage in ((pipeline or {}).get("stages") or {}).items() if _script(stage)}
-    return text, [_code_list(name, stage, text.splitlines(), root) for name, stage in stages.items()]
+    lines = text.splitlines()
+    return text, [_code_list(_Stage(name, stage, file, root), lines) for name, stage in stages.items()]
 
 
 def with_code(text: str, lists: Sequence[CodeList]) -> str:
@@ -113,20 +123,38 @@ def _replaced(lines: Sequence[str], code: CodeList) -> Iterator[str]:
     yield from (line for number, line in enumerate(lines[start:], start) if number not in code.lines)
 
 
-def _code_list(name: str, stage: Any, lines: Sequence[str], root: Path) -> CodeList:
-    key = f"{DVC_FILE}: stages.{name}.deps"
-    if "deps" not in stage:
+class _Stage(NamedTuple):
+    """A stage of a dvc.yaml."""
+
+    name: str
+    content: Any
+    file: Path
+    root: Path
+
+    @property
+    def key(self) -> str:
+        return f"{self.file}: stages.{self.name}"
+
+    @property
+    def up(self) -> str:
+        """From the folder of the file to the root: the beginning of the paths of code."""
+        return "../" * (len(self.file.parts) - 1)
+
+
+def _code_list(stage: _Stage, lines: Sequence[str]) -> CodeList:
+    key = f"{stage.key}.deps"
+    if "deps" not in stage.content:
         raise ConfigError(f"{key}: missing. Add `deps:` to the stage.")
-    deps = stage["deps"]
-    line, column = stage.lc.key("deps")
+    deps = stage.content["deps"]
+    line, column = stage.content.lc.key("deps")
     if deps is None:
-        return CodeList(name, [], _imported(name, stage, root), [], line + 1, f"{' ' * column}  - ")
+        return CodeList(stage.name, [], _imported(stage), [], line + 1, f"{' ' * column}  - ")
     if not isinstance(deps, CommentedSeq) or deps.fa.flow_style() or not deps:
         raise ConfigError(
             f"{key}: not a list with one item per line. Write each dependency on its own line as `- PATH`."
         )
     at = {index: deps.lc.item(index) for index in range(len(deps))}
-    code = [index for index, item in enumerate(deps) if isinstance(item, str) and _is_code(item)]
+    code = [index for index, item in enumerate(deps) if isinstance(item, str) and _is_code(item, stage.up)]
     last, column = at[len(deps) - 1]
     prefix = re.match(r"\s*-\s*", lines[last])
     assert prefix is not None  # a block sequence
@@ -134,28 +162,28 @@ def _code_list(name: str, stage: Any, lines: Sequence[str], root: Path) -> CodeL
     while end < len(lines) and re.match(rf" {{{column}}}", lines[end]):  # the last item has further lines
         end += 1
     return CodeList(
-        name, [deps[i] for i in code], _imported(name, stage, root), [at[i][0] for i in code], end, prefix.group()
+        stage.name, [deps[i] for i in code], _imported(stage), [at[i][0] for i in code], end, prefix.group()
     )
 
 
-def _imported(name: str, stage: Mapping[str, Any], root: Path) -> list[str]:
+def _imported(stage: _Stage) -> list[str]:
     """Files that the stage's script imports, and those of `meta.code`, with what these import; sorted."""
-    entries = [Path(*_script(stage).split(".")).with_suffix(".py")]
-    entries += map(Path, (stage.get("meta") or {}).get("code", ()))
+    entries = [Path(*_script(stage.content).split(".")).with_suffix(".py")]
+    entries += map(Path, (stage.content.get("meta") or {}).get("code", ()))
     for entry in entries:
-        if not (root / entry).is_file():
-            raise ConfigError(f"{DVC_FILE}: stages.{name}: {entry}: file not found. Correct `cmd` or `meta.code`.")
-    return sorted({file.as_posix() for entry in entries for file in imported_sources(entry, root)})
+        if not (stage.root / entry).is_file():
+            raise ConfigError(f"{stage.key}: {entry}: file not found. Correct `cmd` or `meta.code`.")
+    return sorted({stage.up + file.as_posix() for entry in entries for file in imported_sources(entry, stage.root)})
 
 
 def _script(stage: Mapping[str, Any]) -> str:
     """Module that the stage runs; empty if it is not one of `pipelines`."""
     match = COMMAND.search(str(stage.get("cmd")))
-    return match[1] if match else ""
+    return (match[1] or match[2].replace("/", ".")) if match else ""
 
 
-def _is_code(dep: str) -> bool:
-    return dep.startswith(tuple(f"{package}/" for package in PACKAGES)) and dep.endswith(".py")
+def _is_code(dep: str, up: str) -> bool:
+    return dep.startswith(tuple(f"{up}{package}/" for package in PACKAGES)) and dep.endswith(".py")
 
 
 if __name__ == "__main__":

@@ -231,3 +231,13 @@ def test_the_command_reports_what_it_did(project: Path) -> None:
     assert stale.returncode == 1 and stale.stderr.startswith("error: dvc.yaml: stages.fit.deps: ")
     assert (written.returncode, written.stdout) == (0, "dvc.yaml: updated fit, score\n")
     assert (fresh.returncode, fresh.stdout, fresh.stderr) == (0, "", "")
+
+
+def test_a_pipeline_in_a_folder_of_its_own_has_paths_from_there(project: Path) -> None:
+    folder = project / "video"
+    folder.mkdir()
+    text = "stages:\n  fit:\n    cmd: python ../pipelines/fit.py\n    deps:\n      - data.csv\n      - ../nla/gone.py\n"
+    (folder / "dvc.yaml").write_text(text)
+    found, lists = read_code_lists(project, Path("video/dvc.yaml"))
+    written = YAML(typ="safe").load(with_code(found, lists))
+    assert written["stages"]["fit"]["deps"] == ["data.csv", *(f"../{file}" for file in CODE["fit"])]
