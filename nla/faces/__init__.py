@@ -1,12 +1,26 @@
 """Faces in photos: detectors that find them, and the crop of a face for a model.
 
-detector = open_detector()                    # YuNet if its file is there, else dlib's
-for face in detector.detect(photo_HWC):
-    pixels = crop_face(photo_HWC, face, crop)  # as `Predictor.predict` takes them
+    finder = FaceFinder(stated_crop(predictor.crop), predictor.model.image.size)
+    found = finder.find(photo_HWC)                        # boxes, crops, and a note
+    predictor.predict(found.crops)
+
+or step by step: `open_detector().detect(photo_HWC)`, then `crop_face(photo_HWC, face, crop_for(crop, detector.name))`.
 """
 
-from nla.faces.choice import open_detector
-from nla.faces.crop import Crop, crop_face, crop_of
+from nla.faces.choice import available, open_detector
+from nla.faces.crop import Crop, crop_face, crop_for, stated_crop
 from nla.faces.detector import Detector, Face
+from nla.faces.photo import FaceFinder, Found
 
-__all__ = ["Crop", "Detector", "Face", "crop_face", "crop_of", "open_detector"]
+__all__ = [
+    "Crop",
+    "Detector",
+    "Face",
+    "FaceFinder",
+    "Found",
+    "available",
+    "crop_face",
+    "crop_for",
+    "open_detector",
+    "stated_crop",
+]

@@ -20,8 +20,6 @@ from nla.errors import CommandError, WeightsError
 from nla.faces.detector import Face
 from nla.io import first_problem
 
-CARD_FIELD = "crop"
-"""Name of the field in a model's card."""
 Share = Annotated[float, Field(ge=-0.4, le=3, allow_inf_nan=False)]
 """Of a box: a crop has a fifth of its side at least, and seven times it at most."""
 
@@ -66,21 +64,20 @@ FERPLUS = {"yunet": Crop("yunet", 0.085, 0.02), "dlib": Crop("dlib", 0.125, -0.0
 """How FERPlus shows faces."""
 
 
-def crop_of(card: Mapping[str, Any], detector: str) -> Crop:
-    """The crop that a model's card states, for a detector; that of FERPlus if it states none.
-
-    Raises:
-        WeightsError: the field is not a crop.
-        CommandError: as `Crop.for_detector`.
-    """
-    stated = card.get(CARD_FIELD)
-    if stated is None:
-        return FERPLUS[detector]
+def stated_crop(field: Mapping[str, Any] | None) -> Crop | None:
+    """The field `crop` of a model's card; None if it has none. Raises WeightsError if the field is not a crop."""
+    if field is None:
+        return None
     try:
-        return TypeAdapter(Crop).validate_python(stated).for_detector(detector)
+        return TypeAdapter(Crop).validate_python(field)
     except ValidationError as invalid:
         problem = first_problem(invalid)
-        raise WeightsError(f"model.json: {CARD_FIELD}.{problem}. Write it as docs/faces.md says.") from None
+        raise WeightsError(f"the model's card: crop.{problem}. Write it as docs/faces.md says.") from None
+
+
+def crop_for(stated: Crop | None, detector: str) -> Crop:
+    """The crop by a detector's boxes; that of FERPlus if none is stated. Raises CommandError as `Crop.for_detector`."""
+    return FERPLUS[detector] if stated is None else stated.for_detector(detector)
 
 
 def crop_face(image_HWC: Pixels, face: Face, crop: Crop) -> Pixels:
