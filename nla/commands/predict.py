@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from nla.commands.image_inputs import (
     report_unreadable,
     unread_below,
 )
-from nla.commands.parser import Parser
+from nla.commands.parser import Parser, between
 from nla.commands.row_files import STDOUT, SUFFIXES, Row, check_suffix, row_file
 from nla.console import bar, complain, say
 from nla.data.problems import Problem
@@ -122,20 +121,9 @@ def _parser() -> Parser:
     add_detector(parser)
     parser.add_argument("--crop", type=Path, metavar="FILE", help="crop.json of `nla crop`, instead of the card's")
     least = f"label faces {UNCERTAIN} whose most probable class has less (%(default)s)"
-    parser.add_argument("--at-least", type=_share, default=0.0, metavar="P", help=least)
+    parser.add_argument("--at-least", type=between(0, 1), default=0.0, metavar="P", help=least)
     parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the photos with boxes and labels there")
     return parser
-
-
-def _share(text: str) -> float:
-    """A number from 0 to 1. Raises ArgumentTypeError for anything else."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return value
 
 
 def _progress(out: str) -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
