@@ -5,9 +5,13 @@ Dalal, Triggs: Histograms of Oriented Gradients for Human Detection. CVPR 2005. 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +26,9 @@ LEAST_SCORE = 0.0
 """dlib's own threshold."""
 
 
+_TURN = threading.Lock()
+
+
 def is_installed() -> bool:
     """Whether dlib can be imported; it is not imported."""
     return importlib.util.find_spec("dlib") is not None
@@ -34,9 +41,9 @@ class DlibHog:
 
     def __init__(self, longest_side: int = LONGEST_SIDE) -> None:
         """Raises CommandError if dlib is not installed."""
-        self._longest_side, self._turn = longest_side, threading.Lock()
+        self._longest_side = longest_side
         try:
-            self._run = importlib.import_module("dlib").get_frontal_face_detector().run
+            self._run = _loaded(importlib.import_module("dlib"))
         except ImportError as error:
             problem = f" ({error})" if is_installed() else ""
             raise CommandError(MISSING.replace(".", f"{problem}.", 1)) from None
@@ -44,10 +51,17 @@ class DlibHog:
     def detect(self, image_HWC: Pixels) -> list[Face]:
         """As `Detector.detect`."""
         image, factor = shrunk(image_HWC, self._longest_side)
-        with self._turn:  # it keeps its pyramid of images
+        with _TURN:  # it keeps its pyramid of images
             boxes, scores, _ = self._run(np.ascontiguousarray(image), ENLARGED, LEAST_SCORE)
         faces = [
             Face(float(box.left()), float(box.top()), float(box.width()), float(box.height()), float(score))
             for box, score in zip(boxes, scores, strict=True)
         ]
         return best_first(faces, factor)
+
+
+@functools.cache
+def _loaded(dlib: ModuleType) -> Callable[..., Any]:
+    """The detector: one for all, as it takes a second to load, and holds nothing of an image between two."""
+    found: Callable[..., Any] = dlib.get_frontal_face_detector().run
+    return found
