@@ -47,6 +47,17 @@ def main() -> None:
     write_record(RECORD, record)
 
 
+def table(record: dict[str, Any]) -> str:
+    """The rows of docs/faces.md."""
+    lines = ["| detector | boxes found | side of the box in the face | `margin` | `down` |", "|---|---|---|---|---|"]
+    for name, result in record["detectors"].items():
+        low, middle, high = (f"{value:.2f}" for value in result["side"])
+        found = f"{result['found']} of {record['n']}"
+        crop = f"{result['margin']:.2f} | {result['down']:.2f}"
+        lines.append(f"| `{name}` | {found} | {middle} ({low} to {high}) | {crop} |")
+    return "\n".join(lines)
+
+
 def training_faces(folder: Path) -> Iterator[Pixels]:
     """Training images whose annotators saw a face: those with fewer than 5 of 10 votes for "not a face"."""
     with (folder / "fer2013.csv").open() as pixels, (folder / "fer2013new.csv").open() as votes:

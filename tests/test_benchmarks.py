@@ -35,6 +35,16 @@ def test_intervals_of_studies_hold_the_truth_as_the_docs_say(monkeypatch: pytest
     assert min(covered.values()) >= 0.935
 
 
+def test_the_page_of_faces_has_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    text = (ROOT / "docs/faces.md").read_text()
+    module, read_record = importlib.import_module("face_margins"), importlib.import_module("records").read_record
+    record = read_record(module.RECORD)
+    assert module.table(record) in text
+    for result in record["detectors"].values():
+        assert f"{result['taken_as_crops']['fills']} of {result['taken_as_crops']['one_face']}" in text
+
+
 @pytest.fixture
 def interleaved(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")

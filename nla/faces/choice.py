@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nla.errors import CommandError, WeightsError
+from nla.errors import CommandError, WeightsError, user_message
 from nla.faces import dlib_hog
 from nla.faces.detector import LONGEST_SIDE, Detector
 from nla.faces.detector_file import REMEDY, read_weights, weights_path
@@ -23,6 +23,8 @@ class Available(NamedTuple):
     text: str
     remedy: str
     """The next action; empty if it is ready."""
+    is_damaged: bool = False
+    """Whether it is there, but cannot be used."""
 
 
 def available() -> list[Available]:
@@ -64,9 +66,9 @@ def _yunet() -> Available:
     try:
         read_weights()
     except (WeightsError, OSError) as error:
-        missing = not path.exists()
-        text = f"its weights are not at {path}" if missing else f"its weights cannot be used: {error}"
-        return Available(YuNet.name, False, text, REMEDY)
+        if not path.exists():
+            return Available(YuNet.name, False, f"its weights are not at {path}", REMEDY)
+        return Available(YuNet.name, False, f"its weights cannot be used: {user_message(error)}", REMEDY, True)
     return Available(YuNet.name, True, f"by OpenCV, with {path}", "")
 
 

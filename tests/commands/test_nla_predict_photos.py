@@ -16,9 +16,10 @@ from nla.commands.predict import UNCERTAIN, main
 from nla.data.images import decode
 from nla.errors import CommandError, DataError, WeightsError
 from nla.faces.choice import open_detector
-from nla.faces.crop import FERPLUS, Crop, crop_face
+from nla.faces.crop import FERPLUS, Crop, crop_face, read_crop
 from nla.faces.detector import Face
 from nla.faces.photo import AS_SMALL, FULL, NONE
+from nla.serving.noted_crop import note_crop
 from nla.serving.predictor import Predictor
 
 P = [f"p_{name}" for name in CLASSES]
@@ -167,15 +168,15 @@ def test_the_crop_can_be_named(here: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_models_card_can_have_the_crop(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    card = json.loads(Path("models/model.json").read_text())
-    card.pop("checksum", None)
     write_photo("a.png", photo(640, 480, PLACES))
     Path("crop.json").write_text('{"detector": "dlib", "margin": 0.5, "down": 0.1}')
     expected = predicted("a.png", "--crop", "crop.json")
-    Path("models/model.json").write_text(json.dumps(card | {"crop": json.loads(Path("crop.json").read_text())}))
+    note_crop("models", read_crop(Path("crop.json")))
     capsys.readouterr()
     pd.testing.assert_frame_equal(predicted("a.png"), expected)
     assert capsys.readouterr().err == ""
+    card = json.loads(Path("models/model.json").read_text())
+    del card["checksum"]
     Path("models/model.json").write_text(json.dumps(card | {"crop": {"detector": "dlib"}}))
     with pytest.raises(WeightsError, match=r"card: crop: margin: field required"):
         main(["a.png"])
