@@ -10,9 +10,6 @@ import numpy as np
 
 from nla.data.images import Pixels
 
-LONGEST_SIDE = 1024
-"""Longest side in pixels to which larger photos are shrunk before detection. benchmarks/faces.py was measured at it."""
-
 
 @dataclass(frozen=True)
 class Face:
