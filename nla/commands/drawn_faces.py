@@ -23,8 +23,9 @@ from nla.text import shown
 
 LEAST_SIDE = 640
 """Photos whose longer side is shorter are enlarged, by a whole number, so that a label fits beside a face."""
-LEAST_TEXT, TEXT = 14, 1 / 30
-"""Height of a label's letters: the smallest in pixels, and the largest as a share of the picture's shorter side."""
+LEAST_TEXT, SMALL_TEXT, TEXT = 14, 1 / 80, 1 / 30
+"""Height of a label's letters: the smallest in pixels, and the smallest and largest as shares of the picture's shorter
+side."""
 LINE = 1 / 250
 """Thickness of a box as a share of the picture's longer side; 2 pixels at least."""
 QUALITY = 92
@@ -98,7 +99,8 @@ def _frame(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], th
 def _label(draw: ImageDraw.ImageDraw, text: str, box: tuple[float, float, float, float], size: tuple[int, int]) -> None:
     """Writes above the box, or in it where there is no room above; as wide as the box, if that is legible."""
     left, top, right, _ = box
-    height = max(LEAST_TEXT, min(round(min(size) * TEXT), round((right - left) / (0.6 * len(text)))))
+    least, most = max(LEAST_TEXT, round(min(size) * SMALL_TEXT)), round(min(size) * TEXT)
+    height = max(least, min(most, round((right - left) / (0.6 * len(text)))))  # letters are about 0.6 as wide as high
     font = ImageFont.truetype(font_file(text), height)
     wide, high = math.ceil(draw.textlength(text, font)), sum(font.getmetrics())
     gap = max(2, height // 5)

@@ -26,6 +26,8 @@ MARGINS = -0.4, 3.0
 """Least and largest margin: a crop has a fifth of a box's side at least, and seven times it at most."""
 SHIFTS = -1.0, 1.0
 """Least and largest shift downwards."""
+Margin = Annotated[float, Field(ge=MARGINS[0], le=MARGINS[1], allow_inf_nan=False)]
+Shift = Annotated[float, Field(ge=SHIFTS[0], le=SHIFTS[1], allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class Crop:
 
     detector: Literal["yunet", "dlib"]
     """Whose boxes the shares are of."""
-    margin: Annotated[float, Field(ge=MARGINS[0], le=MARGINS[1], allow_inf_nan=False)]
+    margin: Margin
     """Added on each side; below 0, the crop is smaller than the box."""
-    down: Annotated[float, Field(ge=SHIFTS[0], le=SHIFTS[1], allow_inf_nan=False)] = 0.0
+    down: Shift = 0.0
     """By how much the middle of the crop is below that of the box; above it, if negative."""
     align: bool = False
     """Whether the crop is rotated so that the eyes are level; needs a detector that gives points."""

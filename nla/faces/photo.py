@@ -36,17 +36,17 @@ class Found:
 
 
 class FaceFinder:
-    """Finds the faces in photos, and crops them for one model. Several threads can use it."""
+    """Finds the faces in photos, and crops them for one model. Several threads can use it.
+
+    Args:
+        crop: how the model's training faces were cropped, as `stated_crop` reads it; None for that of FERPlus.
+        input_size: side of the model's images in pixels.
+        detector: as `open_detector` takes it; `auto` prefers the one that the crop belongs to. It is opened when the
+            first image needs it.
+        cropped: take all images as crops.
+    """
 
     def __init__(self, crop: Crop | None, input_size: int, detector: str = "auto", *, cropped: bool = False) -> None:
-        """
-        Args:
-            crop: how the model's training faces were cropped, as `stated_crop` reads it; None for that of FERPlus.
-            input_size: side of the model's images in pixels.
-            detector: as `open_detector` takes it; `auto` prefers the one that the crop belongs to. It is opened when
-                the first image needs it.
-            cropped: take all images as crops.
-        """
         self._stated, self._name, self._cropped = crop, detector, cropped
         self._small = max(SMALL, input_size)
         self._opened: tuple[Detector, Crop] | None = None
