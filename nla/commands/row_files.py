@@ -28,7 +28,7 @@ Write = Callable[[Sequence[Row]], None]
 
 def check_suffix(out: str) -> None:
     """Raises CommandError if the format of `out` is not supported, before anything is computed for it."""
-    if out != STDOUT and Path(out).suffix not in SUFFIXES:
+    if out != STDOUT and Path(out).suffix.lower() not in SUFFIXES:
         raise CommandError(
             f"{out}: unsupported file format (got {Path(out).suffix!r}). Use {', '.join(SUFFIXES)}, or {STDOUT}."
         )
@@ -49,12 +49,12 @@ def row_file(out: str, columns: dict[str, type]) -> Iterator[Write]:
         yield _csv(sys.stdout, columns)
         return
     with atomic_write(Path(out)) as part:
-        if Path(out).suffix == ".parquet":
+        if Path(out).suffix.lower() == ".parquet":
             with _parquet(part, columns) as write:
                 yield write
             return
         with part.open("w", newline="", encoding="utf-8") as file:
-            yield _csv(file, columns) if Path(out).suffix == ".csv" else _json_lines(file)
+            yield _csv(file, columns) if Path(out).suffix.lower() == ".csv" else _json_lines(file)
 
 
 def _csv(file: TextIO, columns: dict[str, type]) -> Write:

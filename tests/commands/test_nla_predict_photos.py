@@ -124,11 +124,11 @@ def test_the_formats_say_the_same(here: Path) -> None:
     write_photo("photos/b.png", photo(300, 200, []))
     table = predicted("photos")
     main(["photos", "--out", "out.jsonl"])
-    main(["photos", "--out", "out.parquet"])
+    main(["photos", "--out", "out.PARQUET"])
     rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     assert [list(row) for row in rows] == [COLUMNS] * 4
     assert rows[3]["label"] is None and rows[0]["face"] == 0 and rows[0]["note"] is None
-    for other in (pd.DataFrame(rows), pd.read_parquet("out.parquet")):
+    for other in (pd.DataFrame(rows), pd.read_parquet("out.PARQUET")):
         pd.testing.assert_frame_equal(other, table, check_dtype=False, check_exact=False, atol=1e-6)
 
 
