@@ -42,6 +42,18 @@ def use_fallback_fonts(figure: Figure) -> bool:
     return bool(families)
 
 
+def font_file(text: str) -> str:
+    """Path of a font for a line of text: the default font if it has all characters, else one that has all, or else one
+    that has most of those that the default font lacks."""
+    missing = frozenset(_missing(text))
+    families, lacking = _fallbacks(missing)
+    _report(lacking)
+    if missing:
+        whole, _ = _fallbacks(missing | set("".join(text.split())))
+        families = whole if len(whole) == 1 else families
+    return str(font_manager.findfont(families[0] if families else DEFAULT))
+
+
 @contextlib.contextmanager
 def without_font_warnings() -> Iterator[None]:
     """Suppresses matplotlib's warnings of each missing character, for which there is one message, and bold face."""

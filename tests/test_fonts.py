@@ -113,6 +113,20 @@ def test_without_such_a_font_there_is_one_message(tmp_path: Path, caplog: pytest
     assert "Install one that has, such as Noto Sans" in record.getMessage()
 
 
+def test_text_on_a_photo_gets_a_font_file_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert Path(fonts.font_file("neutral 97%")).name == "DejaVuSans.ttf"
+    assert Path(fonts.font_file("高兴")).name == "DejaVuSans.ttf" and len(caplog.records) == 1
+    part, whole = (make_font(tmp_path / f"{name}.ttf", f"{name} Sans", name) for name in ("高兴", "高兴97%"))
+    for installed, expected in (([part], part), ([part, whole], whole)):
+        monkeypatch.setattr(font_manager, "findSystemFonts", lambda installed=installed: installed)
+        for cached in CACHES:
+            cached.cache_clear()
+        assert fonts.font_file("高兴 97%") == expected
+    assert Path(fonts.font_file("neutral 97%")).name == "DejaVuSans.ttf"
+
+
 @pytest.mark.parametrize("name", ["$y$", r"\frac", "a_b^c", r"\$5 or $6", "100 %", "{x", "$"])
 def test_names_are_text_as_they_stand(tmp_path: Path, name: str) -> None:
     for figure in figures((name, "b", "c")):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,10 @@ class Prediction:
 
 
 class Predictor:
-    """A classifier with its class names, and the views of an image that it averages over."""
+    """A classifier with its class names, the views of an image that it averages over, and how it wants faces cropped.
+
+    `crop` is the field `crop` of its card (docs/faces.md); None if the card has none.
+    """
 
     def __init__(
         self,
@@ -45,9 +49,11 @@ class Predictor:
         source: str,
         views: Views | None = None,
         limits: ImageLimits | None = None,
+        crop: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.classes, self.source = model, tuple(classes), source
         self.views, self.limits = views or Views(), limits or ImageLimits()
+        self.crop = crop
 
     @classmethod
     def load(cls, path: Path | str, views: Views | None = None, limits: ImageLimits | None = None) -> Predictor:
@@ -64,7 +70,8 @@ class Predictor:
         """
         model, card = load_model(weights_file(Path(path)))
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model.to(device), card["classes"], card["source"], views or Views(**card["views"]), limits)
+        views = views or Views(**card["views"])
+        return cls(model.to(device), card["classes"], card["source"], views, limits, card.get("crop"))
 
     def predict(self, images: Sequence[bytes] | np.ndarray) -> Prediction:
         """Resizes and converts each image for the model, and averages predictions over its views.
