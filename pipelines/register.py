@@ -26,7 +26,7 @@ from nla.models.saved_model import read_card, require_same
 from nla.serving.logged import log_served_model, shipped_code
 from nla.serving.predictor import WEIGHTS, Predictor
 from nla.serving.promotion import judge
-from nla.serving.registry import CHAMPION, CODE, FINGERPRINT, LIMITS, SHA256, VIEWS, Registry
+from nla.serving.registry import CALIBRATION, CHAMPION, CODE, FINGERPRINT, LIMITS, SHA256, VIEWS, Registry
 from nla.tracking import MlflowTracker, configure
 from nla.tracking.run_record import RunRecord
 from nla.tracking.store import ORIGINAL_RUN, find_run, store_errors, store_id, store_lock
@@ -104,9 +104,9 @@ def register(
 ) -> Registration:
     """Registers the model of `models` in the store `uri`, and decides whether it becomes champion.
 
-    The same weights of the same fingerprint are registered once for each state of the code that serves them, and of the
-    `limits` of images that they take; the decision is made again each time. If the store lacks the run, as after a
-    fresh clone, it is created again from run.json.
+    The same weights of the same fingerprint are registered once for each calibration, each state of the code that
+    serves them, and the `limits` of images that they take; the decision is made again each time. If the store lacks the
+    run, as after a fresh clone, it is created again from run.json.
 
     Raises:
         TrackingError: the store cannot be used; RegistryError for a call of the model registry.
@@ -154,6 +154,7 @@ def ensure_version(
         VIEWS: json.dumps(asdict(candidate.views)),
         CODE: shipped_code(),
         LIMITS: json.dumps(asdict(limits)),
+        CALIBRATION: json.dumps(asdict(candidate.calibration)),
     }
     if version := registry.find(identity):
         return version

@@ -16,7 +16,7 @@ from nla.telemetry import disable_telemetry
 from nla.text import printable
 
 COMMANDS = {
-    "predict": "label, ambiguity and probabilities of images, as CSV",
+    "predict": "label, confidence, ambiguity and probabilities of images, as CSV",
     "measure": "a model on another labelled set",
     "audit": "which labels of a folder or list are probably wrong",
     "compare": "two experiments or revisions on the same images",

@@ -1,4 +1,4 @@
-"""`nla predict`: writes label, ambiguity and probabilities of images as CSV."""
+"""`nla predict`: writes label, confidence, ambiguity and probabilities of images as CSV."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import csv
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from nla.commands.arguments import add_model
 from nla.commands.image_inputs import (
@@ -29,7 +31,9 @@ STDOUT = "-"
 
 
 def main(argv: Sequence[str]) -> None:
-    """Writes one row per readable image: path, label, ambiguity and p_CLASS of each class.
+    """Writes one row per readable image: path, label, confidence, ambiguity and p_CLASS of each class.
+
+    Confidence and p_CLASS are calibrated, ambiguity is of the probabilities before.
 
     Raises:
         DataError: there is no image, or none can be read.
@@ -64,10 +68,10 @@ def rows(
     stored = (StoredImage(name, Path(name)) for name in names)
     for images, prediction in predict_batches(predictor, stored, problems):
         if not done:
-            yield ["path", "label", "ambiguity", *(f"p_{name}" for name in predictor.classes)]
-        numbers = zip(prediction.ambiguity.tolist(), prediction.probabilities.tolist(), strict=True)
-        for image, label, (ambiguity, p_C) in zip(images, prediction.label, numbers, strict=True):
-            yield [shown(image.path), label, *(f"{value:.6f}" for value in (ambiguity, *p_C))]
+            yield ["path", "label", "confidence", "ambiguity", *(f"p_{name}" for name in predictor.classes)]
+        numbers = np.column_stack([prediction.confidence, prediction.ambiguity, prediction.probabilities])
+        for image, label, values in zip(images, prediction.label, numbers.tolist(), strict=True):
+            yield [shown(image.path), label, *(f"{value:.6f}" for value in values)]
         done += len(images)
         update(done + len(problems), len(names))
     if not done:
@@ -75,7 +79,7 @@ def rows(
 
 
 def _parser() -> Parser:
-    parser = Parser("nla predict", description="Label, ambiguity and probabilities of images, as CSV.")
+    parser = Parser("nla predict", description="Label, confidence, ambiguity and probabilities of images, as CSV.")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="an image, or a folder with images at any depth")
     add_model(parser)
     parser.add_argument("--out", default="predictions.csv", help=f"{STDOUT} is standard output (%(default)s)")

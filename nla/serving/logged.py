@@ -48,6 +48,7 @@ SIGNATURE = ModelSignature(
             ColSpec(DataType.string, "label"),
             ColSpec(Array(DataType.double), "probabilities"),
             ColSpec(DataType.double, "ambiguity"),
+            ColSpec(DataType.double, "confidence"),
         ]
     ),
 )

@@ -15,6 +15,8 @@ SPLITS = ("test", "valid")
 SHARES = {"accuracy": "accuracy", "mean_accuracy": "mean accuracy", "bayes_accuracy": "Bayes accuracy"}
 """Metrics that are shown in percent, with their titles."""
 NUMBERS = {"macro_f1": "macro-F1", "nll": "NLL", "ece": "ECE"}
+CALIBRATED = {"nll": "NLL, calibrated", "ece": "ECE, calibrated", "aurc": "AURC"}
+"""Metrics of the calibrated probabilities, under `calibrated`."""
 HEADLINES = (*SHARES, *NUMBERS, "bayes_ratio")
 COLUMNS = {"recall": "recall", "precision": "precision", "f1": "F1", "support": "images"}
 """Columns of the table of classes."""
@@ -23,8 +25,12 @@ ALL_METRICS = "metrics.json"
 
 
 def headline_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics to compare runs by, with dotted names: HEADLINES of both splits, and recall of classes on test."""
+    """The metrics to compare runs by, with dotted names.
+
+    HEADLINES and CALIBRATED of both splits, and recall of classes on test.
+    """
     wanted = {f"{split}.{name}" for split in SPLITS for name in HEADLINES}
+    wanted |= {f"{split}.calibrated.{name}" for split in SPLITS for name in CALIBRATED}
     return {
         name: value
         for name, value in flatten(metrics).items()
@@ -39,6 +45,10 @@ def note(metrics: Mapping[str, Any]) -> str:
     for key, title in {**SHARES, **NUMBERS}.items():
         if any(split.get(key) is not None for split in splits.values()):
             lines.append(_row([title, *(_value(split, key) for split in splits.values())]))
+    calibrated = [split.get("calibrated") or {} for split in splits.values()]
+    for key, title in CALIBRATED.items():
+        if any(report.get(key) is not None for report in calibrated):
+            lines.append(_row([title, *(_value(report, key) for report in calibrated)]))
     classes = metrics.get("test", {}).get("classes") or {}
     if classes:
         lines += ["", _row(["class, on test", *COLUMNS.values()]), "|---" * (1 + len(COLUMNS)) + "|"]
@@ -63,7 +73,7 @@ def _value(row: Mapping[str, Any], key: str) -> str:
         return ""
     if key == "support":
         return f"{number:,}"
-    shown = "{:.4f}" if key in (*NUMBERS, "f1") else "{:.2%}"
+    shown = "{:.4f}" if key in (*NUMBERS, *CALIBRATED, "f1") else "{:.2%}"
     return shown.format(number) + (f" ({shown.format(low)} to {shown.format(high)})" if low is not None else "")
 
 

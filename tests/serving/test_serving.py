@@ -222,7 +222,7 @@ class TestServedModel:
         images = [encode_png(image) for image in faces(3, 20, 20)]
         _, jpeg = cv2.imencode(".jpg", faces(1, 30, 30, 3)[0])
         out = model.predict(pd.DataFrame({"image": [*images, jpeg.tobytes()]}, index=[4, 5, 6, 7]))
-        assert list(out.columns) == ["label", "probabilities", "ambiguity"]
+        assert list(out.columns) == ["label", "probabilities", "ambiguity", "confidence"]
         assert list(out.index) == [4, 5, 6, 7]
         assert list(out["label"]) == ["surprise"] * 4
         p = [1 / (2 + np.e**2)] * 2 + [np.e**2 / (2 + np.e**2)]  # softmax of (0, 0, 2)

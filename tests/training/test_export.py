@@ -25,7 +25,7 @@ def test_both_models_and_the_positions_outlive_training(tmp_path: Path, tiny_sam
     result, models, row_N = checkpoint_of(tmp_path / "run"), tmp_path / "models", np.arange(40) * 3
     card = {**job.build().describe(), "source": "tiny", "classes": ["a", "b", "c"], "fingerprint": "tiny"}
     models.mkdir()
-    export(result, models, card, row_N)
+    export(result, models, card, row_N, split.valid)
     names = ["last.json", "last.safetensors", "model.json", "model.safetensors", "positions.parquet"]
     assert sorted(path.name for path in models.iterdir()) == names
     for stem, group, epoch in (("model", "best", progress.best_epoch), ("last", "last", 4)):
@@ -51,7 +51,7 @@ def test_no_changed_byte_is_exported_or_measured(tmp_path: Path, tiny_samples: M
     result, models = checkpoint_of(tmp_path / "run"), tmp_path / "models"
     card = {**job.build().describe(), "source": "tiny", "classes": ["a", "b", "c"], "fingerprint": "tiny"}
     models.mkdir()
-    export(result, models, card, np.arange(40))
+    export(result, models, card, np.arange(40), split.valid)
     _, known = load_model(models / "model.safetensors")
     positions = models / "positions.parquet"
     assert len(read_positions(positions, known["positions_sha256"]).row_N) == 40
@@ -71,4 +71,4 @@ def test_no_changed_byte_is_exported_or_measured(tmp_path: Path, tiny_samples: M
         load_model(models / "model.safetensors")
     flip(result / "best.safetensors", -1)
     with pytest.raises(Damaged, match=r"best\.safetensors: the file is damaged .*`dvc repro -sf train` retrains"):
-        export(result, models, card, np.arange(40))
+        export(result, models, card, np.arange(40), split.valid)
