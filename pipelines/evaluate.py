@@ -58,7 +58,7 @@ def main() -> None:
     one_view, _ = probabilities("model", splits, ONE_VIEW)
 
     metrics: dict[str, Any] = {"protocol": protocol(split_path("test"))}
-    metrics |= {name: card[name] for name in ("views", "precision", "epoch")}
+    metrics |= {name: card[name] for name in ("views", "precision", "epoch", "sha256")}
     calibration = Calibration.of_card(card)
     metrics["calibration"] = asdict(calibration)
     metrics |= measure_splits(best, measured, annotations, config, calibration)
