@@ -22,7 +22,7 @@ def risk_coverage_curve(curve: RiskCoverage, rows: int, split: str = "test") -> 
     percent_axis(axes.xaxis)
     percent_axis(axes.yaxis)
     axes.grid(axis="y")
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper right")
     at = int(abs(curve.coverage - HALF).argmin())
     found = f"{percent(curve.accuracy[at])} right on the {percent(curve.coverage[at])} most confident"
     headline(axes, f"{found}, {percent(curve.accuracy[-1])} on all", on_split(rows, split))
