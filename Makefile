@@ -86,4 +86,4 @@ lock: setup           ## requirements.lock from what is installed
 		| sed -e 's/^\(torch==[0-9.]*\)+cpu/\1/' -e '/^pip==/d' -e '/^#/d'; } > requirements.lock
 
 clean:                ## removes what can be reproduced; data/raw, mlflow.db, mlruns and the records in git stay
-	rm -rf .runs .logs run.json data/*.parquet models reports/audit/labels.parquet reports/audit/figures reports/audit/index.html reports/figures reports/plots reports/predictions reports/suspects.parquet reports/tune reports/registered.json
+	rm -rf .runs .logs run.json data/*.parquet models reports/audit/labels.parquet reports/audit/figures reports/audit/index.html reports/figures reports/plots reports/predictions reports/suspects.parquet reports/tune reports/registered.json reports/model_card

@@ -6,7 +6,7 @@ This stage is the first to use the test split, which selects nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,10 @@ from nla.evaluation.confusion import confusion
 from nla.evaluation.figures import figures_of_label_issues, figures_of_test, figures_of_training
 from nla.evaluation.metrics import main_metrics, measure, summary
 from nla.evaluation.predict import ONE_VIEW, Views, predict
+from nla.evaluation.risk_coverage import selective, write_risk_coverage
 from nla.evaluation.tables import predictions, suspects, write_confusion, write_reliability
 from nla.io import read_json_as, write_json, write_table
+from nla.models.calibration import Calibration
 from nla.models.saved_model import load_model, require_same
 from nla.plotting import write_figure
 from nla.tracking import MlflowTracker, configure
@@ -52,16 +54,19 @@ def main() -> None:
     measured = {name: with_clean_labels(splits[name], annotations[name]) for name in MEASURED}
     best, card = probabilities("model", measured)
     check_views(card, config)
-    last, _ = probabilities("last", measured)
+    last, last_card = probabilities("last", measured)
     one_view, _ = probabilities("model", splits, ONE_VIEW)
 
     metrics: dict[str, Any] = {"protocol": protocol(split_path("test"))}
-    metrics |= {name: card[name] for name in ("views", "precision", "epoch")}
-    metrics |= measure_splits(best, measured, annotations, config)
-    metrics["last"] = measure_splits(last, measured, annotations, config)
+    metrics |= {name: card[name] for name in ("views", "precision", "epoch", "sha256")}
+    calibration = Calibration.of_card(card)
+    metrics["calibration"] = asdict(calibration)
+    metrics |= measure_splits(best, measured, annotations, config, calibration)
+    metrics["last"] = measure_splits(last, measured, annotations, config, Calibration.of_card(last_card))
     metrics["one_view"] = {name: main_metrics(counts(one_view[name], measured[name]), config) for name in MEASURED}
-    write_tables(best, one_view["train"], splits, config)
-    drawn = figures_of_test(splits["test"], best["test"], metrics["test"], config)
+    calibrated_NC = calibration.of_array(best["test"].astype(np.float64))
+    write_tables(best, calibrated_NC, one_view["train"], splits, config)
+    drawn = figures_of_test(splits["test"], best["test"], calibrated_NC, metrics["test"], config)
     positions = read_positions(MODELS / "positions.parquet", card.get("positions_sha256"))
     is_flipped_N = load_annotations(TRAIN).is_flipped_N
     loss = run.params["loss"]
@@ -131,8 +136,9 @@ def measure_splits(
     splits: Mapping[str, Samples],
     annotations: Mapping[str, Annotations],
     config: EvaluateConfig,
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
-    """The metrics of each split."""
+    """The metrics of each split, of p_NC before `calibration`; those after it are under `calibrated`."""
     return {
         name: measure(
             p[name],
@@ -141,18 +147,33 @@ def measure_splits(
             config,
             votes_NC=annotations[name].votes_NC,
             posterior_NC=annotations[name].posterior_NC,
+            calibration=calibration,
         )
         for name, samples in splits.items()
     }
 
 
 def write_tables(
-    best: Mapping[str, np.ndarray], train_NC: np.ndarray, splits: Mapping[str, Samples], config: EvaluateConfig
+    best: Mapping[str, np.ndarray],
+    calibrated_NC: np.ndarray,
+    train_NC: np.ndarray,
+    splits: Mapping[str, Samples],
+    config: EvaluateConfig,
 ) -> None:
-    """Writes the predictions, the label issues of train, and the data of DVC's plots."""
-    test = splits["test"]
-    write_confusion(REPORTS / "plots/confusion.csv", test.label_N, best["test"].argmax(1), test.classes)
-    write_reliability(REPORTS / "plots/reliability.csv", reliability(best["test"], test.label_N, config.bins))
+    """Writes the predictions, the label issues of train, and the data of DVC's plots.
+
+    Args:
+        best: p_NC of each measured split, before calibration.
+        calibrated_NC: those of test after it.
+        train_NC: those of train, with one view.
+        splits: the samples.
+        config: the bins of confidence.
+    """
+    test, plots = splits["test"], REPORTS / "plots"
+    write_confusion(plots / "confusion.csv", test.label_N, best["test"].argmax(1), test.classes)
+    for name, p_NC in (("reliability", best["test"]), ("reliability_calibrated", calibrated_NC)):
+        write_reliability(plots / f"{name}.csv", reliability(p_NC, test.label_N, config.bins))
+    write_risk_coverage(plots / "risk_coverage.csv", selective(best["test"], calibrated_NC, test.label_N))
     for name in MEASURED:
         table = predictions(split_path(name), best[name], splits[name].classes)
         write_table(REPORTS / f"predictions/{name}.parquet", table)
@@ -180,6 +201,9 @@ def summary_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield f"test {summary(test)}; epoch {metrics['epoch']} by validation"
     if views.count > 1:
         yield f"over {views.count} views per image; {metrics['one_view']['test']['accuracy']:.2%} with one"
+    if "calibrated" in test:
+        before, after = (f"ECE {report['ece']:.4f}, NLL {report['nll']:.4f}" for report in (test, test["calibrated"]))
+        yield f"confidence on test: {before}; {after} calibrated on validation"
     recalls = [f"{name} {row['recall']:.1%}" for name, row in test["classes"].items()]
     yield f"recall {', '.join(recalls)}"
     if further := metrics.get("protocol", PROTOCOL).removeprefix(PROTOCOL):

@@ -1,4 +1,5 @@
-"""Stage `register`: models/, reports/metrics.json and run.json -> MLflow's registry; reports/registered.json.
+"""Stage `register`: models/, reports/metrics.json and run.json -> MLflow's registry; reports/registered.json and the
+model card, reports/model_card/README.md.
 
 The record belongs to one MLflow store. Running the stage again registers nothing twice, but decides again whether the
 model is champion.
@@ -20,13 +21,14 @@ from nla.console import say
 from nla.data.images import DEFAULT
 from nla.data.schema import read_info
 from nla.errors import RegistryError
-from nla.io import read_json_as, sha256, write_json
+from nla.io import atomic_write, read_json_as, sha256, write_json
 from nla.limits import ImageLimits
 from nla.models.saved_model import read_card, require_same
 from nla.serving.logged import log_served_model, shipped_code
+from nla.serving.model_card import README, model_card, read_results, read_run
 from nla.serving.predictor import WEIGHTS, Predictor
 from nla.serving.promotion import judge
-from nla.serving.registry import CHAMPION, CODE, FINGERPRINT, LIMITS, SHA256, VIEWS, Registry
+from nla.serving.registry import CALIBRATION, CHAMPION, CODE, FINGERPRINT, LIMITS, SHA256, VIEWS, Registry
 from nla.tracking import MlflowTracker, configure
 from nla.tracking.run_record import RunRecord
 from nla.tracking.store import ORIGINAL_RUN, find_run, store_errors, store_id, store_lock
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 MODELS, VALID = Path("models"), Path("data/valid.parquet")
 METRICS, RUN, RECORD = Path("reports/metrics.json"), Path("run.json"), Path("reports/registered.json")
+CARD = Path("reports/model_card", README)
 HEADLINES = [f"{split}.{metric}" for split in ("test", "valid") for metric in ("accuracy", "mean_accuracy")]
 """Metrics shown as tags of a version."""
 
@@ -83,7 +86,8 @@ def main() -> None:
     params = read_params()
     config, limits = section(RegisterConfig, params), section(DataConfig, params).image_limits
     metrics, run = read_metrics(METRICS), read_json_as(RUN, RunRecord)
-    record = register(MODELS, metrics, run, VALID, config, configure(project_root()), limits)
+    write_model_card(CARD, MODELS, METRICS, RUN)
+    record = register(MODELS, metrics, run, VALID, config, configure(project_root()), limits, CARD)
     write_json(RECORD, asdict(record))
     say(record.reason)
 
@@ -91,6 +95,13 @@ def main() -> None:
 def read_metrics(path: Path) -> Metrics:
     """Reads the metrics that `evaluate` wrote. Raises DataError if a field that is read here is wrong."""
     return read_json_as(path, Metrics)
+
+
+def write_model_card(path: Path, models: Path, metrics: Path, run: Path) -> None:
+    """Writes the card of the model for readers, from the records."""
+    card = read_card(models / WEIGHTS)
+    with atomic_write(path) as part:
+        part.write_text(model_card(card, read_results(metrics, card), read_run(run, card)), encoding="utf-8")
 
 
 def register(
@@ -101,12 +112,13 @@ def register(
     config: RegisterConfig,
     uri: str,
     limits: ImageLimits = DEFAULT,
+    readme: Path | None = None,
 ) -> Registration:
     """Registers the model of `models` in the store `uri`, and decides whether it becomes champion.
 
-    The same weights of the same fingerprint are registered once for each state of the code that serves them, and of the
-    `limits` of images that they take; the decision is made again each time. If the store lacks the run, as after a
-    fresh clone, it is created again from run.json.
+    The same weights of the same fingerprint are registered once for each calibration, each state of the code that
+    serves them, and the `limits` of images that they take; the decision is made again each time. If the store lacks the
+    run, as after a fresh clone, it is created again from run.json.
 
     Raises:
         TrackingError: the store cannot be used; RegistryError for a call of the model registry.
@@ -116,14 +128,15 @@ def register(
     require_same((candidate.source, candidate.classes), (info.source, info.classes), valid)
     with store_errors(uri, RegistryError), store_lock(uri):
         registry = Registry(uri, f"{config.prefix}-{candidate.source}")
-        version = ensure_version(registry, models, candidate, metrics, run, uri, limits)
+        version = ensure_version(registry, models, candidate, metrics, run, uri, limits, readme)
         champion = registry.champion()
         verdict = judge(candidate, version, champion, valid, config)
         while verdict.decision == CHAMPION and not registry.promote(version, champion):
             champion = registry.champion()
             verdict = judge(candidate, version, champion, valid, config)
         reason = verdict.reason + copied_run_note(registry, version, run)
-        registry.describe(version, f"{reason}.\n\n{note(metrics.model_dump(exclude_unset=True))}")
+        where = f"\n\nThe model card is the artifact `artifacts/{README}` of the model." if readme else ""
+        registry.describe(version, f"{reason}.\n\n{note(metrics.model_dump(exclude_unset=True))}{where}")
         return Registration(
             name=registry.name,
             version=int(version.version),
@@ -146,6 +159,7 @@ def ensure_version(
     run: RunRecord,
     uri: str,
     limits: ImageLimits,
+    readme: Path | None = None,
 ) -> ModelVersion:
     """The version of `candidate`, loaded from `models`, in this store; created if missing."""
     identity = {
@@ -154,11 +168,12 @@ def ensure_version(
         VIEWS: json.dumps(asdict(candidate.views)),
         CODE: shipped_code(),
         LIMITS: json.dumps(asdict(limits)),
+        CALIBRATION: json.dumps(asdict(candidate.calibration)),
     }
     if version := registry.find(identity):
         return version
     run_id = ensure_run(models, metrics, run, uri)
-    model = log_served_model(run_id, models, limits)
+    model = log_served_model(run_id, models, limits, readme)
     numbers = flatten(metrics.model_dump())
     tags = {key: f"{numbers[key]:.4f}" for key in HEADLINES if numbers.get(key) is not None}
     commit = registry.client.get_run(run_id).data.tags.get("mlflow.source.git.commit", "unknown")

@@ -29,6 +29,7 @@ from nla.data.schema import read_info
 from nla.errors import ConfigError
 from nla.io import sha256, write_json, write_rows
 from nla.models.classifier import Architecture, describe
+from nla.models.saved_model import WEIGHTS, read_card
 from nla.models.views import Views
 from nla.models.weights import weights_path
 from nla.tracking import MlflowTracker, configure, lacks_end, run_tags
@@ -204,7 +205,7 @@ def log_result(tracker: MlflowTracker, run: RunFolder) -> None:
 def write_outputs(plan: Plan, run: RunFolder, run_id: str | None) -> None:
     """Writes the stage's outs from the result; run.json has the tags of the process that trained it."""
     progress = read_progress(run.result)
-    export(run.result, MODELS, card(plan), plan.tables.split.train.row_N)
+    export(run.result, MODELS, card(plan), plan.tables.split.train.row_N, plan.tables.split.valid)
     write_rows(CURVES, progress.history)
     record = RunRecord.of_training(run_id, run.fingerprint, plan.name, plan.params, progress.facts, progress.history)
     write_json(RUN, record.model_dump(), sealed=True)
@@ -212,6 +213,19 @@ def write_outputs(plan: Plan, run: RunFolder, run_id: str | None) -> None:
     say(
         f"selected epoch {progress.best_epoch}: {best['valid_accuracy']:.2%} accuracy on validation, with one view "
         "per image"
+    )
+    say(calibration_line(read_card(MODELS / WEIGHTS)["calibration"]))
+
+
+def calibration_line(fitted: Mapping[str, Any]) -> str:
+    """One line for the console on the calibration of the selected epoch."""
+    if fitted["method"] == "none":
+        return "probabilities are not calibrated: on validation nothing is better than to leave them as they are"
+    before, after = fitted["nll"]["none"], fitted["nll"][fitted["method"]]
+    uniform = f", uniform share {fitted['uniform']:.3f}" if fitted["uniform"] else ""
+    return (
+        f"calibrated on validation: temperature {fitted['temperature']:.3f}{uniform}; "
+        f"NLL {before:.4f} before, {after:.4f} after, cross-fitted"
     )
 
 

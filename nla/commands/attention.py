@@ -41,8 +41,13 @@ def main(argv: Sequence[str]) -> None:
     check_format(options.out)
     predictor = Predictor.load(options.model)
     pixels = _read(_evenly_spaced(find_images(options.paths), options.most), predictor)
-    p_NC = predictor.predict(pixels).probabilities
-    class_N = p_NC.argmax(1) if options.label is None else np.full(len(pixels), _number(options.label, predictor))
+    predicted = predictor.predict(pixels)
+    p_NC = predicted.probabilities
+    class_N = (
+        predicted.uncalibrated.argmax(1)
+        if options.label is None
+        else np.full(len(pixels), _number(options.label, predictor))
+    )
     images_NHWC = pixels.reshape(*pixels.shape[:3], -1)
     heat_NHW = attention(predictor.model, images_NHWC, class_N)
     p_N = p_NC[np.arange(len(pixels)), class_N]

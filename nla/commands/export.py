@@ -1,8 +1,8 @@
 """`nla export`: a model as ONNX, for runtimes without PyTorch.
 
 Input: `images`, uint8 [N, H, W, C], as the Classifier takes them; the graph normalises them. Output: `probabilities`,
-float32 [N, num_classes], averaged over the views in the model's card, like all other predictions; with `--one-view`, of
-the image alone, which is faster. Classes, image size and views are in the metadata.
+float32 [N, num_classes], averaged over the views in the model's card and calibrated, like all other predictions; with
+`--one-view`, of the image alone, which is faster. Classes, image size, views and calibration are in the metadata.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nla.console import say
 from nla.errors import CommandError
 from nla.evaluation.predict import mean_probabilities
 from nla.io import atomic_write
+from nla.models.calibration import Calibration
 from nla.models.classifier import Classifier
 from nla.models.saved_model import load_model, weights_file
 from nla.models.views import ONE_VIEW, Views
@@ -33,14 +34,14 @@ EXAMPLE = 2
 
 
 class Probabilities(nn.Module):
-    """uint8 [N, H, W, C] -> float32 [N, num_classes], averaged over `views`."""
+    """uint8 [N, H, W, C] -> float32 [N, num_classes], averaged over `views`, and calibrated."""
 
-    def __init__(self, classifier: Classifier, views: Views) -> None:
+    def __init__(self, classifier: Classifier, views: Views, calibration: Calibration) -> None:
         super().__init__()
-        self.classifier, self.views = classifier, views
+        self.classifier, self.views, self.calibration = classifier, views, calibration
 
     def forward(self, images: Tensor) -> Tensor:
-        return mean_probabilities(self.classifier, images, self.views)
+        return self.calibration.of_tensor(mean_probabilities(self.classifier, images, self.views))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     options = _parser().parse_args(argv)
     model, card = load_model(weights_file(options.model))
     views = ONE_VIEW if options.one_view else Views(**card["views"])
-    data = to_onnx(model, views, metadata(card, views))
+    data = to_onnx(model, views, metadata(card, views), Calibration.of_card(card))
     with atomic_write(options.out) as part:
         part.write_bytes(data)
     image = model.image
@@ -63,20 +64,27 @@ def main(argv: Sequence[str]) -> None:
 
 
 def metadata(card: Mapping[str, Any], views: Views) -> dict[str, str]:
-    """Metadata of the ONNX file; `classes` is a JSON list in the order of the output, `views` a JSON object."""
+    """Metadata of the ONNX file; `classes` is a JSON list in the order of the output, the others JSON objects."""
     facts = {name: str(card[name]) for name in ("source", "fingerprint")}
-    lists = {"classes": json.dumps(card["classes"]), "views": json.dumps(asdict(views))}
+    calibration = json.dumps(asdict(Calibration.of_card(card)))
+    lists = {"classes": json.dumps(card["classes"]), "views": json.dumps(asdict(views)), "calibration": calibration}
     return {**lists, "image_size": str(card["image"]["size"]), **facts}
 
 
-def to_onnx(model: Classifier, views: Views, facts: Mapping[str, str]) -> bytes:
-    """The model, averaged over `views`, as a checked ONNX file for any batch size, with `facts` as its metadata.
+def to_onnx(model: Classifier, views: Views, facts: Mapping[str, str], calibration: Calibration) -> bytes:
+    """The model, averaged over `views` and calibrated, as a checked ONNX file for any batch size.
+
+    Args:
+        model: the network.
+        views: views to average over.
+        facts: metadata of the file.
+        calibration: that of the card.
 
     Raises:
         CommandError: onnx or onnxscript is not installed.
     """
     onnx = _package()
-    proto = _exported(model, views).model_proto
+    proto = _exported(Probabilities(model, views, calibration)).model_proto
     _remove_source_locations(proto.graph)
     onnx.helper.set_model_props(proto, dict(facts))
     onnx.checker.check_model(proto, full_check=True)
@@ -92,15 +100,15 @@ def _package() -> Any:
     return onnx
 
 
-def _exported(model: Classifier, views: Views) -> Any:
+def _exported(network: Probabilities) -> Any:
     """PyTorch's ONNXProgram."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it would warn that torchvision is not installed
-    image = model.image
+    image = network.classifier.image
     example = torch.zeros(EXAMPLE, image.size, image.size, image.channels, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # raised inside PyTorch 2.13
         return torch.onnx.export(
-            Probabilities(model, views).eval(),
+            network.eval(),
             (example,),
             dynamo=True,
             input_names=["images"],

@@ -40,8 +40,9 @@ class PredictedFaces:
     faces: tuple[Face | None, ...]
     note: str
     label: tuple[str, ...]
-    probabilities_nC: np.ndarray
+    confidence_n: np.ndarray
     ambiguity_n: np.ndarray
+    probabilities_nC: np.ndarray
 
 
 def predict_photos(
@@ -93,5 +94,12 @@ def _predict(predictor: Predictor, batch: list[PhotoFaces]) -> Iterator[Predicte
     start = 0
     for photo in batch:
         own = slice(start, start := start + len(photo.pixels))
-        p_nC, ambiguity_n = prediction.probabilities[own], prediction.ambiguity[own]
-        yield PredictedFaces(photo.image, photo.faces, photo.note, prediction.label[own], p_nC, ambiguity_n)
+        yield PredictedFaces(
+            image=photo.image,
+            faces=photo.faces,
+            note=photo.note,
+            label=prediction.label[own],
+            confidence_n=prediction.confidence[own],
+            ambiguity_n=prediction.ambiguity[own],
+            probabilities_nC=prediction.probabilities[own],
+        )

@@ -25,6 +25,7 @@ COMMANDS = {
     "attention": "a figure of where the network looks",
     "figure": "a figure for a paper, as PDF, SVG or PNG",
     "export": "a model as ONNX",
+    "card": "a folder with a model and its card, as model hubs take it",
     "review": "an audit of labels for other programs, and their corrections",
     "doctor": "what this machine and project have, and what to do about the rest",
 }

@@ -40,6 +40,7 @@ class Predicted:
     images: list[LabelledImage]
     label_N: np.ndarray
     p_NM: np.ndarray
+    """Before calibration, as in reports/predictions/."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -71,7 +72,9 @@ def main(argv: Sequence[str]) -> None:
         },
         "views": asdict(predictor.views),
         "precision": "fp32",
-        **metrics.measure(predicted.p_NM, predicted.label_N, matching.classes, EvaluateConfig()),
+        **metrics.measure(
+            predicted.p_NM, predicted.label_N, matching.classes, EvaluateConfig(), calibration=predictor.calibration
+        ),
     }
     _write(options.out, shown(options.set.resolve().stem), predicted, matching.classes, report)
     for line in summary_lines(report):
@@ -150,7 +153,7 @@ def _predict(
     with bar("measure", "images") as update:
         for batch, prediction in predict_batches(predictor, wanted, problems):
             images += [LabelledImage(image.path, b"", image.row, image.label) for image in batch]
-            parts.append(matching.restrict(prediction.probabilities))
+            parts.append(matching.restrict(prediction.uncalibrated))
             update(len(images) + len(problems), total)
     if not images:
         raise none_readable_error(problems)

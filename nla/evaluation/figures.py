@@ -15,6 +15,7 @@ from nla.data.samples import Samples
 from nla.evaluation import plots
 from nla.evaluation.calibration import reliability
 from nla.evaluation.confusion import confusion
+from nla.evaluation.risk_coverage import selective
 from nla.evaluation.uncertainty import most_ambiguous, most_doubted, most_wrong
 from nla.evaluation.weight import position_weight
 
@@ -22,14 +23,17 @@ FACES = 24  # on a contact sheet
 
 
 def figures_of_test(
-    test: Samples, p_NC: np.ndarray, metrics: Mapping[str, Any], config: EvaluateConfig
+    test: Samples, p_NC: np.ndarray, calibrated_NC: np.ndarray, metrics: Mapping[str, Any], config: EvaluateConfig
 ) -> dict[str, Figure]:
     """Errors and calibration on the test split, whose report by `measure` is `metrics`."""
+    curve = selective(p_NC, calibrated_NC, test.label_N)
     images, label_N, classes = test.images_NHWC, test.label_N, test.classes
     ambiguous, wrong = most_ambiguous(p_NC, FACES), most_wrong(p_NC, label_N, FACES)
     return {
         "confusion": plots.confusion_matrix(confusion(label_N, p_NC.argmax(1), len(classes)), classes),
         "reliability": plots.reliability_diagram(reliability(p_NC, label_N, config.bins)),
+        "reliability_calibrated": plots.reliability_diagram(reliability(calibrated_NC, label_N, config.bins)),
+        "risk_coverage": plots.risk_coverage_curve(curve, len(label_N)),
         "recall": plots.recall_bars(metrics["classes"]),
         "ambiguous": plots.gallery(images, label_N, p_NC, classes, ambiguous, "The most ambiguous test faces"),
         "wrong": plots.gallery(

@@ -2,7 +2,8 @@
 
 - From a confusion matrix (nla.evaluation.confusion): accuracy, mean class accuracy and macro-F1 with confidence
   intervals, overall and per class.
-- From probabilities: NLL and expected calibration error; the agreement with the annotators' votes; the Bayes accuracy.
+- From probabilities: NLL, expected calibration error and the area under risk and coverage, as they are and calibrated;
+  the agreement with the annotators' votes; the Bayes accuracy.
 - `measure`: all of them for one split, as a JSON-serializable dict.
 
 Proportions are in [0, 1], entropies in nats.
@@ -22,8 +23,10 @@ from nla.config.evaluate import EvaluateConfig
 from nla.errors import DataError, WeightsError
 from nla.evaluation.calibration import gaps, reliability
 from nla.evaluation.confusion import accuracy, confusion, f1, macro_f1, mean_accuracy, precision, recall, support
+from nla.evaluation.risk_coverage import selective
 from nla.evaluation.significance import bootstrap, percentiles, reflected, resampled_means, wilson
 from nla.evaluation.uncertainty import ambiguity, entropy, label_probability, log
+from nla.models.calibration import Calibration
 
 TOLERANCE = 1e-3
 """Allowed deviation of a row sum from 1; averaging two views in float32 errs by 1e-7, half precision by 5e-4."""
@@ -133,12 +136,14 @@ def measure(
     config: EvaluateConfig,
     votes_NC: np.ndarray | None = None,
     posterior_NC: np.ndarray | None = None,
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """Metrics of one split; NAME_low and NAME_high are the 95 % bootstrap CI of NAME.
 
     Means over classes skip classes without samples, which are listed under `absent`; macro-F1 counts those of them that
     are predicted, with 0. `votes` is included if `votes_NC` (annotators' distributions) has any non-NaN row;
-    `bayes_accuracy` and `bayes_ratio` if `posterior_NC`, the true P(class | image), has any.
+    `bayes_accuracy` and `bayes_ratio` if `posterior_NC`, the true P(class | image), has any; `calibrated` with NLL, ECE
+    and AURC after `calibration`, if it is given. All else is of p_NC as they are.
 
     Raises:
         DataError: the split is empty, or a label is not a class.
@@ -147,7 +152,11 @@ def measure(
     _check(p_NC, label_N, classes)
     counts_CC = confusion(label_N, p_NC.argmax(axis=1), len(classes))
     report: dict[str, Any] = {"rows": len(label_N), **main_metrics(counts_CC, config)}
-    report |= probabilistic(p_NC, label_N, config)
+    report |= probabilistic(p_NC, label_N, config) | {"aurc": selective(p_NC, p_NC, label_N).aurc}
+    if calibration is not None:
+        calibrated_NC = calibration.of_array(np.asarray(p_NC, np.float64))
+        report["calibrated"] = probabilistic(calibrated_NC, label_N, config)
+        report["calibrated"]["aurc"] = selective(p_NC, calibrated_NC, label_N).aurc
     if posterior_NC is not None:
         report |= _bayes_reference(p_NC, label_N, posterior_NC)
     if votes_NC is not None and (votes := agreement(p_NC, votes_NC)):

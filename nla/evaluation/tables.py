@@ -19,7 +19,10 @@ from nla.io import write_rows
 
 
 def predictions(split: Path, p_NC: np.ndarray, classes: Sequence[str]) -> pa.Table:
-    """row, path, label, predicted and p_CLASS of each class, in the order of the table `split`; the label is clean."""
+    """row, path, label, predicted and p_CLASS of each class, in the order of the table `split`.
+
+    The label is clean, and p_NC are those before calibration.
+    """
     images, _ = _read_split(split, classes, "clean_label")
     return with_predictions(images.select(["row", "path", "label"]), p_NC, classes)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from nla.models.calibration import FLOOR  # where a float32 softmax gives 0, the loss is 87 nats instead of infinite
 
-FLOOR = float(np.finfo(np.float32).tiny)  # where a float32 softmax gives 0, the loss is 87 nats instead of infinite
+Floats = NDArray[np.float64]
 
 
 def log(p: np.ndarray) -> Floats:

@@ -23,6 +23,7 @@ from torch import Tensor
 from nla.errors import DataError, WeightsError
 from nla.io import atomic_write, read_json_as, regular, sha256
 from nla.models.base import Architecture, ImageSpec, Network
+from nla.models.calibration import Calibration
 from nla.models.classifier import Classifier
 from nla.models.file_content import problem_of
 from nla.models.views import Views
@@ -67,6 +68,8 @@ class Card(BaseModel):
     """Views that predictions are averaged over, wherever the model is used. Missing in older cards."""
     precision: Literal["fp32"] = "fp32"
     """Arithmetic of predictions, also of a network that was trained in bfloat16. Missing in older cards."""
+    calibration: Calibration = Calibration()
+    """Of the probabilities averaged over the views, with facts about its fit. Missing in older cards."""
 
     @field_validator("image")
     @classmethod

@@ -48,16 +48,18 @@ SIGNATURE = ModelSignature(
             ColSpec(DataType.string, "label"),
             ColSpec(Array(DataType.double), "probabilities"),
             ColSpec(DataType.double, "ambiguity"),
+            ColSpec(DataType.double, "confidence"),
         ]
     ),
 )
 
 
-def log_served_model(run_id: str, models: Path, limits: ImageLimits = DEFAULT) -> ModelInfo:
+def log_served_model(run_id: str, models: Path, limits: ImageLimits = DEFAULT, readme: Path | None = None) -> ModelInfo:
     """Logs model.safetensors and model.json of `models` into the run, in the store that `configure` set.
 
-    The model is served with the views of its card, and refuses images that are larger than `limits`. The run's metrics
-    of the model's epoch are linked to the model. `model_uri` of the result loads it.
+    The model is served with the views of its card, and refuses images that are larger than `limits`. The
+    model card `readme` is stored beside them. The run's metrics of the model's epoch are linked to the model.
+    `model_uri` of the result loads it.
     """
     card = read_card(models / WEIGHTS)
     experiment_id = mlflow.MlflowClient().get_run(run_id).info.experiment_id
@@ -76,6 +78,7 @@ def log_served_model(run_id: str, models: Path, limits: ImageLimits = DEFAULT) -
                 "weights": str(models / WEIGHTS),
                 "card": str((models / WEIGHTS).with_suffix(".json")),
                 "limits": str(Path(folder, "limits.json")),
+                **({"readme": str(readme)} if readme else {}),
             },
             signature=SIGNATURE,
             input_example=_example(card["image"]["size"]),

@@ -1,4 +1,4 @@
-"""Inference with a trained model: encoded images or arrays in; labels, probabilities and ambiguity out."""
+"""Inference with a trained model: encoded images or arrays in; labels, probabilities, confidence and ambiguity out."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import torch
 from nla.data.images import decode, fit
 from nla.errors import DataError, WeightsError
 from nla.evaluation.predict import Views, predict
-from nla.evaluation.uncertainty import ambiguity
+from nla.evaluation.uncertainty import ambiguity, label_probability
 from nla.limits import ImageLimits
+from nla.models.calibration import Calibration
 from nla.models.classifier import Classifier
 from nla.models.saved_model import WEIGHTS, load_model, weights_file
 
@@ -29,15 +30,21 @@ class Prediction:
     """Predictions for N images."""
 
     label: tuple[str, ...]
-    """Most probable class of each image."""
+    """Most probable class of each image, which calibration does not change."""
     probabilities: np.ndarray
-    """float32 [N, C], ordered as Predictor.classes."""
+    """Calibrated: float32 [N, C], ordered as Predictor.classes."""
     ambiguity: np.ndarray
-    """[N]: 1 - (p1 - p2), with p1 and p2 the two largest probabilities; 0: certain, 1: a tie."""
+    """[N]: 1 - (p1 - p2), with p1 and p2 the two largest of `uncalibrated`; 0: certain, 1: a tie."""
+    confidence: np.ndarray
+    """Calibrated probability of the label, float32 [N]: of many images with 0.8, about 80 % are right, if they are like
+    those of validation."""
+    uncalibrated: np.ndarray
+    """Probabilities of the network, averaged over the views: float32 [N, C]. Equal to `probabilities` if the card has
+    no calibration."""
 
 
 class Predictor:
-    """A classifier with its class names, the views of an image that it averages over, and how it wants faces cropped.
+    """A classifier with its class names, the views that it averages over, its calibration, and the crop that it expects.
 
     `crop` is the field `crop` of its card (docs/faces.md); None if the card has none.
     """
@@ -49,11 +56,12 @@ class Predictor:
         source: str,
         views: Views | None = None,
         limits: ImageLimits | None = None,
+        calibration: Calibration | None = None,
         crop: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.classes, self.source = model, tuple(classes), source
         self.views, self.limits = views or Views(), limits or ImageLimits()
-        self.crop = crop
+        self.calibration, self.crop = calibration or Calibration(), crop
 
     @classmethod
     def load(cls, path: Path | str, views: Views | None = None, limits: ImageLimits | None = None) -> Predictor:
@@ -61,7 +69,8 @@ class Predictor:
 
         Args:
             path: weights file, or a folder with model.safetensors and model.json.
-            views: views to average over; None for those in the card, with which the model was measured.
+            views: views to average over; None for those in the card, with which the model was measured and calibrated.
+                With others the calibration is an approximation.
             limits: largest encoded image that is decoded; None for 100 megapixels and 50 MB.
 
         Raises:
@@ -71,12 +80,13 @@ class Predictor:
         model, card = load_model(weights_file(Path(path)))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         views = views or Views(**card["views"])
-        return cls(model.to(device), card["classes"], card["source"], views, limits, card.get("crop"))
+        calibration = Calibration.of_card(card)
+        return cls(model.to(device), card["classes"], card["source"], views, limits, calibration, card.get("crop"))
 
     def predict(self, images: Sequence[bytes] | np.ndarray) -> Prediction:
-        """Resizes and converts each image for the model, and averages predictions over its views.
+        """Resizes and converts each image for the model, averages predictions over its views, and calibrates them.
 
-        This is test-time augmentation, computed in float32.
+        The views are test-time augmentation, computed in float32.
 
         Args:
             images: encoded images (PNG, JPEG, BMP, WebP); or uint8 pixels from 0 to 255, as an array [N, H, W] (grey)
@@ -95,7 +105,11 @@ class Predictor:
         p_NC = np.concatenate([np.empty((0, len(self.classes)), np.float32), *parts])
         if not np.isfinite(p_NC).all():
             raise WeightsError("the network's probabilities are not finite. Train it again, or use another model.")
-        return Prediction(tuple(self.classes[c] for c in p_NC.argmax(1)), p_NC, ambiguity(p_NC))
+        class_N, calibrated_NC = p_NC.argmax(1), self.calibration.of_array(p_NC)
+        confidence_N = label_probability(calibrated_NC, class_N)
+        return Prediction(
+            tuple(self.classes[c] for c in class_N), calibrated_NC, ambiguity(p_NC), confidence_N, uncalibrated=p_NC
+        )
 
     def _probabilities(self, images: Sequence[bytes] | np.ndarray, start: int) -> np.ndarray:
         images_NHWC = self.fitted(images[start : start + BATCH], start)

@@ -4,7 +4,8 @@ A version becomes champion if there is none, or if it is significantly more accu
 The champion is evaluated on them again, and each of the two with its own views of an image: the paired 95 % CI of
 the difference in accuracy must lie above zero, and McNemar's exact p below ALPHA. The champion may have been trained on
 some of these images, which only favours the champion. A version with the champion's own weights and views, but changed
-code or limits of images, replaces it without a comparison, so that both reach whoever loads the champion.
+code, limits of images or calibration, which changes no label, replaces it without a comparison, so that these reach
+whoever loads the champion.
 
 Refused whatever the numbers: a champion with other classes, of another source, or that takes larger images than the
 current ones, or colour where they are grey. The images lack what it was trained to see, so its score would be

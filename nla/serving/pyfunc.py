@@ -3,7 +3,8 @@
 Input: a table with the binary column `image` (encoded image files; JSON requests carry them as base64, which MLflow
 decodes in `dataframe_split` and `dataframe_records`, and `_decoded` in `instances` and `inputs`). Larger images are
 refused than `data.max_pixels` and `data.max_image_bytes` permitted when the model was registered.
-Output: a table with `label`, `probabilities` (ordered as `classes` in the model's metadata) and `ambiguity`.
+Output: a table with `label`, `probabilities` (calibrated, ordered as `classes` in the model's metadata), `ambiguity`
+(of the probabilities before calibration) and `confidence` (the calibrated probability of the label).
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class ServedModel(PythonModel):
             "label": list(prediction.label),
             "probabilities": prediction.probabilities.tolist(),
             "ambiguity": prediction.ambiguity.tolist(),
+            "confidence": prediction.confidence.tolist(),
         }
         return pd.DataFrame(columns, index=model_input.index)
 

@@ -21,8 +21,9 @@ from nla.tracking.store import file_transfer  # noqa: E402
 
 CHAMPION = "champion"
 FINGERPRINT, SHA256, VIEWS, CODE = "nla.fingerprint", "nla.weights_sha256", "nla.views", "nla.served_code"
-LIMITS = "nla.image_limits"
-"""Tags of a version that identify the model, the code that serves it, and the largest image that it takes."""
+LIMITS, CALIBRATION = "nla.image_limits", "nla.calibration"
+"""Tags of a version that identify the model, its calibration, the code that serves it, and the largest image
+that it takes."""
 
 
 class Registry:

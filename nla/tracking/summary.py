@@ -5,16 +5,18 @@ All metrics are in the artifact metrics.json of the run.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from nla.config.base import flatten
+from nla.markdown import escaped, table
 
 SPLITS = ("test", "valid")
 SHARES = {"accuracy": "accuracy", "mean_accuracy": "mean accuracy", "bayes_accuracy": "Bayes accuracy"}
 """Metrics that are shown in percent, with their titles."""
 NUMBERS = {"macro_f1": "macro-F1", "nll": "NLL", "ece": "ECE"}
+CALIBRATED = {"nll": "NLL, calibrated", "ece": "ECE, calibrated", "aurc": "AURC"}
+"""Metrics of the calibrated probabilities, under `calibrated`."""
 HEADLINES = (*SHARES, *NUMBERS, "bayes_ratio")
 COLUMNS = {"recall": "recall", "precision": "precision", "f1": "F1", "support": "images"}
 """Columns of the table of classes."""
@@ -23,8 +25,12 @@ ALL_METRICS = "metrics.json"
 
 
 def headline_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics to compare runs by, with dotted names: HEADLINES of both splits, and recall of classes on test."""
+    """The metrics to compare runs by, with dotted names.
+
+    HEADLINES and CALIBRATED of both splits, and recall of classes on test.
+    """
     wanted = {f"{split}.{name}" for split in SPLITS for name in HEADLINES}
+    wanted |= {f"{split}.calibrated.{name}" for split in SPLITS for name in CALIBRATED}
     return {
         name: value
         for name, value in flatten(metrics).items()
@@ -34,26 +40,28 @@ def headline_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def note(metrics: Mapping[str, Any]) -> str:
     """Markdown with a table of the splits and one of the classes on test, from the content of reports/metrics.json."""
-    splits = {name: metrics[name] for name in SPLITS if name in metrics}
-    lines = [_row(["", *splits]), "|---" * (1 + len(splits)) + "|"]
-    for key, title in {**SHARES, **NUMBERS}.items():
-        if any(split.get(key) is not None for split in splits.values()):
-            lines.append(_row([title, *(_value(split, key) for split in splits.values())]))
-    classes = metrics.get("test", {}).get("classes") or {}
-    if classes:
-        lines += ["", _row(["class, on test", *COLUMNS.values()]), "|---" * (1 + len(COLUMNS)) + "|"]
-        lines += [_row([_escaped(name), *(_value(row, key) for key in COLUMNS)]) for name, row in classes.items()]
-    lines += [
-        "",
-        f"In brackets: 95 % intervals. All metrics are in the artifact `{ALL_METRICS}`.",
-    ]
+    lines = [*tables(metrics), "", f"In brackets: 95 % intervals. All metrics are in the artifact `{ALL_METRICS}`."]
     if "protocol" in metrics:
-        lines.append(f"Protocol: {_escaped(str(metrics['protocol']))}.")
+        lines.append(f"Protocol: {escaped(str(metrics['protocol']))}.")
     return "\n".join(lines)
 
 
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def tables(metrics: Mapping[str, Any]) -> list[str]:
+    """The lines of the two tables."""
+    splits = {name: metrics[name] for name in SPLITS if name in metrics}
+    calibrated = {name: split.get("calibrated") or {} for name, split in splits.items()}
+    rows = [
+        [title, *(_value(report, key) for report in reports.values())]
+        for titles, reports in (({**SHARES, **NUMBERS}, splits), (CALIBRATED, calibrated))
+        for key, title in titles.items()
+        if any(report.get(key) is not None for report in reports.values())
+    ]
+    lines = table(["", *splits], rows)
+    classes = metrics.get("test", {}).get("classes") or {}
+    if classes:
+        rows = [[escaped(name), *(_value(report, key) for key in COLUMNS)] for name, report in classes.items()]
+        lines += ["", *table(["class, on test", *COLUMNS.values()], rows)]
+    return lines
 
 
 def _value(row: Mapping[str, Any], key: str) -> str:
@@ -63,10 +71,5 @@ def _value(row: Mapping[str, Any], key: str) -> str:
         return ""
     if key == "support":
         return f"{number:,}"
-    shown = "{:.4f}" if key in (*NUMBERS, "f1") else "{:.2%}"
+    shown = "{:.4f}" if key in (*NUMBERS, *CALIBRATED, "f1") else "{:.2%}"
     return shown.format(number) + (f" ({shown.format(low)} to {shown.format(high)})" if low is not None else "")
-
-
-def _escaped(text: str) -> str:
-    """`text`, such as the name of a class, without effect as Markdown."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)

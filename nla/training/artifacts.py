@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from nla.config.ray import RayConfig
 from nla.data.positions_table import PositionsTable, write_positions
 from nla.data.samples import Samples, load_samples
 from nla.data.schema import TableInfo, read_info
 from nla.errors import DataError
+from nla.evaluation.fitted_calibration import fit_calibration
+from nla.evaluation.predict import Views, predict
 from nla.io import sha256
-from nla.models.saved_model import save_model
+from nla.models.classifier import Classifier
+from nla.models.saved_model import PREDICTION, load_state, save_model
 from nla.training.checkpoint import read_group, read_progress
 from nla.training.trainer import Split
 from nla.workflow.runs import IMAGES
@@ -73,7 +78,7 @@ def data_params(info: TableInfo) -> dict[str, Any]:
     return {"source": info.source} | (made.model_dump(include=DATA_FIELDS) if made else {})
 
 
-def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarray) -> None:
+def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarray, valid: Samples) -> None:
     """Writes two models and the positions of the training samples into the folder `models`.
 
     model.safetensors + .json    the epoch with the best validation metric
@@ -82,8 +87,9 @@ def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarra
 
     Args:
         result: folder of the last checkpoint.
-        card: contents of both cards besides epoch and metrics.
+        card: contents of both cards besides epoch, metrics and calibration.
         row_N: row in `faces` of each training sample.
+        valid: samples that each model is calibrated on.
     """
     progress = read_progress(result)
     tensors = {moment: tensor.numpy() for moment, tensor in read_group(result, "positions").items()}
@@ -92,4 +98,18 @@ def export(result: Path, models: Path, card: Mapping[str, Any], row_N: np.ndarra
     card = {**card, "positions_sha256": sha256(positions)}
     for stem, group, epoch in (("model", "best", progress.best_epoch), ("last", "last", progress.epochs_done)):
         chosen = {"selected": group, "epoch": epoch, "metrics": progress.history[epoch - 1], "facts": progress.facts}
-        save_model(models / f"{stem}.safetensors", read_group(result, group), {**card, **chosen})
+        state = read_group(result, group)
+        chosen["calibration"] = calibration({**PREDICTION, **card}, state, valid)
+        save_model(models / f"{stem}.safetensors", state, {**card, **chosen})
+
+
+def calibration(card: Mapping[str, Any], state: Mapping[str, Tensor], valid: Samples) -> dict[str, Any]:
+    """The section `calibration` of a card, for the network with the weights `state` and the views of the card.
+
+    Computed as whatever uses the model computes: in float32, on a GPU if there is one.
+    """
+    model = Classifier.build(card)
+    load_state(model, state, "the checkpoint")
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    p_NC = predict(model, valid.images_NHWC, Views(**card["views"]))
+    return asdict(fit_calibration(p_NC, valid.label_N))

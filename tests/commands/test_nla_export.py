@@ -19,6 +19,7 @@ from nla.errors import CommandError, WeightsError
 from nla.evaluation.predict import Views, predict
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.models.saved_model import load_model, save_model
+from nla.serving import Predictor
 
 
 def trained(folder: Path, head: str = "linear", channels: int = 1, side: int | None = None) -> Path:
@@ -70,6 +71,23 @@ def test_the_probabilities_are_those_of_the_predictor(
     assert (known["image_size"], known["source"], known["fingerprint"]) == ("16", "synthetic", "f0")
     onnx.checker.check_model(out, full_check=True)
     assert str(ROOT).encode() not in out.read_bytes(), "paths of this machine are nobody's business"
+
+
+@pytest.mark.parametrize(("temperature", "uniform"), [(2.5, 0.0), (0.4, 0.1)])
+def test_the_calibration_is_in_the_graph(tmp_path: Path, temperature: float, uniform: float) -> None:
+    weights, out = trained(tmp_path), tmp_path / "model.onnx"
+    card, calibration = weights.with_suffix(".json"), {"temperature": temperature, "uniform": uniform}
+    images_NHW = np.random.default_rng(0).integers(0, 256, (20, 16, 16), np.uint8)
+    before = Predictor.load(weights).predict(images_NHW)
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"calibration": calibration}))
+    main([str(out), "--model", str(weights)])
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    (p_NC,) = session.run(["probabilities"], {"images": images_NHW[..., None]})
+    expected = Predictor.load(weights).predict(images_NHW)
+    np.testing.assert_allclose(p_NC, expected.probabilities, atol=1e-4)
+    assert np.abs(p_NC - before.probabilities).max() > 0.01
+    assert [CLASSES[c] for c in p_NC.argmax(1)] == list(before.label) == list(expected.label)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["calibration"]) == calibration
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])

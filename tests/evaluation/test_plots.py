@@ -24,6 +24,7 @@ from nla.evaluation import confusion as counts
 from nla.evaluation import plots
 from nla.evaluation.calibration import Reliability, reliability
 from nla.evaluation.metrics import measure
+from nla.evaluation.risk_coverage import selective
 from nla.evaluation.uncertainty import most_ambiguous, most_wrong
 from nla.plotting import write_figure
 
@@ -97,7 +98,13 @@ def draw_gallery() -> Figure:
     return plots.gallery(images, label_N, p_NC, CLASSES, index, "Most ambiguous test faces")
 
 
-DRAWN = [draw_confusion, draw_reliability, draw_recall, draw_curves, draw_triangle, draw_gallery]
+@cache
+def draw_risk_coverage() -> Figure:
+    p_NC, label_N = predictions()
+    return plots.risk_coverage_curve(selective(p_NC, p_NC, label_N), len(label_N))
+
+
+DRAWN = [draw_confusion, draw_reliability, draw_risk_coverage, draw_recall, draw_curves, draw_triangle, draw_gallery]
 
 
 def texts(figure: Figure) -> dict[Text, Bbox]:

@@ -33,7 +33,18 @@ CURVES = (
     "lr",
     "images_per_second",
 )
-FIGURES = ("ambiguous", "confusion", "curves", "reliability", "recall", "suspects", "triangle", "wrong")
+FIGURES = (
+    "ambiguous",
+    "confusion",
+    "curves",
+    "reliability",
+    "reliability_calibrated",
+    "risk_coverage",
+    "recall",
+    "suspects",
+    "triangle",
+    "wrong",
+)
 PREDICT = """
 import json, sys
 import mlflow, pandas as pd

@@ -21,10 +21,12 @@ from nla.config.register import RegisterConfig
 from nla.data.images import decode
 from nla.errors import DataError, RegistryError
 from nla.evaluation.predict import Views, predict
-from nla.io import parse_json_as, read_json_as
+from nla.io import parse_json_as, read_json_as, write_json
 from nla.limits import ImageLimits
-from nla.models.saved_model import load_model
+from nla.models.calibration import Calibration
+from nla.models.saved_model import load_model, read_card
 from nla.serving import promotion
+from nla.serving.registry import load_version
 from nla.tracking import MlflowTracker
 from nla.tracking.run_record import RunRecord
 from nla.tracking.store import brief
@@ -272,6 +274,19 @@ def test_changed_limits_are_registered_and_become_champion(bench: Bench) -> None
     ]
     assert [(record.version, record.champion_before) for record in records] == [(1, None), (2, 1), (2, 2)]
     assert bench.champion() == 2
+
+
+def test_a_changed_calibration_is_registered_and_becomes_champion(bench: Bench) -> None:
+    """It changes no label, so there is nothing to compare; whoever loads the champion gets it."""
+    models, run = bench.models(0), bench.run()
+    bench.register(models, run)
+    card = read_card(models / "model.safetensors")
+    write_json(models / "model.json", card | {"calibration": {"temperature": 2.0, "uniform": 0.0}})
+    record = bench.register(models, run)
+    assert (record["decision"], record["version"], record["champion_before"]) == ("champion", 2, 1)
+    champion = bench.client.get_model_version_by_alias(NAME, "champion")
+    assert load_version(champion).calibration == Calibration(2.0)
+    assert bench.register(models, run)["version"] == 2
 
 
 BARE, WIDE = {"mirror": False, "shift": 0}, {"mirror": True, "shift": 3}

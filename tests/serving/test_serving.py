@@ -27,8 +27,9 @@ from mlflow_parts import CLASSES, ROOT, constant_model, new_store, random_model,
 from nla.data.images import encode_png
 from nla.errors import DataError, WeightsError
 from nla.evaluation.predict import Views
+from nla.io import write_json
 from nla.limits import ImageLimits
-from nla.models.saved_model import load_model
+from nla.models.saved_model import load_model, read_card
 from nla.serving import Predictor, logged
 from nla.serving.logged import REQUIREMENTS, log_served_model, requirements, shipped_code
 from nla.serving.predictor import BATCH
@@ -172,11 +173,33 @@ class TestPredictor:
         with pytest.raises(WeightsError, match="probabilities are not finite"):
             predictor.predict(faces(1, 16, 16))
 
+    def test_the_calibration_of_the_card_changes_probabilities_but_no_label(self, tmp_path: Path) -> None:
+        images = faces(40, 16, 16)
+        plain = Predictor.load(random_model(tmp_path)).predict(images)
+        np.testing.assert_array_equal(plain.probabilities, plain.uncalibrated)
+        np.testing.assert_array_equal(plain.confidence, plain.probabilities.max(1))
+        calibrated = Predictor.load(calibrate(tmp_path, 2.5, 0.1)).predict(images)
+        assert calibrated.label == plain.label
+        np.testing.assert_array_equal(calibrated.ambiguity, plain.ambiguity)
+        np.testing.assert_array_equal(calibrated.uncalibrated, plain.probabilities)
+        powers = plain.probabilities.astype(float) ** (1 / 2.5)
+        expected = 0.9 * powers / powers.sum(1, keepdims=True) + 0.1 / 3
+        np.testing.assert_allclose(calibrated.probabilities, expected, atol=1e-6)
+        np.testing.assert_allclose(calibrated.confidence, expected.max(1), atol=1e-6)
+        assert np.abs(calibrated.confidence - plain.confidence).max() > 0.1
+
     def test_missing_files(self, tmp_path: Path) -> None:
         random_model(tmp_path)
         (tmp_path / "model.json").unlink()
         with pytest.raises(WeightsError, match=r"model\.json: file not found"):
             Predictor.load(tmp_path)
+
+
+def calibrate(models: Path, temperature: float, uniform: float) -> Path:
+    """The folder, with a calibration in the card."""
+    card = read_card(models / "model.safetensors") | {"calibration": {"temperature": temperature, "uniform": uniform}}
+    write_json(models / "model.json", card)
+    return models
 
 
 @pytest.fixture(scope="module")
@@ -217,12 +240,29 @@ class TestServedModel:
         with pytest.raises(MlflowException, match="Incompatible input types"):
             model.predict(pd.DataFrame({"image": [1.5]}))
 
+    def test_a_served_model_is_calibrated_as_the_predictor(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        models = calibrate(random_model(tmp_path / "models"), 3.0, 0.05)
+        tracker = MlflowTracker(new_store(tmp_path, monkeypatch), system_metrics=False)
+        run_id = tracker.start("x", {}, {})
+        tracker.finish()
+        (tmp_path / "README.md").write_text("# card")
+        model = mlflow.pyfunc.load_model(log_served_model(run_id, models, readme=tmp_path / "README.md").model_uri)
+        images = [encode_png(image) for image in faces(5, 16, 16)]
+        out, expected = model.predict(pd.DataFrame({"image": images})), Predictor.load(models).predict(images)
+        np.testing.assert_allclose(np.stack(list(out["probabilities"])), expected.probabilities, atol=1e-4)
+        np.testing.assert_allclose(out["confidence"], expected.confidence, atol=1e-4)
+        np.testing.assert_allclose(out["ambiguity"], expected.ambiguity, atol=1e-4)
+        assert tuple(out["label"]) == expected.label
+        assert next((tmp_path / "mlruns").rglob("README.md")).read_text() == "# card"
+
     def test_table_in_table_out(self, served: tuple[Path, str, str]) -> None:
         model = mlflow.pyfunc.load_model(served[2])
         images = [encode_png(image) for image in faces(3, 20, 20)]
         _, jpeg = cv2.imencode(".jpg", faces(1, 30, 30, 3)[0])
         out = model.predict(pd.DataFrame({"image": [*images, jpeg.tobytes()]}, index=[4, 5, 6, 7]))
-        assert list(out.columns) == ["label", "probabilities", "ambiguity"]
+        assert list(out.columns) == ["label", "probabilities", "ambiguity", "confidence"]
         assert list(out.index) == [4, 5, 6, 7]
         assert list(out["label"]) == ["surprise"] * 4
         p = [1 / (2 + np.e**2)] * 2 + [np.e**2 / (2 + np.e**2)]  # softmax of (0, 0, 2)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from training_parts import SINGLE, MakeSamples, checkpoint_of, make_job
 
 from nla.data.positions_table import read_positions
 from nla.errors import Damaged, DataError, WeightsError
+from nla.evaluation.fitted_calibration import fit_calibration
+from nla.evaluation.predict import Views, predict
 from nla.models.saved_model import load_model
 from nla.training.artifacts import export
 from nla.training.checkpoint_store import FolderStore
@@ -20,12 +23,12 @@ from nla.training.trainer import Split, Trainer
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_both_models_and_the_positions_outlive_training(tmp_path: Path, tiny_samples: MakeSamples, name: str) -> None:
-    job, split = make_job(model={"name": name}, epochs=4, lr=0.1), Split(tiny_samples(40), tiny_samples(30, seed=1))
+    job, split = make_job(model={"name": name}, epochs=4, lr=0.1), Split(tiny_samples(40), tiny_samples(60, seed=1))
     progress = Trainer(job, split, SINGLE, FolderStore(tmp_path / "run")).fit()
     result, models, row_N = checkpoint_of(tmp_path / "run"), tmp_path / "models", np.arange(40) * 3
     card = {**job.build().describe(), "source": "tiny", "classes": ["a", "b", "c"], "fingerprint": "tiny"}
     models.mkdir()
-    export(result, models, card, row_N)
+    export(result, models, card, row_N, split.valid)
     names = ["last.json", "last.safetensors", "model.json", "model.safetensors", "positions.parquet"]
     assert sorted(path.name for path in models.iterdir()) == names
     for stem, group, epoch in (("model", "best", progress.best_epoch), ("last", "last", 4)):
@@ -36,6 +39,8 @@ def test_both_models_and_the_positions_outlive_training(tmp_path: Path, tiny_sam
         assert (known["selected"], known["epoch"], known["fingerprint"]) == (group, epoch, "tiny")
         assert known["metrics"] == json.loads((result / "state.json").read_text())["history"][epoch - 1]
         assert known["facts"]["precision"] == "fp32"
+        p_NC = predict(model, split.valid.images_NHWC, Views(**known["views"]))
+        assert known["calibration"] == asdict(fit_calibration(p_NC, split.valid.label_N))
     table, positions = pq.read_table(models / "positions.parquet"), load_file(result / "positions.safetensors")
     assert table["row"].to_pylist() == row_N.tolist()
     for time in ("early", "late"):
@@ -51,7 +56,7 @@ def test_no_changed_byte_is_exported_or_measured(tmp_path: Path, tiny_samples: M
     result, models = checkpoint_of(tmp_path / "run"), tmp_path / "models"
     card = {**job.build().describe(), "source": "tiny", "classes": ["a", "b", "c"], "fingerprint": "tiny"}
     models.mkdir()
-    export(result, models, card, np.arange(40))
+    export(result, models, card, np.arange(40), split.valid)
     _, known = load_model(models / "model.safetensors")
     positions = models / "positions.parquet"
     assert len(read_positions(positions, known["positions_sha256"]).row_N) == 40
@@ -71,4 +76,4 @@ def test_no_changed_byte_is_exported_or_measured(tmp_path: Path, tiny_samples: M
         load_model(models / "model.safetensors")
     flip(result / "best.safetensors", -1)
     with pytest.raises(Damaged, match=r"best\.safetensors: the file is damaged .*`dvc repro -sf train` retrains"):
-        export(result, models, card, np.arange(40))
+        export(result, models, card, np.arange(40), split.valid)

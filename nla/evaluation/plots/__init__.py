@@ -7,6 +7,7 @@ from nla.evaluation.plots.gallery import gallery
 from nla.evaluation.plots.grad_cam import attention_sheet
 from nla.evaluation.plots.probability_triangle import weight_triangle
 from nla.evaluation.plots.reliability import reliability_diagram
+from nla.evaluation.plots.risk_coverage import risk_coverage_curve
 from nla.evaluation.plots.training_curves import training_curves
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "gallery",
     "recall_bars",
     "reliability_diagram",
+    "risk_coverage_curve",
     "training_curves",
     "weight_triangle",
 ]

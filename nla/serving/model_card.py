@@ -1,0 +1,277 @@
+"""A model's card in Markdown, with the YAML head that model hubs read (Hugging Face: `model-index` and others).
+
+It is written from records: the JSON card beside the weights, reports/metrics.json and run.json. Names of classes and
+sources, and whatever else a user could have chosen, are escaped.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from ruamel.yaml import YAML
+
+from nla.evaluation.fitted_calibration import METHODS
+from nla.io import read_json_as
+from nla.markdown import escaped, table
+from nla.models.calibration import Calibration
+from nla.models.face_weights import PACKAGE
+from nla.models.views import Views
+from nla.serving import card_texts
+from nla.text import shown
+from nla.tracking.run_record import RunRecord
+from nla.tracking.summary import tables
+
+README = "README.md"
+"""Name under which hubs expect the card."""
+UNSTATED = "other"
+"""Hugging Face's value for a licence that is not in its list."""
+TAGS = ["facial-expression-recognition", "emotion-recognition", "label-noise", "pytorch"]
+METRICS = {
+    "accuracy": ("accuracy", "Accuracy"),
+    "mean_accuracy": ("balanced_accuracy", "Mean class accuracy"),
+    "macro_f1": ("f1", "Macro-F1"),
+}
+"""Metric of a report -> type and name in the head."""
+CALIBRATED = {"nll": ("nll", "NLL, calibrated"), "ece": ("expected_calibration_error", "ECE, calibrated")}
+LONGEST_LINE = 1 << 16
+"""Longer lines of YAML would be folded, and a folded text could look like the end of the head."""
+
+
+class _Numbers(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    nll: float | None = None
+    nll_low: float | None = None
+    nll_high: float | None = None
+    ece: float | None = None
+    ece_low: float | None = None
+    ece_high: float | None = None
+    aurc: float | None = None
+
+
+class ClassReport(BaseModel):
+    """The results of a class."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    recall: float | None = None
+    recall_low: float | None = None
+    recall_high: float | None = None
+    precision: float | None = None
+    f1: float | None = None
+    support: int | None = None
+
+
+class SplitReport(_Numbers):
+    """The results of a split."""
+
+    rows: int | None = None
+    accuracy: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    mean_accuracy: float | None = None
+    mean_accuracy_low: float | None = None
+    mean_accuracy_high: float | None = None
+    macro_f1: float | None = None
+    macro_f1_low: float | None = None
+    macro_f1_high: float | None = None
+    bayes_accuracy: float | None = None
+    calibrated: _Numbers | None = None
+    classes: dict[str, ClassReport] = {}
+
+
+class Results(BaseModel):
+    """reports/metrics.json, as far as a card shows it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    sha256: str | None = None
+    """Of the weights that were measured; missing in older files."""
+    protocol: str | None = None
+    test: SplitReport
+    valid: SplitReport
+
+
+def read_results(path: Path, card: Mapping[str, Any]) -> Results | None:
+    """The results of the model with this card; None if the file is missing, or of another model.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    results = read_json_as(path, Results)
+    return results if results.sha256 == card["sha256"] else None
+
+
+def read_run(path: Path, card: Mapping[str, Any]) -> RunRecord | None:
+    """The record of the training of the model with this card; None if the file is missing, or of another training.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    run = read_json_as(path, RunRecord)
+    return run if run.fingerprint == card["fingerprint"] else None
+
+
+def model_card(card: Mapping[str, Any], results: Results | None, run: RunRecord | None, licence: str = UNSTATED) -> str:
+    """The card as Markdown with a YAML head.
+
+    Args:
+        card: as `read_card` returns it.
+        results: as `read_results` returns them.
+        run: as `read_run` returns it.
+        licence: of the weights, as Hugging Face spells it; the default states none.
+    """
+    return f"---\n{head(card, results, licence)}---\n\n" + "\n".join(_lines(card, results, run)) + "\n"
+
+
+def head(card: Mapping[str, Any], results: Results | None, licence: str = UNSTATED) -> str:
+    """The YAML between the dashes."""
+    facts: dict[str, Any] = {"license": shown(licence)}
+    if licence == UNSTATED:
+        facts["license_name"] = "not-stated"
+    facts |= {
+        "library_name": "nla",
+        "pipeline_tag": "image-classification",
+        "tags": TAGS,
+        "metrics": ["accuracy", "f1"],
+    }
+    if results is not None:
+        found = {"task": {"type": "image-classification"}, "dataset": _dataset(card), "metrics": _metrics(results.test)}
+        facts["model-index"] = [{"name": _name(card), "results": [found]}]
+    yaml, text = YAML(typ="safe", pure=True), io.StringIO()
+    yaml.default_flow_style, yaml.width = False, LONGEST_LINE
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # annotated as None
+    yaml.dump(facts, text)
+    return text.getvalue()
+
+
+def _name(card: Mapping[str, Any]) -> str:
+    return f"nla-{shown(card['source'])}"
+
+
+def _dataset(card: Mapping[str, Any]) -> dict[str, str]:
+    return {"type": shown(card["source"]), "name": shown(card["source"]), "split": "test"}
+
+
+def _metrics(test: SplitReport) -> list[dict[str, Any]]:
+    groups = ((METRICS, test), (CALIBRATED, test.calibrated))
+    numbers = [(known, getattr(report, key, None)) for names, report in groups for key, known in names.items()]
+    return [{"type": kind, "name": name, "value": round(n, 6)} for (kind, name), n in numbers if n is not None]
+
+
+def _lines(card: Mapping[str, Any], results: Results | None, run: RunRecord | None) -> Iterator[str]:
+    classes = ", ".join(map(escaped, card["classes"]))
+    yield f"# {escaped(_name(card))}: facial expressions"
+    yield ""
+    yield f"A {escaped(card['architecture']['name'])} that assigns one of {len(card['classes'])} classes to a cropped "
+    yield f"face: {classes}. Trained and measured with NLA, with calibrated confidences."
+    yield from _section("Use", _use(card))
+    yield from _section("Intended use and limits", [*card_texts.USE, "", *_items(card_texts.LIMITS)])
+    yield from _section("Data", _data(card, run))
+    yield from _section("Training", _training(card, run))
+    yield from _section("Results", _results(results))
+    yield from _section("Calibration", _calibration(card))
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return ["", f"## {title}", "", *lines]
+
+
+def _items(lines: tuple[str, ...] | list[str]) -> list[str]:
+    return [f"- {line}" for line in lines]
+
+
+def _use(card: Mapping[str, Any]) -> list[str]:
+    image, views = card["image"], Views(**card["views"])
+    kind = "grey" if image["channels"] == 1 else "colour"
+    return [
+        "```python",
+        "from pathlib import Path",
+        "from nla.serving import Predictor",
+        'predictor = Predictor.load(".")  # the folder with model.safetensors and model.json',
+        'found = predictor.predict([Path("face.jpg").read_bytes()])',
+        "print(found.label[0], found.confidence[0])",
+        "```",
+        "",
+        f"Images are fitted to {kind} of {image['size']} x {image['size']} pixels. Probabilities are the mean over "
+        f"{views.count} {'view' if views.count == 1 else 'views'} of the image, in float32, and calibrated. No pickle "
+        f"is involved. SHA-256 of the weights: `{_code(card['sha256'])}`.",
+    ]
+
+
+def _data(card: Mapping[str, Any], run: RunRecord | None) -> list[str]:
+    source = card["source"]
+    lines = [f"Source: {escaped(source)}. {card_texts.DATA.get(source, card_texts.OTHER_DATA)} {card_texts.TERMS}"]
+    data = _params(run, "data")
+    known = [(key, data[key]) for key in ("label_rule", "image_size", "imbalance_factor", "train_rows", "noise")]
+    facts = [f"`data.{key}`: {escaped(str(value))}" for key, value in known if value is not None]
+    return [*lines, "", *_items(facts)] if facts else lines
+
+
+def _training(card: Mapping[str, Any], run: RunRecord | None) -> list[str]:
+    lines = [f"Epoch {card['epoch']}, chosen on validation; test selects nothing. Run `{_code(card['fingerprint'])}`."]
+    if run is None:
+        return [*lines, "", "The record of the training is not at hand."]
+    loss, weights = _params(run, "loss"), _params(run, "model")["weights"]
+    facts = [f"Loss: {escaped(str(loss['name']))}"]
+    facts.append(f"Augmentation: {escaped(str(_params(run, 'augment')['recipe']))}")
+    facts.append(f"Start: {_start(weights)}")
+    return [*lines, "", *_items(facts)]
+
+
+def _start(weights: Any) -> str:
+    if not weights:
+        return card_texts.FROM_SCRATCH
+    name = Path(str(weights)).name  # not its folder on this machine
+    return card_texts.DLIB if weights == PACKAGE else f"weights from `{_code(name)}`; {card_texts.OTHER_START}"
+
+
+def _params(run: RunRecord | None, section: str) -> Mapping[str, Any]:
+    """A section of the run's parameters, in which missing keys are None."""
+    found = run.params.get(section) if run else None
+    return _Optional(found if isinstance(found, Mapping) else {})
+
+
+class _Optional(dict[str, Any]):
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+def _results(results: Results | None) -> list[str]:
+    if results is None:
+        return ["The results of this model are not at hand."]
+    lines = tables(results.model_dump(exclude_none=True))
+    lines += ["", "In brackets: 95 % intervals."]
+    return lines + ([f"Protocol: {escaped(results.protocol)}."] if results.protocol else [])
+
+
+def _calibration(card: Mapping[str, Any]) -> list[str]:
+    known, used = card.get("calibration") or {}, Calibration.of_card(card)
+    if used.is_identity:
+        return ["Probabilities are those of the network: no calibration was fitted, or none was better on validation."]
+    uniform = f", then mixed with a share of {used.uniform:.3f} of the uniform distribution" if used.uniform else ""
+    lines = [
+        f"The log of the mean probabilities is divided by the temperature {used.temperature:.3f}{uniform}. This "
+        "changes no label. It was fitted on the labels of validation as given, wrong ones included.",
+    ]
+    nll = known.get("nll")
+    if not isinstance(nll, Mapping) or not all(isinstance(nll.get(name), float) for name in METHODS):
+        return lines
+    return [
+        *lines,
+        "",
+        *table(["on validation, cross-fitted", "NLL"], [[f"`{name}`", f"{nll[name]:.4f}"] for name in METHODS]),
+    ]
+
+
+def _code(text: str) -> str:
+    """`text` for a code span, in which no escapes work: without its ends."""
+    return shown(text).replace("`", "'")
