@@ -28,7 +28,7 @@ from nla.serving.logged import log_served_model, shipped_code
 from nla.serving.model_card import README, model_card, read_results, read_run
 from nla.serving.predictor import WEIGHTS, Predictor
 from nla.serving.promotion import judge
-from nla.serving.registry import CALIBRATION, CHAMPION, CODE, FINGERPRINT, LIMITS, SHA256, VIEWS, Registry
+from nla.serving.registry import CALIBRATION, CHAMPION, CODE, FINGERPRINT, LIMITS, README_TAG, SHA256, VIEWS, Registry
 from nla.tracking import MlflowTracker, configure
 from nla.tracking.run_record import RunRecord
 from nla.tracking.store import ORIGINAL_RUN, find_run, store_errors, store_id, store_lock
@@ -135,7 +135,8 @@ def register(
             champion = registry.champion()
             verdict = judge(candidate, version, champion, valid, config)
         reason = verdict.reason + copied_run_note(registry, version, run)
-        where = f"\n\nThe model card is the artifact `artifacts/{README}` of the model." if readme else ""
+        path = version.tags.get(README_TAG)
+        where = f"\n\nThe model card is the file `{path}` of the model." if path else ""
         registry.describe(version, f"{reason}.\n\n{note(metrics.model_dump(exclude_unset=True))}{where}")
         return Registration(
             name=registry.name,
@@ -177,6 +178,8 @@ def ensure_version(
     numbers = flatten(metrics.model_dump())
     tags = {key: f"{numbers[key]:.4f}" for key in HEADLINES if numbers.get(key) is not None}
     commit = registry.client.get_run(run_id).data.tags.get("mlflow.source.git.commit", "unknown")
+    if readme:
+        tags[README_TAG] = f"artifacts/{README}"
     return registry.add(model, run_id, {**tags, **identity, "nla.git_commit": commit})
 
 

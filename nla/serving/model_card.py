@@ -7,6 +7,7 @@ sources, and whatever else a user could have chosen, are escaped.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -171,8 +172,9 @@ def _lines(card: Mapping[str, Any], results: Results | None, run: RunRecord | No
     classes = ", ".join(map(escaped, card["classes"]))
     yield f"# {escaped(_name(card))}: facial expressions"
     yield ""
-    yield f"A {escaped(card['architecture']['name'])} that assigns one of {len(card['classes'])} classes to a cropped "
-    yield f"face: {classes}. Trained and measured with NLA, with calibrated confidences."
+    name = escaped(card["architecture"]["name"])
+    what = f"{name} that assigns one of {len(card['classes'])} classes to a cropped face"
+    yield f"Network {what}: {classes}. Trained and measured with NLA."  # in one line: a name could begin a list
     yield from _section("Use", _use(card))
     yield from _section("Intended use and limits", [*card_texts.USE, "", *_items(card_texts.LIMITS)])
     yield from _section("Data", _data(card, run))
@@ -202,8 +204,8 @@ def _use(card: Mapping[str, Any]) -> list[str]:
         "```",
         "",
         f"Images are fitted to {kind} of {image['size']} x {image['size']} pixels. Probabilities are the mean over "
-        f"{views.count} {'view' if views.count == 1 else 'views'} of the image, in float32, and calibrated. No pickle "
-        f"is involved. SHA-256 of the weights: `{_code(card['sha256'])}`.",
+        f"{views.count} {'view' if views.count == 1 else 'views'} of the image, in float32, [calibrated](#calibration) "
+        f"where validation supports it. No pickle is involved. SHA-256 of the weights: `{_code(card['sha256'])}`.",
     ]
 
 
@@ -212,7 +214,7 @@ def _data(card: Mapping[str, Any], run: RunRecord | None) -> list[str]:
     lines = [f"Source: {escaped(source)}. {card_texts.DATA.get(source, card_texts.OTHER_DATA)} {card_texts.TERMS}"]
     data = _params(run, "data")
     known = [(key, data[key]) for key in ("label_rule", "image_size", "imbalance_factor", "train_rows", "noise")]
-    facts = [f"`data.{key}`: {escaped(str(value))}" for key, value in known if value is not None]
+    facts = [f"`data.{key}`: {escaped(json.dumps(value))}" for key, value in known if value is not None]
     return [*lines, "", *_items(facts)] if facts else lines
 
 

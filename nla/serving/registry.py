@@ -24,6 +24,8 @@ FINGERPRINT, SHA256, VIEWS, CODE = "nla.fingerprint", "nla.weights_sha256", "nla
 LIMITS, CALIBRATION = "nla.image_limits", "nla.calibration"
 """Tags of a version that identify the model, its calibration, the code that serves it, and the largest image
 that it takes."""
+README_TAG = "nla.model_card"
+"""Tag with the path of the card for readers among the files of a version; older versions lack both."""
 
 
 class Registry:

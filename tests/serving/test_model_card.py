@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from mlflow_parts import CLASSES, random_model
@@ -194,6 +194,7 @@ names = st.one_of(
 )
 
 
+@settings(max_examples=20)
 @given(names, names, names)
 def test_names_only_show_themselves(source: str, name: str, protocol: str) -> None:
     card = {

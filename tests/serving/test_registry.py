@@ -359,3 +359,15 @@ def test_a_run_record_is_written_and_read_without_a_change(history: list[dict[st
     text = json.dumps({**content, "facts": {"workers": 2}, "history": rows})
     record = parse_json_as(text.encode(), RunRecord, "run.json", "")
     assert json.dumps(record.model_dump()) == text, "an epoch stays an integer"
+
+
+def test_the_description_names_the_model_card_of_versions_that_have_it(bench: Bench) -> None:
+    readme, measured = bench.root / "README.md", stage.Metrics.model_validate(METRICS)
+    readme.write_text("# card\n")
+    for answer, card in ((0, None), (1, readme)):
+        models, run = bench.models(answer), RunRecord.model_validate(bench.run())
+        for path in (card, readme):  # again: the version is there already, and keeps its files
+            config = RegisterConfig()
+            stage.register(models, measured, run, bench.valid, config, bench.uri, ImageLimits(), path)
+    said = [bench.client.get_model_version(NAME, number).description for number in ("1", "2")]
+    assert ["artifacts/README.md" in text for text in said] == [False, True]
