@@ -78,7 +78,7 @@ def found_photos(photos: Sequence[dict[str, Any]], folder: Path) -> list[Pixels]
 def measured(
     name: str, side: int, photos: Sequence[Pixels], drawn: Sequence[list[Box]], names: Sequence[str]
 ) -> dict[str, Any]:
-    """Counts over all photos, the median processor time of one, and in which photos faces are missed or something else found."""
+    """Counts over all photos, the median processor time of one, and the photos with missed faces or false alarms."""
     detector = open_detector(name, side)
     detector.detect(photos[0])  # what is done once
     missed, false, seconds = {}, {}, []
