@@ -44,7 +44,7 @@ class Prediction:
 
 
 class Predictor:
-    """A classifier with its class names, the views that it averages over, its calibration, and the crop that it expects.
+    """A classifier with its class names, the views that it averages over, its calibration, and its crop of faces.
 
     `crop` is the field `crop` of its card (docs/faces.md); None if the card has none.
     """

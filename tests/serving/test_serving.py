@@ -240,23 +240,6 @@ class TestServedModel:
         with pytest.raises(MlflowException, match="Incompatible input types"):
             model.predict(pd.DataFrame({"image": [1.5]}))
 
-    def test_a_served_model_is_calibrated_as_the_predictor(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        models = calibrate(random_model(tmp_path / "models"), 3.0, 0.05)
-        tracker = MlflowTracker(new_store(tmp_path, monkeypatch), system_metrics=False)
-        run_id = tracker.start("x", {}, {})
-        tracker.finish()
-        (tmp_path / "README.md").write_text("# card")
-        model = mlflow.pyfunc.load_model(log_served_model(run_id, models, readme=tmp_path / "README.md").model_uri)
-        images = [encode_png(image) for image in faces(5, 16, 16)]
-        out, expected = model.predict(pd.DataFrame({"image": images})), Predictor.load(models).predict(images)
-        np.testing.assert_allclose(np.stack(list(out["probabilities"])), expected.probabilities, atol=1e-4)
-        np.testing.assert_allclose(out["confidence"], expected.confidence, atol=1e-4)
-        np.testing.assert_allclose(out["ambiguity"], expected.ambiguity, atol=1e-4)
-        assert tuple(out["label"]) == expected.label
-        assert next((tmp_path / "mlruns").rglob("README.md")).read_text() == "# card"
-
     def test_table_in_table_out(self, served: tuple[Path, str, str]) -> None:
         model = mlflow.pyfunc.load_model(served[2])
         images = [encode_png(image) for image in faces(3, 20, 20)]
@@ -435,3 +418,19 @@ def test_using_a_model_needs_no_mlflow(tmp_path: Path) -> None:
     done = run_python(code, tmp_path)
     assert done.stdout == "set()\n", done.stderr
     assert (ROOT / "nla").is_dir()
+
+
+def test_a_served_model_is_calibrated_as_the_predictor(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = calibrate(random_model(tmp_path / "models"), 3.0, 0.05)
+    tracker = MlflowTracker(new_store(tmp_path, monkeypatch), system_metrics=False)
+    run_id = tracker.start("x", {}, {})
+    tracker.finish()
+    (tmp_path / "README.md").write_text("# card")
+    model = mlflow.pyfunc.load_model(log_served_model(run_id, models, readme=tmp_path / "README.md").model_uri)
+    images = [encode_png(image) for image in faces(5, 16, 16)]
+    out, expected = model.predict(pd.DataFrame({"image": images})), Predictor.load(models).predict(images)
+    np.testing.assert_allclose(np.stack(list(out["probabilities"])), expected.probabilities, atol=1e-4)
+    np.testing.assert_allclose(out["confidence"], expected.confidence, atol=1e-4)
+    np.testing.assert_allclose(out["ambiguity"], expected.ambiguity, atol=1e-4)
+    assert tuple(out["label"]) == expected.label
+    assert next((tmp_path / "mlruns").rglob("README.md")).read_text() == "# card"
