@@ -420,7 +420,7 @@ def test_using_a_model_needs_no_mlflow(tmp_path: Path) -> None:
     assert (ROOT / "nla").is_dir()
 
 
-def test_a_served_model_is_calibrated_as_the_predictor(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_served_model_is_calibrated_as_the_predictor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = calibrate(random_model(tmp_path / "models"), 3.0, 0.05)
     tracker = MlflowTracker(new_store(tmp_path, monkeypatch), system_metrics=False)
     run_id = tracker.start("x", {}, {})
