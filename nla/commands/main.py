@@ -24,6 +24,7 @@ COMMANDS = {
     "figure": "a figure for a paper, as PDF, SVG or PNG",
     "export": "a model as ONNX",
     "review": "an audit of labels for other programs, and their corrections",
+    "serve": "a model over HTTP, with a page to try it",
     "doctor": "what this machine and project have, and what to do about the rest",
 }
 """Each is a module nla.commands.NAME with a function `main(argv)`."""
