@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
@@ -21,6 +23,7 @@ from nla.web.refusals import Refused
 FORM, JSON, IMAGE = "multipart/form-data", "application/json", "image/"
 FIELDS = 10
 """Of a form, beside files: `cropped` is the only one that is read."""
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each form that a client gets wrong
 KINDS = f'{FORM}, {IMAGE}*, or {JSON} with {{"images": [BASE64, ...]}}'
 
 
@@ -71,7 +74,7 @@ async def read_question(request: Request, cropped: bool, limits: ServerLimits) -
         if not question.uploads[0].content:
             raise Refused(400, "the body is empty. Send an image.")
     elif kind == JSON:
-        question = _json(await request.body(), limits)
+        question = await asyncio.to_thread(_json, await request.body(), limits)
     else:
         raise Refused(415, f"Content-Type: not supported (got {shortened(kind)!r}). Send {KINDS}.")
     if not question.uploads:
@@ -91,28 +94,17 @@ async def _form(request: Request, limits: ServerLimits) -> Question:
         raise Refused(400, f"not a form that can be read: {error.message}") from None
     except (KeyError, UnicodeError, ValueError) as error:  # no boundary, or headers that are no text
         raise Refused(400, f"not a form that can be read ({type(error).__name__}).") from None
-    async with form_closed(form):
+    try:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         uploads = [Upload(_named(n, file.filename), await file.read()) for n, file in enumerate(files)]
+    finally:
+        await form.close()  # its temporary files
     return Question(tuple(uploads), _flag(form.get("cropped")))
 
 
 async def _parts(request: Request) -> AsyncGenerator[bytes, None]:
     async for part in request.stream():
         yield part
-
-
-class form_closed:  # noqa: N801
-    """Closes the temporary files of a form at the end of the block."""
-
-    def __init__(self, form: Any) -> None:
-        self._form = form
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._form.close()
 
 
 def _flag(value: object) -> bool:
