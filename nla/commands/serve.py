@@ -36,12 +36,7 @@ def main(argv: Sequence[str]) -> None:
     """
     options = _parser().parse_args(argv)
     _require_packages()
-    from nla.web.app import build_app
     from nla.web.guard import LOOPBACK, is_loopback
-    from nla.web.limits import ServerLimits
-    from nla.web.live_model import LiveModel
-    from nla.web.metrics import Metrics
-    from nla.web.server import bound_socket, serve
 
     token = _token()
     if not is_loopback(options.host) and token is None:
@@ -49,6 +44,12 @@ def main(argv: Sequence[str]) -> None:
             f"--host {options.host}: other machines could use this server, so it needs a token. Set {TOKEN}, for "
             f"example to what `{NEW_TOKEN}` prints; or leave --host out."
         )
+    from nla.web.app import build_app  # PyTorch takes seconds
+    from nla.web.limits import ServerLimits
+    from nla.web.live_model import LiveModel
+    from nla.web.metrics import Metrics
+    from nla.web.server import bound_socket, serve
+
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     with bound_socket(options.host, options.port) as listening:
         metrics = Metrics()

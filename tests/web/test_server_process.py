@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import re
 import signal
 import socket
 import sys
@@ -16,9 +18,11 @@ from mlflow_parts import random_model, run_python
 from patience import PATIENCE
 from server_parts import faces, refusal, serving
 
-from nla.errors import CommandError
+from nla.commands import serve
+from nla.errors import CommandError, WeightsError
 from nla.web.body_limit import BodyLimit
 from nla.web.guard import is_loopback
+from nla.web.limits import ServerLimits
 
 TOKEN = "a-token-of-more-than-sixteen-characters"
 
@@ -61,20 +65,26 @@ def test_with_a_token_nothing_is_told_without_it(folder: Path) -> None:
     ],
 )
 def test_what_cannot_be_served_is_one_line(
-    folder: Path, options: tuple[str, ...], env: dict[str, str], reason: str
+    monkeypatch: pytest.MonkeyPatch, folder: Path, options: tuple[str, ...], env: dict[str, str], reason: str
 ) -> None:
-    line = refusal(folder, "--cropped", *options, cwd=folder, **env)
-    assert reason in line and TOKEN not in line
+    monkeypatch.delenv("NLA_TOKEN", raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CommandError, match=re.escape(reason)) as caught:
+        serve.main(["--model", str(folder), "--cropped", *options])
+    assert TOKEN not in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_port_that_is_taken_is_one_line(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        line = refusal(folder, "--cropped", "--port", str(other.getsockname()[1]), cwd=folder)
-    assert "Address already in use. Choose another --port" in line
+        port = str(other.getsockname()[1])
+        with pytest.raises(CommandError, match=r"Address already in use\. Choose another --port"):
+            serve.main(["--model", str(folder), "--cropped", "--port", port])
 
 
 def test_a_model_that_is_missing_is_one_line(tmp_path: Path) -> None:
-    assert "models: no such file or folder" in refusal("models", "--cropped", cwd=tmp_path)
+    with pytest.raises(WeightsError, match="models: no such file or folder"):
+        serve.main(["--model", str(tmp_path / "models"), "--cropped", "--port", "0"])
 
 
 @pytest.mark.thorough
@@ -84,15 +94,16 @@ def test_a_registry_that_is_missing_is_one_line_and_makes_no_store(tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_detector_photos_are_not_taken_for_crops(folder: Path, tmp_path: Path) -> None:
-    line = refusal(folder, "--detector", "yunet", cwd=tmp_path, NLA_DETECTORS=str(tmp_path))
-    assert "yunet" in line and "Run `nla detector get`" in line
+def test_without_a_detector_photos_are_not_taken_for_crops(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NLA_DETECTORS", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"yunet .* Run `nla detector get`"):
+        serve.main(["--model", str(folder), "--detector", "yunet", "--port", "0"])
 
 
 @pytest.mark.parametrize("package", ["fastapi", "python_multipart"])
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, folder: Path, package: str) -> None:
-    from nla.commands import serve
-
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(CommandError, match=rf"the package {package} is missing. Run `pip install -e \.\[serve\]`\."):
         serve.main(["--model", str(folder)])
@@ -105,7 +116,10 @@ def test_other_commands_do_not_import_the_servers_packages(tmp_path: Path) -> No
     assert done.stdout == "set()\n", done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(each, marks=pytest.mark.thorough) for each in (signal.SIGINT, signal.SIGHUP))],
+)
 def test_requests_under_way_are_answered_before_the_end(folder: Path, number: signal.Signals) -> None:
     """One is still being sent when the signal comes, others wait for their answers."""
     with serving(folder, "--cropped", cwd=folder) as server:
@@ -148,9 +162,6 @@ def test_loopback(host: str, expected: bool) -> None:
 
 def test_bodies_of_all_clients_together_have_a_limit() -> None:
     """Memory is bounded whatever the number of clients: the app is asked directly, with bodies that never end."""
-    import asyncio
-
-    from nla.web.limits import ServerLimits
 
     async def app(scope, receive, send):  # type: ignore[no-untyped-def]
         while (await receive()).get("more_body"):
@@ -172,7 +183,8 @@ def test_bodies_of_all_clients_together_have_a_limit() -> None:
 
     async def all_at_once(limits: ServerLimits, clients: int) -> list[int]:
         limit = BodyLimit(app, limits)
-        statuses = sum(await asyncio.gather(*(ask(limit) for _ in range(clients))), [])
+        answers = await asyncio.gather(*(ask(limit) for _ in range(clients)))
+        statuses = [status for answer in answers for status in answer]
         assert (await ask(limit))[0] in (413, 503)  # what was held is given back
         assert limit._held == limit._requests == 0
         return statuses
@@ -186,10 +198,6 @@ def test_bodies_of_all_clients_together_have_a_limit() -> None:
 
 
 def test_a_client_that_pauses_in_its_body_is_told_so() -> None:
-    import asyncio
-
-    from nla.web.limits import ServerLimits
-
     async def app(scope, receive, send):  # type: ignore[no-untyped-def]
         await receive()
 
