@@ -149,7 +149,7 @@ def test_an_image_can_be_dropped_and_pasted_and_text_cannot(tab: Page, server: S
 def test_an_image_that_is_none_says_why(tab: Page, server: Served) -> None:
     opened(tab, server.url)
     tab.run("open(new Blob(['text'], { type: 'image/png' }))")
-    tab.wait("document.querySelector('.status.error')")
+    tab.wait("document.querySelector('.status.error') !== null")
     assert "image 0: the file is damaged or not an image" in tab.text("#status")
 
 
@@ -197,7 +197,8 @@ def contrast(tab: Page, selector: str) -> float:
     colours: list[Any] = tab.run(f"""(() => {{
         const element = document.querySelector({json.dumps(selector)});
         let behind = element;
-        while (behind.parentElement && getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
+        const isClear = (each) => getComputedStyle(each).backgroundColor === "rgba(0, 0, 0, 0)";
+        while (behind.parentElement && isClear(behind)) behind = behind.parentElement;
         return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
     }})()""")
     light, dark = sorted((luminance(colour) for colour in colours), reverse=True)
