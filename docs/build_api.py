@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 PAGE = Path(__file__).with_name("api.md")
-MODULES = ("nla.fitting", "nla.losses", "nla.serving", "nla.methods", "nla.errors")
+MODULES = ("nla.fitting", "nla.losses", "nla.serving", "nla.faces", "nla.methods", "nla.errors")
 """Documented after `nla` itself, which re-exports some of their names."""
 INTRODUCTION = """# Python API
 

@@ -42,6 +42,13 @@ def use_fallback_fonts(figure: Figure) -> bool:
     return bool(families)
 
 
+def font_file(text: str) -> str:
+    """Path of a font that has the characters of `text`, or most of them: the default font, if it has all."""
+    families, lacking = _fallbacks(frozenset(_missing(text)))
+    _report(lacking)
+    return str(font_manager.findfont(families[0] if families else DEFAULT))
+
+
 @contextlib.contextmanager
 def without_font_warnings() -> Iterator[None]:
     """Suppresses matplotlib's warnings of each missing character, for which there is one message, and bold face."""

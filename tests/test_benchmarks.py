@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+
+from nla.faces.detector import Face
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,6 +36,35 @@ def test_intervals_of_studies_hold_the_truth_as_the_docs_say(monkeypatch: pytest
     }
     assert len(covered) == 2 * len(module.SEEDS) * len(module.SPREADS)
     assert min(covered.values()) >= 0.935
+
+
+def test_the_page_of_faces_has_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    text = (ROOT / "docs/faces.md").read_text()
+    read_record = importlib.import_module("records").read_record
+    for name in ("face_margins", "faces"):
+        module = importlib.import_module(name)
+        record = read_record(module.RECORD)
+        assert module.table(record) in text
+        if name == "face_margins":
+            for result in record["detectors"].values():
+                assert f"{result['taken_as_crops']['fills']} of {result['taken_as_crops']['one_face']}" in text
+        else:
+            photos = json.loads(module.PHOTOS.read_text())["photos"]
+            boxes = [photo["faces"] for photo in photos]
+            assert (record["photos"], record["faces"]) == (len(boxes), sum(map(len, boxes)))
+            assert f"{len(boxes)} photos with {record['faces']} faces, {boxes.count([])} of them without" in text
+
+
+def test_a_face_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    module = importlib.import_module("faces")
+    one, two = [0, 0, 10, 10], [20, 0, 10, 10]
+    near, far, half = Face(1, 0, 10, 10, 0.9), Face(50, 50, 10, 10, 0.9), Face(0, 6, 10, 10, 0.5)
+    assert module.overlap(one, near) == pytest.approx(90 / 110) and module.overlap(one, far) == 0
+    assert module.matched([one, two], [near, half, far]) == 1
+    assert module.matched([one, two], [near, Face(21, 0, 10, 10, 0.1)]) == 2
+    assert module.matched([one], []) == module.matched([], [near]) == module.matched([one], [half]) == 0
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_lines_of_the_console_escape_them(capfd: pytest.CaptureFixture[str]) -> 
 
 def test_errors_of_the_command_line_escape_them(capfd: pytest.CaptureFixture[str]) -> None:
     for command in COMMANDS:
-        words = ["import", "b"] if command == "review" else ["confusion", "b"]
+        words = {"review": ["import", "b"], "detector": ["list"]}.get(command, ["confusion", "b"])
         with pytest.raises(SystemExit):
             nla_command([command, *words, f"--{EVIL}"])
         said = capfd.readouterr().err

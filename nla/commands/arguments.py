@@ -1,4 +1,4 @@
-"""Options that several commands share: --model, --title, and the output file of a figure."""
+"""Options that several commands share: --model, --detector, --title, and the output file of a figure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from nla.errors import CommandError
+from nla.faces.choice import NAMES
 from nla.plotting import FORMATS, plain, write_figure
 
 SUFFIXES = f".{', .'.join(FORMATS)}"
@@ -18,6 +19,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Adds --model."""
     text = "a .safetensors file with its .json, or a folder that holds model.safetensors (%(default)s)"
     parser.add_argument("--model", type=Path, default="models", help=text)
+
+
+def add_detector(parser: argparse.ArgumentParser) -> None:
+    """Adds --detector."""
+    text = "what finds faces; auto: yunet if its weights are there (`nla detector list`), else dlib (%(default)s)"
+    parser.add_argument("--detector", choices=NAMES, default=NAMES[0], help=text)
 
 
 def add_title(parser: argparse.ArgumentParser) -> None:

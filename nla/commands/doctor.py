@@ -26,6 +26,7 @@ from nla.config.tune import TuneConfig
 from nla.console import say
 from nla.data.sources import SOURCES, open_source
 from nla.errors import is_explained, user_message
+from nla.faces.choice import available
 from nla.hardware import cores, cpu, memory, use_bf16
 from nla.models.saved_model import read_card, weights_file
 from nla.models.weights import weights_path
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
 
 def examine(project: Path) -> Iterator[Finding]:
     """All findings; outside a project, those of the machine."""
-    for check in (_python, _packages, _extras, _processor, _gpu, _ports, partial(_disks, project)):
+    for check in (_python, _packages, _extras, _detectors, _processor, _gpu, _ports, partial(_disks, project)):
         yield from _guarded("machine", check)
     if not (project / "params.yaml").is_file():
         yield Finding("project", "note", "no params.yaml here", "Run this in a project's root to check it, too.")
@@ -137,6 +138,19 @@ def _extras() -> Iterator[Finding]:
             f"not installed: {', '.join(missing)}",
             f"For one of them: `pip install -e .[{missing[0]}]`.",
         )
+
+
+def _detectors() -> Iterator[Finding]:
+    """Which detectors of faces `nla predict` can use on photos; one is enough."""
+    found = available()
+    if ready := [detector for detector in found if detector.is_ready]:
+        first, *others = (f"{detector.name}, {detector.text}" for detector in ready)
+        yield Finding("detectors", "ok", "\n".join([first, *others]))
+    for detector in found:
+        if detector.is_damaged:
+            yield Finding("detectors", "fault", f"{detector.name}: {detector.text}")
+        elif not detector.is_ready:
+            yield Finding("detectors", "note", f"{detector.name}: {detector.text}", detector.remedy)
 
 
 def _requirements() -> list[Requirement]:

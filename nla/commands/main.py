@@ -16,7 +16,9 @@ from nla.telemetry import disable_telemetry
 from nla.text import printable
 
 COMMANDS = {
-    "predict": "label, ambiguity and probabilities of images, as CSV",
+    "predict": "faces in photos: label, confidence and probabilities of each",
+    "crop": "the faces of a folder of photos, as training images",
+    "detector": "detectors of faces: which are here, and the weights of yunet",
     "measure": "a model on another labelled set",
     "audit": "which labels of a folder or list are probably wrong",
     "compare": "two experiments or revisions on the same images",

@@ -2,13 +2,13 @@
 
     finder = FaceFinder(stated_crop(predictor.crop), predictor.model.image.size)
     found = finder.find(photo_HWC)                        # boxes, crops, and a note
-    predictor.predict(found.crops)
+    predictor.predict(list(found.crops))
 
 or step by step: `open_detector().detect(photo_HWC)`, then `crop_face(photo_HWC, face, crop_for(crop, detector.name))`.
 """
 
 from nla.faces.choice import available, open_detector
-from nla.faces.crop import Crop, crop_face, crop_for, stated_crop
+from nla.faces.crop import Crop, crop_face, crop_for, read_crop, stated_crop
 from nla.faces.detector import Detector, Face
 from nla.faces.photo import FaceFinder, Found
 
@@ -22,5 +22,6 @@ __all__ = [
     "crop_face",
     "crop_for",
     "open_detector",
+    "read_crop",
     "stated_crop",
 ]

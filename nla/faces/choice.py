@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nla.errors import CommandError, WeightsError
+from nla.errors import CommandError, WeightsError, user_message
 from nla.faces import dlib_hog
-from nla.faces.detector import LONGEST_SIDE, Detector
+from nla.faces.detector import Detector
 from nla.faces.detector_file import REMEDY, read_weights, weights_path
 from nla.faces.dlib_hog import DlibHog
 from nla.faces.yunet import YuNet
@@ -23,6 +23,8 @@ class Available(NamedTuple):
     text: str
     remedy: str
     """The next action; empty if it is ready."""
+    is_damaged: bool = False
+    """Whether it is there, but cannot be used."""
 
 
 def available() -> list[Available]:
@@ -30,12 +32,12 @@ def available() -> list[Available]:
     return [_yunet(), _dlib()]
 
 
-def open_detector(name: str = "auto", longest_side: int = LONGEST_SIDE) -> Detector:
+def open_detector(name: str = "auto", longest_side: int | None = None) -> Detector:
     """Loads a detector.
 
     Args:
         name: `yunet`, `dlib`, or `auto`: YuNet if its file is there, else dlib.
-        longest_side: larger photos are shrunk to it before detection.
+        longest_side: in pixels, to which larger photos are shrunk before detection; None for the detector's own.
 
     Raises:
         CommandError: there is no such detector, or none is ready; or dlib is not installed.
@@ -45,7 +47,8 @@ def open_detector(name: str = "auto", longest_side: int = LONGEST_SIDE) -> Detec
         name = _automatic()
     if name not in NAMES:
         raise CommandError(f"no detector has this name (got {name!r}). Use {', '.join(NAMES)}.")
-    return YuNet(longest_side) if name == YuNet.name else DlibHog(longest_side)
+    kind = YuNet if name == YuNet.name else DlibHog
+    return kind() if longest_side is None else kind(longest_side)
 
 
 def _automatic() -> str:
@@ -64,9 +67,9 @@ def _yunet() -> Available:
     try:
         read_weights()
     except (WeightsError, OSError) as error:
-        missing = not path.exists()
-        text = f"its weights are not at {path}" if missing else f"its weights cannot be used: {error}"
-        return Available(YuNet.name, False, text, REMEDY)
+        if not path.exists():
+            return Available(YuNet.name, False, f"its weights are not at {path}", REMEDY)
+        return Available(YuNet.name, False, f"its weights cannot be used: {user_message(error)}", REMEDY, True)
     return Available(YuNet.name, True, f"by OpenCV, with {path}", "")
 
 

@@ -10,19 +10,19 @@ import numpy as np
 
 from nla.data.images import Pixels
 
-LONGEST_SIDE = 1024
-"""Longest side in pixels to which larger photos are shrunk before detection. benchmarks/faces.py was measured at it."""
-
 
 @dataclass(frozen=True)
 class Face:
     """A face in a photo. A box can reach beyond the photo, where a face is cut by its edge."""
 
     left: float
+    """Of the box, in pixels of the photo from its left edge."""
     top: float
+    """In pixels from its upper edge."""
     width: float
+    """In pixels of the photo."""
     height: float
-    """In pixels of the photo; (0, 0) is the corner of its first pixel."""
+    """In pixels of the photo."""
     score: float
     """The higher, the more certain. Its scale is the detector's own: YuNet's ends at 1, dlib's has no end."""
     landmarks_52: np.ndarray | None = field(default=None, compare=False)

@@ -36,17 +36,17 @@ class Found:
 
 
 class FaceFinder:
-    """Finds the faces in photos, and crops them for one model. Several threads can use it."""
+    """Finds the faces in photos, and crops them for one model. Several threads can use it.
+
+    Args:
+        crop: how the model's training faces were cropped, as `stated_crop` reads it; None for that of FERPlus.
+        input_size: side of the model's images in pixels.
+        detector: as `open_detector` takes it; `auto` prefers the one that the crop belongs to. It is opened when the
+            first image needs it.
+        cropped: take all images as crops.
+    """
 
     def __init__(self, crop: Crop | None, input_size: int, detector: str = "auto", *, cropped: bool = False) -> None:
-        """
-        Args:
-            crop: how the model's training faces were cropped, as `stated_crop` reads it; None for that of FERPlus.
-            input_size: side of the model's images in pixels.
-            detector: as `open_detector` takes it; `auto` prefers the one that the crop belongs to. It is opened when
-                the first image needs it.
-            cropped: take all images as crops.
-        """
         self._stated, self._name, self._cropped = crop, detector, cropped
         self._small = max(SMALL, input_size)
         self._opened: tuple[Detector, Crop] | None = None
@@ -69,6 +69,11 @@ class FaceFinder:
         crops = tuple(crop_face(image_HWC, face, crop) for face in faces)
         return Found(tuple(faces), crops, "" if faces else NONE)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether an image has needed the detector."""
+        return self._opened is not None
+
     def open(self) -> tuple[Detector, Crop]:
         """The detector, loaded once, and the crop by its boxes."""
         with self._turn:
@@ -89,10 +94,10 @@ def fills(image_HWC: Pixels, face: Face, crop: Crop) -> bool:
     if max(height, width) > SQUARE * min(height, width):
         return False
     x, y, side = crop.square(face)
-    across = min(x + side / 2, width) - max(x - side / 2, 0)
-    down = min(y + side / 2, height) - max(y - side / 2, 0)
-    common = max(across, 0) * max(down, 0)
-    return common >= FILLED * (width * height + side**2 - common)
+    across = min(x + side / 2, width) - max(x - side / 2, 0.0)
+    down = min(y + side / 2, height) - max(y - side / 2, 0.0)
+    common = max(across, 0.0) * max(down, 0.0)
+    return bool(common >= FILLED * (width * height + side * side - common))
 
 
 def _as_it_is(image_HWC: Pixels, note: str) -> Found:

@@ -11,9 +11,12 @@ import cv2
 import numpy as np
 
 from nla.data.images import Pixels
-from nla.faces.detector import LONGEST_SIDE, Face, best_first, shrunk
+from nla.faces.detector import Face, best_first, shrunk
 from nla.faces.detector_file import read_weights
 
+LONGEST_SIDE = 640
+"""To which larger photos are shrunk: the side in the file's name at its author's, yunet_s_640_640.onnx. At larger ones
+it finds no more of the faces of benchmarks/faces.py, and misses some that fill a photo."""
 LEAST_SCORE = 0.8
 """Faces with a lower score are left out; benchmarks/faces.py has what that finds and what it takes for a face."""
 OVERLAP, CANDIDATES = 0.3, 5000

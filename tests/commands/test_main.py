@@ -86,7 +86,7 @@ def test_an_interrupt_is_quiet(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nla.commands.main", "predict", "faces", "--model", "model", "--out", "-"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, cwd=tmp_path, env=clean_env(), text=True, **streams)
-    assert process.stdout is not None and process.stdout.readline().startswith("path,label")
+    assert process.stdout is not None and process.stdout.readline().startswith("path,face")
     process.send_signal(signal.SIGINT)
     rows, said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said) == (130, "")

@@ -15,6 +15,8 @@ from packaging.requirements import Requirement
 from nla.commands import doctor
 from nla.commands.doctor import Finding, examine, main, report
 from nla.config.base import SECTIONS
+from nla.faces import dlib_hog
+from nla.faces.detector_file import FILE
 
 
 @pytest.fixture
@@ -140,6 +142,21 @@ def test_little_room_is_a_fault_less_little_a_note(project: Path, monkeypatch: p
     assert found(project, "disk").state == "note"
     monkeypatch.setattr(doctor, "DISK_FAULT", 1e9)
     assert found(project, "disk").state == "fault"
+
+
+def test_detectors_of_faces_that_are_missing_or_damaged_have_their_remedy(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NLA_DETECTORS", str(project))
+    findings = [finding for finding in examine(project) if finding.subject == "detectors"]
+    assert [finding.state for finding in findings] == ["ok", "note"]
+    assert findings[0].text.startswith("dlib, ") and findings[1].remedy == "Run `nla detector get`."
+    (project / FILE).write_bytes(b"other")
+    fault = [finding for finding in examine(project) if finding.subject == "detectors"][1]
+    assert fault.state == "fault" and "Run `nla detector get`." in fault.text
+    monkeypatch.setattr(dlib_hog, "is_installed", lambda: False)
+    states = [finding.state for finding in examine(project) if finding.subject == "detectors"]
+    assert states == ["fault", "note"]
 
 
 def test_the_report_aligns_every_line() -> None:

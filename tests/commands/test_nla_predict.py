@@ -1,4 +1,4 @@
-"""`nla predict` on real image files: against the predictor itself."""
+"""`nla predict` on files of crops: against the predictor itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from nla.data.images import encode_png
 from nla.errors import DataError, WeightsError
 from nla.serving.predictor import BATCH, Predictor
 
-COLUMNS = ["path", "label", "ambiguity", *(f"p_{name}" for name in CLASSES)]
+P = [f"p_{name}" for name in CLASSES]
+COLUMNS = ["path", "face", "left", "top", "width", "height", "score", "label", "confidence", "ambiguity", *P, "note"]
 
 
 def face(path: str, seed: int = 0, *shape: int) -> bytes:
@@ -48,9 +49,9 @@ def test_files_and_folders_in_sorted_order_as_the_predictor_has_it(
     assert tuple(table.label) == expected.label
     assert np.ptp(expected.probabilities, axis=0).max() > 0.1, "all answers alike would show no order"
     np.testing.assert_allclose(table.ambiguity, expected.ambiguity, atol=1e-6)
-    np.testing.assert_allclose(table[COLUMNS[3:]], expected.probabilities, atol=1e-6)
+    np.testing.assert_allclose(table[P], expected.probabilities, atol=1e-6)
     said = capsys.readouterr()
-    assert "4/4" in said.out and said.out.endswith("4 images: predictions.csv\n")
+    assert "4/4" in said.out and said.out.endswith("4 images, 4 faces: predictions.csv\n")
     other = "files not read, because their suffix is not .jpg, .jpeg, .png, .bmp, .webp: 1 .txt, in the folder itself"
     assert said.err == f"warning: faces: {other} (1)\n"
 
@@ -60,7 +61,7 @@ def test_colour_models_take_grey_files(here: Path) -> None:
     random_model(here / "models", channels=3)
     main(["faces"])
     expected = Predictor.load("models").predict(data).probabilities
-    np.testing.assert_allclose(pd.read_csv("predictions.csv")[COLUMNS[3:]], expected, atol=1e-6)
+    np.testing.assert_allclose(pd.read_csv("predictions.csv")[P], expected, atol=1e-6)
 
 
 def test_more_images_than_a_batch(here: Path) -> None:
@@ -68,7 +69,7 @@ def test_more_images_than_a_batch(here: Path) -> None:
     main(["faces", "--out", "new/folder/out.csv"])
     table = pd.read_csv("new/folder/out.csv")
     assert table.path.tolist() == [f"faces/{i:04}.png" for i in range(BATCH + 3)]
-    np.testing.assert_allclose(table[COLUMNS[3:]], Predictor.load("models").predict(data).probabilities, atol=1e-5)
+    np.testing.assert_allclose(table[P], Predictor.load("models").predict(data).probabilities, atol=1e-5)
 
 
 def test_what_cannot_be_read_is_left_out_and_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +85,7 @@ def test_what_cannot_be_read_is_left_out_and_told(here: Path, capsys: pytest.Cap
     assert lines[:2] == ["unreadable images, left out: 12", "  faces/a.png: the PNG is cut off"]
     assert lines[2:11] == [f"  faces/c{i}.jpg: the file is empty" for i in range(9)]
     assert lines[11:] == ["  and 2 more"]
-    assert "13/13" in said.out and said.out.endswith("1 images: predictions.csv\n")
+    assert "13/13" in said.out and said.out.endswith("1 images, 1 faces: predictions.csv\n")
 
 
 def test_none_that_can_be_read_is_an_error_and_writes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
