@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from browser import CHROMIUM, Page, browser
-from mlflow_parts import CLASSES, random_model
+from mlflow_parts import CLASSES, ROOT, random_model
 from server_parts import Served, serving
 
 from nla import Predictor
@@ -237,3 +237,12 @@ def test_it_asks_for_the_token(tab: Page, tmp_path: Path) -> None:
         tab.run(f"open(new Blob([new Uint8Array({list(FACE)})], {{ type: 'image/png' }}))")
         tab.wait("!document.getElementById('face').hidden")
         check_traffic(tab, server)
+
+
+@needs_chromium
+def test_the_documented_javascript_runs(tab: Page, server: Served) -> None:
+    (code,) = re.findall(r"^```js\n(.*?)^```", (ROOT / "docs/serving.md").read_text(), re.DOTALL | re.MULTILINE)
+    opened(tab, server.url)
+    file = f"new Blob([new Uint8Array({list(FACE)})], {{ type: 'image/png' }})"
+    (label,) = tab.run(f"(async () => {{ const file = {file};\n{code}\nreturn labels; }})()")
+    assert label in CLASSES
