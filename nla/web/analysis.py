@@ -15,6 +15,8 @@ from nla.web.live_model import ModelInUse
 from nla.web.refusals import Refused
 from nla.web.request_images import Upload
 
+NONE = "no face found; if the image is a crop of a face, send cropped=true"
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -45,7 +47,8 @@ def prepare(upload: Upload, model: ModelInUse, cropped: bool, limits: ImageLimit
 
 def find_faces(pixels: Pixels, finder: FaceFinder, cropped: bool) -> Found:
     """The faces in an image; the whole image is one if it is `cropped`."""
-    return Found((None,), (pixels,), "") if cropped else finder.find(pixels)
+    found = Found((None,), (pixels,), "") if cropped else finder.find(pixels)
+    return found if found.faces else Found((), (), NONE)
 
 
 def _decoded(upload: Upload, limits: ImageLimits) -> Pixels:
