@@ -1,7 +1,7 @@
 """`nla serve` beside `mlflow models serve`: requests per second and their times, at 1, 16 and 64 clients.
 
-    python benchmarks/serving.py --seconds 10 --rounds 3
-    python benchmarks/serving.py --model models --out serving.json
+    python benchmarks/serving.py --model models
+    python benchmarks/serving.py --model models --record    # benchmarks/records/serving.json
 
 Both serve the same weights on the loopback interface, and get the same images as base64 in JSON, from clients that send
 the next one when the last is answered. Servers take turns, in reverse order in every second round, so that disturbances
@@ -17,7 +17,6 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import signal
 import socket
 import statistics
@@ -34,9 +33,8 @@ from typing import Any
 import numpy as np
 from records import measured_here, write_record
 
-from nla import Predictor, fit
+from nla import Predictor
 from nla.data.images import encode_png
-from nla.data.sources.synthetic import CLASSES, make_faces
 from nla.serving.logged import log_served_model
 from nla.tracking import MlflowTracker, configure
 
@@ -130,10 +128,13 @@ def measure(kind: Kind, images: list[bytes], expected_NC: np.ndarray, clients: i
 
 
 @contextlib.contextmanager
-def process(command: list[str], log: Path, port: int) -> Iterator[None]:
+def process(command: list[str], log: Path, port: int, store: str) -> Iterator[None]:
     """A server that answers on `port`, in a process group of its own, which ends with the block."""
     with log.open("w") as output:
-        server = subprocess.Popen(command, cwd=log.parent, stdout=output, stderr=output, start_new_session=True)
+        environment = os.environ | {"MLFLOW_TRACKING_URI": store}
+        server = subprocess.Popen(
+            command, cwd=log.parent, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
     try:
         end = time.monotonic() + PATIENCE
         while True:
@@ -158,18 +159,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def trained(folder: Path) -> Path:
-    """A small model, trained for an epoch."""
-    images, labels = make_faces(256, seed=0)[:2]
-    return fit(images, labels, CLASSES, epochs=1, folder=folder)
-
-
-def logged(root: Path, models: Path) -> str:
-    """The model in a store of its own; its address."""
-    tracker = MlflowTracker(configure(root), system_metrics=False)
+def logged(root: Path, models: Path) -> tuple[str, str]:
+    """The model in a store of its own; the addresses of both."""
+    store = configure(root)
+    tracker = MlflowTracker(store, system_metrics=False)
     run_id = tracker.start("serving", {}, {})
     tracker.finish()
-    return str(log_served_model(run_id, models).model_uri)
+    return store, str(log_served_model(run_id, models).model_uri)
 
 
 def main() -> None:
@@ -178,7 +174,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="folder of a model")
     parser.add_argument("--seconds", type=float, default=10, help="of a turn (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
-    parser.add_argument("--out", type=Path, help="record to write")
+    parser.add_argument("--record", action="store_true", help="write benchmarks/records/serving.json")
     options = parser.parse_args()
     models = options.model.absolute()
     predictor = Predictor.load(models)
@@ -187,13 +183,13 @@ def main() -> None:
     expected_NC = np.concatenate([predictor.predict([image]).probabilities for image in images])
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as servers:
         root = Path(folder)
-        address = logged(root, models)
+        store, address = logged(root, models)
         ours, theirs = free_port(), free_port()
         run = [sys.executable, "-m"]
         serve = [*run, "nla.commands.main", "serve", "--cropped", "--model", str(models), "--port", str(ours)]
-        servers.enter_context(process(serve, root / "nla.log", ours))
+        servers.enter_context(process(serve, root / "nla.log", ours, store))
         mlflow = [*run, "mlflow", "models", "serve", "-m", address, "--env-manager", "local", "--port", str(theirs)]
-        servers.enter_context(process(mlflow, root / "mlflow.log", theirs))
+        servers.enter_context(process(mlflow, root / "mlflow.log", theirs, store))
         kinds = {"nla serve": nla_kind(ours, predictor.classes), "mlflow models serve": mlflow_kind(theirs)}
         turns: dict[tuple[str, int], list[dict[str, float]]] = {}
         for each in range(options.rounds):
@@ -208,13 +204,15 @@ def main() -> None:
             f"p50 {line['p50_ms']:7.1f} ms, p99 {line['p99_ms']:7.1f} ms, {line['wrong']} wrong and "
             f"{line['failed']} failed of {line['requests']}"
         )
-    if options.out:
-        write_record(options.out, {**measured_here(), "rounds": options.rounds, "rows": rows})
+    if options.record:
+        write_record("serving", {**measured_here(), "rounds": options.rounds, "rows": rows})
 
 
 def row(server: str, clients: int, turns: list[dict[str, float]]) -> dict[str, Any]:
     """Medians over the rounds, with the range of requests per second; sums of answers."""
-    medians = {name: statistics.median(turn[name] for turn in turns) for name in ("requests_per_second", "p50_ms", "p99_ms")}
+    medians = {
+        name: statistics.median(turn[name] for turn in turns) for name in ("requests_per_second", "p50_ms", "p99_ms")
+    }
     rates = [turn["requests_per_second"] for turn in turns]
     sums = {name: int(sum(turn[name] for turn in turns)) for name in ("requests", "wrong", "failed")}
     return {"server": server, "clients": clients, **medians, "range": [min(rates), max(rates)], **sums}

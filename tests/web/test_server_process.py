@@ -23,6 +23,7 @@ from nla.errors import CommandError, WeightsError
 from nla.web.body_limit import BodyLimit
 from nla.web.guard import is_loopback
 from nla.web.limits import ServerLimits
+from nla.web.server import bound_socket
 
 TOKEN = "a-token-of-more-than-sixteen-characters"
 
@@ -80,6 +81,12 @@ def test_a_port_that_is_taken_is_one_line(folder: Path) -> None:
         port = str(other.getsockname()[1])
         with pytest.raises(CommandError, match=r"Address already in use\. Choose another --port"):
             serve.main(["--model", str(folder), "--cropped", "--port", port])
+
+
+def test_answers_are_not_held_back_by_the_system() -> None:
+    """asyncio sets TCP_NODELAY for connections to sockets that state their protocol, and for no others."""
+    with bound_socket("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
 
 
 def test_a_model_that_is_missing_is_one_line(tmp_path: Path) -> None:
