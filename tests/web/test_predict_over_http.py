@@ -64,7 +64,7 @@ def test_each_way_to_send_images_gets_the_predictors_answer(server: Served, fold
     files = [("images", (f"{n}.png", image, "image/png")) for n, image in enumerate(images)]
     check(server.post(None, None, files=files).json(), predictor, images)
     assert server.post(None, None, files=files, path="/predict?cropped=true").status_code == 200
-    answer = server.post(None, None, files=files, data={"cropped": "true"}).json()
+    answer = server.post({"cropped": "true"}, None, files=files).json()
     check(answer, predictor, images)
     facts = {"name": folder.name, "version": None, "fingerprint": "f0", "source": "synthetic", "classes": list(CLASSES)}
     assert answer["model"] == facts
