@@ -112,9 +112,11 @@ RAY_TRAINS = tuple(f"training/{name}.py" for name in ("ray_train", "ray_store", 
                 "audit/ray_folds.py",
             ),
         ),
-        ("mlflow", ("tracking/", "serving/")),
+        ("mlflow", ("tracking/", "serving/", "web/registry_source.py")),
         ("matplotlib", (*FIGURES, "tracking/")),  # which names the type of a figure
         ("albumentations", ("data/augment.py",)),
+        ("fastapi", ("web/",)),
+        ("starlette", ("web/",)),
         ("pandas", ("serving/",)),
     ],
 )
@@ -170,6 +172,7 @@ MAY_USE = {
     },
     "tuning": {"config", "losses", "methods", "models", "tracking", "training", "workflow"},
     "study": {"config", "data", "evaluation", "models", "tracking", "training", "tuning", "workflow"},
+    "web": {"config", "data", "evaluation", "faces", "models", "serving", "tracking", "workflow"},
     "commands": {
         "audit",
         "config",
@@ -180,6 +183,7 @@ MAY_USE = {
         "serving",
         "tracking",
         "training",
+        "web",
         "workflow",
     },
 }

@@ -45,8 +45,8 @@ def test_the_wheel_of_the_source_distribution_holds_nla_alone(sdist: Path, tmp_p
         names = [name for name in wheel.namelist() if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in names} == {"nla"}
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nla").rglob("*.py")}
-    static = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nla/audit/static").iterdir()}
-    assert set(names) == sources | static | {"nla/py.typed"} and len(static) == 4
+    static = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nla").glob("*/static/*")}
+    assert set(names) == sources | static | {"nla/py.typed"} and len(static) == 7
 
 
 @pytest.mark.slow

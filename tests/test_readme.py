@@ -161,7 +161,16 @@ def test_no_block_is_left_out() -> None:
     tests/video/test_streaming.py for streams.
     """
     assert len(python_blocks(README)) == 4
-    pages = {"README.md", "datasets.md", "embedding.md", "loss.md", "methods.md", "networks.md", "video.md"}
+    pages = {
+        "README.md",
+        "datasets.md",
+        "embedding.md",
+        "loss.md",
+        "methods.md",
+        "networks.md",
+        "serving.md",
+        "video.md",
+    }
     assert {page.name for page in PAGES if python_blocks(page)} == pages
 
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "export": "a model as ONNX",
     "card": "a folder with a model and its card, as model hubs take it",
     "review": "an audit of labels for other programs, and their corrections",
+    "serve": "a model over HTTP, with a page to try it",
     "doctor": "what this machine and project have, and what to do about the rest",
 }
 """Each is a module nla.commands.NAME with a function `main(argv)`."""

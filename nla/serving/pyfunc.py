@@ -9,8 +9,6 @@ Output: a table with `label`, `probabilities` (calibrated, ordered as `classes` 
 
 from __future__ import annotations
 
-import base64
-import re
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,10 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from nla.data.image_header import BMP, JPEG, PNG, WEBP
-from nla.data.images import check_bytes
 from nla.errors import DataError
 from nla.io import read_json_as
 from nla.limits import ImageLimits
+from nla.serving.base64_images import decoded_base64
 from nla.serving.predictor import Predictor
 
 
@@ -67,8 +65,6 @@ class ServedModel(PythonModel):
 def _decoded(row: int, image: Any, limits: ImageLimits) -> Any:
     """The file of an image that is still base64 text; everything else as it is, since no image file is base64.
 
-    As RFC 4648 allows: broken into lines, with the alphabet for addresses, without padding; also as a data: address.
-
     Raises:
         DataError: the text is longer than that of any image that would be read; it is not decoded then.
     """
@@ -76,27 +72,15 @@ def _decoded(row: int, image: Any, limits: ImageLimits) -> Any:
     if not isinstance(text, bytes) or text.startswith(SIGNATURES):
         return image
     try:
-        check_bytes(_decoded_size(text), limits)
-        text = DATA_ADDRESS.sub(b"", b"".join(text.split())).translate(ALPHABET).rstrip(b"=")
-        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+        return decoded_base64(text, limits)
     except DataError as error:
         raise DataError(f"image {row}: {error}.") from None
     except ValueError:
         return image
 
 
-def _decoded_size(text: bytes) -> int:
-    """Bytes that a base64 text stands for, counted without a copy of it."""
-    address = DATA_ADDRESS.match(text)
-    others = sum(text.count(each) for each in (*WHITESPACE, b"="))
-    return (len(text) - others - (address.end() if address else 0)) * 3 // 4
-
-
-DATA_ADDRESS = re.compile(rb"^data:[\w/+.-]*;base64,")
 SIGNATURES = (PNG, JPEG, BMP, WEBP)
 """No base64 of an image begins like an image."""
-WHITESPACE = (b" ", b"\t", b"\n", b"\r", b"\v", b"\f")
-ALPHABET = bytes.maketrans(b"-_", b"+/")
 
 
 set_model(ServedModel())

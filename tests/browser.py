@@ -52,10 +52,12 @@ class Page:
                 return message["result"]
             self.events.append(message)
 
-    def open(self, path: Path) -> None:
-        """Loads a file, and returns when its script has run."""
-        self.call("Page.navigate", url=path.as_uri())
-        self.wait("document.readyState === 'complete' && document.URL.startsWith('file:')")
+    def open(self, place: Path | str) -> None:
+        """Loads a file or an address, and returns when its script has run."""
+        url = place if isinstance(place, str) else place.as_uri()
+        self.call("Page.navigate", url=url)
+        scheme = url.partition(":")[0]
+        self.wait(f"document.readyState === 'complete' && document.URL.startsWith('{scheme}:')")
 
     def run(self, script: str) -> Any:
         """The JSON-serializable value of an expression."""
@@ -117,12 +119,12 @@ class Page:
 
 
 @contextlib.contextmanager
-def browser(folder: Path) -> Iterator[Page]:
-    """A tab of a new Chromium, whose profile and downloads are in `folder`."""
+def browser(folder: Path, *more: str) -> Iterator[Page]:
+    """A tab of a new Chromium, whose profile and downloads are in `folder`; `more` are options of it."""
     profile, downloads = folder / "profile", folder / "downloads"
     downloads.mkdir(parents=True)
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
-    command = [str(CHROMIUM), *options, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
+    command = [str(CHROMIUM), *options, *more, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     loop = asyncio.new_event_loop()
     try:
