@@ -15,7 +15,7 @@ from nla.errors import DataError
 from nla.faces.detector import Face
 from nla.faces.photo import FaceFinder, Found
 from nla.limits import ImageLimits
-from nla.serving.predictor import BATCH, Predictor
+from nla.serving.predictor import BATCH, Prediction, Predictor
 
 AHEAD = 32
 """Photos read ahead: each may hold many faces."""
@@ -39,10 +39,7 @@ class PredictedFaces:
     image: StoredImage
     faces: tuple[Face | None, ...]
     note: str
-    label: tuple[str, ...]
-    confidence_n: np.ndarray
-    ambiguity_n: np.ndarray
-    probabilities_nC: np.ndarray
+    prediction: Prediction
 
 
 def predict_photos(
@@ -93,13 +90,5 @@ def _predict(predictor: Predictor, batch: list[PhotoFaces]) -> Iterator[Predicte
     prediction = predictor.predict(np.stack(pixels) if pixels else [])
     start = 0
     for photo in batch:
-        own = slice(start, start := start + len(photo.pixels))
-        yield PredictedFaces(
-            image=photo.image,
-            faces=photo.faces,
-            note=photo.note,
-            label=prediction.label[own],
-            confidence_n=prediction.confidence[own],
-            ambiguity_n=prediction.ambiguity[own],
-            probabilities_nC=prediction.probabilities[own],
-        )
+        own = prediction.part(slice(start, start := start + len(photo.pixels)))
+        yield PredictedFaces(photo.image, photo.faces, photo.note, own)

@@ -93,8 +93,9 @@ def photo_rows(photo: PredictedFaces, classes: Sequence[str], at_least: float = 
     empty: Row = {**dict.fromkeys(columns(classes)), "path": shown(photo.image.path), "note": photo.note or None}
     if not photo.faces:
         yield empty
-    numbers = (photo.confidence_n.tolist(), photo.ambiguity_n.tolist(), photo.probabilities_nC.tolist())
-    predicted = zip(photo.faces, photo.label, *numbers, strict=True)
+    found = photo.prediction
+    numbers = (found.confidence.tolist(), found.ambiguity.tolist(), found.probabilities.tolist())
+    predicted = zip(photo.faces, found.label, *numbers, strict=True)
     for i, (face, label, confidence, ambiguity, p_C) in enumerate(predicted):
         yield {
             **empty,

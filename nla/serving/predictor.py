@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,10 @@ class Prediction:
     uncalibrated: np.ndarray
     """Probabilities of the network, averaged over the views: float32 [N, C]. Equal to `probabilities` if the card has
     no calibration."""
+
+    def part(self, rows: slice) -> Prediction:
+        """The predictions for some of the images."""
+        return Prediction(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 class Predictor:

@@ -95,9 +95,4 @@ def _predict(group: Sequence[_Waiting]) -> list[Prediction]:
     images_NHWC = np.concatenate([each.images_NHWC for each in group])
     together = group[0].predictor.predict(images_NHWC[..., 0] if images_NHWC.shape[3] == 1 else images_NHWC)
     ends = np.cumsum([len(each.images_NHWC) for each in group])
-    return [
-        Prediction(
-            together.label[end - n : end], together.probabilities[end - n : end], together.ambiguity[end - n : end]
-        )
-        for n, end in ((len(each.images_NHWC), int(end)) for each, end in zip(group, ends, strict=True))
-    ]
+    return [together.part(slice(end - len(each.images_NHWC), end)) for each, end in zip(group, ends, strict=True)]
