@@ -70,8 +70,8 @@ def test_the_figures_of_the_hour_of_kills_are_those_of_the_record() -> None:
     assert record["kills"] >= 100 and record["of_rays_processes"] >= 25
     assert record["lost_epochs"] == record["different_weights"] == 0
     sentence = (
-        f"{record['kills']} kills of {len(record['trainings'])} small trainings, {record['of_rays_processes']} of them of "
-        "Ray's workers, raylet or head: no epoch that was reported was trained again, and all weights were those of "
+        f"{record['kills']} kills of {len(record['trainings'])} small trainings, {record['of_rays_processes']} of them "
+        "of Ray's workers, raylet or head: no epoch that was reported was trained again, and all weights were those of "
         "undisturbed trainings, bit for bit"
     )
     assert sentence in " ".join(PAGE.read_text().split())
