@@ -183,6 +183,7 @@ MAY_USE = {
         "serving",
         "tracking",
         "training",
+        "video",
         "web",
         "workflow",
     },

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from nla.commands.drawn_film import Draw, drawn_film
 from nla.commands.found_faces import PredictedFaces, read_photo
 from nla.commands.free_names import FreeNames
 from nla.commands.row_files import Row
@@ -64,6 +66,18 @@ class Pictures:
         picture = drawn(pixels, rows if photo.faces else [])
         with atomic_write(path) as part:
             part.write_bytes(encode_jpeg(picture, QUALITY) if is_jpeg else encode_png(picture))
+
+    @contextlib.contextmanager
+    def film(self, name: str, rate: float) -> Iterator[Draw]:
+        """Yields a function that adds a frame with its rows to the picture of a film, as `drawn_film`.
+
+        Args:
+            name: of the film, or the number of a camera.
+            rate: frames per second.
+        """
+        path = self._names.take(self._folder / f"{Path(name).stem}.mp4")
+        with drawn_film(path, rate, drawn) as add:
+            yield add
 
 
 def drawn(pixels: Pixels, rows: Sequence[Row]) -> Pixels:

@@ -1,14 +1,17 @@
-"""`nla predict`: finds the faces in photos, and writes label, confidence and probabilities of each."""
+"""`nla predict`: finds the faces in photos and films, and writes label, confidence and probabilities of each."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nla.commands.arguments import add_detector, add_model
 from nla.commands.drawn_faces import Pictures
+from nla.commands.film_faces import PredictedFrame, predict_frames
 from nla.commands.found_faces import PredictedFaces, predict_photos
 from nla.commands.image_inputs import (
     StoredImage,
@@ -18,16 +21,21 @@ from nla.commands.image_inputs import (
     report_unreadable,
     unread_below,
 )
-from nla.commands.parser import Parser, between
-from nla.commands.row_files import STDOUT, SUFFIXES, Row, check_suffix, row_file
+from nla.commands.parser import Parser, between, positive
+from nla.commands.row_files import STDOUT, SUFFIXES, Row, Write, check_suffix, row_file
+from nla.commands.streams import Stream, is_camera, is_stream
 from nla.console import bar, complain, say
 from nla.data.problems import Problem
+from nla.errors import DataError
 from nla.faces.crop import read_crop, stated_crop
 from nla.faces.detector import Face
 from nla.faces.photo import FaceFinder
 from nla.serving.predictor import Predictor
 from nla.text import shown
+from nla.video.sources.video_file import VIDEOS
 
+OF_FRAMES = {"frame": int, "time": float, "track": int}
+"""Columns of films: the number of the frame, from 1, its second, and the number of the face over the frames."""
 UNCERTAIN = "uncertain"
 """Label of a face whose most probable class has less than --at-least."""
 BOX = ("left", "top", "width", "height", "score")
@@ -40,46 +48,112 @@ UNSTATED = (
 
 
 def main(argv: Sequence[str]) -> None:
-    """Writes one row per face, and one for an image without any.
+    """Writes one row per face, and one for an image or a frame without any.
 
     Raises:
         DataError: there is no image, or none can be read.
         WeightsError: the model, or the detector's file, cannot be loaded.
-        CommandError: no detector is here, an option has a wrong value, or pictures would replace photos.
+        CommandError: no detector or camera is here, an option has a wrong value, or pictures would replace photos.
+        KeyboardInterrupt: a film was interrupted; what came before is written.
     """
     options = _parser().parse_args(argv)
     check_suffix(options.out)
-    names, predictor = find_images(options.paths), Predictor.load(options.model)
+    streams = [path for path in options.paths if is_stream(path)]
+    paths = [path for path in options.paths if path not in streams]
+    names, predictor = find_images(paths) if paths else [], Predictor.load(options.model)
     crop = read_crop(options.crop) if options.crop else stated_crop(predictor.crop)
     finder = FaceFinder(crop, predictor.model.image.size, options.detector, cropped=options.cropped)
-    pictures = Pictures(options.draw, names) if options.draw else None
-    problems: list[Problem] = []
-    counts: Counter[str] = Counter()
-    with _progress(options.out) as update, row_file(options.out, columns(predictor.classes)) as write:
-        stored = (StoredImage(name, Path(name)) for name in names)
-        for photo in predict_photos(predictor, finder, stored, problems):
-            rows = list(photo_rows(photo, predictor.classes, options.at_least))
-            write(rows)
-            if pictures:
-                pictures.draw(photo, rows, predictor.limits)
-            counts += Counter(images=1, faces=len(photo.faces), without=not photo.faces)
-            update(counts["images"] + len(problems), len(names))
-        if not counts["images"]:
-            raise none_readable_error(problems)
-    report_unreadable(problems)
-    report_unread(unread_below(options.paths))
+    run = _Run(options, predictor, finder, Pictures(options.draw, names) if options.draw else None)
+    with row_file(options.out, columns(predictor.classes, of_frames=bool(streams))) as write:
+        if names:
+            run.predict_photos(names, write)
+        is_cut = any(run.predict_stream(stream, write) for stream in streams)  # a signal ends all of them
+        if not (run.counts["images"] or run.counts["frames"] or is_cut):
+            raise none_readable_error(run.problems)
+    report_unreadable(run.problems)
+    report_unread(unread_below(paths))
     if finder.is_open and crop is None and predictor.source != FERPLUS:
         complain(UNSTATED)
     if options.out != STDOUT:
-        without = f", {counts['without']:,} without a face" if counts["without"] else ""
-        say(f"{counts['images']:,} images, {counts['faces']:,} faces{without}: {options.out}")
+        say(f"{_counted(run.counts)}: {options.out}")
+    if is_cut and not all(map(is_camera, streams)):  # a signal is how a camera is meant to end
+        raise KeyboardInterrupt
 
 
-def columns(classes: Sequence[str]) -> dict[str, type]:
-    """The columns of a row, each with its type."""
+@dataclass
+class _Run:
+    """Predicts the inputs one after the other, and counts."""
+
+    options: argparse.Namespace
+    predictor: Predictor
+    finder: FaceFinder
+    pictures: Pictures | None
+    problems: list[Problem] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def predict_photos(self, names: Sequence[str], write: Write) -> None:
+        """Writes the rows of photos, and their pictures."""
+        stored = (StoredImage(name, Path(name)) for name in names)
+        with self._progress("images") as update:
+            for photo in predict_photos(self.predictor, self.finder, stored, self.problems):
+                rows = list(face_rows(photo.image.path, photo, self.predictor.classes, self.options.at_least))
+                write([row | dict.fromkeys(OF_FRAMES) for row in rows])
+                if self.pictures:
+                    self.pictures.draw(photo, rows, self.predictor.limits)
+                self.counts += Counter(images=1, faces=len(photo.faces), without=not photo.faces)
+                update(self.counts["images"] + len(self.problems), len(names))
+
+    def predict_stream(self, name: str, write: Write) -> bool:
+        """Writes the rows of a film or camera, and draws it; returns whether a signal ended it.
+
+        What came before the signal is written.
+        """
+        options, stream = self.options, Stream.of(name, self.predictor.limits, self.options.every)
+        draw = self.pictures.film(name, stream.rate) if self.pictures else contextlib.nullcontext(None)
+        try:
+            with self._progress("frames") as update, draw as add:
+                frames = predict_frames(
+                    self.predictor, self.finder, stream.frames(), options.smooth, is_live=stream.is_live
+                )
+                for done, predicted in enumerate(frames, 1):
+                    rows = list(face_rows(name, predicted, self.predictor.classes, options.at_least))
+                    own = {"frame": predicted.frame.number, "time": predicted.frame.time}
+                    tracks = predicted.tracks or (None,)
+                    write([row | own | {"track": track} for row, track in zip(rows, tracks, strict=True)])
+                    if add:
+                        add(predicted.frame.pixels, rows if predicted.faces else [])
+                    self.counts += Counter(frames=1, faces=len(predicted.faces), without=not predicted.faces)
+                    update(done, stream.total)
+        except DataError as error:
+            self.problems.append(Problem(name, None, str(error)))
+        except OSError as error:
+            if error.filename != name:
+                raise
+            self.problems.append(Problem(name, None, f"cannot be read: {error.strerror}"))
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def _progress(self, unit: str) -> contextlib.AbstractContextManager[Callable[[int, int | None], None]]:
+        """A progress bar, unless the rows go to standard output."""
+        if self.options.out == STDOUT:
+            return contextlib.nullcontext(lambda done, total: None)
+        return bar("predict", unit)
+
+
+def _counted(counts: Counter[str]) -> str:
+    """What was read, in words."""
+    inputs = ", ".join(f"{counts[what]:,} {what}" for what in ("images", "frames") if counts[what])
+    without = f", {counts['without']:,} without a face" if counts["without"] else ""
+    return f"{inputs}, {counts['faces']:,} faces{without}"
+
+
+def columns(classes: Sequence[str], *, of_frames: bool = False) -> dict[str, type]:
+    """The columns of a row, each with its type; with those of films if there are any."""
     numbers = ("confidence", "ambiguity", *(f"p_{name}" for name in classes))
     return {
         "path": str,
+        **(OF_FRAMES if of_frames else {}),
         "face": int,
         **dict.fromkeys(BOX, float),
         "label": str,
@@ -88,15 +162,17 @@ def columns(classes: Sequence[str]) -> dict[str, type]:
     }
 
 
-def photo_rows(photo: PredictedFaces, classes: Sequence[str], at_least: float = 0.0) -> Iterator[Row]:
+def face_rows(
+    path: str, predicted: PredictedFaces | PredictedFrame, classes: Sequence[str], at_least: float = 0.0
+) -> Iterator[Row]:
     """A row for each face, numbered from 0; or one without label, with the reason."""
-    empty: Row = {**dict.fromkeys(columns(classes)), "path": shown(photo.image.path), "note": photo.note or None}
-    if not photo.faces:
+    empty: Row = {**dict.fromkeys(columns(classes)), "path": shown(path), "note": predicted.note or None}
+    if not predicted.faces:
         yield empty
-    found = photo.prediction
+    found = predicted.prediction
     numbers = (found.confidence.tolist(), found.ambiguity.tolist(), found.probabilities.tolist())
-    predicted = zip(photo.faces, found.label, *numbers, strict=True)
-    for i, (face, label, confidence, ambiguity, p_C) in enumerate(predicted):
+    answers = zip(predicted.faces, found.label, *numbers, strict=True)
+    for i, (face, label, confidence, ambiguity, p_C) in enumerate(answers):
         yield {
             **empty,
             "face": i,
@@ -113,8 +189,9 @@ def _box(face: Face) -> Row:
 
 
 def _parser() -> Parser:
-    parser = Parser("nla predict", description="Label, confidence and probabilities of the faces in photos.")
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="an image, or a folder with images at any depth")
+    parser = Parser("nla predict", description="Label, confidence and probabilities of the faces in photos and films.")
+    paths = f"an image, a folder with images at any depth, a film ({', '.join(VIDEOS)}), or the number of a camera"
+    parser.add_argument("paths", nargs="+", metavar="PATH", help=paths)
     add_model(parser)
     out = f"{', '.join(SUFFIXES)}; {STDOUT} is standard output, as CSV (%(default)s)"
     parser.add_argument("--out", default="predictions.csv", help=out)
@@ -123,10 +200,11 @@ def _parser() -> Parser:
     parser.add_argument("--crop", type=Path, metavar="FILE", help="crop.json of `nla crop`, instead of the card's")
     least = f"label faces {UNCERTAIN} whose most probable class has less (%(default)s)"
     parser.add_argument("--at-least", type=between(0, 1), default=0.0, metavar="P", help=least)
-    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the photos with boxes and labels there")
+    parser.add_argument(
+        "--draw", type=Path, metavar="FOLDER", help="write photos and films with boxes and labels there"
+    )
+    every = "of a film, take each N-th frame (%(default)s)"
+    parser.add_argument("--every", type=positive, default=1, metavar="N", help=every)
+    smooth = "average the probabilities of a face in a film over about so long (%(default)s)"
+    parser.add_argument("--smooth", type=between(0, 60), default=0.0, metavar="SECONDS", help=smooth)
     return parser
-
-
-def _progress(out: str) -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
-    """A progress bar, unless the rows go to standard output."""
-    return contextlib.nullcontext(lambda done, total: None) if out == STDOUT else bar("predict", "images")

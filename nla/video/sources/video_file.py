@@ -22,6 +22,8 @@ VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 
 EBML = b"\x1aE\xdf\xa3"
 """How MKV and WebM begin (RFC 8794, section 11.2.1)."""
+FASTEST = 1000.0
+"""Frames per second: a header that states more gives the unit of its clock."""
 BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 """Types of the first box of an MP4 or MOV (QuickTime File Format Specification, Atoms)."""
 
@@ -64,12 +66,22 @@ def read_video(path: Path, limits: ImageLimits = DEFAULT) -> Iterator[VideoFrame
 
 def stated_frames(path: Path) -> int:
     """Number of frames that the file's header states; 0 if it states none. Some containers only estimate it."""
+    return max(int(_stated(path, cv2.CAP_PROP_FRAME_COUNT)), 0)
+
+
+def stated_rate(path: Path) -> float:
+    """Frames per second that the file's header states; 0 if it states none. The rate may vary within the file."""
+    rate = _stated(path, cv2.CAP_PROP_FPS)
+    return rate if 0 < rate < FASTEST else 0.0
+
+
+def _stated(path: Path, what: int) -> float:
     try:
         _check_container(path)
     except (DataError, OSError):  # which `read_video` says
-        return 0
+        return 0.0
     with _opened(path) as capture:
-        return max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if capture.isOpened() else 0
+        return capture.get(what) if capture.isOpened() else 0.0
 
 
 @contextlib.contextmanager
