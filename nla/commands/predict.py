@@ -63,8 +63,9 @@ def main(argv: Sequence[str]) -> None:
     names, predictor = find_images(paths) if paths else [], Predictor.load(options.model)
     crop = read_crop(options.crop) if options.crop else stated_crop(predictor.crop)
     finder = FaceFinder(crop, predictor.model.image.size, options.detector, cropped=options.cropped)
-    run = _Run(options, predictor, finder, Pictures(options.draw, names) if options.draw else None)
-    with row_file(options.out, columns(predictor.classes, of_frames=bool(streams))) as write:
+    pictures = Pictures(options.draw, names) if options.draw else None
+    run = _Run(options, predictor, finder, pictures, columns(predictor.classes, of_frames=bool(streams)))
+    with row_file(options.out, run.columns) as write:
         if names:
             run.predict_photos(names, write)
         is_cut = any(run.predict_stream(stream, write) for stream in streams)  # a signal ends all of them
@@ -88,6 +89,7 @@ class _Run:
     predictor: Predictor
     finder: FaceFinder
     pictures: Pictures | None
+    columns: dict[str, type]
     problems: list[Problem] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -97,7 +99,7 @@ class _Run:
         with self._progress("images") as update:
             for photo in predict_photos(self.predictor, self.finder, stored, self.problems):
                 rows = list(face_rows(photo.image.path, photo, self.predictor.classes, self.options.at_least))
-                write([row | dict.fromkeys(OF_FRAMES) for row in rows])
+                write([self._complete(row) for row in rows])
                 if self.pictures:
                     self.pictures.draw(photo, rows, self.predictor.limits)
                 self.counts += Counter(images=1, faces=len(photo.faces), without=not photo.faces)
@@ -119,7 +121,7 @@ class _Run:
                     rows = list(face_rows(name, predicted, self.predictor.classes, options.at_least))
                     own = {"frame": predicted.frame.number, "time": predicted.frame.time}
                     tracks = predicted.tracks or (None,)
-                    write([row | own | {"track": track} for row, track in zip(rows, tracks, strict=True)])
+                    write([self._complete({**row, **own, "track": t}) for row, t in zip(rows, tracks, strict=True)])
                     if add:
                         add(predicted.frame.pixels, rows if predicted.faces else [])
                     self.counts += Counter(frames=1, faces=len(predicted.faces), without=not predicted.faces)
@@ -133,6 +135,10 @@ class _Run:
         except KeyboardInterrupt:
             return True
         return False
+
+    def _complete(self, row: Row) -> Row:
+        """The row with all columns, in their order; those that it lacks are None."""
+        return {name: row.get(name) for name in self.columns}
 
     def _progress(self, unit: str) -> contextlib.AbstractContextManager[Callable[[int, int | None], None]]:
         """A progress bar, unless the rows go to standard output."""

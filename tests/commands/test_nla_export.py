@@ -38,7 +38,8 @@ def trained(folder: Path, head: str = "linear", channels: int = 1, side: int | N
 @pytest.mark.parametrize(
     ("head", "channels", "views", "side"),
     [
-        ("linear", 1, Views(mirror=True, shift=2), 24),  # the graph enlarges the images
+        # the graph enlarges the images
+        pytest.param("linear", 1, Views(mirror=True, shift=2), 24, marks=pytest.mark.thorough),
         ("cosine", 3, Views(mirror=False, shift=0), None),
         ("linear", 3, Views(mirror=False, shift=0), 20),
     ],

@@ -151,7 +151,7 @@ def test_nothing_but_what_cannot_be_read(here: Path) -> None:
 
 
 def test_a_camera_that_is_not_there(here: Path) -> None:
-    with pytest.raises(CommandError, match="camera 42: cannot be opened. Check that it is plugged in"):
+    with pytest.raises(CommandError, match=r"camera 42: cannot be opened\. Check that it is plugged in"):
         main(["42"])
     assert not Path("predictions.csv").exists()
 

@@ -31,6 +31,7 @@ def run_of(lab: Project, experiment: str) -> Run:
     return found[0]
 
 
+@pytest.mark.thorough
 def test_an_experiment_here(lab: Project) -> None:
     lab.dvc("exp", "run", "--set-param", "train.lr=0.001", "--name", "slower", "train")
     run = run_of(lab, "slower")
@@ -41,6 +42,7 @@ def test_an_experiment_here(lab: Project) -> None:
     assert "slower" in lab.dvc("exp", "show", "--csv")
 
 
+@pytest.mark.thorough
 def test_forced_it_trains_afresh(lab: Project) -> None:
     before, record = len(lab.runs()), lab.read_json("run.json")
     weights = lab.sha256("models/model.safetensors", "models/last.safetensors")

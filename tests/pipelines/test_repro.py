@@ -243,6 +243,7 @@ def test_metrics_are_kept_though_mlflow_is_away(project: Project, tmp_path: Path
     assert copy.sha256("reports/metrics.json") == project.sha256("reports/metrics.json")
 
 
+@pytest.mark.thorough
 def test_without_ray_the_same_is_trained(finished: Finished, prepared: Project, tmp_path: Path) -> None:
     project = prepared.copy(tmp_path / "project")
     project.set({"ray": {"num_workers": 0}})

@@ -66,6 +66,7 @@ def runs(project: Project) -> tuple[Run, list[Run]]:
     return parent, [run for run in tagged if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
 
 
+@pytest.mark.thorough
 def test_every_trial_is_in_the_table(searched: Project) -> None:
     table = rows(searched)
     assert [(row["trial"], row["status"], row["epochs"]) for row in table] == [
@@ -79,6 +80,7 @@ def test_every_trial_is_in_the_table(searched: Project) -> None:
     assert not searched.unfinished()
 
 
+@pytest.mark.thorough
 def test_mlflow_has_a_nested_run_per_trial(searched: Project) -> None:
     parent, nested = runs(searched)
     assert parent.info.status == "FINISHED"
@@ -97,6 +99,7 @@ def test_mlflow_has_a_nested_run_per_trial(searched: Project) -> None:
         assert run.info.end_time < parent.info.end_time - 1000
 
 
+@pytest.mark.thorough
 def test_other_seeds_and_epochs_of_training_start_no_search(searched: Project) -> None:
     assert "Data and pipelines are up to date." in searched.dvc("repro", "tune")
     searched.set({"train": {"seed": 3, "epochs": 2}, "ray": {"max_concurrent_trials": 2}})
@@ -160,6 +163,7 @@ def test_more_failed_trials_than_allowed_fail_the_search(prepared: Project, tmp_
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_the_compare_page_shows_the_trials(searched: Project, tmp_path: Path) -> None:
     _, nested = runs(searched)

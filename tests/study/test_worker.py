@@ -61,21 +61,26 @@ def test_one_training_gives_the_epochs_of_both_labels_of_validation_and_the_last
     tmp_path: Path, tiny_samples: MakeSamples
 ) -> None:
     """Against the weights of every epoch: validation and test predicted again, and the best epoch found by hand."""
-    job, variant, keep = make_job(epochs=8, lr=0.2), variant_of(tiny_samples), KeepWeights(tmp_path)
-    result = run_job(job, variant, tmp_path, 1, False, Views(), [keep])
-    model, scores, p = job.build(), [], []
-    for weights in keep.weights:
-        model.backbone.load_state_dict(weights)
-        valid_N = predict(model, variant.split.valid.images_NHWC, Views(mirror=False)).argmax(1)
-        scores.append([(valid_N == label_N).mean() for label_N in (variant.split.valid.label_N, variant.split.clean_N)])
-        p.append(predict(model, variant.test.images_NHWC, Views()))
-    given, clean = (1 + int(np.argmax(column)) for column in np.array(scores).T)
-    assert result.epochs == {"given": given, "clean": clean, "last": 8}
-    assert given != clean, "a case in which the labels of validation matter"
-    assert result.p.keys() == {given, clean, 8}
-    for epoch, p_NC in result.p.items():
-        np.testing.assert_array_equal(p_NC, p[epoch - 1])
-    assert [row["clean_accuracy"] for row in result.progress.history] == pytest.approx([own for _, own in scores])
+    variant = variant_of(tiny_samples)
+    differ = []
+    for seed in range(6):
+        job, keep = make_job(epochs=8, lr=0.2, seed=seed), KeepWeights(tmp_path / str(seed))
+        result = run_job(job, variant, tmp_path / str(seed), 1, False, Views(), [keep])
+        model, scores, p = job.build(), [], []
+        for weights in keep.weights:
+            model.backbone.load_state_dict(weights)
+            valid_N = predict(model, variant.split.valid.images_NHWC, Views(mirror=False)).argmax(1)
+            both = variant.split.valid.label_N, variant.split.clean_N
+            scores.append([(valid_N == label_N).mean() for label_N in both])
+            p.append(predict(model, variant.test.images_NHWC, Views()))
+        given, clean = (1 + int(np.argmax(column)) for column in np.array(scores).T)
+        assert result.epochs == {"given": given, "clean": clean, "last": 8}
+        assert result.p.keys() == {given, clean, 8}
+        for epoch, p_NC in result.p.items():
+            np.testing.assert_array_equal(p_NC, p[epoch - 1])
+        assert [row["clean_accuracy"] for row in result.progress.history] == pytest.approx([own for _, own in scores])
+        differ.append(given != clean)
+    assert any(differ), "the labels of validation matter in one of them, whatever the processor's rounding"
 
 
 @pytest.mark.parametrize("epoch", [2, 5, 7])

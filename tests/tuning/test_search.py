@@ -162,6 +162,7 @@ def test_concurrency_limit_of_the_current_call(
     assert [trial.status for trial in found] == ["finished"] * 3 and events.most_concurrent == 2
 
 
+@pytest.mark.thorough
 def test_reason_of_a_stop_is_its_true_cause(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     """Patience stops the trial, although ASHA and a time budget are set too; with lr 1e-30 nothing improves."""
     space = {"train": {"lr": {"choice": [1e-30, 2e-30]}}}
@@ -183,6 +184,7 @@ def test_search_continues_after_an_unexpected_error(tmp_path: Path, ray_cluster:
     assert by_batch[1].status == "failed" and by_batch[1].reason.startswith("ValueError: Expected more than 1 value")
 
 
+@pytest.mark.thorough
 def test_search_continues_after_a_diverged_trial(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     space = {"train": {"lr": {"choice": [0.01, 1e38]}}}
     found, events = run(ray_cluster, split, tmp_path, settings(6, space=space, seed=1), schedule="constant")
@@ -266,6 +268,7 @@ class KillsATrial(RecordingCallback):
                     self.killed += 1
 
 
+@pytest.mark.thorough
 def test_trials_resume_after_their_processes_are_killed(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     killer = KillsATrial()
     found, _ = run(ray_cluster, split, tmp_path, settings(2, epochs=40), PARALLEL, callback=killer, epochs=40)
