@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nla.commands.arguments import add_detector, add_model
 from nla.commands.drawn_faces import Pictures
+from nla.commands.drawn_film import Draw
 from nla.commands.film_faces import PredictedFrame, predict_frames
 from nla.commands.found_faces import PredictedFaces, predict_photos
 from nla.commands.image_inputs import (
@@ -108,30 +109,37 @@ class _Run:
     def predict_stream(self, name: str, write: Write) -> bool:
         """Writes the rows of a film or camera, and draws it; returns whether a signal ended it.
 
-        What came before the signal is written.
+        What came before the signal is kept.
         """
-        options, stream = self.options, Stream.of(name, self.predictor.limits, self.options.every)
+        stream = Stream.of(name, self.predictor.limits, self.options.every)
         draw = self.pictures.film(name, stream.rate) if self.pictures else contextlib.nullcontext(None)
         try:
             with self._progress("frames") as update, draw as add:
-                frames = predict_frames(
-                    self.predictor, self.finder, stream.frames(), options.smooth, is_live=stream.is_live
-                )
-                for done, predicted in enumerate(frames, 1):
-                    rows = list(face_rows(name, predicted, self.predictor.classes, options.at_least))
-                    own = {"frame": predicted.frame.number, "time": predicted.frame.time}
-                    tracks = predicted.tracks or (None,)
-                    write([self._complete({**row, **own, "track": t}) for row, t in zip(rows, tracks, strict=True)])
-                    if add:
-                        add(predicted.frame.pixels, rows if predicted.faces else [])
-                    self.counts += Counter(frames=1, faces=len(predicted.faces), without=not predicted.faces)
-                    update(done, stream.total)
+                return self._predict_frames(stream, write, add, update)
         except DataError as error:
             self.problems.append(Problem(name, None, str(error)))
         except OSError as error:
             if error.filename != name:
                 raise
             self.problems.append(Problem(name, None, f"cannot be read: {error.strerror}"))
+        return False
+
+    def _predict_frames(
+        self, stream: Stream, write: Write, draw: Draw | None, update: Callable[[int, int | None], None]
+    ) -> bool:
+        """As `predict_stream`; a signal must not pass through what encloses this, which would discard its files."""
+        options = self.options
+        frames = predict_frames(self.predictor, self.finder, stream.frames(), options.smooth, is_live=stream.is_live)
+        try:
+            for done, predicted in enumerate(frames, 1):
+                rows = list(face_rows(stream.name, predicted, self.predictor.classes, options.at_least))
+                own = {"frame": predicted.frame.number, "time": predicted.frame.time}
+                tracks = predicted.tracks or (None,)
+                write([self._complete({**row, **own, "track": t}) for row, t in zip(rows, tracks, strict=True)])
+                if draw:
+                    draw(predicted.frame.pixels, rows if predicted.faces else [])
+                self.counts += Counter(frames=1, faces=len(predicted.faces), without=not predicted.faces)
+                update(done, stream.total)
         except KeyboardInterrupt:
             return True
         return False

@@ -158,7 +158,17 @@ def test_a_camera_that_is_not_there(here: Path) -> None:
 
 def test_a_signal_ends_a_film_and_keeps_what_came_before(here: Path) -> None:
     write_film("film.mp4", 400)
-    command = [sys.executable, "-m", "nla.commands.main", "predict", "film.mp4", "--out", "out.parquet"]
+    command = [
+        sys.executable,
+        "-m",
+        "nla.commands.main",
+        "predict",
+        "film.mp4",
+        "--out",
+        "out.parquet",
+        "--draw",
+        "drawn",
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + PATIENCE
@@ -171,3 +181,5 @@ def test_a_signal_ends_a_film_and_keeps_what_came_before(here: Path) -> None:
     assert "Traceback" not in err
     table = pd.read_parquet("out.parquet")
     assert 1 <= table.frame.max() < 400 and table.frame.tolist() == sorted(table.frame)
+    drawn = sum(1 for _ in read_video(Path("drawn/film.mp4")))
+    assert table.frame.max() - 1 <= drawn <= table.frame.max(), "the frame of the signal may be missing in one of them"
