@@ -41,7 +41,8 @@ def use_remote_of(project: Project, clone: Project) -> None:
     clone.dvc("pull", "--run-cache")
 
 
-@pytest.mark.parametrize("connect", [use_cache_of, pytest.param(use_remote_of, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("connect", [use_cache_of, use_remote_of])
 def test_a_fresh_clone_registers_and_does_nothing_else(
     connect: Callable[[Project, Project], None], finished: Finished, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def stopped_twice(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -
     return project, [first.text, second.text, third.text]
 
 
+@pytest.mark.thorough
 def test_it_goes_on_from_the_last_epoch(stopped_twice: tuple[Project, list[str]]) -> None:
     _, printed = stopped_twice
     first, second, third = map(epochs_in, printed)
@@ -65,6 +66,7 @@ def test_it_goes_on_from_the_last_epoch(stopped_twice: tuple[Project, list[str]]
     assert not [text for text in printed if "Traceback" in text]
 
 
+@pytest.mark.thorough
 def test_weights_are_those_of_an_uninterrupted_run(
     stopped_twice: tuple[Project, list[str]], finished: Finished
 ) -> None:
@@ -74,6 +76,7 @@ def test_weights_are_those_of_an_uninterrupted_run(
     assert project.read_json("run.json")["fingerprint"] == finished.project.read_json("run.json")["fingerprint"]
 
 
+@pytest.mark.thorough
 def test_each_epoch_is_recorded_once(stopped_twice: tuple[Project, list[str]]) -> None:
     project, _ = stopped_twice
     client, runs = MlflowClient(project.store), project.runs()
@@ -88,6 +91,7 @@ def test_each_epoch_is_recorded_once(stopped_twice: tuple[Project, list[str]]) -
         assert [row["epoch"] for row in csv.DictReader(file)] == [str(epoch) for epoch in range(1, EPOCHS + 1)]
 
 
+@pytest.mark.thorough
 def test_only_the_result_is_left(stopped_twice: tuple[Project, list[str]]) -> None:
     project, _ = stopped_twice
     folder = project / ".runs" / project.read_json("run.json")["fingerprint"]

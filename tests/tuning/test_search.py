@@ -195,6 +195,7 @@ def test_search_continues_after_a_diverged_trial(tmp_path: Path, ray_cluster: Cl
     assert all("not finite" in trial.reason for trial in failed)
 
 
+@pytest.mark.thorough
 def test_asha_stops_trials(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     config = settings(6, scheduler="asha", epochs=EPOCHS, reduction=3.0)
     found, _ = run(ray_cluster, split, tmp_path, config)
