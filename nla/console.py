@@ -37,8 +37,8 @@ class _Rate(ProgressColumn):
 
 
 @contextlib.contextmanager
-def bar(title: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Shows a progress bar; yields a function to call with (done, total); the total can be None."""
+def bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows a progress bar; yields a function to call with (done, total)."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -125,7 +125,7 @@ class _Run:
         return False
 
     def _predict_frames(
-        self, stream: Stream, write: Write, draw: Draw | None, update: Callable[[int, int | None], None]
+        self, stream: Stream, write: Write, draw: Draw | None, update: Callable[[int, int], None]
     ) -> bool:
         """As `predict_stream`; a signal must not pass through what encloses this, which would discard its files."""
         options = self.options
@@ -139,7 +139,7 @@ class _Run:
                 if draw:
                     draw(predicted.frame.pixels, rows if predicted.faces else [])
                 self.counts += Counter(frames=1, faces=len(predicted.faces), without=not predicted.faces)
-                update(done, stream.total)
+                update(done, max(done, stream.total))
         except KeyboardInterrupt:
             return True
         return False
@@ -148,7 +148,7 @@ class _Run:
         """The row with all columns, in their order; those that it lacks are None."""
         return {name: row.get(name) for name in self.columns}
 
-    def _progress(self, unit: str) -> contextlib.AbstractContextManager[Callable[[int, int | None], None]]:
+    def _progress(self, unit: str) -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
         """A progress bar, unless the rows go to standard output."""
         if self.options.out == STDOUT:
             return contextlib.nullcontext(lambda done, total: None)

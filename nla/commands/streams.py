@@ -45,9 +45,9 @@ class Stream:
         return cls(name, False, limits, every, stated_frames(Path(name)), stated_rate(Path(name)) / every)
 
     @property
-    def total(self) -> int | None:
-        """Frames that are taken, if that is known."""
-        return -(-self.stated // self.every) or None
+    def total(self) -> int:
+        """Frames that are taken, 0 if unknown."""
+        return -(-self.stated // self.every)
 
     def frames(self) -> Iterator[VideoFrame]:
         """The frames that are taken. A film that breaks off is told on standard error.
