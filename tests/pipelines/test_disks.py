@@ -59,7 +59,7 @@ READ_ONLY_CASES = [
     Case("train", ".runs", ".runs/"),
     Case("train", "models", "models/"),
     Case("evaluate", "reports", "reports/"),
-    Case("register", "reports", "reports/registered.json"),
+    Case("register", "reports", "reports/model_card/README.md"),
 ]
 
 

@@ -123,6 +123,7 @@ def test_other_commands_do_not_import_the_servers_packages(tmp_path: Path) -> No
     assert done.stdout == "set()\n", done.stderr
 
 
+@pytest.mark.usefixtures("hangup_ends")
 @pytest.mark.parametrize(
     "number",
     [signal.SIGTERM, *(pytest.param(each, marks=pytest.mark.thorough) for each in (signal.SIGINT, signal.SIGHUP))],
