@@ -100,7 +100,7 @@ def measured(
 
 def matched(boxes: Sequence[Box], faces: Sequence[Face]) -> int:
     """Number of drawn boxes that get a face of their own, the best overlap first."""
-    pairs = [(overlap(box, face), i, j) for i, box in enumerate(boxes) for j, face in enumerate(faces)]
+    pairs = [(Face(*box, 1.0).overlap(face), i, j) for i, box in enumerate(boxes) for j, face in enumerate(faces)]
     used: set[tuple[str, int]] = set()
     hits = 0
     for share, i, j in sorted(pairs, reverse=True):
@@ -108,15 +108,6 @@ def matched(boxes: Sequence[Box], faces: Sequence[Face]) -> int:
             used |= {("box", i), ("face", j)}
             hits += 1
     return hits
-
-
-def overlap(box: Box, face: Face) -> float:
-    """Intersection over union."""
-    left, top, width, height = box
-    across = min(left + width, face.left + face.width) - max(left, face.left)
-    down = min(top + height, face.top + face.height) - max(top, face.top)
-    common = max(across, 0.0) * max(down, 0.0)
-    return common / (width * height + face.width * face.height - common)
 
 
 def table(record: dict[str, Any]) -> str:

@@ -61,7 +61,8 @@ def test_a_face_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("faces")
     one, two = [0, 0, 10, 10], [20, 0, 10, 10]
     near, far, half = Face(1, 0, 10, 10, 0.9), Face(50, 50, 10, 10, 0.9), Face(0, 6, 10, 10, 0.5)
-    assert module.overlap(one, near) == pytest.approx(90 / 110) and module.overlap(one, far) == 0
+    drawn = Face(*one, 1.0)
+    assert drawn.overlap(near) == pytest.approx(90 / 110) and drawn.overlap(far) == 0
     assert module.matched([one, two], [near, half, far]) == 1
     assert module.matched([one, two], [near, Face(21, 0, 10, 10, 0.1)]) == 2
     assert module.matched([one], []) == module.matched([], [near]) == module.matched([one], [half]) == 0

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from nla.commands.arguments import add_detector
-from nla.commands.found_faces import read_photo
 from nla.commands.free_names import FreeNames
 from nla.commands.image_inputs import (
     StoredImage,
     find_images,
     none_readable_error,
+    read_photo,
     report_unread,
     report_unreadable,
     unread_below,

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from nla.commands.drawn_film import Draw, drawn_film
-from nla.commands.found_faces import PredictedFaces, read_photo
+from nla.commands.found_faces import PredictedFaces
 from nla.commands.free_names import FreeNames
+from nla.commands.image_inputs import read_photo
 from nla.commands.row_files import Row
 from nla.data.images import Pixels, encode_jpeg, encode_png
 from nla.data.problems import Problem

@@ -74,9 +74,7 @@ def _predict(
 ) -> Iterator[PredictedFrame]:
     crops = [crop for each in batch for crop in each.crops]
     prediction = predictor.predict(np.stack(crops) if crops else [])
-    start = 0
-    for each in batch:
-        own = prediction.part(slice(start, start := start + len(each.crops)))
+    for each, own in zip(batch, prediction.split(len(each.crops) for each in batch), strict=True):
         tracks = tuple(tracker.numbers(each.found.faces, each.frame.time))
         smoothed = smoother.smoothed(own, tracks, each.frame.time)
         yield PredictedFrame(each.frame, each.found.faces, each.found.note, tracks, smoothed)

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nla.commands.image_inputs import StoredImage
-from nla.data.images import Pixels, decode, fit
+from nla.commands.image_inputs import StoredImage, read_photo
+from nla.data.images import Pixels, fit
 from nla.data.parallel import map_in_order
 from nla.data.problems import Problem
-from nla.errors import DataError
 from nla.faces.detector import Face
 from nla.faces.photo import FaceFinder, Found
-from nla.limits import ImageLimits
 from nla.serving.predictor import BATCH, Prediction, Predictor
 
 AHEAD = 32
@@ -67,16 +65,6 @@ def predict_photos(
         yield from _predict(predictor, batch)
 
 
-def read_photo(image: StoredImage, limits: ImageLimits) -> Pixels | Problem:
-    """The image, decoded and upright; or why it is unreadable."""
-    try:
-        return decode(image.read(limits), limits)
-    except OSError as error:
-        return Problem(image.path, None, f"cannot be read: {error.strerror}")
-    except DataError as error:
-        return Problem(image.path, None, str(error))
-
-
 def _read(image: StoredImage, predictor: Predictor, finder: FaceFinder) -> PhotoFaces | Problem:
     pixels, spec = read_photo(image, predictor.limits), predictor.model.image
     if isinstance(pixels, Problem):
@@ -88,7 +76,5 @@ def _read(image: StoredImage, predictor: Predictor, finder: FaceFinder) -> Photo
 def _predict(predictor: Predictor, batch: list[PhotoFaces]) -> Iterator[PredictedFaces]:
     pixels = [face for photo in batch for face in photo.pixels]
     prediction = predictor.predict(np.stack(pixels) if pixels else [])
-    start = 0
-    for photo in batch:
-        own = prediction.part(slice(start, start := start + len(photo.pixels)))
+    for photo, own in zip(batch, prediction.split(len(photo.pixels) for photo in batch), strict=True):
         yield PredictedFaces(photo.image, photo.faces, photo.note, own)

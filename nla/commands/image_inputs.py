@@ -126,8 +126,14 @@ def _predict(predictor: Predictor, batch: list[tuple[S, Pixels]]) -> tuple[list[
 
 def read_image(image: StoredImage, spec: ImageSpec, limits: ImageLimits) -> Pixels | Problem:
     """The image fitted to the model's size and colour, as the predictor does itself; or why it is unreadable."""
+    found = read_photo(image, limits)
+    return found if isinstance(found, Problem) else fit(found, spec.size, spec.color)
+
+
+def read_photo(image: StoredImage, limits: ImageLimits) -> Pixels | Problem:
+    """The image, decoded and upright; or why it is unreadable."""
     try:
-        return fit(decode(image.read(limits), limits), spec.size, spec.color)
+        return decode(image.read(limits), limits)
     except OSError as error:
         return Problem(image.path, None, f"cannot be read: {error.strerror}")
     except DataError as error:

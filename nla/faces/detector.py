@@ -39,6 +39,14 @@ class Face:
         """Mean of width and height."""
         return (self.width + self.height) / 2
 
+    def overlap(self, other: Face) -> float:
+        """Intersection over union of the two boxes, in [0, 1]."""
+        across = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
+        down = min(self.top + self.height, other.top + other.height) - max(self.top, other.top)
+        common = max(across, 0.0) * max(down, 0.0)
+        share = common / (self.width * self.height + other.width * other.height - common)
+        return min(share, 1.0)  # not above it by rounding
+
     def enlarged(self, factor: float) -> Face:
         """The same face in a photo that is `factor` times as large."""
         box = {name: getattr(self, name) * factor for name in ("left", "top", "width", "height")}

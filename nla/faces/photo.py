@@ -94,10 +94,8 @@ def fills(image_HWC: Pixels, face: Face, crop: Crop) -> bool:
     if max(height, width) > SQUARE * min(height, width):
         return False
     x, y, side = crop.square(face)
-    across = min(x + side / 2, width) - max(x - side / 2, 0.0)
-    down = min(y + side / 2, height) - max(y - side / 2, 0.0)
-    common = max(across, 0.0) * max(down, 0.0)
-    return bool(common >= FILLED * (width * height + side * side - common))
+    square = Face(x - side / 2, y - side / 2, side, side, face.score)
+    return square.overlap(Face(0, 0, width, height, face.score)) >= FILLED
 
 
 def _as_it_is(image_HWC: Pixels, note: str) -> Found:

@@ -17,14 +17,6 @@ MEMORY_SECONDS = 1.0
 """How long a face may be missing: a turned head, or someone who walks in front."""
 
 
-def overlap(a: Face, b: Face) -> float:
-    """Intersection over union of two boxes, in [0, 1]."""
-    across = min(a.left + a.width, b.left + b.width) - max(a.left, b.left)
-    down = min(a.top + a.height, b.top + b.height) - max(a.top, b.top)
-    common = max(across, 0.0) * max(down, 0.0)
-    return min(common / (a.width * a.height + b.width * b.height - common), 1.0)  # not above it by rounding
-
-
 @dataclass
 class _Track:
     number: int
@@ -51,7 +43,7 @@ class Tracker:
         whole = Face(0, 0, 1, 1, 1)
         boxes = [whole if face is None else face for face in faces]
         pairs = sorted(
-            ((overlap(track.face, box), track, i) for track in self._tracks for i, box in enumerate(boxes)),
+            ((track.face.overlap(box), track, i) for track in self._tracks for i, box in enumerate(boxes)),
             key=lambda pair: (-pair[0], pair[1].number, pair[2]),
         )
         found: dict[int, _Track] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,12 @@ class Prediction:
     """Probabilities of the network, averaged over the views: float32 [N, C]. Equal to `probabilities` if the card has
     no calibration."""
 
-    def part(self, rows: slice) -> Prediction:
-        """The predictions for some of the images."""
-        return Prediction(*(getattr(self, field.name)[rows] for field in fields(self)))
+    def split(self, counts: Iterable[int]) -> Iterator[Prediction]:
+        """The predictions for the first of the images, the next ones and so on, as many as each of `counts` says."""
+        start = 0
+        for count in counts:
+            rows = slice(start, start := start + count)
+            yield Prediction(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 class Predictor:

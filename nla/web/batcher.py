@@ -94,5 +94,4 @@ def _predict(group: Sequence[_Waiting]) -> list[Prediction]:
     """One prediction for each that waits, by the same predictor."""
     images_NHWC = np.concatenate([each.images_NHWC for each in group])
     together = group[0].predictor.predict(images_NHWC[..., 0] if images_NHWC.shape[3] == 1 else images_NHWC)
-    ends = np.cumsum([len(each.images_NHWC) for each in group])
-    return [together.part(slice(end - len(each.images_NHWC), end)) for each, end in zip(group, ends, strict=True)]
+    return list(together.split(len(each.images_NHWC) for each in group))

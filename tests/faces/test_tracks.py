@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nla.faces.detector import Face
-from nla.faces.tracks import LEAST_OVERLAP, MEMORY_SECONDS, Tracker, overlap
+from nla.faces.tracks import LEAST_OVERLAP, MEMORY_SECONDS, Tracker
 
 
 def face(left: float, top: float = 0.0, side: float = 10.0) -> Face:
@@ -64,6 +64,6 @@ def test_numbers_differ_within_a_frame_and_are_given_in_order(frames: list[list[
 
 @given(boxes, boxes)
 def test_overlap_is_symmetric_and_a_share(a: Face, b: Face) -> None:
-    share = overlap(a, b)
-    assert 0 <= share <= 1 and share == pytest.approx(overlap(b, a))
-    assert overlap(a, a) == pytest.approx(1)
+    share = a.overlap(b)
+    assert 0 <= share <= 1 and share == pytest.approx(b.overlap(a))
+    assert a.overlap(a) == pytest.approx(1)
