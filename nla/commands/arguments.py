@@ -16,9 +16,9 @@ SUFFIXES = f".{', .'.join(FORMATS)}"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds --model."""
-    text = "a .safetensors file with its .json, or a folder that holds model.safetensors (%(default)s)"
-    parser.add_argument("--model", type=Path, default="models", help=text)
+    """Adds --model, which is None unless it is given: `chosen_model` knows what to take then."""
+    text = "a .safetensors file with its .json, or a folder that holds model.safetensors (models, else NLA's own)"
+    parser.add_argument("--model", type=Path, help=text)
 
 
 def add_detector(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from nla.commands.parser import Parser
 from nla.console import complain, say
 from nla.errors import CommandError
 from nla.io import atomic_write
+from nla.models.default_model import chosen_model
 from nla.models.saved_model import WEIGHTS, load_model, weights_file
 from nla.serving.model_card import README, UNSTATED, model_card, read_results, read_run
 
@@ -24,7 +25,7 @@ def main(argv: Sequence[str]) -> None:
         DataError: a record is damaged.
     """
     options = _parser().parse_args(argv)
-    weights, out = weights_file(options.model), options.out
+    weights, out = weights_file(chosen_model(options.model)), options.out
     files = {WEIGHTS: weights, Path(WEIGHTS).with_suffix(".json").name: weights.with_suffix(".json")}
     _check_folder(out, weights, {README, *files})
     _, card = load_model(weights)  # refuses damaged files

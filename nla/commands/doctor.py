@@ -28,6 +28,7 @@ from nla.data.sources import SOURCES, open_source
 from nla.errors import is_explained, user_message
 from nla.faces.choice import available
 from nla.hardware import cores, cpu, memory, use_bf16
+from nla.models.default_model import SHIPPED, has_model
 from nla.models.saved_model import read_card, weights_file
 from nla.models.weights import weights_path
 from nla.tracking.probe import probe_store
@@ -68,7 +69,17 @@ def main(argv: Sequence[str]) -> None:
 
 def examine(project: Path) -> Iterator[Finding]:
     """All findings; outside a project, those of the machine."""
-    for check in (_python, _packages, _extras, _detectors, _processor, _gpu, _ports, partial(_disks, project)):
+    for check in (
+        _python,
+        _packages,
+        _extras,
+        _detectors,
+        _shipped,
+        _processor,
+        _gpu,
+        _ports,
+        partial(_disks, project),
+    ):
         yield from _guarded("machine", check)
     if not (project / "params.yaml").is_file():
         yield Finding("project", "note", "no params.yaml here", "Run this in a project's root to check it, too.")
@@ -151,6 +162,16 @@ def _detectors() -> Iterator[Finding]:
             yield Finding("detectors", "fault", f"{detector.name}: {detector.text}")
         elif not detector.is_ready:
             yield Finding("detectors", "note", f"{detector.name}: {detector.text}", detector.remedy)
+
+
+def _shipped() -> Iterator[Finding]:
+    """The model that answers where none is trained yet."""
+    if not has_model(SHIPPED):
+        text = "none comes with this installation"
+        yield Finding("NLA's model", "note", text, "Name one by --model, or train one: `make repro`.")
+        return
+    card = read_card(weights_file(SHIPPED))
+    yield Finding("NLA's model", "ok", f"trained on {card['source']}, {len(card['classes'])} classes: {SHIPPED}")
 
 
 def _requirements() -> list[Requirement]:

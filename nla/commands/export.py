@@ -26,6 +26,7 @@ from nla.evaluation.predict import mean_probabilities
 from nla.io import atomic_write
 from nla.models.calibration import Calibration
 from nla.models.classifier import Classifier
+from nla.models.default_model import chosen_model
 from nla.models.saved_model import load_model, weights_file
 from nla.models.views import ONE_VIEW, Views
 
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
         CommandError: onnx or onnxscript is not installed.
     """
     options = _parser().parse_args(argv)
-    model, card = load_model(weights_file(options.model))
+    model, card = load_model(weights_file(chosen_model(options.model)))
     views = ONE_VIEW if options.one_view else Views(**card["views"])
     data = to_onnx(model, views, metadata(card, views), Calibration.of_card(card))
     with atomic_write(options.out) as part:

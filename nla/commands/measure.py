@@ -27,6 +27,7 @@ from nla.evaluation.confusion import confusion
 from nla.evaluation.plots import confusion_matrix
 from nla.evaluation.tables import with_predictions
 from nla.io import write_json, write_table
+from nla.models.default_model import chosen_model
 from nla.models.saved_model import read_card, weights_file
 from nla.plotting import write_figure
 from nla.serving.predictor import Predictor
@@ -52,7 +53,8 @@ def main(argv: Sequence[str]) -> None:
         WeightsError: the model cannot be loaded.
     """
     options = _parser().parse_args(argv)
-    labelled, predictor = open_set(options.set), Predictor.load(options.model)
+    labelled, model = open_set(options.set), chosen_model(options.model)
+    predictor = Predictor.load(model)
     renamed = _renamed(options.map)
     matching = match_classes(labelled.classes, predictor.classes, renamed, options.shared)
     left_out = _left_out(labelled, matching)
@@ -61,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
     problems: list[Problem] = []
     predicted = _predict(predictor, labelled, matching, problems)
     report = {
-        "model": {"path": shown(str(options.model)), **_identity(options.model)},
+        "model": {"path": shown(str(model)), **_identity(model)},
         "set": {"path": shown(str(options.set)), "rows": len(labelled.label_N), "corrected": labelled.corrected},
         "map": renamed,
         "shared": options.shared,

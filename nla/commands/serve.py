@@ -7,7 +7,6 @@ import importlib
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nla.commands.parser import Parser, positive
@@ -78,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
 def _parser() -> Parser:
     parser = Parser("nla serve", description="A model over HTTP: POST /predict, and a page to try it at /.")
     add = parser.add_argument
-    add("--model", default="models", help="a folder or .safetensors file, or models:/NAME@champion (%(default)s)")
+    add("--model", help="a folder or .safetensors file, or models:/NAME@champion (models, else NLA's own)")
     add("--host", default="127.0.0.1", help=f"address to listen on (%(default)s); others need {TOKEN}")
     add("--port", type=_port, default=8000, help="0 for any free one (%(default)s)")
     add("--allow-host", action="append", default=[], metavar="NAME", help="a further name in the header Host")
@@ -97,14 +96,15 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _source(model: str) -> ModelSource:
-    if model.startswith("models:"):
+def _source(model: str | None) -> ModelSource:
+    if model is not None and model.startswith("models:"):
         from nla.web.registry_source import RegistrySource  # which imports MLflow
 
         return RegistrySource(model)
+    from nla.models.default_model import chosen_model
     from nla.web.live_model import FolderSource
 
-    return FolderSource(Path(model))
+    return FolderSource(chosen_model(model))
 
 
 def _token() -> str | None:

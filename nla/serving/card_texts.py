@@ -44,3 +44,18 @@ LIMITS = (
     "Confidences are calibrated on images like those of validation. On other images they can be wrong, and an image "
     "that shows no face gets a label too.",
 )
+
+SHIPPED = (
+    "These weights come with NLA, whose authors add no conditions to those of NLA's own licence. They cannot give "
+    "rights in the faces that the weights were trained on: FER2013 was collected by web searches, and its competition "
+    "gave it out for research. So take the weights for research and for trying NLA out; for anything else, clarify the "
+    "rights first."
+)
+"""On the model that comes with the package."""
+HALF = (
+    "Made by `make pretrained` in NLA's repository, with the settings of `pretrained/params.yaml`. The weights are "
+    "stored in half precision, and computed with in float32; all figures of this card are of them as stored. Accuracy "
+    "on test: {accuracy:.2%}, before rounding {float32_accuracy:.2%}; {same_labels:.2%} of the labels are the same, "
+    "and no probability differs by more than {largest_difference:.4f}."
+)
+LEAKS = "Images of train and validation that are pixel-identical to one of a later split were left out."

@@ -30,6 +30,7 @@ README = "README.md"
 """Name under which hubs expect the card."""
 UNSTATED = "other"
 """Hugging Face's value for a licence that is not in its list."""
+NOT_STATED = "not-stated"
 TAGS = ["facial-expression-recognition", "emotion-recognition", "label-noise", "pytorch"]
 METRICS = {
     "accuracy": ("accuracy", "Accuracy"),
@@ -121,7 +122,13 @@ def read_run(path: Path, card: Mapping[str, Any]) -> RunRecord | None:
     return run if run.fingerprint == card["fingerprint"] else None
 
 
-def model_card(card: Mapping[str, Any], results: Results | None, run: RunRecord | None, licence: str = UNSTATED) -> str:
+def model_card(
+    card: Mapping[str, Any],
+    results: Results | None,
+    run: RunRecord | None,
+    licence: str = UNSTATED,
+    licence_name: str = NOT_STATED,
+) -> str:
     """The card as Markdown with a YAML head.
 
     Args:
@@ -129,15 +136,18 @@ def model_card(card: Mapping[str, Any], results: Results | None, run: RunRecord 
         results: as `read_results` returns them.
         run: as `read_run` returns it.
         licence: of the weights, as Hugging Face spells it; the default states none.
+        licence_name: of one that Hugging Face does not know.
     """
-    return f"---\n{head(card, results, licence)}---\n\n" + "\n".join(_lines(card, results, run)) + "\n"
+    return f"---\n{head(card, results, licence, licence_name)}---\n\n" + "\n".join(_lines(card, results, run)) + "\n"
 
 
-def head(card: Mapping[str, Any], results: Results | None, licence: str = UNSTATED) -> str:
+def head(
+    card: Mapping[str, Any], results: Results | None, licence: str = UNSTATED, licence_name: str = NOT_STATED
+) -> str:
     """The YAML between the dashes."""
     facts: dict[str, Any] = {"license": shown(licence)}
     if licence == UNSTATED:
-        facts["license_name"] = "not-stated"
+        facts["license_name"] = licence_name
     facts |= {
         "library_name": "nla",
         "pipeline_tag": "image-classification",

@@ -17,6 +17,7 @@ from nla.evaluation.uncertainty import ambiguity, label_probability
 from nla.limits import ImageLimits
 from nla.models.calibration import Calibration
 from nla.models.classifier import Classifier
+from nla.models.default_model import chosen_model
 from nla.models.saved_model import WEIGHTS, load_model, weights_file
 
 __all__ = ["BATCH", "WEIGHTS", "Prediction", "Predictor"]
@@ -71,20 +72,23 @@ class Predictor:
         self.calibration, self.crop = calibration or Calibration(), crop
 
     @classmethod
-    def load(cls, path: Path | str, views: Views | None = None, limits: ImageLimits | None = None) -> Predictor:
+    def load(
+        cls, path: Path | str | None = None, views: Views | None = None, limits: ImageLimits | None = None
+    ) -> Predictor:
         """Loads a weights file and its JSON card, or a folder holding both, onto the GPU if available.
 
         Args:
-            path: weights file, or a folder with model.safetensors and model.json.
+            path: weights file, or a folder with model.safetensors and model.json; None for models/ in the current
+                folder, or else the model that comes with the package, with a line on standard error that says so.
             views: views to average over; None for those in the card, with which the model was measured and calibrated.
                 With others the calibration is an approximation.
             limits: largest encoded image that is decoded; None for 100 megapixels and 50 MB.
 
         Raises:
-            WeightsError: a file is missing or damaged, or does not match its card.
+            WeightsError: a file is missing or damaged, or does not match its card; or there is no model.
             ConfigError: the network cannot be built, as without timm.
         """
-        model, card = load_model(weights_file(Path(path)))
+        model, card = load_model(weights_file(chosen_model(path)))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         views = views or Views(**card["views"])
         calibration = Calibration.of_card(card)
