@@ -35,10 +35,12 @@ from nla.io import sha256
 from nla.methods import Context, Method
 from nla.methods.base import OneView
 from nla.methods.registry import keyword_options
+from nla.models.calibration import Calibration
 from nla.models.classifier import Classifier
-from nla.models.saved_model import save_model
+from nla.models.saved_model import PREDICTION, save_model
 from nla.models.weights import weights_path
 from nla.serving.predictor import WEIGHTS, Predictor
+from nla.training.artifacts import calibration
 from nla.training.callbacks import Callback
 from nla.training.checkpoint_store import FolderStore
 from nla.training.job import (
@@ -68,14 +70,14 @@ class FitResult:
     """Result of a training run."""
 
     predictor: Predictor
-    """The network with its weights of the best epoch, on the device that trained it."""
+    """The network with its weights of the best epoch, on the device that trained it, calibrated on validation."""
     history: list[dict[str, float]]
     """One row per epoch: `epoch` counted from 1, `valid_accuracy`, `valid_mean_accuracy`, `valid_macro_f1`,
     `valid_nll`, `train_loss`, `lr`, `images_per_second` and `seconds`."""
     best_epoch: int
     """The epoch with the best validation metric (`train.select`), counted from 1."""
     card: Mapping[str, Any]
-    """Contents of model.json: classes, network, metrics of the best epoch, parameters and hardware."""
+    """Contents of model.json: classes, network, metrics of the best epoch, calibration, parameters and hardware."""
 
     def save(self, folder: Path | str) -> Path:
         """Writes model.safetensors and model.json into the folder, for `Predictor.load` and `nla predict --model`.
@@ -344,6 +346,7 @@ def _result(trainer: Trainer) -> FitResult:
     network = network.to(trainer.group.device).eval()
     card = {
         **network.describe(),
+        **PREDICTION,
         "source": samples.source,
         "classes": list(samples.classes),
         "fingerprint": job.fingerprint,
@@ -352,4 +355,6 @@ def _result(trainer: Trainer) -> FitResult:
         "metrics": done.history[done.best_epoch - 1],
         "facts": done.facts,
     }
-    return FitResult(Predictor(network, samples.classes, samples.source), done.history, done.best_epoch, card)
+    card["calibration"] = calibration(card, trainer.best, trainer.split.valid)
+    predictor = Predictor(network, samples.classes, samples.source, calibration=Calibration.of_card(card))
+    return FitResult(predictor, done.history, done.best_epoch, card)

@@ -73,14 +73,14 @@ def constant_model(
     return models
 
 
-def random_model(folder: Path, channels: int = 1, size: int = 16) -> Path:
+def random_model(folder: Path, channels: int = 1, size: int = 16, source: str = "synthetic") -> Path:
     """A model whose answers depend on the image."""
     torch.manual_seed(0)
     spec = ImageSpec(size, channels, (0.5,) * channels, (0.25,) * channels)
     model = Classifier(Architecture("resnet18", 4, "stride1", 0.0, 3), spec)
     with torch.no_grad():
         model.backbone.fc.weight.mul_(20)
-    card = {**model.describe(), "classes": CLASSES, "source": "synthetic", "fingerprint": "f0", "epoch": 0}
+    card = {**model.describe(), "classes": CLASSES, "source": source, "fingerprint": "f0", "epoch": 0}
     save_model(folder / "model.safetensors", model.backbone.state_dict(), card)
     return folder
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -25,13 +25,17 @@ from nla.text import shown
 S = TypeVar("S", bound="StoredImage")
 
 
-def find_images(paths: Iterable[str]) -> list[str]:
+def find_images(paths: Iterable[str], films: Collection[str] = ()) -> list[str]:
     """Files as given, and all images below folders, except hidden ones: sorted, each once.
 
     Links to files are followed; links to folders are not, unless they are named themselves.
 
+    Args:
+        paths: images and folders.
+        films: what is read below the folders besides images.
+
     Raises:
-        DataError: a path does not exist, or there is no image in any.
+        DataError: a path does not exist, or there is no image in any, and no film.
     """
     paths = list(paths)
     missing = [path for path in paths if not Path(path).exists()]
@@ -40,19 +44,20 @@ def find_images(paths: Iterable[str]) -> list[str]:
             f"{', '.join(map(shown, missing))}: no such file or folder. Name images, or folders that contain some."
         )
     found = sorted({name for path in paths for name in _images(path)})
-    if not found:
+    if not found and not films:
         what = f"{', '.join(map(shown, paths))}: no images found. Name a folder with {' '.join(SUFFIXES)} files."
         raise DataError("\n  ".join([what, *unread_below(paths)]))
     return found
 
 
-def unread_below(paths: Iterable[str]) -> list[str]:
-    """Lines on the files below folders that `find_images` does not take."""
-    return [line for path in paths if Path(path).is_dir() for line in _unread(path)]
+def unread_below(paths: Iterable[str], films: Collection[str] = ()) -> list[str]:
+    """Lines on the files below folders that `find_images` does not take, and that are none of the `films`."""
+    return [line for path in paths if Path(path).is_dir() for line in _unread(path, films)]
 
 
-def _unread(folder: str) -> list[str]:
-    read = {Path(name).relative_to(folder).as_posix() for name in _images(folder)}
+def _unread(folder: str, films: Collection[str]) -> list[str]:
+    own = (name for name in films if Path(name).is_relative_to(folder))
+    read = {Path(name).relative_to(folder).as_posix() for name in (*_images(folder), *own)}
     return [f"{shown(folder)}: {line}" for line in unread(Path(folder), read)]
 
 
@@ -60,9 +65,15 @@ def _images(path: str) -> Iterator[str]:
     if not Path(path).is_dir():
         yield str(Path(path))
         return
+    for folder in folders_below(path):
+        yield from (str(folder / name) for name in image_names(folder))
+
+
+def folders_below(path: str) -> Iterator[Path]:
+    """The folder `path` and all folders below it, except hidden ones and links."""
     for folder, below, _ in os.walk(path):
         below[:] = [name for name in below if not name.startswith(".")]
-        yield from (str(Path(folder, name)) for name in image_names(Path(folder)))
+        yield Path(folder)
 
 
 def report_unreadable(problems: Sequence[Problem]) -> None:

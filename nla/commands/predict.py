@@ -7,6 +7,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import filterfalse
 from pathlib import Path
 
 from nla.commands.arguments import add_detector, add_model
@@ -24,7 +25,7 @@ from nla.commands.image_inputs import (
 )
 from nla.commands.parser import Parser, between, positive
 from nla.commands.row_files import STDOUT, SUFFIXES, Row, Write, check_suffix, row_file
-from nla.commands.streams import Stream, is_camera, is_stream
+from nla.commands.streams import Stream, find_films, is_camera, is_stream
 from nla.console import bar, complain, say
 from nla.data.problems import Problem
 from nla.errors import DataError
@@ -59,12 +60,15 @@ def main(argv: Sequence[str]) -> None:
     """
     options = _parser().parse_args(argv)
     check_suffix(options.out)
-    streams = [path for path in options.paths if is_stream(path)]
-    paths = [path for path in options.paths if path not in streams]
-    names, predictor = find_images(paths) if paths else [], Predictor.load(options.model)
+    named = [path for path in options.paths if is_stream(path)]
+    paths = [path for path in options.paths if path not in named]
+    films = [name for name in find_films(paths) if name not in named]
+    streams = [*named, *films]
+    names = find_images(paths, films) if paths else []
+    predictor = Predictor.load(options.model)
     crop = read_crop(options.crop) if options.crop else stated_crop(predictor.crop)
     finder = FaceFinder(crop, predictor.model.image.size, options.detector, cropped=options.cropped)
-    pictures = Pictures(options.draw, names) if options.draw else None
+    pictures = Pictures(options.draw, [*names, *filterfalse(is_camera, streams)]) if options.draw else None
     run = _Run(options, predictor, finder, pictures, columns(predictor.classes, of_frames=bool(streams)))
     with row_file(options.out, run.columns) as write:
         if names:
@@ -73,9 +77,11 @@ def main(argv: Sequence[str]) -> None:
         if not (run.counts["images"] or run.counts["frames"] or is_cut):
             raise none_readable_error(run.problems)
     report_unreadable(run.problems)
-    report_unread(unread_below(paths))
+    report_unread(unread_below(paths, films))
     if finder.is_open and crop is None and predictor.source != FERPLUS:
         complain(UNSTATED)
+    if predictor.caution:
+        complain(f"warning: {predictor.caution}")
     if options.out != STDOUT:
         say(f"{_counted(run.counts)}: {options.out}")
     if is_cut and not all(map(is_camera, streams)):  # a signal is how a camera is meant to end
@@ -145,8 +151,11 @@ class _Run:
         return False
 
     def _complete(self, row: Row) -> Row:
-        """The row with all columns, in their order; those that it lacks are None."""
-        return {name: row.get(name) for name in self.columns}
+        """The row with all columns, in their order; those that it lacks are None. An answer has the model's caution."""
+        found = {name: row.get(name) for name in self.columns}
+        if row["label"] is not None and self.predictor.caution:
+            found["note"] = "; ".join(note for note in (row["note"], self.predictor.caution) if note)
+        return found
 
     def _progress(self, unit: str) -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
         """A progress bar, unless the rows go to standard output."""
@@ -204,7 +213,7 @@ def _box(face: Face) -> Row:
 
 def _parser() -> Parser:
     parser = Parser("nla predict", description="Label, confidence and probabilities of the faces in photos and films.")
-    paths = f"an image, a folder with images at any depth, a film ({', '.join(VIDEOS)}), or the number of a camera"
+    paths = f"an image, a film ({', '.join(VIDEOS)}), a folder with some at any depth, or the number of a camera"
     parser.add_argument("paths", nargs="+", metavar="PATH", help=paths)
     add_model(parser)
     out = f"{', '.join(SUFFIXES)}; {STDOUT} is standard output, as CSV (%(default)s)"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from nla.commands.image_inputs import folders_below
 from nla.console import complain
 from nla.limits import ImageLimits
 from nla.text import shown
@@ -17,6 +18,16 @@ from nla.video.sources.video_file import VIDEOS, VideoFrame, read_video, stated_
 def is_stream(path: str) -> bool:
     """Whether an argument names a film, by its suffix, or a camera."""
     return is_camera(path) or (Path(path).suffix.lower() in VIDEOS and not Path(path).is_dir())
+
+
+def find_films(paths: Iterable[str]) -> list[str]:
+    """All films below the folders among `paths`, except hidden ones: sorted, each once."""
+    folders = {folder for path in paths if Path(path).is_dir() for folder in folders_below(path)}
+    return sorted(str(file) for folder in folders for file in folder.iterdir() if _is_film(file))
+
+
+def _is_film(file: Path) -> bool:
+    return file.suffix.lower() in VIDEOS and not file.name.startswith(".") and not file.is_dir()
 
 
 def is_camera(path: str) -> bool:

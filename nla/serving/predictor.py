@@ -25,6 +25,10 @@ __all__ = ["BATCH", "WEIGHTS", "Prediction", "Predictor"]
 BATCH = 256
 """Images decoded and classified at a time, so that memory does not grow with their number."""
 
+DRAWN_SOURCES = ("synthetic", "drawn")
+"""Names of the sources of faces that NLA draws: of images, and of clips."""
+DRAWN = "the model has seen drawn faces only: its answer on a photo means nothing"
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -70,6 +74,11 @@ class Predictor:
         self.model, self.classes, self.source = model, tuple(classes), source
         self.views, self.limits = views or Views(), limits or ImageLimits()
         self.calibration, self.crop = calibration or Calibration(), crop
+
+    @property
+    def caution(self) -> str:
+        """What must be said with each answer on a photo; empty if nothing."""
+        return DRAWN if self.source in DRAWN_SOURCES else ""
 
     @classmethod
     def load(

@@ -23,6 +23,8 @@ class ModelFacts(BaseModel):
     source: str
     """Name of the data set that it was trained on."""
     classes: list[str]
+    caution: str
+    """What to know of all its answers on photos, as of a model that has seen drawn faces only; empty if nothing."""
 
 
 class Box(BaseModel):
@@ -96,6 +98,7 @@ def facts(model: ModelInUse) -> ModelFacts:
         fingerprint=model.fingerprint,
         source=predictor.source,
         classes=list(predictor.classes),
+        caution=predictor.caution,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -87,18 +87,21 @@ async def read_question(request: Request, cropped: bool, limits: ServerLimits) -
 async def _form(request: Request, limits: ServerLimits) -> Question:
     parser = MultiPartParser(request.headers, _parts(request), max_files=limits.max_images, max_fields=FIELDS)
     try:
-        form = await parser.parse()
+        return await _read_form(await parser.parse())
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
             raise _too_many(limits) from None
         raise Refused(400, f"not a form that can be read: {error.message}") from None
     except (KeyError, UnicodeError, ValueError) as error:  # no boundary, or headers that are no text
         raise Refused(400, f"not a form that can be read ({type(error).__name__}).") from None
-    try:
-        files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-        uploads = [Upload(_named(n, file.filename), await file.read()) for n, file in enumerate(files)]
     finally:
-        await form.close()  # its temporary files
+        for file in parser._files_to_close_on_error:  # all temporary ones; the form lacks that of a part cut off
+            file.close()
+
+
+async def _read_form(form: FormData) -> Question:
+    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    uploads = [Upload(_named(n, file.filename), await file.read()) for n, file in enumerate(files)]
     return Question(tuple(uploads), _flag(form.get("cropped")))
 
 

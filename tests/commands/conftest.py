@@ -12,6 +12,6 @@ from mlflow_parts import random_model
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with models/, the current one."""
     (tmp_path / "models").mkdir()
-    random_model(tmp_path / "models")
+    random_model(tmp_path / "models", source="faces")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +13,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from damage import FUZZ, damaged
 from edited_files import KINDS, Kind
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mlflow_parts import random_model
 from safetensors.torch import save
@@ -31,29 +31,6 @@ from nla.models.dlib_file import read_layers
 from nla.models.weights import start_from
 from nla.serving.predictor import Predictor
 
-EXAMPLES = os.environ.get("NLA_FUZZ_EXAMPLES")
-FUZZ = settings(
-    max_examples=int(EXAMPLES or 25),
-    derandomize=EXAMPLES is None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-TOKENS = [
-    b"\0",
-    b",",
-    b"\n",
-    b"\r",
-    b'"',
-    b":",
-    b"{",
-    b"\xff\xfe",
-    b"\x1b[2J",
-    b"../",
-    b"-1",
-    b"nan",
-    b"1e400",
-    b"9" * 400,
-]
 FACE = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
 
 DLIB_LAYER = b"".join(
@@ -64,27 +41,6 @@ DLIB_LAYER = b"".join(
     ]
 )
 """The header of a file of dlib, and one layer."""
-
-
-@st.composite
-def damaged(draw: st.DrawFn, valid: bytes) -> bytes:
-    """`valid` after one to four edits: cut off, a byte changed, bytes removed, repeated or inserted."""
-    content = bytearray(valid)
-    for _ in range(draw(st.integers(1, 4))):
-        start = draw(st.integers(0, len(content)))
-        end = min(len(content), start + draw(st.integers(1, 40)))
-        match draw(st.sampled_from(["cut", "change", "remove", "repeat", "insert"])):
-            case "cut":
-                del content[start:]
-            case "change":
-                content[start : start + 1] = draw(st.binary(min_size=1, max_size=1))
-            case "remove":
-                del content[start:end]
-            case "repeat":
-                content[start:start] = content[start:end]
-            case "insert":
-                content[start:start] = draw(st.sampled_from(TOKENS) | st.binary(max_size=8))
-    return bytes(content)
 
 
 def encoded(suffix: str) -> bytes:

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from server_parts import Served, faces, serving
 
 from nla import Predictor
+from nla.serving.predictor import DRAWN
 
 MAX_BODY, MAX_IMAGES, MAX_PIXELS = 400_000, 6, 1_000_000
 LIMITS = ("--max-body", str(MAX_BODY), "--max-images", str(MAX_IMAGES), "--max-pixels", str(MAX_PIXELS))
@@ -67,6 +68,7 @@ def test_each_way_to_send_images_gets_the_predictors_answer(server: Served, fold
     answer = server.post({"cropped": "true"}, None, files=files).json()
     check(answer, predictor, images)
     facts = {"name": folder.name, "version": None, "fingerprint": "f0", "source": "synthetic", "classes": list(CLASSES)}
+    assert answer["model"].pop("caution") == DRAWN  # in every answer
     assert answer["model"] == facts
 
 

@@ -64,6 +64,8 @@ async function loadFacts() {
 function showFacts(model) {
   const version = model.version === null ? "" : ` version ${model.version}`;
   $("model").textContent = `${model.name}${version} · trained on ${model.source} · ${model.classes.length} classes`;
+  $("caution").hidden = !model.caution;
+  $("caution").textContent = model.caution && `Beware: ${model.caution}.`;
 }
 
 /** Asks about an encoded image; null if a newer question has been asked meanwhile. */
