@@ -108,6 +108,29 @@ class TestResult:
         assert row["label"] == expected.label[0]
         assert [row[f"p_{name}"] for name in CLASSES] == [f"{p:.6f}" for p in expected.probabilities[0]]
 
+    def test_it_is_calibrated_on_validation(self, tiny_samples: MakeSamples, tmp_path: Path) -> None:
+        """By the parameters that a search over a grid would find, too; and the file says so."""
+        train, valid = pair(tiny_samples(64)), pair(tiny_samples(80, seed=1))
+        wrong_N = np.where(np.arange(80) % 4, valid[1], (valid[1] + 1) % 3)  # a quarter of the labels
+        options = {"params": PARAMS, "classes": CLASSES, "epochs": 3, "batch_size": 16, "device": "cpu"}
+        result = fit(train, (valid[0], wrong_N), progress=False, **options)
+        found = result.predictor.predict(valid[0][..., 0])
+        log_NC = np.log(np.maximum(found.uncalibrated, 1e-30).astype(float))
+
+        def nll(temperature: float, uniform: float) -> float:
+            p_NC = np.exp(log_NC / temperature - (log_NC / temperature).max(1, keepdims=True))
+            p_NC = (1 - uniform) * p_NC / p_NC.sum(1, keepdims=True) + uniform / 3
+            return float(-np.log(p_NC[np.arange(80), wrong_N]).mean())
+
+        used = result.predictor.calibration
+        assert not used.is_identity and result.card["calibration"]["rows"] == 80
+        shares = np.linspace(0, 0.9, 91) if used.uniform else [0.0]
+        grid = min(nll(t, u) for t in np.geomspace(0.1, 10, 81) for u in shares)
+        assert nll(used.temperature, used.uniform) <= grid + 1e-4
+        p_N = -np.log(found.probabilities[np.arange(80), wrong_N])
+        assert p_N.mean() == pytest.approx(nll(used.temperature, used.uniform), abs=1e-4)
+        assert Predictor.load(result.save(tmp_path).parent).calibration == used
+
     def test_the_card_records_the_run(self, quick: Callable[..., FitResult]) -> None:
         result = quick(lr=0.01)
         assert result.card["metrics"] == result.history[result.best_epoch - 1]

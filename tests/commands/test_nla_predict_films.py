@@ -113,6 +113,33 @@ def test_photos_beside_films_have_the_same_columns(here: Path) -> None:
     assert np.isnan(table.frame[0]) and set(table.label) == {UNCERTAIN}
 
 
+def test_films_in_folders_are_read_as_if_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_photo("all/a.png", photo(480, 270, [(20, 60, 130)]))
+    Path("all/deep/.hidden").mkdir(parents=True)
+    film = write_film("film.mp4", 2).read_bytes()
+    for name in ("all/deep/two.MP4", "all/one.mp4", "all/.three.mp4", "all/deep/.hidden/four.mp4"):
+        Path(name).write_bytes(film)
+    Path("all/notes.txt").write_text("no image")
+    table = predicted("all")
+    assert list(dict.fromkeys(table.path)) == ["all/a.png", "all/deep/two.MP4", "all/one.mp4"]
+    said = capsys.readouterr().err
+    assert "1 .txt" in said and "mp4" not in said.lower().replace(".mp4, ", ""), "films are not counted as unread"
+    named = predicted("all/one.mp4")
+    own = table[table.path == "all/one.mp4"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, named, check_dtype=False)
+    twice = predicted("all/one.mp4", "all")
+    assert list(dict.fromkeys(twice.path)) == ["all/a.png", "all/one.mp4", "all/deep/two.MP4"]
+    assert len(twice) == len(table), "each once"
+
+
+def test_a_folder_of_films_alone(here: Path) -> None:
+    Path("films").mkdir()
+    write_film("films/film.mp4", 2)
+    assert set(predicted("films").path) == {"films/film.mp4"}
+    with pytest.raises(CommandError, match=r"--draw: films/film\.mp4 lies in this folder"):
+        main(["films", "--draw", "films"])
+
+
 def test_a_film_is_drawn_with_its_boxes(here: Path) -> None:
     film = write_film("film.mp4")
     main(["film.mp4", "--draw", "drawn", "--out", "out.jsonl"])

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow_parts import CLASSES
+from mlflow_parts import CLASSES, random_model
 from photo_parts import drawn_face, overlap, photo, write_photo
 
 from nla.commands.predict import UNCERTAIN, main
@@ -20,7 +20,7 @@ from nla.faces.crop import FERPLUS, Crop, crop_face, read_crop
 from nla.faces.detector import Face
 from nla.faces.photo import AS_SMALL, FULL, NONE
 from nla.serving.noted_crop import note_crop
-from nla.serving.predictor import Predictor
+from nla.serving.predictor import DRAWN, Predictor
 
 P = [f"p_{name}" for name in CLASSES]
 COLUMNS = ["path", "face", "left", "top", "width", "height", "score", "label", "confidence", "ambiguity", *P, "note"]
@@ -69,6 +69,19 @@ def test_crops_in_a_folder_of_photos_stay_whole(here: Path) -> None:
     assert table.note.tolist() == [FULL, AS_SMALL] and table.left.isna().all() and table.face.tolist() == [0, 0]
     whole = Predictor.load("models").predict([drawn_face(1, 160), drawn_face(1, 48)])
     np.testing.assert_allclose(table[P], whole.probabilities, atol=1e-6)
+
+
+def test_a_model_of_drawn_faces_says_so_in_every_answer(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random_model(here / "drawn")
+    write_photo("photos/face.png", photo(400, 300, PLACES[:1]))
+    write_photo("photos/nobody.png", photo(300, 200, []))
+    write_photo("photos/small.png", drawn_face(1, 48))
+    table = predicted("photos", "--model", "drawn")
+    assert table.note.tolist() == [DRAWN, NONE, f"{AS_SMALL}; {DRAWN}"]
+    assert capsys.readouterr().err.splitlines()[-1] == f"warning: {DRAWN}"
+    others = predicted("photos")
+    assert others.note.fillna("").tolist() == ["", NONE, AS_SMALL]
+    assert DRAWN not in capsys.readouterr().err
 
 
 def test_cropped_asks_no_detector(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
