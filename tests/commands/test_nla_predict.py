@@ -121,7 +121,7 @@ def test_another_model(here: Path, named: str) -> None:
     main(["face.png", "--model", named])
     assert len(pd.read_csv("predictions.csv")) == 1
     with pytest.raises(WeightsError, match=r"models: no such file or folder"):
-        main(["face.png"])
+        main(["face.png", "--model", "models"])
 
 
 def test_no_images_are_errors(here: Path) -> None:
