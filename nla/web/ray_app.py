@@ -19,12 +19,13 @@ from nla.telemetry import disable_telemetry
 from nla.web.access import token_for
 from nla.web.limits import ServerLimits
 from nla.web.metrics import Metrics, merged
+from nla.web.refusals import Refused
 from nla.web.server import GRACE_SECONDS
 from nla.web.settings import ServerSettings
 
 DEPLOYMENT = "NLA"
-SERIES_SECONDS = 5.0
-"""How long /metrics waits for the replicas; one that is being killed does not answer."""
+SERIES_SECONDS = 9.0
+"""How long /metrics waits for all replicas; Prometheus waits for 10 s."""
 
 
 class Replica:
@@ -49,7 +50,10 @@ class Replica:
     async def _all_series(self) -> bytes:
         context = serve.get_replica_context()
         handle = serve.get_deployment_handle(context.deployment, context.app_name)
-        found = await handle.broadcast("series").results_async(timeout_s=SERIES_SECONDS, return_exceptions=True)
+        try:
+            found = await handle.broadcast("series").results_async(timeout_s=SERIES_SECONDS, return_exceptions=True)
+        except TimeoutError:  # a part of the series would look as if replicas had ended
+            raise Refused(503, "a replica does not answer. Ask again later.", {"Retry-After": "1"}) from None
         return merged(dict(sorted(each for each in found if not isinstance(each, BaseException))))
 
 
