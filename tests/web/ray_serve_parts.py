@@ -6,25 +6,18 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
-import ray
 import requests
-from mlflow_parts import ROOT, free_port
+from mlflow_parts import free_port
 from patience import PATIENCE
-from ray import serve
-from ray.cluster_utils import Cluster
-from ray.serve._private.api import serve_start
-from ray.serve.schema import ServeDeploySchema
-from ruamel.yaml import YAML
 from server_parts import Client, faces
 
+from benchmarks.ray_serve import deployed
 from nla import Predictor
-from nla.ray_cluster import _minimal_processes, local_cluster
 
 TOLERANCE = 1e-5
 SERIES = re.compile(r'^(\w+)\{(?:(.*),)?replica="(\w+)"(?:,(.*))?\} (\S+)$', re.MULTILINE)
@@ -53,62 +46,18 @@ class Replicas(Client):
 
 
 @contextlib.contextmanager
-def deployed(
-    model: Path | str, *, env: dict[str, str] | None = None, replicas: int = 2, **args: Any
-) -> Iterator[Replicas]:
-    """The file cluster/serve.yaml as `serve run` takes it, with another model and port, on the Ray in use."""
-    config = YAML(typ="safe", pure=True).load(ROOT / "cluster/serve.yaml")
-    config["http_options"]["port"] = port = free_port()
-    (application,) = config["applications"]
-    application["args"] |= {"model": str(model), "cropped": True, **args}
-    application["runtime_env"] = {"env_vars": env or {}}
-    (deployment,) = application["deployments"]
-    deployment |= {"num_replicas": replicas, "ray_actor_options": {"num_cpus": 0.5}}
-    schema = ServeDeploySchema.model_validate(config)
-    options = schema.http_options.model_dump()
-    client: Any = serve_start(http_options=options, proxy_location=schema.proxy_location)
-    try:
-        client.deploy_apps(schema, _blocking=False)
-        wait_until(lambda: serve.status().applications["nla"].status == "RUNNING", failing="DEPLOY_FAILED")
+def replicated(model: Path | str, *, env: Mapping[str, str], cpus: float, **args: Any) -> Iterator[Replicas]:
+    """Two replicas of cluster/serve.yaml, with this model, on a free port of the Ray in use."""
+    port, options = free_port(), {"ray_actor_options": {"num_cpus": cpus}}
+    with deployed(port, {"model": str(model), "cropped": True, **args}, options, env):
         yield Replicas(port)
-    finally:
-        serve.shutdown()
 
 
-def wait_until(condition: Any, failing: str = "") -> None:
+def wait_until(condition: Any) -> None:
     end = time.monotonic() + PATIENCE
     while not condition():
-        application = serve.status().applications["nla"]
-        assert time.monotonic() < end and application.status != failing, application
+        assert time.monotonic() < end
         time.sleep(0.3)
-
-
-@contextlib.contextmanager
-def three_nodes() -> Iterator[list[Any]]:
-    """A Ray of three nodes; replicas go to the second and third, which are given."""
-    with local_cluster(cpus=0):
-        cluster: Any = Cluster()
-        cluster.head_node = ray._private.worker._global_node  # type: ignore[attr-defined]
-        cluster.redis_address = cluster.head_node.redis_address
-        with _minimal_processes(dashboard=False):
-            nodes = [
-                cluster.add_node(num_cpus=0.5, node_ip_address=f"127.0.0.{n}", object_store_memory=80_000_000)
-                for n in (2, 3)
-            ]
-        try:
-            yield nodes
-        finally:
-            for node in nodes:
-                kill(node)
-
-
-def kill(node: Any) -> None:
-    """SIGKILL to all that runs on a node."""
-    started = [psutil.Process(each.process.pid) for kind in node.all_processes.values() for each in kind]
-    for process in [member for each in started for member in (each, *each.children(recursive=True))]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
 
 
 class Clients:

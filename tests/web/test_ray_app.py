@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from mlflow_parts import ROOT
 from prometheus_client.parser import text_string_to_metric_families
-from ray.serve.schema import ServeDeploySchema
 from ruamel.yaml import YAML
 
 from nla.commands.serve import _parser
@@ -18,31 +17,14 @@ from nla.faces.choice import NAMES
 from nla.web.access import token_for
 from nla.web.limits import ServerLimits
 from nla.web.metrics import Metrics, merged
-from nla.web.ray_app import DEPLOYMENT, build
+from nla.web.ray_app import build
 from nla.web.settings import ServerSettings
 
 FILE = ROOT / "cluster/serve.yaml"
 
 
-def config() -> dict[str, Any]:
-    content: dict[str, Any] = YAML(typ="safe", pure=True).load(FILE)
-    return content
-
-
-def test_ray_takes_the_file_and_the_application_is_built_from_it() -> None:
-    schema = ServeDeploySchema.model_validate(config())
-    (application,) = schema.applications
-    assert application.import_path == "nla.web.ray_app:build"
-    assert schema.http_options.host == "127.0.0.1"
-    assert [deployment.name for deployment in application.deployments] == [DEPLOYMENT]
-    assert application.deployments[0].max_ongoing_requests == ServerLimits().max_requests
-    assert not schema.logging_config.enable_access_log
-    built = build(application.args)
-    assert built._bound_deployment.name == DEPLOYMENT
-
-
 def test_the_file_states_every_setting_with_its_default() -> None:
-    args = config()["applications"][0]["args"]
+    args = YAML(typ="safe", pure=True).load(FILE)["applications"][0]["args"]
     settings = section(ServerSettings, {"args": args})
     assert args.keys() == ServerSettings.model_fields.keys()
     assert settings == ServerSettings(model=args["model"])

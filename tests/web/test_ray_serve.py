@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_parts import random_model
-from ray_serve_parts import Clients, Replicas, deployed
+from ray_serve_parts import Clients, Replicas, replicated
 from server_parts import faces
 
 from nla import Predictor
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path, ray_cluster: object) -> Iterator[Replicas]:
-    with deployed(folder, env={"NLA_TOKEN": TOKEN}, max_body=100_000, batch_wait=20) as replicas:
+    with replicated(folder, env={"NLA_TOKEN": TOKEN}, cpus=0.5, max_body=100_000, batch_wait=20) as replicas:
         replicas.wait_for_replicas(2, **HEADERS)
         yield replicas
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from mlflow_parts import constant_model, new_store, random_model, registered
-from ray_serve_parts import Clients, deployed, kill, three_nodes, wait_until
+from ray_serve_parts import Clients, replicated, wait_until
 
+from benchmarks.ray_serve import kill, three_nodes
 from nla import Predictor
 from nla.serving.registry import CHAMPION, Registry
 
@@ -27,7 +28,7 @@ def test_a_newer_champion_and_a_killed_node_lose_no_request(tmp_path: Path, monk
     alias(NAME, CHAMPION, one)
     predictors = {version: Predictor.load(folder) for version, folder in folders.items()}
     env = {"MLFLOW_TRACKING_URI": uri}
-    with three_nodes() as nodes, deployed(f"models:/{NAME}@{CHAMPION}", env=env, poll=1) as server:
+    with three_nodes() as nodes, replicated(f"models:/{NAME}@{CHAMPION}", env=env, cpus=1, poll=1) as server:
         server.wait_for_replicas(2)
         clients = Clients(server, predictors, 8)
         try:
