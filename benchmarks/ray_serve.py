@@ -19,6 +19,7 @@ import psutil
 import ray
 from ray import serve
 from ray.cluster_utils import Cluster
+from ray.exceptions import RayError
 from ray.serve._private.api import serve_start
 from ray.serve.schema import ServeDeploySchema
 from ruamel.yaml import YAML
@@ -69,8 +70,8 @@ def deployed(port: int, args: Mapping[str, Any], options: Mapping[str, Any], env
     application["runtime_env"] = {"env_vars": dict(env)}
     application["deployments"][0] |= options
     schema = ServeDeploySchema.model_validate(config)
-    client: Any = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
     try:
+        client = _started(schema)
         client.deploy_apps(schema, _blocking=False)
         end = time.monotonic() + PATIENCE
         while (state := serve.status().applications["nla"]).status != "RUNNING":
@@ -80,6 +81,18 @@ def deployed(port: int, args: Mapping[str, Any], options: Mapping[str, Any], env
         yield
     finally:
         serve.shutdown()
+
+
+def _started(schema: ServeDeploySchema) -> Any:
+    """A client of Serve, which `serve run` starts in this way; its proxies may take longer than Ray's 60 s."""
+    options = {"http_options": schema.http_options.model_dump(), "proxy_location": schema.proxy_location}
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return serve_start(**options, controller_options=schema.controller_options)
+        except (TimeoutError, RayError):
+            if time.monotonic() > end:
+                raise
 
 
 def main() -> None:

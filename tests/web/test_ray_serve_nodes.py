@@ -18,7 +18,6 @@ NAME = "nla-tiny"
 
 def test_a_newer_champion_and_a_killed_node_lose_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that its node does not survive is sent once more; until the kill, none needs to be."""
-    monkeypatch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "120")  # a busy machine is not a broken proxy
     uri = new_store(tmp_path, monkeypatch)
     registry = Registry(uri, NAME)
     folders = {registered(registry, uri, make, f"f{n}"): make for n, make in enumerate(
