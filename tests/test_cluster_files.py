@@ -103,7 +103,7 @@ def test_ray_serve_takes_its_file_and_builds_the_application() -> None:
     assert schema.http_options.host == "127.0.0.1"  # Ray's own default is all interfaces
     (deployment,) = application.deployments
     assert deployment.name == DEPLOYMENT == build(application.args)._bound_deployment.name
-    assert deployment.max_ongoing_requests == ServerLimits().max_requests
+    assert deployment.max_ongoing_requests == deployment.max_queued_requests == ServerLimits().max_requests
     assert not schema.logging_config.enable_access_log
 
 

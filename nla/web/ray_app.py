@@ -36,11 +36,11 @@ class Replica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Ray. Raises NLAError if the model cannot be loaded, or a token is missing."""
-        from nla.web.assembly import assemble  # PyTorch takes seconds, and the process that builds needs none
-
         disable_telemetry()
         host = str(cast(Any, _get_global_client()).http_config.host)  # one for all nodes
         token = token_for(host, "http_options.host:")
+        from nla.web.assembly import assemble  # PyTorch takes seconds, and the process that calls `build` needs none
+
         return assemble(self._settings, self._metrics, host=host, token=token, all_series=self._all_series).app
 
     def series(self) -> tuple[str, list[Metric]]:
@@ -70,6 +70,7 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     deployment = serve.deployment(
         name=DEPLOYMENT,
         max_ongoing_requests=ServerLimits().max_requests,
+        max_queued_requests=ServerLimits().max_requests,  # of each proxy, whose memory they take
         graceful_shutdown_timeout_s=GRACE_SECONDS,
         logging_config={"enable_access_log": False},  # no record of who asks
     )(serve.ingress()(Replica))

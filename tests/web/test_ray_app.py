@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from nla.faces.choice import NAMES
 from nla.web.access import token_for
 from nla.web.limits import ServerLimits
 from nla.web.metrics import Metrics, merged
-from nla.web.ray_app import build
+from nla.web.ray_app import Replica, build
 from nla.web.settings import ServerSettings
 
 FILE = ROOT / "cluster/serve.yaml"
@@ -62,6 +63,10 @@ def test_other_machines_need_a_token(monkeypatch: pytest.MonkeyPatch, host: str)
     assert token_for("127.0.0.1", "http_options.host:") is None
     with pytest.raises(CommandError, match=rf"http_options.host: {host}: other machines .* Set NLA_TOKEN"):
         token_for(host, "http_options.host:")
+    client = SimpleNamespace(http_config=SimpleNamespace(host=host))
+    monkeypatch.setattr("nla.web.ray_app._get_global_client", lambda: client)
+    with pytest.raises(CommandError, match="needs a token"):
+        Replica(ServerSettings()).__serve_build_asgi_app__()
     monkeypatch.setenv("NLA_TOKEN", "t" * 20)
     assert token_for(host, "http_options.host:") == "t" * 20
 
