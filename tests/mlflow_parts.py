@@ -28,7 +28,9 @@ from nla.data.schema import SAMPLES, Preparation, TableInfo, with_info
 from nla.io import write_table
 from nla.models.classifier import Architecture, Classifier, ImageSpec
 from nla.models.saved_model import save_model
-from nla.tracking import configure
+from nla.serving.logged import log_served_model
+from nla.serving.registry import FINGERPRINT, Registry
+from nla.tracking import MlflowTracker, configure
 from nla.tracking.database import create_tables
 
 CLASSES = ("neutral", "happiness", "surprise")
@@ -83,6 +85,15 @@ def random_model(folder: Path, channels: int = 1, size: int = 16, source: str = 
     card = {**model.describe(), "classes": CLASSES, "source": source, "fingerprint": "f0", "epoch": 0}
     save_model(folder / "model.safetensors", model.backbone.state_dict(), card)
     return folder
+
+
+def registered(registry: Registry, uri: str, models: Path, fingerprint: str) -> str:
+    """A new version of the model; its number."""
+    tracker = MlflowTracker(uri, system_metrics=False)
+    run_id = tracker.start(fingerprint, {"train": {"lr": 1}}, {})
+    tracker.finish()
+    info = log_served_model(run_id, models)
+    return str(registry.add(info, run_id, {FINGERPRINT: fingerprint}).version)
 
 
 def write_samples(

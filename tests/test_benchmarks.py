@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -66,6 +69,50 @@ def test_a_face_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert module.matched([one, two], [near, half, far]) == 1
     assert module.matched([one, two], [near, Face(21, 0, 10, 10, 0.1)]) == 2
     assert module.matched([one], []) == module.matched([], [near]) == module.matched([one], [half]) == 0
+
+
+def test_the_table_of_servers_is_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    module = importlib.import_module("serving")
+    before, _, rest = module.PAGE.read_text().partition(module.MARKS[0])
+    shown, mark, _ = rest.partition(module.MARKS[1])
+    is_measured = (ROOT / f"benchmarks/records/{module.RECORD}.json").exists()
+    assert before and mark and shown == (module.table(module.read_record(module.RECORD)) if is_measured else "")
+
+
+class Failing(BaseHTTPRequestHandler):
+    """Answers with the body, after the failures that this body has first: a status, or no answer."""
+
+    failures: ClassVar[dict[bytes, list[str]]]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        failure = self.failures[body].pop(0) if self.failures.get(body) else ""
+        if failure != "cut":
+            self.send_response(int(failure or 200))
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_a_request_is_sent_again_once_and_then_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    module = importlib.import_module("serving")
+    monkeypatch.setattr(Failing, "failures", {b"b": ["500"], b"c": ["cut"], b"d": ["503", "cut"]}, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        kind = module.Kind(server.server_address, "/", str.encode, list)
+        client, load = module.Client(kind), module.Load()
+        answers = [client.ask(body, load) for body in (b"a", b"b", b"c", b"d", b"e")]
+        client.close()
+        server.shutdown()
+        thread.join()
+    assert answers == [b"a", b"b", b"c", None, b"e"]
+    assert (load.retried, load.lost, len(load.seconds)) == (3, 1, 5)
 
 
 @pytest.fixture

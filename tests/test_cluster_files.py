@@ -14,7 +14,11 @@ import kubernetes_validate
 import pytest
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
+from ray.serve.schema import ServeDeploySchema
 from ruamel.yaml import YAML
+
+from nla.web.limits import ServerLimits
+from nla.web.ray_app import DEPLOYMENT, build
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "cluster"
@@ -90,6 +94,17 @@ def test_shellcheck_finds_nothing() -> None:
 
 def test_ray_takes_the_runtime_environment() -> None:
     assert RuntimeEnv(**read("runtime_env.yaml"))["env_vars"]
+
+
+def test_ray_serve_takes_its_file_and_builds_the_application() -> None:
+    schema = ServeDeploySchema.model_validate(read("serve.yaml"))
+    (application,) = schema.applications
+    assert application.import_path == f"{build.__module__}:{build.__name__}"
+    assert schema.http_options.host == "127.0.0.1"  # Ray's own default is all interfaces
+    (deployment,) = application.deployments
+    assert deployment.name == DEPLOYMENT == build(application.args)._bound_deployment.name
+    assert deployment.max_ongoing_requests == deployment.max_queued_requests == ServerLimits().max_requests
+    assert not schema.logging_config.enable_access_log
 
 
 def test_compose_takes_its_file() -> None:

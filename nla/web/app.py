@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
@@ -56,7 +56,7 @@ class Service:
 
     def __init__(self, model: LiveModel, metrics: Metrics, limits: ServerLimits) -> None:
         self.model, self.metrics, self.limits = model, metrics, limits
-        self.batcher = Batcher(observe=metrics.batch.observe)
+        self.batcher = Batcher(limits.max_batch, limits.batch_seconds, metrics.batch.observe)
         self.decoders = ThreadPoolExecutor(DECODERS, "decoding")
 
     async def classify(self, request: Request, cropped: bool) -> Answer:
@@ -77,6 +77,10 @@ class Service:
         self.metrics.faces.inc(len(crops_NHWC))
         return result
 
+    async def own_series(self) -> bytes:
+        """The text of /metrics."""
+        return self.metrics.text()
+
 
 def build_app(
     model: LiveModel,
@@ -86,6 +90,7 @@ def build_app(
     token: str | None = None,
     limits: ServerLimits | None = None,
     poll_seconds: float | None = None,
+    all_series: Callable[[], Awaitable[bytes]] | None = None,
 ) -> FastAPI:
     """The ASGI application.
 
@@ -96,6 +101,7 @@ def build_app(
         token: that `Authorization: Bearer` must carry; None if nothing.
         limits: what is accepted; None for the defaults.
         poll_seconds: how often a newer version of the model is looked for; None for never.
+        all_series: the text of /metrics; None for `metrics` alone.
     """
     service = Service(model, metrics, limits or ServerLimits())
 
@@ -114,6 +120,7 @@ def build_app(
     # FastAPI's own pages of the documentation load scripts from another server.
     app = FastAPI(title="NLA", version=nla.__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     _add_routes(app, service, has_token=token is not None)
+    _add_metrics(app, all_series or service.own_series)
     _add_refusals(app)
     app.add_middleware(Guard, hosts=hosts, token=token)
     app.add_middleware(BodyLimit, limits=service.limits)
@@ -146,15 +153,17 @@ def _add_routes(app: FastAPI, service: Service, *, has_token: bool) -> None:
             problem=model.problem,
         )
 
-    @app.get("/metrics", response_class=Response)
-    async def metrics() -> Response:
-        """Series in the text format of Prometheus."""
-        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
     @app.get("/", include_in_schema=False)
     async def index() -> HTMLResponse:
         text, policy = page()
         return HTMLResponse(text, headers={"Content-Security-Policy": policy})
+
+
+def _add_metrics(app: FastAPI, series: Callable[[], Awaitable[bytes]]) -> None:
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Series in the text format of Prometheus."""
+        return Response(await series(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_refusals(app: FastAPI) -> None:

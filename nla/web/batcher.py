@@ -11,11 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nla.serving.predictor import Prediction, Predictor
-
-MOST = 64
-"""Crops from which a batch is not waited for any longer."""
-WAIT_SECONDS = 0.003
-"""How long the first of a batch waits for others: less than a small network takes for one image."""
+from nla.web.limits import BATCH_SECONDS, MAX_BATCH
 
 
 @dataclass(frozen=True)
@@ -30,8 +26,8 @@ class Batcher:
 
     def __init__(
         self,
-        most: int = MOST,
-        wait_seconds: float = WAIT_SECONDS,
+        most: int = MAX_BATCH,
+        wait_seconds: float = BATCH_SECONDS,
         observe: Callable[[int], object] = lambda size: None,
     ) -> None:
         """

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["CONTENT_TYPE_LATEST", "Metrics", "Observed"]
+__all__ = ["CONTENT_TYPE_LATEST", "Metrics", "Observed", "merged"]
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -40,6 +42,28 @@ class Metrics:
     def text(self) -> bytes:
         """All series."""
         return generate_latest(self.registry)
+
+    def series(self) -> list[Metric]:
+        """All series, as they can be sent to another process."""
+        return list(self.registry.collect())
+
+
+class _Families:
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def merged(series: Mapping[str, Iterable[Metric]]) -> bytes:
+    """The series of several replicas as one text, told apart by the label `replica`."""
+    families: dict[str, Metric] = {}
+    for replica, metrics in series.items():
+        for metric in metrics:
+            family = families.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+            family.samples += [each._replace(labels={**each.labels, "replica": replica}) for each in metric.samples]
+    return generate_latest(_Families(families.values()))
 
 
 class Observed:

@@ -29,7 +29,7 @@ class RegistrySource:
         """
         parts = ADDRESS.fullmatch(address)
         if parts is None:
-            raise CommandError(f"--model {address}: not an address of a model. Write models:/NAME@champion.")
+            raise CommandError(f"model {address}: not an address of a model. Write models:/NAME@champion.")
         self._name, self._alias, self._number = parts["name"], parts["alias"], parts["version"]
         self._uri = prepared_uri()
         database = database_file(self._uri, Path())

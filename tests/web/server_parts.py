@@ -23,7 +23,20 @@ from nla.data.images import encode_png
 LINE = re.compile(r"serving (.+) on (http://\S+)\n")
 
 
-class Served:
+class Client:
+    """Asks a server."""
+
+    url: str
+
+    def post(self, data: Any = None, kind: str | None = "image/png", path: str = "/predict", **more: Any) -> Any:
+        headers = {**({"Content-Type": kind} if kind else {}), **more.pop("headers", {})}
+        return requests.post(self.url + path, data=data, headers=headers, timeout=PATIENCE, **more)
+
+    def get(self, path: str, **headers: str) -> requests.Response:
+        return requests.get(self.url + path, headers=headers, timeout=PATIENCE)
+
+
+class Served(Client):
     """A server's process, and its address."""
 
     def __init__(self, process: subprocess.Popen[str], cwd: Path) -> None:
@@ -47,13 +60,6 @@ class Served:
         if self.process.poll() is not None:
             self._reader.join(PATIENCE)
         return "".join(self.errors)
-
-    def post(self, data: Any = None, kind: str | None = "image/png", path: str = "/predict", **more: Any) -> Any:
-        headers = {**({"Content-Type": kind} if kind else {}), **more.pop("headers", {})}
-        return requests.post(self.url + path, data=data, headers=headers, timeout=PATIENCE, **more)
-
-    def get(self, path: str, **headers: str) -> requests.Response:
-        return requests.get(self.url + path, headers=headers, timeout=PATIENCE)
 
     def raw(self, request: bytes, *, close: bool = False) -> bytes:
         """The whole answer to bytes on a connection of its own; `close` hangs up instead of waiting for it."""

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_parts import constant_model, new_store
+from mlflow_parts import constant_model, new_store, registered
 from server_parts import Served, faces, serving
 
 from nla import Predictor
 from nla.errors import RegistryError, WeightsError
-from nla.serving.logged import log_served_model
-from nla.serving.registry import CHAMPION, FINGERPRINT, Registry
-from nla.tracking import MlflowTracker
+from nla.serving.registry import CHAMPION, Registry
 from nla.web.live_model import LiveModel
 
 
@@ -87,15 +85,6 @@ def test_a_model_whose_first_pass_fails_is_not_used(tmp_path: Path, monkeypatch:
 def test_the_first_model_must_load(tmp_path: Path) -> None:
     with pytest.raises(WeightsError):
         LiveModel(Folders(tmp_path), "auto", cropped=True)
-
-
-def registered(registry: Registry, uri: str, models: Path, fingerprint: str) -> str:
-    """A new version of the model; its number."""
-    tracker = MlflowTracker(uri, system_metrics=False)
-    run_id = tracker.start(fingerprint, {"train": {"lr": 1}}, {})
-    tracker.finish()
-    info = log_served_model(run_id, models)
-    return str(registry.add(info, run_id, {FINGERPRINT: fingerprint}).version)
 
 
 class Clients:
