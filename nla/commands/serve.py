@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nla.commands.arguments import add_device
 from nla.commands.parser import Parser, positive
 from nla.console import say
 from nla.errors import CommandError
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     """Serves until a signal comes.
 
     Raises:
-        CommandError: a package is missing, or the address or the token cannot be used; or there is no detector.
+        CommandError: a package is missing, the address or token cannot be used, or there is no such device or detector.
         NLAError: the model cannot be loaded.
     """
     options = _parser().parse_args(argv)
@@ -56,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
         limits = ServerLimits(
             options.max_body, options.max_images, images=ImageLimits(options.max_pixels, options.max_body)
         )
-        source = _source(options.model)
+        source = _source(options.model, options.device)
         model = LiveModel(
             source, options.detector, cropped=options.cropped, count=lambda outcome: metrics.loads.labels(outcome).inc()
         )
@@ -84,6 +85,7 @@ def _parser() -> Parser:
     add("--allow-host", action="append", default=[], metavar="NAME", help="a further name in the header Host")
     add("--detector", choices=NAMES, default="auto", help="of faces in photos (%(default)s)")
     add("--cropped", action="store_true", help="take all images as crops of faces")
+    add_device(parser)
     add("--poll", type=positive, default=10, metavar="SECONDS", help="between looks for a newer version (%(default)s)")
     add("--max-body", type=positive, default=64_000_000, metavar="BYTES", help="of a request (%(default)s)")
     add("--max-images", type=positive, default=64, metavar="N", help="of a request (%(default)s)")
@@ -97,14 +99,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _source(model: str) -> ModelSource:
+def _source(model: str, device: str) -> ModelSource:
     if model.startswith("models:"):
         from nla.web.registry_source import RegistrySource  # which imports MLflow
 
-        return RegistrySource(model)
+        return RegistrySource(model, device)
     from nla.web.live_model import FolderSource
 
-    return FolderSource(Path(model))
+    return FolderSource(Path(model), device)
 
 
 def _token() -> str | None:

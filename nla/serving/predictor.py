@@ -176,15 +176,20 @@ class Predictor:
         """The images in the size and colour of the model, uint8 [N, H, W, C].
 
         Args:
-            images: one at least, as `predict` takes them.
+            images: as `predict` takes them.
             first: number of the first image, for the message.
 
         Raises:
             DataError: as `predict`.
         """
         spec = self.model.image
-        fitted = [fit(_pixels(image, first + i, self.limits), spec.size, spec.color) for i, image in enumerate(images)]
-        return np.stack(fitted).reshape(len(fitted), spec.size, spec.size, spec.channels)
+        decoded = (_pixels(image, first + i, self.limits) for i, image in enumerate(images))
+        return self.stacked([fit(pixels, spec.size, spec.color) for pixels in decoded])
+
+    def stacked(self, fitted: Sequence[np.ndarray]) -> np.ndarray:
+        """Images that have the model's size and colour, uint8 [H, W] or [H, W, 3], as one array [N, H, W, C]."""
+        spec = self.model.image
+        return np.array(fitted, np.uint8).reshape(len(fitted), spec.size, spec.size, spec.channels)
 
 
 def _pixels(image: bytes | np.ndarray, row: int, limits: ImageLimits) -> np.ndarray:
