@@ -72,7 +72,7 @@ def test_bf16_is_near_fp32_and_not_the_same(tmp_path: Path) -> None:
 
 
 def test_all_ways_in_fp32_agree(tmp_path: Path) -> None:
-    """The network as trained, the Predictor on pixels and fitted crops, and ONNX Runtime; for MLflow see test_serving."""
+    """The network as trained, the Predictor on pixels and on crops, and ONNX Runtime; for MLflow see test_serving."""
     images = faces(40)
     predictor = Predictor.load(random_model(tmp_path))
     export.main([str(tmp_path / "model.onnx"), "--model", str(tmp_path)])
