@@ -1,4 +1,4 @@
-"""The records of step, usual, compute, data, everyday and hostile_requests -> docs/performance.md and its figures.
+"""The records of step, usual, compute, data, inference and others -> docs/performance.md and its figures.
 
 python benchmarks/performance.py
 """
@@ -40,6 +40,7 @@ def page() -> str:
         growth(),
         loader(),
         from_a_file(),
+        *inference(),
         everyday(),
         hostile_requests(),
     ]
@@ -206,6 +207,32 @@ def from_a_file() -> list[str]:
     rows = [[names[key], f"{_calmest(r[key], r['others']):,.0f}", *_ratio(r)] for key, r in record["against"].items()]
     head = ["images are in", "images/s", "relative to memory", "spread", "rounds, calm"]
     return _section("Sets larger than memory", MAPPED_TEXT, head, rows, [record])
+
+
+def inference() -> list[list[str]]:
+    """Sections: predictions in all forms, and the start of the command."""
+    if not _has("inference"):
+        return []
+    record = read_record("inference")
+    rows = []
+    for name in (READY, *(name for name in record["batches"]["64"]["ms"] if name not in (READY, "decoding"))):
+        row = [FORMS[name]]
+        for size, result in record["batches"].items():
+            ms = result["ms"][name]
+            row += [f"{ms:.2f}", f"{1000 * int(size) / ms:,.0f}"]
+        row += _ratio(record["batches"]["64"]["against"][name]) if name != READY else ["1", "", ""]
+        found = record["accuracy"].get(name)
+        rows.append([*row, *([f"{found['accuracy']:.2%}", f"{found['same_label']:.2%}"] if found else ["", ""])])
+    head = [f"{what}, batch {size}" for size in record["batches"] for what in ("ms", "images/s")]
+    text = INFERENCE_TEXT.format(
+        rows=record["rows"], source=SOURCE[record["source"]], decoding=record["batches"]["64"]["decoding"]["ratio"]
+    )
+    head = ["", *head, "speed at 64 / ONNX", "spread", "rounds, calm", "accuracy", "label of fp32"]
+    lines = _section("Predictions", text, head, rows, [record])
+    begun, over = record["start"]["seconds"], record["start"]["over"]
+    starts = [[f"`{name}`", f"{seconds:.2f} s"] for name, seconds in begun.items()]
+    starts.append(["difference", f"**{over['median']:.2f} s** ({over['low']:.2f} to {over['high']:.2f})"])
+    return [[*lines, "", START_TEXT, "", *_table(["", f"median of {len(record['start']['others'])}"], starts)]]
 
 
 def everyday() -> list[str]:
@@ -384,6 +411,23 @@ MAPPED_TEXT = """20,000 RGB images of 112 px in batches of 64, without augmentat
 training step needs far fewer images a second."""
 EVERYDAY_TEXT = """Each row is one process from start to end. `dvc repro` has nothing to do; a stage's row is the import
 of its script with everything that it uses. The project has little data, which affects neither."""
+READY = "onnx fp32"
+FORMS = {
+    "fp32": "Predictor, fp32",
+    "bf16": "Predictor, `precision` bf16",
+    READY: "ONNX Runtime, fp32",
+    "onnx int8": "ONNX Runtime, int8",
+    "from JPEG": "Predictor, fp32, from JPEG files",
+}
+SOURCE = {"synthetic": "drawn faces", "ferplus": "FERPlus"}
+INFERENCE_TEXT = """The network of `params.yaml` at 48 px, with its mirror view, on the same threads. ONNX Runtime gets
+pixels that are ready; so does the predictor, but for the last row, which decodes, checks and classifies JPEG files: at
+batch 64, {decoding:.0%} of its time is decoding. Its aim is 0.75 of ONNX Runtime's speed on ready pixels, better 0.90.
+How fast bf16 and int8 are depends on the processor: it needs AVX512-BF16 or AMX for the one, and VNNI for the other.
+Accuracy is that on the {rows:,} validation images ({source}) by their labels; beside it, how many have the label that
+fp32 gives."""
+START_TEXT = """The start of the command: `nla predict` on one crop, from start to end, beside a process that does
+nothing but `import torch`. The aim is one second more at most."""
 HOSTILE_TEXT = """A model server as in [the pipeline](pipeline.md#serving) gets a PNG of {size:.1f} MB that would decode
 to {pixels:.0f} megapixels, {n} times one after the other, then from two clients all the time beside four clients with
 good requests. Memory is the sum over the server's processes."""

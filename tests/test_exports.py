@@ -60,6 +60,7 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
         ("import pipelines.train", HEAVY - {"ray"}),  # which trains in its own process too
         ("import pipelines.evaluate, pipelines.register", HEAVY - {"ray", "albumentations", "scipy.stats", "sklearn"}),
         ("import nla.commands.compare", {"pyarrow"}),
+        ("import nla.commands.predict", {"torch", "pyarrow", "cv2"}),  # matplotlib would take half a second more
         ("import nla.training.ray_trainers", {"ray", "pyarrow"}),  # Ray's controller loads it
         ("from nla import NLALoss, naw_weight", {"torch"}),
         ("from nla import fit", HEAVY - {"ray", "mlflow", "matplotlib"}),

@@ -1,18 +1,12 @@
-"""Options that several commands share: --model, --detector, --title, and the output file of a figure."""
+"""Options that several commands share: --model, --detector and --device."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from nla.errors import CommandError
+from nla.devices import DEVICES
 from nla.faces.choice import NAMES
-from nla.plotting import FORMATS, plain, write_figure
-
-SUFFIXES = f".{', .'.join(FORMATS)}"
-"""File formats of figures, for help and messages."""
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -27,17 +21,7 @@ def add_detector(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detector", choices=NAMES, default=NAMES[0], help=text)
 
 
-def add_title(parser: argparse.ArgumentParser) -> None:
-    """Adds --title; without it a figure has no headline, as papers want it."""
-    parser.add_argument("--title", action="store_true", help="with the headline that the figures of reports/ have")
-
-
-def check_format(out: Path) -> None:
-    """Raises CommandError if the format of `out` is not supported, before anything is computed for it."""
-    if out.suffix.removeprefix(".") not in FORMATS:
-        raise CommandError(f"{out}: unsupported file format (got {out.suffix!r}). Use {SUFFIXES}.")
-
-
-def save_figure(figure: Figure, out: Path, title: bool) -> None:
-    """Saves the figure, with its headline only if `title`."""
-    write_figure(figure if title else plain(figure), out)
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Adds --device. Its value is checked by `find_device`, which knows what is here."""
+    text = f"{', '.join(DEVICES)}: where the network computes; auto: a GPU of CUDA if there is one (%(default)s)"
+    parser.add_argument("--device", default=DEVICES[0], help=text)

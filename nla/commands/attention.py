@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nla.commands.arguments import SUFFIXES, add_model, add_title, check_format, save_figure
+from nla.commands.arguments import add_model
+from nla.commands.figure_file import SUFFIXES, add_title, check_format, save_figure
 from nla.commands.image_inputs import (
     StoredImage,
     find_images,

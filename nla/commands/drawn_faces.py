@@ -19,7 +19,6 @@ from nla.commands.row_files import Row
 from nla.data.images import Pixels, encode_jpeg, encode_png
 from nla.data.problems import Problem
 from nla.errors import CommandError
-from nla.fonts import font_file
 from nla.io import atomic_write
 from nla.limits import ImageLimits
 from nla.text import shown
@@ -113,6 +112,8 @@ def _frame(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], th
 
 def _label(draw: ImageDraw.ImageDraw, text: str, box: tuple[float, float, float, float], size: tuple[int, int]) -> None:
     """Writes above the box, or in it where there is no room above; as wide as the box, if that is legible."""
+    from nla.fonts import font_file  # matplotlib, which takes half a second to import, and not needed for rows
+
     left, top, right, _ = box
     least, most = max(LEAST_TEXT, round(min(size) * SMALL_TEXT)), round(min(size) * TEXT)
     height = max(least, min(most, round((right - left) / (0.6 * len(text)))))  # letters are about 0.6 as wide as high

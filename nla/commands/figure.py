@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from nla.commands.arguments import SUFFIXES, add_title, check_format, save_figure
 from nla.commands.compare import FOLDER, PREFIX, read_predictions
+from nla.commands.figure_file import SUFFIXES, add_title, check_format, save_figure
 from nla.commands.parser import Parser
 from nla.config.evaluate import EvaluateConfig
 from nla.errors import CommandError, DataError

@@ -73,7 +73,7 @@ def _predict(
     predictor: Predictor, batch: Sequence[_FoundFrame], tracker: Tracker, smoother: Smoother
 ) -> Iterator[PredictedFrame]:
     crops = [crop for each in batch for crop in each.crops]
-    prediction = predictor.predict(np.stack(crops) if crops else [])
+    prediction = predictor.predict_fitted(predictor.stacked(crops))
     for each, own in zip(batch, prediction.split(len(each.crops) for each in batch), strict=True):
         tracks = tuple(tracker.numbers(each.found.faces, each.frame.time))
         smoothed = smoother.smoothed(own, tracks, each.frame.time)

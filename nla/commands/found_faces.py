@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from nla.commands.image_inputs import StoredImage, read_photo
 from nla.data.images import Pixels, fit
 from nla.data.parallel import map_in_order
@@ -75,6 +73,6 @@ def _read(image: StoredImage, predictor: Predictor, finder: FaceFinder) -> Photo
 
 def _predict(predictor: Predictor, batch: list[PhotoFaces]) -> Iterator[PredictedFaces]:
     pixels = [face for photo in batch for face in photo.pixels]
-    prediction = predictor.predict(np.stack(pixels) if pixels else [])
+    prediction = predictor.predict_fitted(predictor.stacked(pixels))
     for photo, own in zip(batch, prediction.split(len(photo.pixels) for photo in batch), strict=True):
         yield PredictedFaces(photo.image, photo.faces, photo.note, own)

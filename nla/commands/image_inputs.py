@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from nla.console import complain
 from nla.data.images import Pixels, decode, fit, read_image_file
 from nla.data.parallel import map_in_order
@@ -132,7 +130,7 @@ def predict_batches(
 
 def _predict(predictor: Predictor, batch: list[tuple[S, Pixels]]) -> tuple[list[S], Prediction]:
     images, pixels = zip(*batch, strict=True)
-    return list(images), predictor.predict(np.stack(pixels))
+    return list(images), predictor.predict_fitted(predictor.stacked(pixels))
 
 
 def read_image(image: StoredImage, spec: ImageSpec, limits: ImageLimits) -> Pixels | Problem:

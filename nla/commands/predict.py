@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import filterfalse
 from pathlib import Path
 
-from nla.commands.arguments import add_detector, add_model
+from nla.commands.arguments import add_detector, add_device, add_model
 from nla.commands.drawn_faces import Pictures
 from nla.commands.drawn_film import Draw
 from nla.commands.film_faces import PredictedFrame, predict_frames
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         DataError: there is no image, or none can be read.
         WeightsError: the model, or the detector's file, cannot be loaded.
-        CommandError: no detector or camera is here, an option has a wrong value, or pictures would replace photos.
+        CommandError: a detector, device or camera is missing, an option is wrong, or pictures would replace photos.
         KeyboardInterrupt: a film was interrupted; what came before is written.
     """
     options = _parser().parse_args(argv)
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
     films = [name for name in find_films(paths) if name not in named]
     streams = [*named, *films]
     names = find_images(paths, films) if paths else []
-    predictor = Predictor.load(options.model)
+    predictor = Predictor.load(options.model, device=options.device)
     crop = read_crop(options.crop) if options.crop else stated_crop(predictor.crop)
     finder = FaceFinder(crop, predictor.model.image.size, options.detector, cropped=options.cropped)
     pictures = Pictures(options.draw, [*names, *filterfalse(is_camera, streams)]) if options.draw else None
@@ -216,6 +216,7 @@ def _parser() -> Parser:
     paths = f"an image, a film ({', '.join(VIDEOS)}), a folder with some at any depth, or the number of a camera"
     parser.add_argument("paths", nargs="+", metavar="PATH", help=paths)
     add_model(parser)
+    add_device(parser)
     out = f"{', '.join(SUFFIXES)}; {STDOUT} is standard output, as CSV (%(default)s)"
     parser.add_argument("--out", default="predictions.csv", help=out)
     parser.add_argument("--cropped", action="store_true", help="the images are crops of faces: no detector is used")

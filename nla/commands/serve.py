@@ -8,6 +8,7 @@ import importlib
 import logging
 from collections.abc import Sequence
 
+from nla.commands.arguments import add_device
 from nla.commands.parser import Parser, between, positive
 from nla.console import say
 from nla.errors import CommandError
@@ -23,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
     """Serves until a signal comes.
 
     Raises:
-        CommandError: a package is missing, or the address or the token cannot be used; or there is no detector.
+        CommandError: a package is missing, the address or token cannot be used, or there is no such device or detector.
         NLAError: the model cannot be loaded.
     """
     options = _parser().parse_args(argv)
@@ -55,6 +56,7 @@ def _parser() -> Parser:
     add("--allow-host", action="append", default=[], metavar="NAME", help="a further name in the header Host")
     add("--detector", choices=NAMES, default=USUAL.detector, help="of faces in photos (%(default)s)")
     add("--cropped", action="store_true", help="take all images as crops of faces")
+    add_device(parser)
     number("--poll", default=USUAL.poll, metavar="SECONDS", help="between looks for a newer version (%(default)s)")
     number("--max-body", default=USUAL.max_body, metavar="BYTES", help="of a request (%(default)s)")
     number("--max-images", default=USUAL.max_images, metavar="N", help="of a request (%(default)s)")

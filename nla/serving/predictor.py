@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from nla.data.images import decode, fit
-from nla.errors import DataError, WeightsError
+from nla.devices import find_device
+from nla.errors import CommandError, DataError, WeightsError
 from nla.evaluation.predict import Views, predict
 from nla.evaluation.uncertainty import ambiguity, label_probability
 from nla.limits import ImageLimits
 from nla.models.calibration import Calibration
 from nla.models.classifier import Classifier
 from nla.models.default_model import chosen_model
+from nla.models.fused_resnet import fused
 from nla.models.saved_model import WEIGHTS, load_model, weights_file
 
 __all__ = ["BATCH", "WEIGHTS", "Prediction", "Predictor"]
@@ -28,6 +31,9 @@ BATCH = 256
 DRAWN_SOURCES = ("synthetic", "drawn")
 """Names of the sources of faces that NLA draws: of images, and of clips."""
 DRAWN = "the model has seen drawn faces only: its answer on a photo means nothing"
+
+Precision = Literal["fp32", "bf16"]
+"""Arithmetic of the network."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,9 @@ class Prediction:
 class Predictor:
     """A classifier with its class names, the views that it averages over, its calibration, and its crop of faces.
 
-    `crop` is the field `crop` of its card (docs/faces.md); None if the card has none.
+    `crop` is the field `crop` of its card (docs/faces.md); None if the card has none. On a CPU, predictions come from a
+    copy of the classifier that is rewritten for speed when the first image is predicted; weights that are changed later
+    have no effect on them. Several threads can use a predictor.
     """
 
     def __init__(
@@ -70,10 +78,13 @@ class Predictor:
         limits: ImageLimits | None = None,
         calibration: Calibration | None = None,
         crop: Mapping[str, Any] | None = None,
+        precision: Precision = "fp32",
     ) -> None:
+        if precision not in get_args(Precision):
+            raise CommandError(f"precision: must be one of {', '.join(get_args(Precision))} (got {precision!r}).")
         self.model, self.classes, self.source = model, tuple(classes), source
         self.views, self.limits = views or Views(), limits or ImageLimits()
-        self.calibration, self.crop = calibration or Calibration(), crop
+        self.calibration, self.crop, self.precision = calibration or Calibration(), crop, precision
 
     @property
     def caution(self) -> str:
@@ -82,9 +93,14 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, path: Path | str | None = None, views: Views | None = None, limits: ImageLimits | None = None
+        cls,
+        path: Path | str | None = None,
+        views: Views | None = None,
+        limits: ImageLimits | None = None,
+        device: str = "auto",
+        precision: Precision = "fp32",
     ) -> Predictor:
-        """Loads a weights file and its JSON card, or a folder holding both, onto the GPU if available.
+        """Loads a weights file and its JSON card, or a folder holding both.
 
         Args:
             path: weights file, or a folder with model.safetensors and model.json; None for models/ in the current
@@ -92,21 +108,33 @@ class Predictor:
             views: views to average over; None for those in the card, with which the model was measured and calibrated.
                 With others the calibration is an approximation.
             limits: largest encoded image that is decoded; None for 100 megapixels and 50 MB.
+            device: `cpu`, `cuda` or `mps`; `auto` is `cuda` if there is such a GPU, else `cpu`.
+            precision: `fp32`, with which models are measured and calibrated; or `bf16`, faster on processors and GPUs
+                that compute in it, and slower on others. Its probabilities differ by up to some hundredths.
 
         Raises:
             WeightsError: a file is missing or damaged, or does not match its card; or there is no model.
             ConfigError: the network cannot be built, as without timm.
+            CommandError: the device is unknown or not here, or the precision is unknown.
         """
+        found = find_device(device)
         model, card = load_model(weights_file(chosen_model(path)))
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        views = views or Views(**card["views"])
-        calibration = Calibration.of_card(card)
-        return cls(model.to(device), card["classes"], card["source"], views, limits, calibration, card.get("crop"))
+        model.to(found).set_memory_format(torch.channels_last)
+        return cls(
+            model,
+            card["classes"],
+            card["source"],
+            views or Views(**card["views"]),
+            limits,
+            Calibration.of_card(card),
+            card.get("crop"),
+            precision,
+        )
 
     def predict(self, images: Sequence[bytes] | np.ndarray) -> Prediction:
         """Resizes and converts each image for the model, averages predictions over its views, and calibrates them.
 
-        The views are test-time augmentation, computed in float32.
+        The views are test-time augmentation.
 
         Args:
             images: encoded images (PNG, JPEG, BMP, WebP); or uint8 pixels from 0 to 255, as an array [N, H, W] (grey)
@@ -121,7 +149,22 @@ class Predictor:
             _check_array(images)
         elif isinstance(images, str | bytes | bytearray | memoryview):
             raise DataError(f"images: expected a list of images (got one {type(images).__name__}). Pass [image].")
-        parts = [self._probabilities(images, start) for start in range(0, len(images), BATCH)]
+        starts = range(0, len(images), BATCH)
+        return self._prediction(self._probabilities(self.fitted(images[i : i + BATCH], i)) for i in starts)
+
+    def predict_fitted(self, images_NHWC: np.ndarray) -> Prediction:
+        """As `predict`, for images that are fitted already.
+
+        Args:
+            images_NHWC: uint8, as `fitted` returns them; N can be 0.
+
+        Raises:
+            WeightsError: the network's probabilities are not finite.
+        """
+        return self._prediction([self._probabilities(images_NHWC)])
+
+    def _prediction(self, parts: Iterable[np.ndarray]) -> Prediction:
+        """The prediction with these probabilities [n, C], one part after the other."""
         p_NC = np.concatenate([np.empty((0, len(self.classes)), np.float32), *parts])
         if not np.isfinite(p_NC).all():
             raise WeightsError("the network's probabilities are not finite. Train it again, or use another model.")
@@ -131,23 +174,33 @@ class Predictor:
             tuple(self.classes[c] for c in class_N), calibrated_NC, ambiguity(p_NC), confidence_N, uncalibrated=p_NC
         )
 
-    def _probabilities(self, images: Sequence[bytes] | np.ndarray, start: int) -> np.ndarray:
-        images_NHWC = self.fitted(images[start : start + BATCH], start)
-        return predict(self.model, images_NHWC, self.views, batch_size=BATCH)
+    def _probabilities(self, images_NHWC: np.ndarray) -> np.ndarray:
+        bf16 = self.precision == "bf16" and self._network is self.model
+        return predict(self._network, images_NHWC, self.views, batch_size=BATCH, bf16=bf16)
+
+    @cached_property
+    def _network(self) -> Classifier:
+        """The classifier in a faster form that has the precision itself; where there is none, as it is."""
+        return fused(self.model, torch.bfloat16 if self.precision == "bf16" else torch.float32) or self.model
 
     def fitted(self, images: Sequence[bytes | np.ndarray] | np.ndarray, first: int = 0) -> np.ndarray:
         """The images in the size and colour of the model, uint8 [N, H, W, C].
 
         Args:
-            images: one at least, as `predict` takes them.
+            images: as `predict` takes them.
             first: number of the first image, for the message.
 
         Raises:
             DataError: as `predict`.
         """
         spec = self.model.image
-        fitted = [fit(_pixels(image, first + i, self.limits), spec.size, spec.color) for i, image in enumerate(images)]
-        return np.stack(fitted).reshape(len(fitted), spec.size, spec.size, spec.channels)
+        decoded = (_pixels(image, first + i, self.limits) for i, image in enumerate(images))
+        return self.stacked([fit(pixels, spec.size, spec.color) for pixels in decoded])
+
+    def stacked(self, fitted: Sequence[np.ndarray]) -> np.ndarray:
+        """Images that have the model's size and colour, uint8 [H, W] or [H, W, 3], as one array [N, H, W, C]."""
+        spec = self.model.image
+        return np.array(fitted, np.uint8).reshape(len(fitted), spec.size, spec.size, spec.channels)
 
 
 def _pixels(image: bytes | np.ndarray, row: int, limits: ImageLimits) -> np.ndarray:

@@ -71,8 +71,8 @@ class Registry:
         self.client.update_model_version(self.name, version.version, text)
 
 
-def load_version(version: ModelVersion) -> Predictor:
-    """The version's weights under the current code; no code stored with it is executed."""
+def load_version(version: ModelVersion, device: str = "auto") -> Predictor:
+    """The version's weights under the current code, on a device; no code stored with it is executed."""
     with tempfile.TemporaryDirectory() as folder, file_transfer():
         artifacts = f"models:/{version.name}/{version.version}/artifacts"
-        return Predictor.load(Path(download_artifacts(artifacts, dst_path=folder)))
+        return Predictor.load(Path(download_artifacts(artifacts, dst_path=folder)), device=device)

@@ -38,9 +38,7 @@ def prepare(upload: Upload, model: ModelInUse, cropped: bool, limits: ImageLimit
     """
     pixels = _decoded(upload, limits)
     found = find_faces(pixels, model.finder, cropped)
-    spec = model.predictor.model.image
-    none = np.empty((0, spec.size, spec.size, spec.channels), np.uint8)
-    crops = model.predictor.fitted(found.crops) if found.crops else none
+    crops = model.predictor.fitted(found.crops)
     height, width = pixels.shape[:2]
     return Prepared(width, height, found, crops)
 

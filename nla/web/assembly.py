@@ -42,7 +42,7 @@ def assemble(
     Raises:
         NLAError: the model cannot be loaded, or there is no detector.
     """
-    source = _source(settings.model)
+    source = _source(settings.model, settings.device)
     model = LiveModel(
         source, settings.detector, cropped=settings.cropped, count=lambda outcome: metrics.loads.labels(outcome).inc()
     )
@@ -58,9 +58,9 @@ def assemble(
     return Assembled(app, model)
 
 
-def _source(model: str | None) -> ModelSource:
+def _source(model: str | None, device: str) -> ModelSource:
     if model is not None and model.startswith("models:"):
         from nla.web.registry_source import RegistrySource  # which imports MLflow
 
-        return RegistrySource(model)
-    return FolderSource(chosen_model(model))
+        return RegistrySource(model, device)
+    return FolderSource(chosen_model(model), device)

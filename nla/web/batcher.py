@@ -89,5 +89,5 @@ class Batcher:
 def _predict(group: Sequence[_Waiting]) -> list[Prediction]:
     """One prediction for each that waits, by the same predictor."""
     images_NHWC = np.concatenate([each.images_NHWC for each in group])
-    together = group[0].predictor.predict(images_NHWC[..., 0] if images_NHWC.shape[3] == 1 else images_NHWC)
+    together = group[0].predictor.predict_fitted(images_NHWC)
     return list(together.split(len(each.images_NHWC) for each in group))

@@ -47,15 +47,15 @@ class ModelSource(Protocol):
 class FolderSource:
     """A weights file with its card, or the folder of both. It is loaded once."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, device: str = "auto") -> None:
+        self._path, self._device = path, device
 
     def version(self) -> None:
         """A folder has no versions."""
 
     def load(self) -> tuple[Predictor, str, str | None, str]:
         """As `ModelSource.load`; the name is that of the folder. Raises WeightsError as `Predictor.load`."""
-        predictor = Predictor.load(self._path)
+        predictor = Predictor.load(self._path, device=self._device)
         weights = weights_file(self._path)
         return predictor, shown(weights.absolute().parent.name), None, read_card(weights)["fingerprint"]
 

@@ -18,10 +18,11 @@ ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<versio
 class RegistrySource:
     """A version of a registered model in the store that MLFLOW_TRACKING_URI names, or in mlflow.db."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, device: str = "auto") -> None:
         """
         Args:
             address: models:/NAME@ALIAS or models:/NAME/VERSION.
+            device: as `find_device` takes it.
 
         Raises:
             CommandError: it is not such an address.
@@ -31,6 +32,7 @@ class RegistrySource:
         if parts is None:
             raise CommandError(f"model {address}: not an address of a model. Write models:/NAME@champion.")
         self._name, self._alias, self._number = parts["name"], parts["alias"], parts["version"]
+        self._device = device
         self._uri = prepared_uri()
         database = database_file(self._uri, Path())
         if database is not None and not database.is_file():  # MLflow would create it
@@ -51,7 +53,7 @@ class RegistrySource:
         """
         version = self._find()
         with store_errors(self._uri, RegistryError):
-            predictor = load_version(version)
+            predictor = load_version(version, self._device)
         return predictor, self._name, str(version.version), version.tags.get(FINGERPRINT, "")
 
     def _find(self) -> ModelVersion:

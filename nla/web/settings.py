@@ -25,6 +25,8 @@ class ServerSettings(Section):
     """Further names that the header Host may have."""
     detector: Literal["auto", "yunet", "dlib"] = "auto"
     """Of faces in photos."""
+    device: str = "auto"
+    """As `find_device` takes it."""
     cropped: bool = False
     """Whether all images are taken as crops of faces."""
     poll: Positive = 10
