@@ -49,6 +49,15 @@ class Prediction:
         confidence_N = label_probability(calibrated_NC, class_N)
         return cls(tuple(classes[c] for c in class_N), calibrated_NC, ambiguity(p_NC), confidence_N, uncalibrated=p_NC)
 
+    def columns(self) -> dict[str, list[Any]]:
+        """What a served model answers, by the names of its columns."""
+        return {
+            "label": list(self.label),
+            "probabilities": self.probabilities.tolist(),
+            "ambiguity": self.ambiguity.tolist(),
+            "confidence": self.confidence.tolist(),
+        }
+
     def split(self, counts: Iterable[int]) -> Iterator[Prediction]:
         """The predictions for the first of the images, the next ones and so on, as many as each of `counts` says."""
         start = 0
