@@ -8,7 +8,7 @@ model is champion.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,10 +28,11 @@ from nla.serving.logged import log_served_model, shipped_code
 from nla.serving.model_card import README, model_card, read_results, read_run
 from nla.serving.predictor import WEIGHTS, Predictor
 from nla.serving.promotion import judge
-from nla.serving.registry import CALIBRATION, CHAMPION, CODE, FINGERPRINT, LIMITS, README_TAG, SHA256, VIEWS, Registry
+from nla.serving.registration import Registration, settled
+from nla.serving.registry import CALIBRATION, CODE, FINGERPRINT, LIMITS, README_TAG, SHA256, VIEWS, Registry
 from nla.tracking import MlflowTracker, configure
 from nla.tracking.run_record import RunRecord
-from nla.tracking.store import ORIGINAL_RUN, find_run, store_errors, store_id, store_lock
+from nla.tracking.store import store_errors, store_lock
 from nla.tracking.summary import note
 from nla.workflow.paths import project_root
 from nla.workflow.stage import run_stage
@@ -62,23 +63,6 @@ class Metrics(BaseModel):
 
     test: SplitMetrics
     valid: SplitMetrics
-
-
-@dataclass(frozen=True)
-class Registration:
-    """reports/registered.json."""
-
-    name: str
-    version: int
-    run_id: str
-    champion_before: int | None
-    store: str
-    """Id of the MLflow store."""
-    decision: str
-    reason: str
-    difference: float | None
-    low: float | None
-    high: float | None
 
 
 def main() -> None:
@@ -129,26 +113,12 @@ def register(
     with store_errors(uri, RegistryError), store_lock(uri):
         registry = Registry(uri, f"{config.prefix}-{candidate.source}")
         version = ensure_version(registry, models, candidate, metrics, run, uri, limits, readme)
-        champion = registry.champion()
-        verdict = judge(candidate, version, champion, valid, config)
-        while verdict.decision == CHAMPION and not registry.promote(version, champion):
-            champion = registry.champion()
-            verdict = judge(candidate, version, champion, valid, config)
-        reason = verdict.reason + copied_run_note(registry, version, run)
-        path = version.tags.get(README_TAG)
-        where = f"\n\nThe model card is the file `{path}` of the model." if path else ""
-        registry.describe(version, f"{reason}.\n\n{note(metrics.model_dump(exclude_unset=True))}{where}")
-        return Registration(
-            name=registry.name,
-            version=int(version.version),
-            run_id=str(version.run_id),
-            champion_before=None if champion is None else int(champion.version),
-            store=store_id(registry.client),
-            decision=verdict.decision,
-            reason=reason,
-            difference=verdict.difference,
-            low=verdict.low,
-            high=verdict.high,
+        return settled(
+            registry,
+            version,
+            run,
+            lambda champion: judge(candidate, version, champion, valid, config),
+            note(metrics.model_dump(exclude_unset=True)),
         )
 
 
@@ -190,14 +160,6 @@ def ensure_run(models: Path, metrics: Metrics, run: RunRecord, uri: str) -> str:
     with tracker.closing():
         tracker.log_result(metrics.model_dump(exclude_unset=True), read_card(models / WEIGHTS)["epoch"])
     return run_id
-
-
-def copied_run_note(registry: Registry, version: ModelVersion, run: RunRecord) -> str:
-    """A note for the user if the version's run is a copy of one in another store."""
-    found = find_run(registry.client, version.run_id)
-    if found is None or found.data.tags.get(ORIGINAL_RUN) != run.mlflow_run_id:
-        return ""
-    return f". This store lacks the run {run.mlflow_run_id}: {version.run_id} repeats its params and final metrics"
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from nla.console import say
 from nla.data.loader import steps_per_epoch
 from nla.data.schema import read_info
 from nla.errors import ConfigError
+from nla.evaluation.fitted_calibration import calibration_line
 from nla.io import sha256, write_json, write_rows
 from nla.models.classifier import Architecture, describe
 from nla.models.saved_model import WEIGHTS, read_card
@@ -215,18 +216,6 @@ def write_outputs(plan: Plan, run: RunFolder, run_id: str | None) -> None:
         "per image"
     )
     say(calibration_line(read_card(MODELS / WEIGHTS)["calibration"]))
-
-
-def calibration_line(fitted: Mapping[str, Any]) -> str:
-    """One line for the console on the calibration of the selected epoch."""
-    if fitted["method"] == "none":
-        return "probabilities are not calibrated: on validation nothing is better than to leave them as they are"
-    before, after = fitted["nll"]["none"], fitted["nll"][fitted["method"]]
-    uniform = f", uniform share {fitted['uniform']:.3f}" if fitted["uniform"] else ""
-    return (
-        f"calibrated on validation: temperature {fitted['temperature']:.3f}{uniform}; "
-        f"NLL {before:.4f} before, {after:.4f} after, cross-fitted"
-    )
 
 
 def card(plan: Plan) -> dict[str, Any]:

@@ -22,14 +22,13 @@ from nla.config.sequence import SequenceConfig
 from nla.console import say
 from nla.data.positions_table import read_positions
 from nla.errors import DataError
-from nla.evaluation.metrics import MAIN_METRICS
-from nla.io import read_json_as, write_json, write_table
+from nla.io import read_json_as, sha256, write_json, write_table
 from nla.losses.naw import NawParameters, naw_parameters, weight_at
 from nla.plotting import write_figure
 from nla.tracking import MlflowTracker, configure
 from nla.tracking.run_record import RunRecord
 from nla.video.features import INDEX, FeatureIndex
-from nla.video.metrics import measure_videos
+from nla.video.metrics import SEQUENCE, headlines, measure_videos
 from nla.video.plots import ClipView, clip_figure
 from nla.video.predict import frame_probabilities, sequence_probabilities
 from nla.video.saved_model import load_sequence_model
@@ -44,7 +43,7 @@ REPORTS = Path("reports")
 FIGURE = REPORTS / "figures/clip.png"
 SOME = (0.2, 0.6)
 """Share of wrong labels of the training video in the figure, if there is one."""
-FRAME, SMOOTHED, SEQUENCE = "frame_model", "smoothed", "sequence"
+FRAME, SMOOTHED = "frame_model", "smoothed"
 Predictions = dict[str, list[np.ndarray]]
 """Method -> probabilities [T, C] of each video."""
 
@@ -57,7 +56,7 @@ def main() -> None:
     sigma = choose_sigma(splits["valid"], sequence)
     p = {split: predictions(splits[split], index, sigma) for split in ("valid", "test")}
     reports = {split: measure_videos(splits[split], p[split], config, SMOOTHED) for split in p}
-    metrics = {"smoothing_sigma": sigma, "clean": "measured on labels before noise", **reports}
+    metrics = {"sha256": sha256(MODEL), "smoothing_sigma": sigma, "clean": "measured on labels before noise", **reports}
     for split, probabilities in p.items():
         write_table(REPORTS / f"predictions/{split}.parquet", predictions_table(splits[split], probabilities))
     write_figure(clip_figure(clip_view(splits, index, sigma, run)), FIGURE)
@@ -143,20 +142,9 @@ def track(metrics: Mapping[str, Any], run: RunRecord) -> None:
     """Logs the metrics of all methods to the run that trained the sequence model."""
     tracker = MlflowTracker(configure(project_root()), system_metrics=False)
     tracker.reopen(run)
-    best = max(row["epoch"] or 0 for row in run.history)
+    epochs = max(row["epoch"] or 0 for row in run.history)
     with tracker.closing():
-        tracker.log_metrics(headlines(metrics), int(best))
-
-
-def headlines(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """SPLIT.METHOD.METRIC of all methods, and the Bayes accuracy."""
-    found: dict[str, float] = {}
-    for split in ("valid", "test"):
-        for name, report in metrics[split]["methods"].items():
-            found |= {f"{split}.{name}.{metric}": report[metric] for metric in MAIN_METRICS}
-        if "bayes_accuracy" in metrics[split]:
-            found[f"{split}.bayes_accuracy"] = metrics[split]["bayes_accuracy"]
-    return found
+        tracker.log_metrics(headlines(metrics), int(epochs))
 
 
 def summary(metrics: Mapping[str, Any]) -> Iterator[str]:

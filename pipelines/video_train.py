@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,19 @@ from nla.config.sequence import SequenceConfig
 from nla.console import say
 from nla.data.positions_table import PositionsTable, write_positions
 from nla.data.schema import read_info
+from nla.evaluation.fitted_calibration import calibration_line
 from nla.io import read_json_as, sha256, write_json, write_rows
 from nla.methods import resolved_loss
+from nla.models.saved_model import WEIGHTS, load_state
 from nla.tracking import MlflowTracker, configure, run_tags
 from nla.tracking.run_record import RunRecord, without_tags
 from nla.training.callbacks import MetricRecorder
 from nla.training.checkpoint import read_group, read_progress
 from nla.training.local_training import run_local
 from nla.training.progress_bar import progress_bar
+from nla.video.calibration import fit_sequence_calibration
 from nla.video.features import INDEX, FeatureIndex
-from nla.video.models import SequenceArchitecture
+from nla.video.models import SequenceArchitecture, SequenceClassifier
 from nla.video.saved_model import save_sequence_model
 from nla.video.sequences import Sequences, read_sequences
 from nla.video.trainer import ClipJob, ClipTrainer
@@ -111,8 +114,12 @@ def write_outputs(plan: Plan, run: RunFolder, run_id: str | None) -> None:
     """Writes the stage's outs from the result."""
     progress, config, train = read_progress(run.result), plan.job.config, plan.splits["train"]
     best = progress.history[progress.best_epoch - 1]
+    architecture = SequenceArchitecture.of(config.model, plan.index.features, len(train.classes))
+    model, weights = SequenceClassifier(architecture), read_group(run.result, "best")
+    load_state(model, weights, run.result)
+    calibration = asdict(fit_sequence_calibration(model, plan.splits["valid"], config))
     card = {
-        "architecture": vars(SequenceArchitecture.of(config.model, plan.index.features, len(train.classes))),
+        "architecture": asdict(architecture),
         "frame_model_sha256": plan.index.model_sha256,
         "source": train.source,
         "classes": list(train.classes),
@@ -122,8 +129,9 @@ def write_outputs(plan: Plan, run: RunFolder, run_id: str | None) -> None:
         "epoch": progress.best_epoch,
         "metrics": best,
         "facts": progress.facts,
+        "calibration": calibration,
     }
-    save_sequence_model(MODELS / "model.safetensors", read_group(run.result, "best"), card)
+    save_sequence_model(MODELS / WEIGHTS, weights, card)
     positions = {moment: tensor.numpy() for moment, tensor in read_group(run.result, "positions").items()}
     row_N = np.concatenate([video.row_T for video in train.videos])
     table = PositionsTable(row_N, positions, progress.moments, progress.epochs)
@@ -132,6 +140,7 @@ def write_outputs(plan: Plan, run: RunFolder, run_id: str | None) -> None:
     record = RunRecord.of_training(run_id, run.fingerprint, plan.name, plan.params, progress.facts, progress.history)
     write_json(RUN, record.model_dump(), sealed=True)
     say(f"selected epoch {progress.best_epoch}: macro-F1 {best['valid_macro_f1']:.4f} on validation")
+    say(calibration_line(calibration))
 
 
 if __name__ == "__main__":

@@ -112,14 +112,15 @@ RAY_TRAINS = tuple(f"training/{name}.py" for name in ("ray_train", "ray_store", 
                 "study/scheduler.py",
                 "audit/ray_folds.py",
                 "web/ray_app.py",
+                "video/ray_features.py",
             ),
         ),
-        ("mlflow", ("tracking/", "serving/", "web/registry_source.py")),
+        ("mlflow", ("tracking/", "serving/", "video/serving/", "web/registry_source.py")),
         ("matplotlib", (*FIGURES, "tracking/")),  # which names the type of a figure
         ("albumentations", ("data/augment.py",)),
         ("fastapi", ("web/",)),
         ("starlette", ("web/",)),
-        ("pandas", ("serving/",)),
+        ("pandas", ("serving/", "video/serving/")),
     ],
 )
 def test_a_heavy_library_has_its_place(package: str, places: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 
@@ -34,7 +35,9 @@ class PredictedFrame:
 
 
 @dataclass(frozen=True)
-class _FoundFrame:
+class FoundFrame:
+    """A frame with the crops of its faces, fitted to the model."""
+
     frame: VideoFrame
     found: Found
     crops: Sequence[Pixels]
@@ -52,25 +55,32 @@ def predict_frames(
         smooth: seconds over which the probabilities of a face are averaged; 0 for none.
         is_live: answer each frame before the next one is read.
     """
-    spec, tracker, smoother = predictor.model.image, Tracker(), Smoother(predictor, smooth)
-
-    def find(frame: VideoFrame) -> _FoundFrame:
-        found = finder.find(frame.pixels)
-        return _FoundFrame(frame, found, [fit(crop, spec.size, spec.color) for crop in found.crops])
-
-    ahead = 1 if is_live else AHEAD
-    batch: list[_FoundFrame] = []
-    for found in map(find, frames) if is_live else map_in_order(find, frames, ahead):
-        batch.append(found)
-        if len(batch) == ahead:
-            yield from _predict(predictor, batch, tracker, smoother)
-            batch = []
-    if batch:
+    tracker, smoother = Tracker(), Smoother(predictor, smooth)
+    for batch in found_batches(predictor, finder, frames, is_live=is_live):
         yield from _predict(predictor, batch, tracker, smoother)
 
 
+def found_batches(
+    predictor: Predictor, finder: FaceFinder, frames: Iterable[VideoFrame], *, is_live: bool = False
+) -> Iterator[list[FoundFrame]]:
+    """Yields the frames, in order, with their faces: AHEAD together, in which these are found at the same time.
+
+    `is_live`: one by one, each before the next one is read.
+    """
+    spec = predictor.model.image
+
+    def find(frame: VideoFrame) -> FoundFrame:
+        found = finder.find(frame.pixels)
+        return FoundFrame(frame, found, [fit(crop, spec.size, spec.color) for crop in found.crops])
+
+    ahead = 1 if is_live else AHEAD
+    found = map(find, frames) if is_live else map_in_order(find, frames, ahead)
+    while batch := list(islice(found, ahead)):
+        yield batch
+
+
 def _predict(
-    predictor: Predictor, batch: Sequence[_FoundFrame], tracker: Tracker, smoother: Smoother
+    predictor: Predictor, batch: Sequence[FoundFrame], tracker: Tracker, smoother: Smoother
 ) -> Iterator[PredictedFrame]:
     crops = [crop for each in batch for crop in each.crops]
     prediction = predictor.predict_fitted(predictor.stacked(crops))

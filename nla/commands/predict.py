@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import filterfalse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nla.commands.arguments import add_detector, add_device, add_model
 from nla.commands.drawn_faces import Pictures
@@ -28,13 +30,19 @@ from nla.commands.row_files import STDOUT, SUFFIXES, Row, Write, check_suffix, r
 from nla.commands.streams import Stream, find_films, is_camera, is_stream
 from nla.console import bar, complain, say
 from nla.data.problems import Problem
-from nla.errors import DataError
+from nla.errors import CommandError, DataError
 from nla.faces.crop import read_crop, stated_crop
 from nla.faces.detector import Face
 from nla.faces.photo import FaceFinder
+from nla.models.default_model import chosen_model
+from nla.models.saved_model import WEIGHTS
 from nla.serving.predictor import Predictor
 from nla.text import shown
+from nla.video.model_pair import ModelPair, find_pair
 from nla.video.sources.video_file import VIDEOS
+
+if TYPE_CHECKING:
+    from nla.video.streaming import StreamPredictor
 
 OF_FRAMES = {"frame": int, "time": float, "track": int}
 """Columns of films: the number of the frame, from 1, its second, and the number of the face over the frames."""
@@ -47,6 +55,15 @@ UNSTATED = (
     "warning: the model's card does not say how its training faces were cropped, so that of FERPlus is used. "
     "Name it by --crop (docs/faces.md)."
 )
+SMOOTH = (
+    "--smooth: the sequence model sees the frames around each already. Leave it out, or name the frame model alone: "
+    "--model {model}."
+)
+STILL = "warning: photos are classified by the frame model alone: the sequence model needs a film"
+UNCALIBRATED = (
+    "warning: the probabilities of the sequence model are not calibrated: its card has no fit, or nothing was "
+    "better on validation than to leave them as they are"
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -55,7 +72,8 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         DataError: there is no image, or none can be read.
         WeightsError: the model, or the detector's file, cannot be loaded.
-        CommandError: a detector, device or camera is missing, an option is wrong, or pictures would replace photos.
+        CommandError: no detector, device or camera is here, an option has a wrong value or does not suit the model, or
+            pictures would replace photos.
         KeyboardInterrupt: a film was interrupted; what came before is written.
     """
     options = _parser().parse_args(argv)
@@ -65,11 +83,15 @@ def main(argv: Sequence[str]) -> None:
     films = [name for name in find_films(paths) if name not in named]
     streams = [*named, *films]
     names = find_images(paths, films) if paths else []
-    predictor = Predictor.load(options.model, device=options.device)
+    model = chosen_model(options.model)
+    pair = find_pair(model)
+    sequence = _sequence(pair, options) if pair and streams else None
+    frame_model = pair.frame_model if pair else model
+    predictor = sequence.frame_model if sequence else Predictor.load(frame_model, device=options.device)
     crop = read_crop(options.crop) if options.crop else stated_crop(predictor.crop)
     finder = FaceFinder(crop, predictor.model.image.size, options.detector, cropped=options.cropped)
     pictures = Pictures(options.draw, [*names, *filterfalse(is_camera, streams)]) if options.draw else None
-    run = _Run(options, predictor, finder, pictures, columns(predictor.classes, of_frames=bool(streams)))
+    run = _Run(options, predictor, sequence, finder, pictures, columns(predictor.classes, of_frames=bool(streams)))
     with row_file(options.out, run.columns) as write:
         if names:
             run.predict_photos(names, write)
@@ -82,10 +104,23 @@ def main(argv: Sequence[str]) -> None:
         complain(UNSTATED)
     if predictor.caution:
         complain(f"warning: {predictor.caution}")
+    if pair and names:
+        complain(STILL)
+    if sequence and sequence.card.calibration.is_identity:
+        complain(UNCALIBRATED)
     if options.out != STDOUT:
         say(f"{_counted(run.counts)}: {options.out}")
     if is_cut and not all(map(is_camera, streams)):  # a signal is how a camera is meant to end
         raise KeyboardInterrupt
+
+
+def _sequence(pair: ModelPair, options: argparse.Namespace) -> StreamPredictor:
+    """The sequence model with its frame model. Raises CommandError if an option does not suit it."""
+    from nla.video.streaming import StreamPredictor  # imports Arrow, which takes half a second
+
+    if options.smooth:
+        raise CommandError(SMOOTH.format(model=shown(str(pair.frame_model / WEIGHTS))))
+    return StreamPredictor.load(*pair, device=options.device)
 
 
 @dataclass
@@ -94,6 +129,8 @@ class _Run:
 
     options: argparse.Namespace
     predictor: Predictor
+    sequence: StreamPredictor | None
+    """Frame model and sequence model, for films, if they are given."""
     finder: FaceFinder
     pictures: Pictures | None
     columns: dict[str, type]
@@ -134,21 +171,35 @@ class _Run:
         self, stream: Stream, write: Write, draw: Draw | None, update: Callable[[int, int], None]
     ) -> bool:
         """As `predict_stream`; a signal must not pass through what encloses this, which would discard its files."""
-        options = self.options
-        frames = predict_frames(self.predictor, self.finder, stream.frames(), options.smooth, is_live=stream.is_live)
+        options, film = self.options, None
+        if self.sequence is None:
+            frames = predict_frames(
+                self.predictor, self.finder, stream.frames(), options.smooth, is_live=stream.is_live
+            )
+        else:
+            from nla.commands.film_sequences import FilmSequences
+
+            film = FilmSequences(self.sequence, self.finder, keep_pictures=draw is not None)
+            frames = film.predict(stream.frames(), is_live=stream.is_live)
+        done = itertools.count(1)
         try:
-            for done, predicted in enumerate(frames, 1):
-                rows = list(face_rows(stream.name, predicted, self.predictor.classes, options.at_least))
-                own = {"frame": predicted.frame.number, "time": predicted.frame.time}
-                tracks = predicted.tracks or (None,)
-                write([self._complete({**row, **own, "track": t}) for row, t in zip(rows, tracks, strict=True)])
-                if draw:
-                    draw(predicted.frame.pixels, rows if predicted.faces else [])
-                self.counts += Counter(frames=1, faces=len(predicted.faces), without=not predicted.faces)
-                update(done, max(done, stream.total))
+            for predicted in frames:
+                self._add_frame(stream.name, predicted, write, draw)
+                update(count := next(done), max(count, stream.total))
         except KeyboardInterrupt:
+            for predicted in film.rest() if film else ():
+                self._add_frame(stream.name, predicted, write, draw)
             return True
         return False
+
+    def _add_frame(self, name: str, predicted: PredictedFrame, write: Write, draw: Draw | None) -> None:
+        rows = list(face_rows(name, predicted, self.predictor.classes, self.options.at_least))
+        own = {"frame": predicted.frame.number, "time": predicted.frame.time}
+        tracks = predicted.tracks or (None,)
+        write([self._complete({**row, **own, "track": t}) for row, t in zip(rows, tracks, strict=True)])
+        if draw:
+            draw(predicted.frame.pixels, rows if predicted.faces else [])
+        self.counts += Counter(frames=1, faces=len(predicted.faces), without=not predicted.faces)
 
     def _complete(self, row: Row) -> Row:
         """The row with all columns, in their order; those that it lacks are None. An answer has the model's caution."""

@@ -13,8 +13,9 @@ Legend: N validation images, C classes; p_NC probabilities averaged over the vie
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ Floats = NDArray[np.float64]
 FOLDS = 5
 SEED = 0  # of the folds
 LEAST_ROWS = 10 * FOLDS  # fewer say next to nothing: the standard error of an accuracy of 90 % is 4 points
+LEAST_GROUPS = 2 * FOLDS  # with fewer, a fold could be a single video
 NEAR_BOUND = 1.01  # factor by which an estimate at the end of its range may miss it
 
 
@@ -39,27 +41,32 @@ class FittedCalibration:
     temperature: float
     uniform: float
     rows: int
-    """Number of validation images."""
+    """Number of validation images, or frames."""
     nll: dict[str, float]
     """Cross-fitted NLL of each method, in nats; {} if there were too few rows."""
     standard_error: dict[str, float]
-    """Of its difference to the best method's, over images."""
+    """Of its difference to the best method's, over images or videos."""
 
 
-def fit_calibration(p_NC: np.ndarray, label_N: np.ndarray) -> FittedCalibration:
+def fit_calibration(p_NC: np.ndarray, label_N: np.ndarray, group_N: np.ndarray | None = None) -> FittedCalibration:
     """Chooses a method and fits it to the labels as given, wrong ones included.
 
-    `none` is chosen with fewer than LEAST_ROWS images, and if the temperature is at an end of its range, as it is where
-    all predictions are right: nothing then says how sure is too sure. A validation split of a single class is fitted
-    like any other. Probabilities of 0 count as the smallest normal float32 number, as in all NLLs.
+    Images with the same number in `group_N`, as frames of a video, are alike: they are in the same fold, and standard
+    errors are over the groups.
+
+    `none` is chosen with fewer than LEAST_ROWS images or LEAST_GROUPS groups, and if the temperature is at an end of
+    its range, as it is where all predictions are right: nothing then says how sure is too sure. A validation split of
+    a single class is fitted like any other. Probabilities of 0 count as the smallest normal float32 number, as in all
+    NLLs.
     """
     rows = len(label_N)
-    if rows < LEAST_ROWS:
+    groups, group_N = (rows, np.arange(rows)) if group_N is None else _numbered(group_N)
+    if rows < LEAST_ROWS or groups < LEAST_GROUPS:
         return FittedCalibration("none", 1.0, 0.0, rows, {}, {})
-    nll_MN = cross_fitted(p_NC, label_N)
+    nll_MN = cross_fitted(p_NC, label_N, group_N)
     best_N = nll_MN[int(np.argmin(nll_MN.mean(1)))]
     worse_M = (nll_MN - best_N).mean(1)
-    error_M = (nll_MN - best_N).std(1, ddof=1) / rows**0.5
+    error_M = np.array([_standard_error(each_N - best_N, group_N) for each_N in nll_MN])
     method = list(METHODS)[int(np.argmax(worse_M <= error_M))]  # the first one that is not worse
     chosen = METHODS[method](p_NC, label_N)
     if not COLDEST * NEAR_BOUND < chosen.temperature < HOTTEST / NEAR_BOUND:
@@ -75,9 +82,37 @@ def fit_calibration(p_NC: np.ndarray, label_N: np.ndarray) -> FittedCalibration:
     )
 
 
-def cross_fitted(p_NC: np.ndarray, label_N: np.ndarray) -> Floats:
-    """NLL of each method [M] and image [N], each image with parameters that were fitted without its fold."""
-    fold_N = np.random.default_rng(SEED).permutation(len(label_N)) % FOLDS
+def calibration_line(fitted: Mapping[str, Any]) -> str:
+    """One line for the console on the calibration of the selected epoch."""
+    if fitted["method"] == "none":
+        return "probabilities are not calibrated: on validation nothing is better than to leave them as they are"
+    before, after = fitted["nll"]["none"], fitted["nll"][fitted["method"]]
+    uniform = f", uniform share {fitted['uniform']:.3f}" if fitted["uniform"] else ""
+    return (
+        f"calibrated on validation: temperature {fitted['temperature']:.3f}{uniform}; "
+        f"NLL {before:.4f} before, {after:.4f} after, cross-fitted"
+    )
+
+
+def _numbered(group_N: np.ndarray) -> tuple[int, np.ndarray]:
+    """Number of groups, and the group of each image, counted from 0."""
+    names, number_N = np.unique(group_N, return_inverse=True)
+    return len(names), number_N
+
+
+def _standard_error(difference_N: Floats, group_N: np.ndarray) -> float:
+    """Of the mean over images, by the sums of the groups' deviations from it; for groups of one the usual one."""
+    deviation_G = np.bincount(group_N, difference_N - difference_N.mean())
+    groups = len(deviation_G)
+    return float((groups / (groups - 1) * (deviation_G**2).sum()) ** 0.5 / len(group_N))
+
+
+def cross_fitted(p_NC: np.ndarray, label_N: np.ndarray, group_N: np.ndarray) -> Floats:
+    """NLL of each method [M] and image [N], each image with parameters that were fitted without the fold of its group.
+
+    Groups are counted from 0.
+    """
+    fold_N = (np.random.default_rng(SEED).permutation(int(group_N.max()) + 1) % FOLDS)[group_N]
     nll_MN = np.empty((len(METHODS), len(label_N)))
     for fold in range(FOLDS):
         held_N = fold_N == fold

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import base64
 import re
+from typing import Any
 
+from nla.data.image_header import BMP, JPEG, PNG, WEBP
 from nla.data.images import check_bytes
+from nla.errors import DataError
 from nla.limits import ImageLimits
 
 DATA_ADDRESS = re.compile(rb"^data:[\w/+.-]*;base64,")
 WHITESPACE = (b" ", b"\t", b"\n", b"\r", b"\v", b"\f")
 ALPHABET = bytes.maketrans(b"-_", b"+/")
+SIGNATURES = (PNG, JPEG, BMP, WEBP)
+"""No base64 of an image begins like an image."""
+
+
+def image_content(row: int, image: Any, limits: ImageLimits) -> Any:
+    """The file of an image that is still base64 text; everything else as it is, since no image file is base64.
+
+    Raises:
+        DataError: the text is longer than that of any image that would be read; it is not decoded then.
+    """
+    text = image.encode(errors="replace") if isinstance(image, str) else image
+    if not isinstance(text, bytes) or text.startswith(SIGNATURES):
+        return image
+    try:
+        return decoded_base64(text, limits)
+    except DataError as error:
+        raise DataError(f"image {row}: {error}.") from None
+    except ValueError:
+        return image
 
 
 def decoded_base64(text: bytes, limits: ImageLimits) -> bytes:

@@ -12,6 +12,10 @@ DATA = {
     "research only.",
     "affectnet": "AffectNet (Mollahosseini et al. 2019): photographs from web searches. Its authors give it to "
     "research groups under an agreement, for research only.",
+    "drawn": "Clips of faces drawn by NLA itself with a known P(class | frame). No person is in them, and they have no "
+    "terms. A model of drawn faces is of no use for films of people.",
+    "affwild2": "Aff-Wild2 (Kollias and Zafeiriou 2019): videos from the web. Its authors give it on request, under an "
+    "agreement, for non-commercial research only.",
 }
 """Source -> what is known of its origin and terms; the agreement that came with the copy in use decides."""
 OTHER_DATA = "A data set of the user's own; its terms are not known to NLA."

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,44 +64,76 @@ def log_served_model(run_id: str, models: Path, limits: ImageLimits = DEFAULT, r
     `model_uri` of the result loads it.
     """
     card = read_card(models / WEIGHTS)
+    artifacts = {"weights": models / WEIGHTS, "card": (models / WEIGHTS).with_suffix(".json")}
+    return log_script(
+        run_id,
+        SCRIPT,
+        artifacts,
+        card,
+        limits=limits,
+        readme=readme,
+        example=example(card["image"]["size"]),
+        requirements=requirements(card["architecture"]["name"]),
+    )
+
+
+def log_script(
+    run_id: str,
+    script: Path,
+    artifacts: Mapping[str, Path],
+    card: Mapping[str, Any],
+    *,
+    limits: ImageLimits,
+    readme: Path | None,
+    example: pd.DataFrame,
+    requirements: list[str],
+) -> ModelInfo:
+    """Logs a script with its files, and this package's code, as a model of the run.
+
+    Args:
+        run_id: of a run in the store that `configure` set.
+        script: what MLflow executes when it loads the model.
+        artifacts: files and folders of the script, by its names for them; it also gets `limits`.
+        card: of the model, with epoch, classes and source.
+        limits: of the images that the model is given.
+        readme: the model card.
+        example: an input.
+        requirements: packages that the script imports.
+    """
     experiment_id = mlflow.MlflowClient().get_run(run_id).info.experiment_id
     mlflow.set_experiment(experiment_id=experiment_id)
     with file_transfer(), tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder, "limits.json"), asdict(limits), sealed=True)
+        files = {**artifacts, "limits": Path(folder, "limits.json"), **({"readme": readme} if readme else {})}
         logged: ModelInfo = Model.log(
             None,
             mlflow.pyfunc,
             name="model",
             run_id=run_id,
             step=card["epoch"],
-            python_model=str(SCRIPT),
+            python_model=str(script),
             code_paths=[str(PACKAGE)],
-            artifacts={
-                "weights": str(models / WEIGHTS),
-                "card": str((models / WEIGHTS).with_suffix(".json")),
-                "limits": str(Path(folder, "limits.json")),
-                **({"readme": str(readme)} if readme else {}),
-            },
+            artifacts={name: str(path) for name, path in files.items()},
             signature=SIGNATURE,
-            input_example=_example(card["image"]["size"]),
-            pip_requirements=requirements(card["architecture"]["name"]),
+            input_example=example,
+            pip_requirements=requirements,
             metadata={"classes": card["classes"], "source": card["source"]},
         )
     return logged
 
 
-def shipped_code() -> str:
+def shipped_code(script: Path = SCRIPT) -> str:
     """Hash of the code that a served model runs: the script, and what it imports of this package."""
     root = PACKAGE.parent
-    return fingerprint({}, imported_sources(SCRIPT.relative_to(root), root), root)
+    return fingerprint({}, imported_sources(script.relative_to(root), root), root)
 
 
-def requirements(architecture: str) -> list[str]:
-    """Requirements for serving, pinned to the installed versions without local suffixes such as +cpu."""
-    names = (*REQUIREMENTS, "timm") if architecture.startswith("timm/") else REQUIREMENTS
+def requirements(architecture: str, *others: str) -> list[str]:
+    """Requirements for serving, and `others`, pinned to the installed versions without local suffixes such as +cpu."""
+    names = (*REQUIREMENTS, *others, *(["timm"] if architecture.startswith("timm/") else []))
     return [f"{name}=={version(name).split('+')[0]}" for name in names]
 
 
-def _example(size: int) -> pd.DataFrame:
-    """A table with one grey image."""
-    return pd.DataFrame({"image": [encode_png(np.full((size, size), 128, np.uint8))]})
+def example(size: int, images: int = 1) -> pd.DataFrame:
+    """A table with grey images."""
+    return pd.DataFrame({"image": [encode_png(np.full((size, size), 128, np.uint8))] * images})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,34 +138,77 @@ def model_card(
         licence: of the weights, as Hugging Face spells it; the default states none.
         licence_name: of one that Hugging Face does not know.
     """
-    return f"---\n{head(card, results, licence, licence_name)}---\n\n" + "\n".join(_lines(card, results, run)) + "\n"
+    name, network = f"nla-{shown(card['source'])}", escaped(card["architecture"]["name"])
+    what = f"{network} that assigns one of {len(card['classes'])} classes to a cropped face"
+    sections = {
+        "Use": _use(card),
+        "Data": data_section(card["source"], _data_facts(run)),
+        "Training": _training(card, run),
+    }
+    yaml = head(name, card, results, "image-classification", licence, licence_name)
+    return page(yaml, name, what, card, sections, results)
+        head(name, card, results, "image-classification", licence, licence_name), name, what, card, sections, results
+    )
+
+
+def page(
+    head: str,
+    name: str,
+    what: str,
+    card: Mapping[str, Any],
+    sections: Mapping[str, list[str]],
+    results: Results | None,
+) -> str:
+    """A card of a model of any kind.
+
+    Args:
+        head: YAML.
+        name: of the model.
+        what: the network and what it does, as Markdown.
+        card: with classes, and calibration if there is one.
+        sections: lines of those that differ between kinds, by their titles; the first comes before the limits of use.
+        results: of the model, if they are at hand.
+    """
+    classes = ", ".join(map(escaped, card["classes"]))
+    (first, lines), *others = sections.items()
+    return "\n".join(
+        [
+            f"---\n{head}---\n",
+            f"# {escaped(name)}: facial expressions",
+            "",
+            # in one line: a name could begin a list
+            f"Network {what}: {classes}. Trained and measured with NLA.",
+            *_section(first, lines),
+            *_section("Intended use and limits", [*card_texts.USE, "", *items(card_texts.LIMITS)]),
+            *(line for title, own in others for line in _section(title, own)),
+            *_section("Results", _results(results)),
+            *_section("Calibration", _calibration(card)),
+            "",
+        ]
+    )
 
 
 def head(
-    card: Mapping[str, Any], results: Results | None, licence: str = UNSTATED, licence_name: str = NOT_STATED
+    name: str,
+    card: Mapping[str, Any],
+    results: Results | None,
+    task: str,
+    licence: str = UNSTATED,
+    licence_name: str = NOT_STATED,
 ) -> str:
-    """The YAML between the dashes."""
+    """The YAML between the dashes; `task` as Hugging Face spells it."""
     facts: dict[str, Any] = {"license": shown(licence)}
     if licence == UNSTATED:
         facts["license_name"] = licence_name
-    facts |= {
-        "library_name": "nla",
-        "pipeline_tag": "image-classification",
-        "tags": TAGS,
-        "metrics": ["accuracy", "f1"],
-    }
+    facts |= {"library_name": "nla", "pipeline_tag": task, "tags": TAGS, "metrics": ["accuracy", "f1"]}
     if results is not None:
-        found = {"task": {"type": "image-classification"}, "dataset": _dataset(card), "metrics": _metrics(results.test)}
-        facts["model-index"] = [{"name": _name(card), "results": [found]}]
+        found = {"task": {"type": task}, "dataset": _dataset(card), "metrics": _metrics(results.test)}
+        facts["model-index"] = [{"name": name, "results": [found]}]
     yaml, text = YAML(typ="safe", pure=True), io.StringIO()
     yaml.default_flow_style, yaml.width = False, LONGEST_LINE
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # annotated as None
     yaml.dump(facts, text)
     return text.getvalue()
-
-
-def _name(card: Mapping[str, Any]) -> str:
-    return f"nla-{shown(card['source'])}"
 
 
 def _dataset(card: Mapping[str, Any]) -> dict[str, str]:
@@ -178,26 +221,12 @@ def _metrics(test: SplitReport) -> list[dict[str, Any]]:
     return [{"type": kind, "name": name, "value": round(n, 6)} for (kind, name), n in numbers if n is not None]
 
 
-def _lines(card: Mapping[str, Any], results: Results | None, run: RunRecord | None) -> Iterator[str]:
-    classes = ", ".join(map(escaped, card["classes"]))
-    yield f"# {escaped(_name(card))}: facial expressions"
-    yield ""
-    name = escaped(card["architecture"]["name"])
-    what = f"{name} that assigns one of {len(card['classes'])} classes to a cropped face"
-    yield f"Network {what}: {classes}. Trained and measured with NLA."  # in one line: a name could begin a list
-    yield from _section("Use", _use(card))
-    yield from _section("Intended use and limits", [*card_texts.USE, "", *_items(card_texts.LIMITS)])
-    yield from _section("Data", _data(card, run))
-    yield from _section("Training", _training(card, run))
-    yield from _section("Results", _results(results))
-    yield from _section("Calibration", _calibration(card))
-
-
 def _section(title: str, lines: list[str]) -> list[str]:
     return ["", f"## {title}", "", *lines]
 
 
-def _items(lines: tuple[str, ...] | list[str]) -> list[str]:
+def items(lines: tuple[str, ...] | list[str]) -> list[str]:
+    """A list."""
     return [f"- {line}" for line in lines]
 
 
@@ -215,35 +244,43 @@ def _use(card: Mapping[str, Any]) -> list[str]:
         "",
         f"Images are fitted to {kind} of {image['size']} x {image['size']} pixels. Probabilities are the mean over "
         f"{views.count} {'view' if views.count == 1 else 'views'} of the image, in float32, [calibrated](#calibration) "
-        f"where validation supports it. No pickle is involved. SHA-256 of the weights: `{_code(card['sha256'])}`.",
+        f"where validation supports it. No pickle is involved. SHA-256 of the weights: `{code_span(card['sha256'])}`.",
     ]
 
 
-def _data(card: Mapping[str, Any], run: RunRecord | None) -> list[str]:
-    source = card["source"]
+def data_section(source: str, facts: list[str]) -> list[str]:
+    """What is known of a data set, and `facts` about its use here, as Markdown."""
     lines = [f"Source: {escaped(source)}. {card_texts.DATA.get(source, card_texts.OTHER_DATA)} {card_texts.TERMS}"]
+    return [*lines, "", *items(facts)] if facts else lines
+
+
+def _data_facts(run: RunRecord | None) -> list[str]:
     data = _params(run, "data")
     known = [(key, data[key]) for key in ("label_rule", "image_size", "imbalance_factor", "train_rows", "noise")]
-    facts = [f"`data.{key}`: {escaped(json.dumps(value))}" for key, value in known if value is not None]
-    return [*lines, "", *_items(facts)] if facts else lines
+    return [f"`data.{key}`: {escaped(json.dumps(value))}" for key, value in known if value is not None]
 
 
 def _training(card: Mapping[str, Any], run: RunRecord | None) -> list[str]:
-    lines = [f"Epoch {card['epoch']}, chosen on validation; test selects nothing. Run `{_code(card['fingerprint'])}`."]
+    lines = [epoch_line(card)]
     if run is None:
         return [*lines, "", "The record of the training is not at hand."]
     loss, weights = _params(run, "loss"), _params(run, "model")["weights"]
     facts = [f"Loss: {escaped(str(loss['name']))}"]
     facts.append(f"Augmentation: {escaped(str(_params(run, 'augment')['recipe']))}")
     facts.append(f"Start: {_start(weights)}")
-    return [*lines, "", *_items(facts)]
+    return [*lines, "", *items(facts)]
+
+
+def epoch_line(card: Mapping[str, Any]) -> str:
+    """Which epoch of which run the weights are."""
+    return f"Epoch {card['epoch']}, chosen on validation; test selects nothing. Run `{code_span(card['fingerprint'])}`."
 
 
 def _start(weights: Any) -> str:
     if not weights:
         return card_texts.FROM_SCRATCH
     name = Path(str(weights)).name  # not its folder on this machine
-    return card_texts.DLIB if weights == PACKAGE else f"weights from `{_code(name)}`; {card_texts.OTHER_START}"
+    return card_texts.DLIB if weights == PACKAGE else f"weights from `{code_span(name)}`; {card_texts.OTHER_START}"
 
 
 def _params(run: RunRecord | None, section: str) -> Mapping[str, Any]:
@@ -284,6 +321,6 @@ def _calibration(card: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _code(text: str) -> str:
+def code_span(text: str) -> str:
     """`text` for a code span, in which no escapes work: without its ends."""
     return shown(text).replace("`", "'")

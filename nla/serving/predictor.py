@@ -53,6 +53,22 @@ class Prediction:
     """Probabilities of the network, averaged over the views: float32 [N, C]. Equal to `probabilities` if the card has
     no calibration."""
 
+    @classmethod
+    def of(cls, p_NC: np.ndarray, classes: Sequence[str], calibration: Calibration) -> Prediction:
+        """The predictions that follow from the probabilities of a network, float32 [N, C]."""
+        class_N, calibrated_NC = p_NC.argmax(1), calibration.of_array(p_NC)
+        confidence_N = label_probability(calibrated_NC, class_N)
+        return cls(tuple(classes[c] for c in class_N), calibrated_NC, ambiguity(p_NC), confidence_N, uncalibrated=p_NC)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """What a served model answers, by the names of its columns."""
+        return {
+            "label": list(self.label),
+            "probabilities": self.probabilities.tolist(),
+            "ambiguity": self.ambiguity.tolist(),
+            "confidence": self.confidence.tolist(),
+        }
+
     def split(self, counts: Iterable[int]) -> Iterator[Prediction]:
         """The predictions for the first of the images, the next ones and so on, as many as each of `counts` says."""
         start = 0
@@ -168,11 +184,7 @@ class Predictor:
         p_NC = np.concatenate([np.empty((0, len(self.classes)), np.float32), *parts])
         if not np.isfinite(p_NC).all():
             raise WeightsError("the network's probabilities are not finite. Train it again, or use another model.")
-        class_N, calibrated_NC = p_NC.argmax(1), self.calibration.of_array(p_NC)
-        confidence_N = label_probability(calibrated_NC, class_N)
-        return Prediction(
-            tuple(self.classes[c] for c in class_N), calibrated_NC, ambiguity(p_NC), confidence_N, uncalibrated=p_NC
-        )
+        return Prediction.of(p_NC, self.classes, self.calibration)
 
     def _probabilities(self, images_NHWC: np.ndarray) -> np.ndarray:
         bf16 = self.precision == "bf16" and self._network is self.model

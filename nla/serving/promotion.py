@@ -14,9 +14,10 @@ meaningless. For a champion that takes smaller or grey images they are fitted, a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from nla.tracking.store import STORE_ERRORS, brief
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+P = TypeVar("P")
 ALPHA = 0.05
 ROWS = 1024  # rows of the table read at a time
 
@@ -44,7 +46,8 @@ class Verdict:
     reason: str
     """A sentence for the user."""
     difference: float | None = None
-    """Difference in accuracy on the current validation images, new - champion, in [-1, 1]; None if not compared."""
+    """Difference in accuracy (for clips: macro-F1) on the current validation data, new - champion, in [-1, 1]; None if
+    not compared."""
     low: float | None = None
     high: float | None = None
 
@@ -61,23 +64,51 @@ def judge(
         valid: path of valid.parquet.
         config: settings of the comparison.
     """
+    return judged(
+        version,
+        champion,
+        (FINGERPRINT, SHA256, VIEWS),
+        load_version,
+        lambda other: _obstacle(candidate, other),
+        lambda other, new, old: _compare(candidate, other, new, old, valid, config),
+    )
+
+
+def judged(
+    version: ModelVersion,
+    champion: ModelVersion | None,
+    same: Sequence[str],
+    load: Callable[[ModelVersion], P],
+    obstacle: Callable[[P], str | None],
+    compare: Callable[[P, str, str], Verdict],
+) -> Verdict:
+    """The rule, for models of any kind.
+
+    Args:
+        version: the new version.
+        champion: the present champion, if there is one.
+        same: tags by which two versions have the same weights, and answer alike.
+        load: loads the champion.
+        obstacle: why the champion cannot be compared; None if it can.
+        compare: the verdict on the champion, given the names of the new version and of the old one.
+    """
     new = f"{version.name} version {version.version}"
     if champion is None:
         return Verdict(CHAMPION, f"{new} is champion: there was none")
     old = f"version {champion.version}"
     if champion.version == version.version:
         return Verdict(CHAMPION, f"{new} is champion already")
-    if all(champion.tags.get(tag) == version.tags[tag] for tag in (FINGERPRINT, SHA256, VIEWS)):
+    if all(champion.tags.get(tag) == version.tags[tag] for tag in same):
         return Verdict(CHAMPION, f"{new} is champion now: the model of {old}, served by the current code and limits")
     try:
-        predictor = load_version(champion)
-        obstacle = _obstacle(candidate, predictor)
+        other = load(champion)
+        reason = obstacle(other)
     except (*STORE_ERRORS, NLAError, OSError) as error:
-        obstacle = f"cannot be loaded ({brief(error)})"
-    if obstacle:
+        reason = f"cannot be loaded ({brief(error)})"
+    if reason:
         by_hand = f"To prefer {new} nonetheless, give it the alias {CHAMPION} in the MLflow UI"
-        return Verdict("refused", f"{new} is not compared: the champion, {old}, {obstacle}. {by_hand}")
-    return _compare(candidate, predictor, new, old, valid, config)
+        return Verdict("refused", f"{new} is not compared: the champion, {old}, {reason}. {by_hand}")
+    return compare(other, new, old)
 
 
 def _compare(
@@ -93,6 +124,11 @@ def _compare(
         f"{old_N.mean():.2%}: a difference of {100 * difference:+.2f} points, 95 % CI {100 * low:+.2f} to "
         f"{100 * high:+.2f} (McNemar's exact p {p:.3f})"
     )
+    return by_difference(numbers, old, difference, low, high, p)
+
+
+def by_difference(numbers: str, old: str, difference: float, low: float, high: float, p: float) -> Verdict:
+    """The verdict by a difference, new - champion, with its 95 % CI and the p of an exact test; `numbers` says both."""
     if low > 0 and p < ALPHA:
         return Verdict(CHAMPION, f"{numbers}; it is champion now", difference, low, high)
     return Verdict("kept", f"{numbers}, which is not significant; {old} stays champion", difference, low, high)

@@ -1,8 +1,8 @@
 """Script that MLflow stores with a model and executes when it loads it.
 
 Input: a table with the binary column `image` (encoded image files; JSON requests carry them as base64, which MLflow
-decodes in `dataframe_split` and `dataframe_records`, and `_decoded` in `instances` and `inputs`). Larger images are
-refused than `data.max_pixels` and `data.max_image_bytes` permitted when the model was registered.
+decodes in `dataframe_split` and `dataframe_records`, and `image_content` in `instances` and `inputs`). Larger images
+are refused than `data.max_pixels` and `data.max_image_bytes` permitted when the model was registered.
 Output: a table with `label`, `probabilities` (calibrated, ordered as `classes` in the model's metadata), `ambiguity`
 (of the probabilities before calibration) and `confidence` (the calibrated probability of the label).
 """
@@ -17,11 +17,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from nla.data.image_header import BMP, JPEG, PNG, WEBP
 from nla.errors import DataError
 from nla.io import read_json_as
 from nla.limits import ImageLimits
-from nla.serving.base64_images import decoded_base64
+from nla.serving.base64_images import image_content
 from nla.serving.predictor import Predictor
 
 
@@ -49,38 +48,11 @@ class ServedModel(PythonModel):
         limits = self.predictor.limits
         try:
             prediction = self.predictor.predict(
-                [_decoded(row, image, limits) for row, image in enumerate(model_input["image"])]
+                [image_content(row, image, limits) for row, image in enumerate(model_input["image"])]
             )
         except DataError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-        columns = {
-            "label": list(prediction.label),
-            "probabilities": prediction.probabilities.tolist(),
-            "ambiguity": prediction.ambiguity.tolist(),
-            "confidence": prediction.confidence.tolist(),
-        }
-        return pd.DataFrame(columns, index=model_input.index)
-
-
-def _decoded(row: int, image: Any, limits: ImageLimits) -> Any:
-    """The file of an image that is still base64 text; everything else as it is, since no image file is base64.
-
-    Raises:
-        DataError: the text is longer than that of any image that would be read; it is not decoded then.
-    """
-    text = image.encode(errors="replace") if isinstance(image, str) else image
-    if not isinstance(text, bytes) or text.startswith(SIGNATURES):
-        return image
-    try:
-        return decoded_base64(text, limits)
-    except DataError as error:
-        raise DataError(f"image {row}: {error}.") from None
-    except ValueError:
-        return image
-
-
-SIGNATURES = (PNG, JPEG, BMP, WEBP)
-"""No base64 of an image begins like an image."""
+        return pd.DataFrame(prediction.columns(), index=model_input.index)
 
 
 set_model(ServedModel())

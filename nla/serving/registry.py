@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nla.serving.predictor import Predictor
@@ -71,8 +72,16 @@ class Registry:
         self.client.update_model_version(self.name, version.version, text)
 
 
+@contextlib.contextmanager
+def downloaded(version: ModelVersion) -> Iterator[Path]:
+    """Yields a folder with the version's files, for the length of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        with file_transfer():
+            path = download_artifacts(f"models:/{version.name}/{version.version}/artifacts", dst_path=folder)
+        yield Path(path)
+
+
 def load_version(version: ModelVersion, device: str = "auto") -> Predictor:
     """The version's weights under the current code, on a device; no code stored with it is executed."""
-    with tempfile.TemporaryDirectory() as folder, file_transfer():
-        artifacts = f"models:/{version.name}/{version.version}/artifacts"
-        return Predictor.load(Path(download_artifacts(artifacts, dst_path=folder)), device=device)
+    with downloaded(version) as folder:
+        return Predictor.load(folder, device=device)

@@ -101,7 +101,7 @@ def extract(
     key, frames_V = feature_key(model_sha256, table), np.bincount(frames.video_N)
     out.mkdir(parents=True, exist_ok=True)
     done = 0
-    for number, images in _by_video(table, frames):
+    for number, images in by_video(table, frames):
         path = file_of(out, number)
         if not _has_key(path, key):
             _write(path, _computed(model, images, limits), key)
@@ -143,8 +143,8 @@ def _read(path: Path, digest: str) -> VideoFeatures:
     return VideoFeatures(tensors["features"].numpy(), tensors["logits"].numpy(), tensors["row"].numpy())
 
 
-def _by_video(table: Path, frames: Frames) -> Iterator[tuple[int, Iterable[tuple[int, bytes]]]]:
-    """(number of the video, its (row, encoded image) pairs); those of a video must be consumed before the next."""
+def by_video(table: Path, frames: Frames) -> Iterator[tuple[int, Iterator[tuple[int, bytes]]]]:
+    """Yields (number of the video, its (row, encoded image) pairs), which are there until the next one is asked for."""
 
     def images() -> Iterator[tuple[int, bytes]]:
         at = 0

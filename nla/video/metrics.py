@@ -20,6 +20,9 @@ from nla.evaluation.significance import percentiles
 from nla.video.frames import NO_LABEL
 from nla.video.sequences import Sequences
 
+SEQUENCE = "sequence"
+"""Name of the sequence model among the methods of a report."""
+
 
 def video_counts(sequences: Sequences, p: Sequence[np.ndarray]) -> np.ndarray:
     """Confusion matrix of the annotated frames of each video, [V, C, C], given probabilities [T, C] of each video."""
@@ -72,6 +75,17 @@ def measure_videos(
                 counts[name].sum(0), counts[reference].sum(0), drawn[name], drawn[reference]
             )
     return report
+
+
+def headlines(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """SPLIT.METHOD.METRIC of all methods, and the Bayes accuracy, from the reports of both splits."""
+    found: dict[str, float] = {}
+    for split in ("valid", "test"):
+        for name, report in metrics[split]["methods"].items():
+            found |= {f"{split}.{name}.{metric}": report[metric] for metric in MAIN_METRICS}
+        if "bayes_accuracy" in metrics[split]:
+            found[f"{split}.bayes_accuracy"] = metrics[split]["bayes_accuracy"]
+    return found
 
 
 def bayes(sequences: Sequences) -> dict[str, float]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from nla.config.sequence import MOST_FRAMES
 from nla.errors import WeightsError
 from nla.io import read_json_as
+from nla.models.calibration import Calibration
 from nla.models.saved_model import checked_names, load_weights, write_with_card
 from nla.video.models import SequenceArchitecture, SequenceClassifier
 
@@ -37,6 +38,8 @@ class SequenceCard(BaseModel):
     overlap: Annotated[float, Field(ge=0, lt=1)]
     fingerprint: str
     epoch: Annotated[int, Field(ge=1, lt=2**31)]
+    calibration: Calibration = Calibration()
+    """Of the probabilities averaged over both views, with facts about its fit. Missing in older cards."""
 
     @field_validator("classes")
     @classmethod

@@ -1,4 +1,4 @@
-"""Predictions for a stream of face crops, by frame model and sequence model, in memory that does not grow with it.
+"""Predictions for streams of face crops, by frame model and sequence model, in memory that does not grow with them.
 
     predictor = StreamPredictor.load("video/models", "video/sequence")
     for prediction in predictor.predict(crops):
@@ -6,7 +6,7 @@
 
 The result is that of the stage `evaluate`, which has all frames at once: overlapping windows, whose logits are
 averaged, and a last window that ends with the stream. So a frame is predicted as soon as no later window can hold it,
-at most two windows after it was seen.
+at most two windows after it was seen. Probabilities are calibrated as the card says.
 
 Legend: F features, C classes; the views of a frame are the image and its mirror image.
 """
@@ -14,7 +14,7 @@ Legend: F features, C classes; the views of a frame are the image and its mirror
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,13 +25,14 @@ import torch
 from nla.errors import WeightsError
 from nla.evaluation.predict import evaluating
 from nla.io import atomic_write
+from nla.limits import ImageLimits
 from nla.models.saved_model import read_card, weights_file
-from nla.serving.predictor import Predictor
+from nla.serving.predictor import Prediction, Predictor
 from nla.video.features import both_views
 from nla.video.models import SequenceClassifier
 from nla.video.predict import frame_probabilities
 from nla.video.saved_model import SequenceCard, load_sequence_model
-from nla.video.windows import step_of
+from nla.video.stream_window import StreamWindow
 
 AT_ONCE = 64
 """Frames in a pass of the frame model."""
@@ -42,13 +43,15 @@ class FramePrediction:
     """The prediction for a frame."""
 
     frame: int
-    """Number in the stream, from 1."""
+    """Number in the stream, from 1; in a film, its number there."""
     label: str
     """Most probable class."""
     probabilities: np.ndarray
-    """float32 [C], of the sequence model."""
+    """Calibrated: float32 [C], of the sequence model."""
     frame_probabilities: np.ndarray
-    """float32 [C], of the frame model alone."""
+    """float32 [C], of the frame model alone, before calibration."""
+    uncalibrated: np.ndarray
+    """float32 [C], of the sequence model, before calibration."""
 
 
 class StreamPredictor:
@@ -72,8 +75,20 @@ class StreamPredictor:
         self.frame_model, self.model, self.card = frame_model, model, card
 
     @classmethod
-    def load(cls, frame_model: Path | str, sequence_model: Path | str) -> StreamPredictor:
+    def load(
+        cls,
+        frame_model: Path | str,
+        sequence_model: Path | str,
+        limits: ImageLimits | None = None,
+        device: str = "auto",
+    ) -> StreamPredictor:
         """Loads both models, each a weights file with its card, or a folder with model.safetensors and model.json.
+
+        Args:
+            frame_model: the model of single frames.
+            sequence_model: trained on its features.
+            limits: as of `Predictor.load`.
+            device: as of `Predictor.load`.
 
         Raises:
             WeightsError: a file is missing or damaged, or the sequence model was trained on another frame model.
@@ -82,10 +97,16 @@ class StreamPredictor:
         model, card = load_sequence_model(weights)
         if read_card(weights_file(Path(frame_model)))["sha256"] != card.frame_model_sha256:
             raise WeightsError(
-                f"{weights}: was trained on features of another frame model than {frame_model}. Name that one."
+                f"{weights}: was trained on features of another frame model than {frame_model}. Name that one, or run "
+                "`dvc repro` in video/."
             )
-        predictor = Predictor.load(frame_model)
+        predictor = Predictor.load(frame_model, limits=limits, device=device)
         return cls(predictor, model.to(next(predictor.model.parameters()).device), card)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the probabilities."""
+        return tuple(self.card.classes)
 
     def predict(self, crops: Iterable[np.ndarray | bytes]) -> Iterator[FramePrediction]:
         """Yields a prediction per crop, in their order.
@@ -96,18 +117,23 @@ class StreamPredictor:
         Raises:
             DataError: a crop is no image; the message names it by its number, from 1.
         """
-        waiting = _Window(self.card.window, self.card.overlap)
-        stream = iter(crops)
-        while batch := list(islice(stream, AT_ONCE)):
-            features, logits = self._features(batch, waiting.seen)
+        face, images, seen = self.face(), iter(crops), 0
+        while batch := list(islice(images, AT_ONCE)):
+            features, logits = self.features(batch, seen + 1)
             for feature_2F, logits_2C in zip(features, logits, strict=True):
-                if waiting.add(feature_2F, logits_2C):
-                    waiting.take(self._logits(waiting.features))
-                    yield from self._predictions(waiting.final(is_end=False))
-        if waiting.seen:
-            if waiting.has_rest:
-                waiting.take(self._logits(waiting.features))
-            yield from self._predictions(waiting.final(is_end=True))
+                seen += 1
+                yield from face.add(seen, feature_2F, logits_2C)
+        yield from face.end()
+
+    def predict_clip(self, crops: Sequence[np.ndarray | bytes]) -> Prediction:
+        """The predictions for all frames of a clip. Raises as `predict`."""
+        rows = [prediction.uncalibrated for prediction in self.predict(crops)]
+        p_TC = np.stack(rows) if rows else np.empty((0, len(self.classes)), np.float32)
+        return Prediction.of(p_TC, self.classes, self.card.calibration)
+
+    def face(self) -> FaceStream:
+        """A stream of the crops of one face, such as one of several in a film."""
+        return FaceStream(self)
 
     def write_csv(self, crops: Iterable[np.ndarray | bytes], path: Path | str) -> int:
         """Writes frame, label and probabilities of each crop, row by row, and returns their number. Raises as predict.
@@ -124,78 +150,52 @@ class StreamPredictor:
                 rows += 1
         return rows
 
-    def _features(self, crops: list[np.ndarray | bytes], before: int) -> tuple[np.ndarray, np.ndarray]:
-        """Features [N, 2, F] float16 and logits [N, 2, C] of both views of N crops."""
-        features, logits = both_views(self.frame_model.model, self.frame_model.fitted(crops, before + 1))
+    def features(self, crops: Sequence[np.ndarray | bytes], first: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features [N, 2, F] float16 and logits [N, 2, C] of N crops, one at least, by the frame model.
+
+        Raises DataError if one is no image; `first` is the number of the first one, for the message.
+        """
+        features, logits = both_views(self.frame_model.model, self.frame_model.fitted(crops, first))
         return features.half().numpy(), logits.numpy()
 
-    def _logits(self, features_T2F: np.ndarray) -> np.ndarray:
-        """Logits [T, 2, C] of a window by the sequence model."""
+    def logits(self, features_T2F: np.ndarray, frame_T: np.ndarray) -> np.ndarray:
+        """Logits [T, 2, C] of a window, with the numbers of its frames, by the sequence model."""
         device = next(self.model.parameters()).device
         features_2TF = torch.from_numpy(features_T2F).to(device).transpose(0, 1)
-        frame_2T = torch.arange(len(features_T2F), device=device).repeat(2, 1)
+        frame_2T = torch.from_numpy(frame_T).to(device).repeat(2, 1)
         with evaluating(self.model), torch.inference_mode():
             logits_2TC = self.model(features_2TF, torch.ones_like(frame_2T, dtype=torch.bool), frame_2T)
         logits: np.ndarray = logits_2TC.transpose(0, 1).float().cpu().numpy()
         return logits
 
-    def _predictions(self, final: Iterable[tuple[int, np.ndarray, np.ndarray]]) -> Iterator[FramePrediction]:
-        for frame, logits_2C, own_2C in final:
+
+class FaceStream:
+    """The frames of one face, which come one after the other."""
+
+    def __init__(self, predictor: StreamPredictor) -> None:
+        self._predictor = predictor
+        self._window = StreamWindow(predictor.card.window, predictor.card.overlap)
+
+    def add(self, frame: int, feature_2F: np.ndarray, logits_2C: np.ndarray) -> list[FramePrediction]:
+        """Adds a frame, with its number, and features and logits of the frame model; returns those that are done."""
+        if not self._window.add(frame, feature_2F, logits_2C):
+            return []
+        self._take()
+        return self._predictions(is_end=False)
+
+    def end(self) -> list[FramePrediction]:
+        """The predictions for all frames that are left: no other will come."""
+        if self._window.has_rest:
+            self._take()
+        return self._predictions(is_end=True)
+
+    def _take(self) -> None:
+        self._window.take(self._predictor.logits(self._window.features, self._window.frames))
+
+    def _predictions(self, is_end: bool) -> list[FramePrediction]:
+        card, found = self._predictor.card, []
+        for frame, logits_2C, own_2C in self._window.final(is_end):
             p_C, single_C = (frame_probabilities(values[None])[0] for values in (logits_2C, own_2C))
-            yield FramePrediction(frame, self.card.classes[int(p_C.argmax())], p_C, single_C)
-
-
-class _Window:
-    """The frames that a later window can still hold: fewer than two windows, however long the stream is."""
-
-    def __init__(self, size: int, overlap: float) -> None:
-        self.size, self.step = size, step_of(size, overlap)
-        self.seen = 0
-        self._first = 0
-        """Number of the first frame that is held, from 0."""
-        self._end = 0
-        """Frames up to which there was a window."""
-        self._features: list[np.ndarray] = []
-        self._own: list[np.ndarray] = []
-        self._total: list[np.ndarray] = []
-        """Sum of the logits of each held frame over its windows so far."""
-        self._count: list[int] = []
-
-    def add(self, feature_2F: np.ndarray, logits_2C: np.ndarray) -> bool:
-        """Holds a frame; returns whether a window is complete with it."""
-        self._features.append(feature_2F)
-        self._own.append(logits_2C)
-        self._total.append(np.zeros_like(logits_2C, np.float64))
-        self._count.append(0)
-        self.seen += 1
-        return self.seen >= self.size and (self.seen - self.size) % self.step == 0
-
-    @property
-    def has_rest(self) -> bool:
-        """Whether frames are in no window yet, or in none that ends with the stream."""
-        return self._end < self.seen
-
-    @property
-    def features(self) -> np.ndarray:
-        """Of the last `size` frames, or of all of a shorter stream."""
-        return np.stack(self._features[-self.size :])
-
-    def take(self, logits_T2C: np.ndarray) -> None:
-        """Adds the logits of a window over the last frames."""
-        start = len(self._features) - len(logits_T2C)
-        for i, values in enumerate(logits_T2C, start):
-            self._total[i] = self._total[i] + values
-            self._count[i] += 1
-        self._end = self.seen
-
-    def final(self, is_end: bool) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Yields and forgets (frame from 1, mean logits [2, C], those of the frame model) of frames that are done.
-
-        The window that ends with the stream begins behind the last one, so all before its second frame are.
-        """
-        done = len(self._features) if is_end else max(len(self._features) - self.size + 1, 0)
-        for i in range(done):
-            yield self._first + i + 1, self._total[i] / self._count[i], self._own[i]
-        for held in (self._features, self._own, self._total, self._count):
-            del held[:done]
-        self._first += done
+            label = card.classes[int(p_C.argmax())]
+            found.append(FramePrediction(frame, label, card.calibration.of_array(p_C[None])[0], single_C, p_C))
+        return found

@@ -20,7 +20,7 @@ class ServerSettings(Section):
     NAME: ClassVar[str] = "args"
 
     model: str | None = None
-    """A folder or .safetensors file, or models:/NAME@ALIAS, or models:/NAME/VERSION; None: as `chosen_model` chooses."""
+    """A folder or .safetensors file, models:/NAME@ALIAS or models:/NAME/VERSION; None: as `chosen_model` chooses."""
     allow_host: tuple[str, ...] = Field(default=(), strict=False)
     """Further names that the header Host may have."""
     detector: Literal["auto", "yunet", "dlib"] = "auto"

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from film_parts import FRAMES, RATE, STEP, write_film
 from mlflow_parts import CLASSES, ROOT
 from patience import PATIENCE
 from photo_parts import photo, write_photo
@@ -25,25 +26,11 @@ from nla.serving.predictor import Predictor
 from nla.video.sources.video_file import read_video
 
 P = [f"p_{name}" for name in CLASSES]
-FRAMES, RATE = 11, 10.0
-STEP = 6
-"""Pixels that both faces move from frame to frame."""
 
 
 @pytest.fixture(autouse=True)
 def only_dlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NLA_DETECTORS", str(tmp_path / "none"))
-
-
-def write_film(path: str, frames: int = FRAMES) -> Path:
-    """Two faces that walk to the right, again and again; none in the third frame."""
-    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), RATE, (480, 270))
-    for number in range(frames):
-        shift = STEP * (number % FRAMES)
-        places = [] if number == 2 else [(20 + shift, 60, 130), (260 + shift, 70, 120)]
-        writer.write(cv2.cvtColor(photo(480, 270, places), cv2.COLOR_RGB2BGR))
-    writer.release()
-    return Path(path)
 
 
 def predicted(*argv: str) -> pd.DataFrame:

@@ -86,9 +86,9 @@ def test_the_simplest_method_that_is_not_worse_is_chosen(temperature: float, uni
 def test_cross_fitting_uses_no_label_of_the_fold_it_measures() -> None:
     """Labels of one image change only its own NLL within the fold, and the fits of the other folds."""
     p_NC, label_N = drawn(500, 4, 2.0)
-    before_MN, changed_N = cross_fitted(p_NC, label_N), label_N.copy()
+    before_MN, changed_N = cross_fitted(p_NC, label_N, np.arange(len(label_N))), label_N.copy()
     changed_N[0] = (label_N[0] + 1) % 4
-    same_N = (cross_fitted(p_NC, changed_N) == before_MN)[1]
+    same_N = (cross_fitted(p_NC, changed_N, np.arange(len(label_N))) == before_MN)[1]
     assert same_N.sum() == 99 and not same_N[0], "of its 100 images, 99 keep parameters and label"
 
 

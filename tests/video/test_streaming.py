@@ -25,7 +25,8 @@ from nla.video.features import both_views
 from nla.video.models import SequenceArchitecture, SequenceClassifier
 from nla.video.predict import frame_probabilities, sequence_probabilities
 from nla.video.saved_model import save_sequence_model
-from nla.video.streaming import StreamPredictor, _Window
+from nla.video.stream_window import StreamWindow
+from nla.video.streaming import StreamPredictor
 from nla.video.windows import averaged, windows
 
 CLASSES = ["a", "b", "c"]
@@ -71,9 +72,9 @@ def test_windows_of_a_stream_are_those_of_a_video(frames: int, size: int, overla
     def window_values(start: int, stop: int) -> np.ndarray:
         return (np.arange(start, stop) * 1000.0 + start)[:, None, None]
 
-    stream, done, most = _Window(size, overlap), [], 0
+    stream, done, most = StreamWindow(size, overlap), [], 0
     for t in range(frames):
-        if stream.add(np.zeros((2, 1)), np.zeros((1, 1))):
+        if stream.add(t + 1, np.zeros((2, 1)), np.zeros((1, 1))):
             stream.take(window_values(t + 1 - size, t + 1))
             done += stream.final(is_end=False)
         most = max(most, len(stream._features))

@@ -1,0 +1,1 @@
+"""Registration and serving of a sequence model with the frame model inside."""
