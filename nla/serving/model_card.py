@@ -147,8 +147,6 @@ def model_card(
     }
     yaml = head(name, card, results, "image-classification", licence, licence_name)
     return page(yaml, name, what, card, sections, results)
-        head(name, card, results, "image-classification", licence, licence_name), name, what, card, sections, results
-    )
 
 
 def page(
