@@ -1,7 +1,7 @@
 """Predictions: float32, bfloat16, ONNX and ONNX int8, from JPEG files to answers, and the start of `nla predict`.
 
     python benchmarks/inference.py                       # 3 to 6 minutes, on models/ and data/valid.parquet
-    python benchmarks/inference.py --model FOLDER --data TABLE.parquet
+    python benchmarks/inference.py --model FOLDER --data TABLE.parquet --threads 1
 
 All forms are of one model, with the views of its card, on the same number of threads, and get the same images in turns.
 ONNX Runtime gets pixels that are ready; *from JPEG* gets encoded images, decodes, checks and classifies them.
@@ -49,7 +49,7 @@ Classify = Callable[[np.ndarray], np.ndarray]
 def main() -> None:
     """Measures, and writes the record."""
     options = _parser().parse_args()
-    torch.set_num_threads(cores())
+    torch.set_num_threads(options.threads)
     samples, card = load_samples(options.data), read_card(options.model / WEIGHTS)
     predictor = Predictor.load(options.model, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
@@ -61,8 +61,8 @@ def main() -> None:
         }
         batches = {str(size): measure(forms, predictor, samples, size) for size in BATCHES}
         record = {
-            "command": "python benchmarks/inference.py",
-            "threads": cores(),
+            "command": f"python benchmarks/inference.py --threads {options.threads}",
+            "threads": options.threads,
             "source": card["source"],
             "model": card["architecture"],
             "image": [card["image"]["size"], card["image"]["channels"]],
@@ -85,7 +85,7 @@ def exported(options: argparse.Namespace, out: Path, *more: str) -> Classify:
     """Exports the model, and classifies with ONNX Runtime on the same number of threads."""
     export.main([str(out), "--model", str(options.model), *more])
     session_options = onnxruntime.SessionOptions()
-    session_options.intra_op_num_threads = cores()
+    session_options.intra_op_num_threads = options.threads
     session = onnxruntime.InferenceSession(out, session_options, providers=["CPUExecutionProvider"])
     return lambda images_NHWC: session.run(["probabilities"], {"images": images_NHWC})[0]
 
@@ -174,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, default=Path("models"))
     parser.add_argument("--data", type=Path, default=Path("data/valid.parquet"))
+    parser.add_argument("--threads", type=int, default=cores(), help="of each form (%(default)s)")
     return parser
 
 

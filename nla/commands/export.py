@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nla.commands.arguments import add_model
 from nla.commands.calibration_images import VALID, read_calibration_images
-from nla.commands.export_int8 import summary, to_int8
+from nla.commands.export_int8 import packages, summary, to_int8
 from nla.commands.parser import Parser
 from nla.console import complain, say
 from nla.errors import CommandError
@@ -63,6 +63,8 @@ def main(argv: Sequence[str]) -> None:
     options = _parser().parse_args(argv)
     if options.calibrate and not options.int8:
         raise CommandError("--calibrate: its images are for --int8. Add --int8, or leave it out.")
+    if options.int8:
+        packages()
     model, card = load_model(weights_file(chosen_model(options.model)))
     views = ONE_VIEW if options.one_view else Views(**card["views"])
     facts, calibrate = metadata(card, views), options.calibrate or VALID

@@ -57,7 +57,7 @@ def to_int8(exported: bytes, facts: Mapping[str, str], images: CalibrationImages
     Raises:
         CommandError: ONNX Runtime is not installed, or the network has no convolution.
     """
-    onnx = _packages()
+    onnx = packages()
     quantised = _quantised(exported, images.images_NHWC)
     fp32_NC, int8_NC = (_probabilities(model, images.images_NHWC) for model in (exported, quantised))
     compared = compare(fp32_NC, int8_NC, images.label_N, min(CALIBRATED, len(fp32_NC)))
@@ -95,7 +95,8 @@ def summary(compared: Comparison, where: str) -> str:
     )
 
 
-def _packages() -> Any:
+def packages() -> Any:
+    """The module onnx. Raises CommandError if it or ONNX Runtime is not installed."""
     try:
         import onnx
         import onnxruntime.quantization  # noqa: F401
