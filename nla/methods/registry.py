@@ -28,6 +28,7 @@ from nla.methods.ce2 import TwoViewCrossEntropy
 from nla.methods.co_teaching import CoTeaching
 from nla.methods.eac import ErasingAttention
 from nla.methods.elr import EarlyLearning
+from nla.methods.forward import ForwardCorrection
 from nla.methods.ldam import LabelDistributionAwareMargin
 from nla.methods.mixup import Mixup
 from nla.methods.nla import NLA
@@ -94,6 +95,7 @@ def keyword_options(function: Callable[..., Any]) -> Callable[..., dict[str, Any
 METHODS: dict[str, Entry] = {
     "nla": Entry(NLA, nla_options, NLA),
     "plus": strategy(Plus),
+    "forward": strategy(ForwardCorrection),
     "ce": plain(CrossEntropyLoss),
     "ce2": strategy(TwoViewCrossEntropy),
     "label_smoothing": plain(LabelSmoothingLoss),

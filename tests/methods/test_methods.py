@@ -129,7 +129,7 @@ def test_published_values_name_the_same_run_given_or_not(loss: dict[str, Any], s
     ("config", "message"),
     [
         ({"name": "elrr"}, "loss.name: unknown method 'elrr': did you mean 'elr'?"),
-        ({"name": "xyzzy"}, "unknown method 'xyzzy': valid are nla, plus, ce,"),
+        ({"name": "xyzzy"}, "unknown method 'xyzzy': valid are nla, plus, forward, ce,"),
         ({"name": "elr", "options": {"betta": 0.5}}, "loss.options.betta: unknown option of elr: did you mean 'beta'?"),
         ({"name": "ce", "options": {"q": 1}}, "loss.options.q: unknown option of ce: valid are none"),
         (

@@ -29,6 +29,7 @@ from nla.methods.ce2 import TwoViewCrossEntropy
 from nla.methods.co_teaching import CoTeaching
 from nla.methods.eac import ErasingAttention
 from nla.methods.elr import EarlyLearning
+from nla.methods.forward import ForwardCorrection
 from nla.methods.ldam import LabelDistributionAwareMargin, margins
 from nla.methods.mixup import Mixup
 from nla.methods.plus import Plus
@@ -69,6 +70,7 @@ PUBLISHED: list[tuple[Build, dict[str, Any]]] = [
     (CoTeaching, {"forget_rate": 0.2, "ramp": 0.05}),
     (ErasingAttention, {"lam": 5, "erasing": 0.5, "shares": (0.02, 0.25)}),
     (EarlyLearning, {"lam": 3, "beta": 0.7}),
+    (ForwardCorrection, {"start": 0.55, "rounds": 5, "beta": 0.7, "strength": 20}),
     (LabelDistributionAwareMargin, {"defer": 0.8}),
     (Mixup, {"alpha": 1}),
     (
@@ -125,6 +127,10 @@ RANGES: list[tuple[Build, str, str]] = [
     (lambda smallest: ErasingAttention(context(), smallest=smallest, largest=1.0), "smallest", "in (0, 1]"),
     (of_context(EarlyLearning), "lam", "at least 0"),
     (of_context(EarlyLearning), "beta", "in [0, 1)"),
+    (of_context(ForwardCorrection), "start", "in (0, 1)"),
+    (of_context(ForwardCorrection), "rounds", "at least 1"),
+    (of_context(ForwardCorrection), "beta", "in [0, 1)"),
+    (of_context(ForwardCorrection), "strength", "above 0"),
     (of_context(LabelDistributionAwareMargin), "margin", "at least 0"),
     (of_context(LabelDistributionAwareMargin), "beta", "in [0, 1)"),
     (of_context(LabelDistributionAwareMargin), "defer", "in [0, 1]"),

@@ -48,7 +48,7 @@ CONFIGS = {
     "nla": LossConfig(),
     **{
         name: LossConfig(name=name)
-        for name in ("plus", "ce2", "class_balanced", "ldam", "elr", "sop", "co_teaching", "resup")
+        for name in ("plus", "ce2", "class_balanced", "ldam", "elr", "forward", "sop", "co_teaching", "resup")
     },
     "scn": LossConfig(name="scn", options={"rank_margin": 0.9, "relabel_margin": 0.0}),
 }

@@ -27,6 +27,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "released, summed": {"loss": {"name": "nla", "variant": "released"}, "lr": 0.01},
     "elr, a memory of each sample": {"loss": {"name": "elr"}, "recipe": "affine"},
     "plus, a memory of both views": {"loss": {"name": "plus"}, "recipe": "affine"},
+    "forward, a matrix from the memory": {"loss": {"name": "forward", "options": {"start": 0.3}}},
     "sop, parameters of each sample, balance of all": {
         "loss": {"name": "sop", "options": {"lr_u": 2e4, "lr_v": 2e4, "balance": 2.0}}
     },

@@ -33,6 +33,7 @@ from nla.training.trainer import Split, Trainer
 
 RECIPES: dict[str, dict[str, Any]] = {
     "elr, a memory of each sample": {"loss": {"name": "elr"}, "recipe": "flip"},
+    "forward, a matrix from the memory": {"loss": {"name": "forward", "options": {"start": 0.3}}, "recipe": "flip"},
     "plus, a memory of both views": {"loss": {"name": "plus"}, "recipe": "flip"},
     "sop, parameters of each sample": {
         "loss": {"name": "sop", "options": {"lr_u": 2e4, "lr_v": 2e4}},
