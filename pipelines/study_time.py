@@ -7,7 +7,7 @@ epochs. It is no stage of DVC, as it needs an idle machine, and another machine 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,9 @@ def measure_times(grid: Grid, params: Mapping[str, Any], root: Path) -> Times:
     device = torch.device("cuda" if torch.cuda.is_available() and config.use_gpu is not False else "cpu")
     torch.set_num_threads(config.cpus_per_trial)
     clock = Clock(grid, params, Variants(FACES, root / RUNS / "study-data", config.image_bytes), root, device)
-    train = training_config(params).train
+    train, blocks = training_config(params).train, dict[str, BlockTime]()
+    for name in timed:
+        blocks[name] = clock.block_time(name, blocks.values())
     cuda = device.type == "cuda"
     return Times(
         code=origin.code,
@@ -69,7 +71,7 @@ def measure_times(grid: Grid, params: Mapping[str, Any], root: Path) -> Times:
         device=torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability(),
         precision="bf16" if use_bf16(train.precision, device) else "fp32",
         threads=config.cpus_per_trial,
-        blocks={name: clock.block_time(name) for name in timed},
+        blocks=blocks,
     )
 
 
@@ -83,8 +85,8 @@ class Clock:
     root: Path
     device: torch.device
 
-    def block_time(self, block: str) -> BlockTime:
-        """Measures a block under its first condition, with its first seed.
+    def block_time(self, block: str, known: Iterable[BlockTime]) -> BlockTime:
+        """Measures a block under its first condition, with its first seed; what `known` has is not measured again.
 
         Raises:
             ConfigError: its conditions have different numbers of training rows.
@@ -98,13 +100,17 @@ class Clock:
                 f"{part.conditions[0]} {first:,}, so that their epochs take different times. Put it into another block."
             )
         specs = {method: self._spec(block, method, part.conditions[0]) for method in part.methods}
+        settings = {method: timed_setting(spec.params) for method, spec in specs.items()}
+        for measured in known:
+            found = {name: of for name, of in measured.methods.items() if settings.get(name) == of.setting}
+            if found.keys() == settings.keys() and next(iter(measured.rows.values())) == first:
+                return BlockTime(rows=rows, methods=found)
         split = self.variants.variant(next(iter(specs.values())).data).split
         image, classes = image_spec(split.train.images_NHWC), len(split.train.classes)
         jobs = {}
         for method, spec in specs.items():
             job = Job(training_config(spec.params), num_classes=classes, image=image, fingerprint="time")
             jobs[method] = with_first_weights(job, split.train.images_NHWC, self.root)[0]
-        settings = {method: timed_setting(spec.params) for method, spec in specs.items()}
         return BlockTime(rows=rows, methods=measure(jobs, split, self.device, settings))
 
     def _spec(self, block: str, method: str, condition: str) -> RunSpec:

@@ -30,7 +30,7 @@ from nla.training.process_group import ProcessGroup
 from nla.training.reproducibility import reproducible
 from nla.training.trainer import Split, Trainer
 
-STEPS, TURN, ENDS = 300, 12, 3
+STEPS, TURN, ENDS = 120, 12, 3
 """Measured steps of each method, those of one turn, and measured ends of an epoch."""
 SETTLE = PREFETCH + 1
 """Steps of a turn that are not measured."""

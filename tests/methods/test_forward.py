@@ -13,25 +13,26 @@ from method_reference import double, softmax
 from nla.methods.forward import (
     ForwardCorrection,
     estimated_transition,
+    expected_shares,
     forward_cross_entropy,
     transition_matrix,
+    true_class,
     unmixed,
 )
 
 LABELS = [0, 1, 2, 0, 0, 1]
 
 
-def by_loops(mean_MC: np.ndarray, labels: list[int], rounds: int, strength: float) -> np.ndarray:
+def counted(m_MC: np.ndarray, labels: list[int], rounds: int, strength: float) -> np.ndarray:
     """T of the module's docstring, row by row and number by number."""
-    rows = [(m / m.sum(), c) for m, c in zip(mean_MC, labels, strict=True) if m.any()]
-    q = [m.copy() for m, _ in rows]
+    q = [m.copy() for m in m_MC]
     for _ in range(rounds):
         counts = strength * np.eye(3)
-        for q_C, (_, c) in zip(q, rows, strict=True):
+        for q_C, c in zip(q, labels, strict=True):
             counts[q_C.argmax(), c] += 1
         T = counts / counts.sum(1, keepdims=True)
         q = []
-        for m, _ in rows:
+        for m in m_MC:
             share = np.full(3, 1 / 3)
             for _ in range(3):
                 mixed = [sum(share[k] * T[k, c] for k in range(3)) for c in range(3)]
@@ -40,12 +41,23 @@ def by_loops(mean_MC: np.ndarray, labels: list[int], rounds: int, strength: floa
     return T
 
 
-def test_a_run_of_four_epochs_against_the_formulas() -> None:
-    """The matrix is that of the first two; index 2 is never seen, and counts nowhere."""
+def expected(m_MC: np.ndarray, labels: list[int], P: np.ndarray) -> np.ndarray:
+    """P of the module's docstring after ten steps."""
+    for _ in range(10):
+        sums = np.ones((3, 3))
+        for m, c in zip(m_MC, labels, strict=True):
+            sums[:, c] += m * P[:, c] / (m * P[:, c]).sum()
+        P = sums / sums.sum(1, keepdims=True)
+    return P
+
+
+def test_a_run_of_five_epochs_against_the_formulas() -> None:
+    """T is that of the first three epochs; index 2 is never seen, and counts nowhere."""
     network = small_network()
     method = ForwardCorrection(context(labels=LABELS), start=0.5, rounds=2, beta=0.6, strength=0.5)
-    memory, T = np.zeros((6, 3)), np.eye(3)
-    for progress in (0.0, 0.25, 0.5, 0.75):
+    memory, T, P = np.zeros((6, 3)), np.eye(3), np.full((3, 3), 1 / 13) + 10 / 13 * np.eye(3)
+    seen, corrected = [0, 1, 3, 4, 5], False
+    for progress in (0.0, 0.2, 0.4, 0.6, 0.8):
         for indices in ([3, 0], [1, 4, 5]):
             batch = minibatch(indices, progress)._replace(target=torch.tensor([LABELS[i] for i in indices]))
             outcome = method(network, batch)
@@ -53,16 +65,21 @@ def test_a_run_of_four_epochs_against_the_formulas() -> None:
             for i, s in zip(indices, softmax(double(outcome.logits_NC)), strict=True):
                 if progress < 0.5:
                     memory[i] = 0.6 * memory[i] + 0.4 * s
-                    losses.append(-np.log(s[LABELS[i]]))
+                    r = memory[i] * P[:, LABELS[i]] / (memory[i] * P[:, LABELS[i]]).sum()
+                    u = (progress - 0.2) / 0.4 if progress > 0.2 else 0.0
+                    corrected |= u > 0 and abs(r[LABELS[i]] - 1) > 0.05
+                    losses.append(-((1 - u) * np.eye(3)[LABELS[i]] + u * r) @ np.log(s))
                 else:
                     losses.append(-np.log(sum(s[k] * T[k, LABELS[i]] for k in range(3))))
             np.testing.assert_allclose(outcome.loss.item(), np.mean(losses), rtol=1e-4)
         method.end_epoch(network, ())
         if progress < 0.5:
-            T = by_loops(memory, LABELS, 2, 0.5)
+            m_MC, labels = memory[seen] / memory[seen].sum(1, keepdims=True), [LABELS[i] for i in seen]
+            T, P = counted(m_MC, labels, 2, 0.5), expected(m_MC, labels, P)
         np.testing.assert_allclose(method.mean.rows_M, memory, atol=1e-5)
         np.testing.assert_allclose(method.transition_CC, T, rtol=1e-3)
-    assert not memory[2].any() and not np.allclose(T, np.eye(3), atol=0.1)
+        np.testing.assert_allclose(method.share_CC, P, rtol=1e-3)
+    assert corrected and not memory[2].any() and not np.allclose(T, np.eye(3), atol=0.1)
 
 
 def test_the_gradient_is_that_of_the_probability_that_the_label_is_right() -> None:
@@ -113,6 +130,16 @@ def test_what_was_mixed_is_sorted_again(seed: int, classes: int) -> None:
     q_CC = unmixed(T, T)
     torch.testing.assert_close(q_CC.sum(1), torch.ones(classes))
     assert q_CC.argmax(1).tolist() == list(range(classes))
+
+
+def test_em_finds_the_shares_that_the_predictions_imply() -> None:
+    """Means that are the true class, with one label in three of class 0 wrong: P is their joint distribution."""
+    class_M, label_M = torch.tensor([0] * 600 + [1] * 300), torch.tensor([0] * 400 + [1] * 500)
+    mean_MC = torch.eye(2)[class_M] * 0.998 + 0.001
+    P = expected_shares(mean_MC, label_M, torch.tensor([[0.9, 0.1], [0.1, 0.9]]))
+    torch.testing.assert_close(P, torch.tensor([[2 / 3, 1 / 3], [0.0, 1.0]]), atol=0.01, rtol=0)
+    r_NC = true_class(torch.tensor([[0.5, 0.5]]), torch.tensor([1]), P)
+    torch.testing.assert_close(r_NC, torch.tensor([[0.25, 0.75]]), atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("rounds", [1, 5])

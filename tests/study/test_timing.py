@@ -135,6 +135,12 @@ def test_the_command_measures_what_the_grid_compares(study: Path) -> None:
     assert len(lines) == 2 and "epochs in 1 minutes" in lines[0]
 
 
+def test_what_blocks_have_in_common_is_measured_once(study: Path) -> None:
+    blocks = {"short": {}, "long": {"methods": ["ce"], "minutes": 4}, "wide": {"params": {"model": {"width": 8}}}}
+    short, long, wide = study_time.measure_times(grid(blocks=blocks), PARAMS, study).blocks.values()
+    assert [*long.methods] == ["ce"] and long.methods["ce"] == short.methods["ce"] != wide.methods["ce"]
+
+
 def test_conditions_of_other_sizes_need_another_block(study: Path) -> None:
     conditions = {"clean": {}, "imbalance": {"imbalance_factor": 5.0}}
     with pytest.raises(ConfigError, match=r"minutes: imbalance has \d+ training rows and clean 300.*another block"):
