@@ -110,14 +110,11 @@ def test_two_workers_train_as_one_does(tmp_path: Path, ray_cluster: Cluster) -> 
         make = functools.partial(clip_trainer, job(epochs))
         with run_on(ray_cluster, make, (train, valid), "c" * 16, TWO, str(tmp_path / "runs")) as folder:
             progress, weights = read_progress(folder), load_file(folder / "last.safetensors")
-            positions = load_file(folder / "positions.safetensors")
     assert [row["epoch"] for row in progress.history] == [1, 2, 3] and progress.facts["workers"] == 2
 
     alone = ClipTrainer(job(3), train, valid, ProcessGroup(torch.device("cpu")), FolderStore(tmp_path / "one"))
     expected = alone.fit()
     torch.testing.assert_close(weights, dict(alone.eval_network.backbone.state_dict()), rtol=1e-3, atol=1e-4)
-    for name, value in positions.items():
-        torch.testing.assert_close(value, alone.positions.state_dict()[name], rtol=1e-3, atol=1e-3, equal_nan=True)
     for row, other in zip(progress.history, expected.history, strict=True):
         assert row["valid_macro_f1"] == pytest.approx(other["valid_macro_f1"], abs=0.02)
         assert row["valid_nll"] == pytest.approx(other["valid_nll"], rel=1e-3)
