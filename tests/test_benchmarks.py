@@ -59,6 +59,15 @@ def test_the_page_of_faces_has_the_records(monkeypatch: pytest.MonkeyPatch) -> N
             assert f"{len(boxes)} photos with {record['faces']} faces, {boxes.count([])} of them without" in text
 
 
+def test_the_page_of_clips_has_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    module, text = importlib.import_module("video"), (ROOT / "docs/video.md").read_text()
+    if (ROOT / f"benchmarks/records/{module.RECORD}.json").exists():
+        assert module.table(importlib.import_module("records").read_record(module.RECORD)) in text
+    else:
+        assert "No record of growth is committed yet" in text
+
+
 def test_a_face_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     module = importlib.import_module("faces")

@@ -122,10 +122,10 @@ def log_script(
     return logged
 
 
-def shipped_code(script: Path = SCRIPT) -> str:
-    """Hash of the code that a served model runs: the script, and what it imports of this package."""
+def shipped_code(script: Path | None = None) -> str:
+    """Hash of the code that a served model runs: the script, by default SCRIPT, and what it imports of this package."""
     root = PACKAGE.parent
-    return fingerprint({}, imported_sources(script.relative_to(root), root), root)
+    return fingerprint({}, imported_sources((script or SCRIPT).relative_to(root), root), root)
 
 
 def requirements(architecture: str, *others: str) -> list[str]:

@@ -10,9 +10,9 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ray
 import ray.train
@@ -30,7 +30,9 @@ from nla.ray_cluster import Cluster
 from nla.ray_errors import causes, reason
 from nla.training.callbacks import Callback, CallbackList
 from nla.training.checkpoint import KEPT
+from nla.training.checkpoint_store import CheckpointStore
 from nla.training.job import Job
+from nla.training.loop import TrainingLoop
 from nla.training.message_queue import MessageQueue, QueueCallback, forwarded
 from nla.training.process_group import ProcessGroup
 from nla.training.ray_store import RayTrainStore, last_checkpoint
@@ -43,6 +45,9 @@ HEALTH_CHECK, HEALTH_CHECK_INTERVAL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2"
 START_ATTEMPTS = 2
 """Attempts, of a minute each, to find room for the workers on a shared cluster; Ray would try for ever. After the loss
 of a node, Ray may ask once more for as many workers as before: it learns of a lost node half a minute later."""
+
+Make = Callable[[Any, ProcessGroup, CheckpointStore, Iterable[Callback]], TrainingLoop[Any, Any]]
+"""Makes the loop of a worker from the data of the run."""
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +62,38 @@ def train_on(
     callbacks: Iterable[Callback] = (),
     ray_callbacks: Sequence[UserCallback] = (),
 ) -> Iterator[Path]:
-    """Trains `job`, resuming from its checkpoint in `storage`; yields the folder of the last checkpoint.
+    """Trains `job` on images; the rest as `run_on`."""
+    make = functools.partial(_trainer, job)
+    with run_on(cluster, make, split, job.fingerprint, config, storage, callbacks, ray_callbacks) as folder:
+        yield folder
+
+
+def _trainer(
+    job: Job, split: Split, group: ProcessGroup, store: CheckpointStore, callbacks: Iterable[Callback]
+) -> Trainer:
+    return Trainer(job, split, group, store, callbacks)
+
+
+@contextlib.contextmanager
+def run_on(
+    cluster: Cluster,
+    make: Make,
+    data: Any,
+    fingerprint: str,
+    config: RayConfig,
+    storage: str,
+    callbacks: Iterable[Callback] = (),
+    ray_callbacks: Sequence[UserCallback] = (),
+) -> Iterator[Path]:
+    """Runs the loop that `make` makes, resuming from the run's checkpoint in `storage`; yields the folder of the last.
 
     Args:
-        split: the data, or a reference to them in Ray's object store.
-        storage: folder or URL that all nodes see; the job's fingerprint names the run in it. A relative folder is
+        cluster: where its workers run.
+        make: called by each worker; it pickles.
+        data: for `make`, or a reference to them in Ray's object store.
+        fingerprint: of the run.
+        config: number of workers, and their resources.
+        storage: folder or URL that all nodes see; the fingerprint names the run in it. A relative folder is
             relative to the project.
         callbacks: called in the driver.
         ray_callbacks: called by Ray Train.
@@ -74,14 +106,14 @@ def train_on(
     # A Ray of our own never grows; if it loses resources, this process has ended, too.
     count = workers if cluster.is_local else config.num_workers
     queue = MessageQueue()
-    data = split if isinstance(split, ray.ObjectRef) else ray.put(split)
+    shared = data if isinstance(data, ray.ObjectRef) else ray.put(data)
     os.environ.setdefault(HEALTH_CHECK, HEALTH_CHECK_INTERVAL)
     trainer = (LocalRayTrainer if cluster.is_local else RayTrainer)(
         # Not by train_loop_config, which the controller would unpickle.
-        functools.partial(_train_worker, _WorkerArguments(job, data, cpus, gpu, queue)),
+        functools.partial(_train_worker, _WorkerArguments(make, shared, cpus, gpu, queue)),
         backend_config=BackendConfig() if count == 1 else TorchConfig(),
         scaling_config=ScalingConfig(num_workers=count, use_gpu=gpu, resources_per_worker={"CPU": cpus}),
-        run_config=_run_config(job, config, storage, ray_callbacks),
+        run_config=_run_config(fingerprint, config, storage, ray_callbacks),
     )
     with contextlib.closing(queue):
         with forwarded(queue, CallbackList(callbacks)):
@@ -98,10 +130,10 @@ def train_on(
         yield folder
 
 
-def _run_config(job: Job, config: RayConfig, storage: str, ray_callbacks: Sequence[UserCallback]) -> RunConfig:
+def _run_config(fingerprint: str, config: RayConfig, storage: str, ray_callbacks: Sequence[UserCallback]) -> RunConfig:
     failures = FailureConfig(config.max_failures, controller_failure_limit=START_ATTEMPTS - 1 + config.max_failures)
     return RunConfig(
-        name=job.fingerprint,
+        name=fingerprint,
         storage_path=absolute_storage(storage),
         failure_config=failures,
         checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
@@ -110,8 +142,8 @@ def _run_config(job: Job, config: RayConfig, storage: str, ray_callbacks: Sequen
 
 
 class _WorkerArguments(NamedTuple):
-    job: Job
-    split: ray.ObjectRef[Split]
+    make: Make
+    data: ray.ObjectRef[Any]
     cpus: int
     gpu: bool
     queue: MessageQueue
@@ -119,13 +151,13 @@ class _WorkerArguments(NamedTuple):
 
 def _train_worker(arguments: _WorkerArguments) -> None:
     """Runs on each Ray worker. When Ray repeats it after an NLAError, it ends at once: the error would recur."""
-    job, split, cpus, gpu, queue = arguments
+    make, data, cpus, gpu, queue = arguments
     if queue.error():
         return
     torch.set_num_threads(cpus)
     device = get_device() if gpu else torch.device("cpu")  # get_device would return a GPU that Ray has not assigned
     try:
-        Trainer(job, ray.get(split), ProcessGroup.current(device), RayTrainStore(), [QueueCallback(queue)]).fit()
+        make(ray.get(data), ProcessGroup.current(device), RayTrainStore(), [QueueCallback(queue)]).fit()
     except Exception as error:
         if not is_explained(error):
             raise

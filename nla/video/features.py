@@ -36,6 +36,10 @@ from nla.video.frames import Frames
 
 INDEX = "index.json"
 AGAIN = "Run `dvc repro -f features`."
+Images = Iterable[tuple[int, bytes]]
+"""(row, encoded image) of the frames of a video."""
+Compute = Callable[[Iterable[tuple[int, Images]]], Iterable[tuple[int, dict[str, Tensor]]]]
+"""(number of a video, its images) -> (number, tensors of its file), of each in any order."""
 READ = 256
 """Encoded images in memory, and images in a pass of the network."""
 KEY = "key"
@@ -75,23 +79,21 @@ def feature_key(model_sha256: str, frames: Path) -> str:
 
 
 def extract(
-    model: Classifier,
+    compute: Compute,
     model_sha256: str,
     table: Path,
     frames: Frames,
     out: Path,
-    limits: ImageLimits,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureIndex:
     """Writes the features of all videos into the folder `out`, those that it lacks; returns its index.
 
     Args:
-        model: the frame model, in eval mode, on its device.
-        model_sha256: hash of its weights.
+        compute: `in_this_process`, or nla.video.ray_features.on_ray.
+        model_sha256: hash of the weights of the frame model.
         table: path of the table of frames.
         frames: the same table without its images.
         out: folder; files of other models or tables in it are replaced.
-        limits: largest image that is decoded.
         progress: called with (done, total) frames.
 
     Raises:
@@ -100,11 +102,13 @@ def extract(
     """
     key, frames_V = feature_key(model_sha256, table), np.bincount(frames.video_N)
     out.mkdir(parents=True, exist_ok=True)
-    done = 0
-    for number, images in by_video(table, frames):
-        path = file_of(out, number)
-        if not _has_key(path, key):
-            _write(path, _computed(model, images, limits), key)
+    complete = {number for number in range(len(frames.videos)) if _has_key(file_of(out, number), key)}
+    done = sum(int(frames_V[number]) for number in complete)
+    if progress:
+        progress(done, len(frames))
+    missing = (video for video in by_video(table, frames) if video[0] not in complete)
+    for number, tensors in compute(missing):
+        _write(file_of(out, number), tensors, key)
         done += int(frames_V[number])
         if progress:
             progress(done, len(frames))
@@ -156,8 +160,13 @@ def by_video(table: Path, frames: Frames) -> Iterator[tuple[int, Iterator[tuple[
     yield from groupby(images(), key=lambda pair: int(frames.video_N[pair[0]]))
 
 
-def _computed(model: Classifier, images: Iterable[tuple[int, bytes]], limits: ImageLimits) -> dict[str, Tensor]:
-    """Features and logits of both views of the images of a video, and their rows."""
+def in_this_process(model: Classifier, limits: ImageLimits) -> Compute:
+    """Computes one video after the other, by a model in eval mode, on its device. Images are at most `limits` large."""
+    return lambda videos: ((number, video_tensors(model, images, limits)) for number, images in videos)
+
+
+def video_tensors(model: Classifier, images: Images, limits: ImageLimits) -> dict[str, Tensor]:
+    """Features and logits of both views of the images of a video, and their rows. Raises DataError as `extract`."""
     parts: list[tuple[Tensor, Tensor]] = []
     rows: list[int] = []
     waiting: list[np.ndarray] = []

@@ -177,6 +177,23 @@ def cut(frames: int, config: SequenceConfig, rng: np.random.Generator) -> np.nda
     return at[np.sort(kept)]
 
 
+def check_workers(sequences: Sequences, config: SequenceConfig, workers: int) -> None:
+    """Checks that each worker gets a clip of each batch, of which the last can have fewer.
+
+    Raises:
+        ConfigError: it does not, or the batch is not divisible by the number of workers.
+    """
+    size = config.train.batch_size
+    check_batch(size, [workers], "ray.num_workers")
+    clips = sum(clips_of(len(video), config.window) for video in sequences.videos)
+    last = clips % size or min(size, clips)
+    if last < workers:
+        raise ConfigError(
+            f"sequence.train.batch_size: {size} leaves {last} of {clips:,} clips for the last batch, but there are "
+            f"{workers} workers. Change it, or ray.num_workers."
+        )
+
+
 @dataclass(frozen=True)
 class ClipArrays:
     """A batch of B clips, padded to the longest."""
@@ -218,15 +235,10 @@ def batches(
     """This rank's part of each batch of an epoch: every `world_size`-th clip of it, from the `rank`-th on.
 
     Raises:
-        ConfigError: the batch is not divisible by the number of ranks, or a rank would get no clip.
+        ConfigError: as `check_workers`.
     """
     size = config.train.batch_size
-    check_batch(size, [world_size], "ray.num_workers")
+    check_workers(sequences, config, world_size)
     clips = epoch_clips(sequences, config, epoch)
     for start in range(0, len(clips), size):
-        part = clips[start : start + size]
-        if len(part) < world_size:
-            raise ConfigError(
-                f"sequence.train.batch_size: {len(part)} clips are left for {world_size} workers. Change it."
-            )
-        yield collate(sequences, part[rank::world_size])
+        yield collate(sequences, clips[start : start + size][rank::world_size])

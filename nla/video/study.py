@@ -29,7 +29,7 @@ from nla.fitting import fit
 from nla.io import read_json_as, sha256, write_json
 from nla.training.checkpoint_store import FolderStore
 from nla.training.process_group import ProcessGroup
-from nla.video.features import extract
+from nla.video.features import extract, in_this_process
 from nla.video.frames import FRAMES, read_frames
 from nla.video.metrics import bayes, resampled_counts, video_counts
 from nla.video.predict import sequence_probabilities
@@ -167,7 +167,8 @@ def _clips(params: Mapping[str, Any], work: Path) -> tuple[dict[str, Sequences],
     )
     weights = result.save(work / "models")
     table = read_frames(frames)
-    extract(result.predictor.model, sha256(weights), frames, table, work / "features", config.image_limits)
+    compute = in_this_process(result.predictor.model, config.image_limits)
+    extract(compute, sha256(weights), frames, table, work / "features")
     return read_sequences(work / "data/labels.parquet", work / "features"), report["noise"]["flipped"]
 
 

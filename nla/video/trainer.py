@@ -110,6 +110,17 @@ class ClipTrainer(TrainingLoop[SequenceClassifier, ClipBatch]):
         return split_metrics("valid", np.concatenate(p), np.concatenate(labels), self.group)
 
 
+def clip_trainer(
+    job: ClipJob,
+    data: tuple[Sequences, Sequences],
+    group: ProcessGroup,
+    store: CheckpointStore,
+    callbacks: Iterable[Callback],
+) -> ClipTrainer:
+    """The trainer of a worker, given the sequences to learn from and those that choose the epoch."""
+    return ClipTrainer(job, *data, group, store, callbacks)
+
+
 def feature_scale(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation of each feature over all frames and both views, float32 [F] each."""
     count, total, square = 0, 0.0, 0.0

@@ -17,7 +17,7 @@ from nla.errors import DataError
 from nla.limits import ImageLimits
 from nla.models.base import Architecture, ImageSpec
 from nla.models.classifier import Classifier
-from nla.video.features import extract, file_of, read_features
+from nla.video.features import extract, file_of, in_this_process, read_features
 from nla.video.frames import read_frames
 
 
@@ -40,13 +40,14 @@ def network(seed: int = 0) -> Classifier:
 def run(table: Path, out: Path, model: Classifier, sha: str = "m") -> list[int]:
     """Extracts; returns the progress."""
     told: list[int] = []
-    extract(model, sha, table, read_frames(table), out, ImageLimits(), lambda done, total: told.append(done))
+    compute = in_this_process(model, ImageLimits())
+    extract(compute, sha, table, read_frames(table), out, lambda done, total: told.append(done))
     return told
 
 
 def test_features_and_logits_are_those_of_the_model(table: Path, tmp_path: Path) -> None:
     model = network()
-    assert run(table, tmp_path / "out", model) == [2, 5, 9]
+    assert run(table, tmp_path / "out", model) == [0, 2, 5, 9]
     index, videos = read_features(tmp_path / "out")
     images = pq.read_table(table)["image"].to_pylist()
     assert index.videos == ["v0", "v1", "v2"] and index.features == 32
