@@ -27,8 +27,8 @@ from nla.errors import ConfigError, DataError, WeightsError
 from nla.io import read_columns, read_json_as
 from nla.limits import MAX_COLUMNS, MAX_IMAGE_BYTES, MAX_LINE, ImageLimits
 from nla.models.saved_model import read_card
+from nla.serving.base64_images import image_content
 from nla.serving.predictor import Predictor
-from nla.serving.pyfunc import _decoded
 
 GREY = encode_png(np.zeros((16, 16), np.uint8))
 TOO_LARGE = r"the file has 64,000,000,000 bytes, more than max_image_bytes, 50,000,000\. Shrink it"
@@ -123,8 +123,8 @@ def test_a_predictor_refuses_long_images_by_its_limits(tmp_path: Path) -> None:
 
 def test_a_served_model_does_not_decode_longer_text_than_of_an_image() -> None:
     with pytest.raises(DataError, match=r"image 3: the file has 50,000,004 bytes, more than max_image_bytes"):
-        _decoded(3, "A" * (MAX_IMAGE_BYTES // 3 + 2) * 4, ImageLimits())
-    assert len(_decoded(0, "A" * (MAX_IMAGE_BYTES // 3) * 4, ImageLimits())) == MAX_IMAGE_BYTES // 3 * 3
+        image_content(3, "A" * (MAX_IMAGE_BYTES // 3 + 2) * 4, ImageLimits())
+    assert len(image_content(0, "A" * (MAX_IMAGE_BYTES // 3) * 4, ImageLimits())) == MAX_IMAGE_BYTES // 3 * 3
 
 
 @pytest.mark.parametrize("size", [64, 65, 66])
@@ -134,9 +134,9 @@ def test_the_text_of_an_image_is_measured_by_what_it_stands_for(size: int) -> No
     text = base64.b64encode(data).decode()
     lines = "\r\n".join(text[at : at + 4] for at in range(0, len(text), 4))
     for way in (text, text.rstrip("="), lines, f"data:image/png;base64,{text}", f" {text}\n", text.encode()):
-        assert _decoded(0, way, ImageLimits(max_bytes=size)) == data
+        assert image_content(0, way, ImageLimits(max_bytes=size)) == data
         with pytest.raises(DataError, match=f"image 0: the file has {size} bytes, more than max_image_bytes, "):
-            _decoded(0, way, ImageLimits(max_bytes=size - 1))
+            image_content(0, way, ImageLimits(max_bytes=size - 1))
 
 
 def wide(root: Path, first: str, name: str, *others: str) -> None:

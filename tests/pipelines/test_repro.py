@@ -234,6 +234,7 @@ def test_the_model_is_champion_and_predicts_from_bytes(project: Project, client:
     np.testing.assert_allclose(served["ambiguity"], expected.ambiguity, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_metrics_are_kept_though_mlflow_is_away(project: Project, tmp_path: Path) -> None:
     copy = project.copy(tmp_path / "project")
     away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}

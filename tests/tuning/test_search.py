@@ -226,6 +226,7 @@ def test_pbt_stays_within_the_space(tmp_path: Path, ray_cluster: Cluster, split:
     assert all(len(trial.history) == trial.best_epoch == 8 for trial in found)
 
 
+@pytest.mark.thorough
 def test_trials_run_one_at_a_time_if_limited_to_one(tmp_path: Path, ray_cluster: Cluster, split: Split) -> None:
     _, events = run(ray_cluster, split, tmp_path, settings(2))
     one, two = events.starts

@@ -61,6 +61,7 @@ def test_a_task_has_whole_videos(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.thorough
 def test_features_are_those_of_this_process(
     table: Path, tmp_path: Path, ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from server_parts import faces
 from nla import Predictor
 from nla.web.answers import Health
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.thorough]
 TOKEN = "t" * 20
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
