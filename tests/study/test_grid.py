@@ -11,6 +11,7 @@ from nla.config.base import read_params
 from nla.errors import ConfigError
 from nla.study.grid import Grid, read_grid
 from nla.study.specs import run_specs
+from nla.study.times import TIME, read_times
 from nla.study.tuning import tuning_specs
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -137,6 +138,10 @@ def test_a_grid_that_is_missing_says_where_to_go(tmp_path: Path) -> None:
     ids=lambda path: path.name,
 )
 def test_the_projects_studies_can_be_run(folder: Path) -> None:
-    grid, params = read_grid(folder / "grid.yaml"), read_params(folder / "params.yaml")
-    assert run_specs(grid, params)
-    assert bool(tuning_specs(grid, params)) == (grid.tuning is not None)
+    grid, params, times = (
+        read_grid(folder / "grid.yaml"),
+        read_params(folder / "params.yaml"),
+        read_times(folder / TIME),
+    )
+    assert run_specs(grid, params, times=times)
+    assert bool(tuning_specs(grid, params, times)) == (grid.tuning is not None)
