@@ -1,6 +1,7 @@
 """cluster/serve.yaml on a Ray of three nodes on this machine, one of which can be killed.
 
-    python benchmarks/ray_serve.py MODEL PORT     # ends at the end of its input; a line `kill` kills a node
+    python benchmarks/ray_serve.py MODEL PORT     # prints a line `ready`; a line `kill` of its input kills a node, and
+                                                  # its end ends it. MLFLOW_TRACKING_URI is the replicas', too.
 
 The first node has Ray's head and a proxy; the others have a replica and a proxy each. All proxies listen on the same
 port, among which the system divides connections, as a load balancer does on real machines.
@@ -9,6 +10,7 @@ port, among which the system divides connections, as a load balancer does on rea
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -98,7 +100,9 @@ def _started(schema: ServeDeploySchema) -> Any:
 def main() -> None:
     """Serves until the end of the standard input."""
     model, port = sys.argv[1:]
-    with three_nodes() as nodes, deployed(int(port), {"model": model, "cropped": True}, {}, {}):
+    env = {name: value for name, value in os.environ.items() if name == "MLFLOW_TRACKING_URI"}
+    with three_nodes() as nodes, deployed(int(port), {"model": model, "cropped": True, "poll": 1}, {}, env):
+        print("ready", flush=True)
         for line in sys.stdin:
             if line.strip() == "kill":
                 kill(nodes[0])

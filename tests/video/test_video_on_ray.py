@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from clip_parts import read, write_frames, write_list
 from safetensors.torch import load_file
 from sequence_parts import config, make_sequences
+from torch import Tensor
 
 from nla.config.model import ModelConfig
 from nla.config.ray import RayConfig
@@ -96,6 +98,14 @@ def test_features_are_those_of_this_process(
         run(on_ray, there)
 
 
+def without_key_bias(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without the bias of attention's keys: softmax does not depend on it, so that its gradient is rounding."""
+    kept = {name: tensor.clone() for name, tensor in state.items()}
+    for name in (name for name in kept if name.endswith("in_proj_bias")):
+        kept[name].view(3, -1)[1] = 0
+    return kept
+
+
 @pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.ray
@@ -115,7 +125,9 @@ def test_two_workers_train_as_one_does(tmp_path: Path, ray_cluster: Cluster) -> 
 
     alone = ClipTrainer(job(3), train, valid, ProcessGroup(torch.device("cpu")), FolderStore(tmp_path / "one"))
     expected = alone.fit()
-    torch.testing.assert_close(weights, dict(alone.eval_network.backbone.state_dict()), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        without_key_bias(weights), without_key_bias(alone.eval_network.backbone.state_dict()), rtol=1e-3, atol=1e-4
+    )
     for row, other in zip(progress.history, expected.history, strict=True):
         assert row["valid_macro_f1"] == pytest.approx(other["valid_macro_f1"], abs=0.02)
         assert row["valid_nll"] == pytest.approx(other["valid_nll"], rel=1e-3)

@@ -60,6 +60,10 @@ def wait_until(condition: Any) -> None:
         time.sleep(0.3)
 
 
+PAUSE = 0.5
+"""Seconds before a request is sent again, as clients wait: a node's processes do not all end at once."""
+
+
 class Clients:
     """Threads that ask without a pause, send what gets no answer or a 5xx once more, and compare each answer."""
 
@@ -84,6 +88,7 @@ class Clients:
             if isinstance(answer, str):
                 with self._lock:
                     self.retried += 1
+                time.sleep(PAUSE)
                 answer = self._once(number % 16)
             with self._lock:
                 if isinstance(answer, str):

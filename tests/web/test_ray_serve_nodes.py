@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mlflow_parts import constant_model, new_store, random_model, registered
-from ray_serve_parts import Clients, replicated, wait_until
+from mlflow_parts import constant_model, free_port, new_store, random_model, registered
+from ray_serve_parts import Clients, Replicas, wait_until
 
-from benchmarks.ray_serve import kill, three_nodes
 from nla import Predictor
 from nla.serving.registry import CHAMPION, Registry
 
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]
-NAME = "nla-tiny"
+ROOT, NAME = Path(__file__).parents[2], "nla-tiny"
+
+
+@contextlib.contextmanager
+def on_three_nodes(model: str, **env: str) -> Iterator[tuple[Replicas, Callable[[], None]]]:
+    """In a process of its own, as that of the tests may use another Ray; and what kills a node."""
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, ROOT / "benchmarks/ray_serve.py", model, str(port)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin and process.stdout
+        assert "ready\n" in iter(process.stdout.readline, ""), "it ended"
+        yield Replicas(port), lambda: print("kill", file=process.stdin, flush=True)
+        process.stdin.close()
 
 
 def test_a_newer_champion_and_a_killed_node_lose_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,8 +47,7 @@ def test_a_newer_champion_and_a_killed_node_lose_no_request(tmp_path: Path, monk
     alias = registry.client.set_registered_model_alias
     alias(NAME, CHAMPION, one)
     predictors = {version: Predictor.load(folder) for version, folder in folders.items()}
-    env = {"MLFLOW_TRACKING_URI": uri}
-    with three_nodes() as nodes, replicated(f"models:/{NAME}@{CHAMPION}", env=env, cpus=1, poll=1) as server:
+    with on_three_nodes(f"models:/{NAME}@{CHAMPION}", MLFLOW_TRACKING_URI=uri) as (server, kill_a_node):
         server.wait_for_replicas(2)
         clients = Clients(server, predictors, 8)
         try:
@@ -38,7 +58,7 @@ def test_a_newer_champion_and_a_killed_node_lose_no_request(tmp_path: Path, monk
             clients.wait_for(50)
             assert clients.retried == 0
             answered = server.series("nla_requests_total", 'path="/predict"')
-            kill(nodes[0])
+            kill_a_node()
             clients.wait_for(200)
         finally:
             clients.end()
