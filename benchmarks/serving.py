@@ -94,6 +94,10 @@ def mlflow_kind(port: int) -> Kind:
     )
 
 
+PAUSE = 0.5
+"""Seconds before a request is sent again, as clients wait: a node's processes do not all end at once."""
+
+
 class Client:
     """One connection, which is made again after a failure."""
 
@@ -107,6 +111,7 @@ class Client:
         answer = self._once(body)
         if answer is None:
             load.retried += 1
+            time.sleep(PAUSE)
             answer = self._once(body)
             load.lost += answer is None
         load.seconds.append(time.perf_counter() - began)
