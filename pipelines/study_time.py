@@ -86,7 +86,7 @@ class Clock:
     device: torch.device
 
     def block_time(self, block: str, known: Iterable[BlockTime]) -> BlockTime:
-        """Measures a block under its first condition, with its first seed; what `known` has is not measured again.
+        """Measures a block under its first condition, with its first seed; nothing if one of `known` has all of it.
 
         Raises:
             ConfigError: its conditions have different numbers of training rows.

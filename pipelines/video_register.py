@@ -20,10 +20,10 @@ from nla.config.register import RegisterConfig
 from nla.console import say
 from nla.data.images import DEFAULT
 from nla.data.schema import read_info
-from nla.errors import DataError, RegistryError
+from nla.errors import DataError, RegistryError, WeightsError
 from nla.io import atomic_write, read_json_as, sha256, write_json
 from nla.limits import ImageLimits
-from nla.models.saved_model import WEIGHTS, read_card, require_same
+from nla.models.saved_model import WEIGHTS, read_card, require_same, weights_file
 from nla.serving.logged import shipped_code
 from nla.serving.model_card import README, Results, SplitReport
 from nla.serving.registration import Registration, settled
@@ -34,6 +34,7 @@ from nla.tracking.store import store_errors, store_lock
 from nla.tracking.summary import tables
 from nla.video.metrics import SEQUENCE, headlines
 from nla.video.model_pair import FRAME_MODEL, SEQUENCE_MODEL, ModelPair
+from nla.video.saved_model import RETRAIN
 from nla.video.serving.logged import SCRIPT, log_sequence_model
 from nla.video.serving.model_card import sequence_card
 from nla.video.serving.promotion import FRAME_SHA256, judge_sequences
@@ -96,8 +97,10 @@ def sequence_results(metrics: Metrics) -> Results:
 
 def write_card(path: Path, pair: ModelPair, metrics: Metrics, run: RunRecord) -> None:
     """Writes the card of the model for readers, from the records."""
-    predictor = StreamPredictor.load(*pair)
-    card, frame_card = predictor.card.model_dump(), read_card(pair.frame_model / WEIGHTS)
+    StreamPredictor.load(*pair)  # refuses what does not belong together
+    # As it is written: its calibration has facts about the fit that prediction does not need.
+    card = read_json_as(weights_file(pair.sequence_model).with_suffix(".json"), dict[str, Any], RETRAIN, WeightsError)
+    frame_card = read_card(pair.frame_model / WEIGHTS)
     results = sequence_results(metrics) if metrics.sha256 == card["sha256"] else None
     known = run if run.fingerprint == card["fingerprint"] else None
     with atomic_write(path) as part:

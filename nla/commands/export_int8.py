@@ -135,15 +135,18 @@ def _quantised(exported: bytes, images_NHWC: np.ndarray) -> bytes:
 
 
 def _body(graph: Any) -> list[str]:
-    """Names of the nodes to quantise: before the first softmax, after which probabilities are averaged and calibrated.
+    """Names of the nodes to quantise: up to the last convolution and what follows it before a softmax.
+
+    Probabilities are averaged and calibrated behind it; a network with attention has a softmax before it, too.
 
     Raises:
         CommandError: there is no convolution among them.
     """
     kinds = [node.op_type for node in graph.node]
-    body = graph.node[: kinds.index("Softmax")]
-    if not any(node.op_type == "Conv" for node in body):
+    if "Conv" not in kinds:
         raise CommandError("--int8: the network has no convolution to quantise. Export it without --int8.")
+    last = len(kinds) - 1 - kinds[::-1].index("Conv")
+    body = graph.node[: kinds.index("Softmax", last)]
     return [node.name for node in body if node.op_type in QUANTISED]
 
 

@@ -84,6 +84,8 @@ def fit_calibration(p_NC: np.ndarray, label_N: np.ndarray, group_N: np.ndarray |
 
 def calibration_line(fitted: Mapping[str, Any]) -> str:
     """One line for the console on the calibration of the selected epoch."""
+    if not fitted["nll"]:
+        return "probabilities are not calibrated: validation is too small"
     if fitted["method"] == "none":
         return "probabilities are not calibrated: on validation nothing is better than to leave them as they are"
     before, after = fitted["nll"]["none"], fitted["nll"][fitted["method"]]

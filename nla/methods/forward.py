@@ -180,7 +180,8 @@ class ForwardCorrection(Method):
     def end_epoch(self, network: Classifier, batches: Iterable[Minibatch]) -> None:
         if self.progress >= self.start:
             return
-        seen_M = self.mean.rows_M.any(dim=1)
-        mean_MC, label_M = scaled(self.mean.rows_M[seen_M]), self.label_M[seen_M]
-        self.share_CC = expected_shares(mean_MC, label_M, self.share_CC)
-        self.transition_CC = estimated_transition(mean_MC, label_M, self.rounds, self.strength)
+        with torch.autocast(self.mean.rows_M.device.type, enabled=False):  # sums over samples exceed bfloat16
+            seen_M = self.mean.rows_M.any(dim=1)
+            mean_MC, label_M = scaled(self.mean.rows_M[seen_M]), self.label_M[seen_M]
+            self.share_CC = expected_shares(mean_MC, label_M, self.share_CC)
+            self.transition_CC = estimated_transition(mean_MC, label_M, self.rounds, self.strength)

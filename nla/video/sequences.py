@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow.compute as pc
 
 from nla.config.sequence import SequenceConfig
-from nla.config.train import check_batch
 from nla.data.schema import REMAKE, SPLITS, distributions, read_info
 from nla.data.table_values import is_class, is_distribution, is_one_of, require
 from nla.errors import ConfigError, DataError
@@ -184,7 +183,10 @@ def check_workers(sequences: Sequences, config: SequenceConfig, workers: int) ->
         ConfigError: it does not, or the batch is not divisible by the number of workers.
     """
     size = config.train.batch_size
-    check_batch(size, [workers], "ray.num_workers")
+    if size % workers:
+        raise ConfigError(
+            f"sequence.train.batch_size: {size} is not divisible by {workers} workers. Change it, or ray.num_workers."
+        )
     clips = sum(clips_of(len(video), config.window) for video in sequences.videos)
     last = clips % size or min(size, clips)
     if last < workers:

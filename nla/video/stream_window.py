@@ -6,10 +6,25 @@ Legend: T frames of a window, F features, C classes; the views of a frame are th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from nla.video.windows import step_of
+
+
+class _Held(NamedTuple):
+    """A frame."""
+
+    frame: int
+    """Its number."""
+    feature_2F: np.ndarray
+    own_2C: np.ndarray
+    """Logits of the frame model."""
+    total_2C: np.ndarray
+    """Sum of the logits over its windows so far."""
+    windows: int
+    """Number of these."""
 
 
 class StreamWindow:
@@ -20,18 +35,11 @@ class StreamWindow:
         self.seen = 0
         self._end = 0
         """Frames up to which there was a window."""
-        self._frames: list[int] = []
-        self._features: list[np.ndarray] = []
-        self._own: list[np.ndarray] = []
-        self._sums: list[tuple[np.ndarray, int]] = []
-        """Sum of the logits of each held frame over its windows so far, and the number of these."""
+        self._held: list[_Held] = []
 
     def add(self, frame: int, feature_2F: np.ndarray, logits_2C: np.ndarray) -> bool:
         """Holds a frame, with its number and the frame model's logits; returns whether a window is complete with it."""
-        self._frames.append(frame)
-        self._features.append(feature_2F)
-        self._own.append(logits_2C)
-        self._sums.append((np.zeros_like(logits_2C, np.float64), 0))
+        self._held.append(_Held(frame, feature_2F, logits_2C, np.zeros_like(logits_2C, np.float64), 0))
         self.seen += 1
         return self.seen >= self.size and (self.seen - self.size) % self.step == 0
 
@@ -43,26 +51,28 @@ class StreamWindow:
     @property
     def frames(self) -> np.ndarray:
         """Numbers of the last `size` frames, or of all of a shorter stream, int64 [T]."""
-        return np.array(self._frames[-self.size :], np.int64)
+        return np.array([each.frame for each in self._held[-self.size :]], np.int64)
 
     @property
     def features(self) -> np.ndarray:
         """[T, 2, F] of the same frames."""
-        return np.stack(self._features[-self.size :])
+        return np.stack([each.feature_2F for each in self._held[-self.size :]])
 
     def take(self, logits_T2C: np.ndarray) -> None:
         """Adds the logits of a window over the last frames."""
-        start = len(self._features) - len(logits_T2C)
-        added = [(total + new, count + 1) for (total, count), new in zip(self._sums[start:], logits_T2C, strict=True)]
-        self._sums[start:], self._end = added, self.seen  # at once: a signal could come between two frames
+        start = len(self._held) - len(logits_T2C)
+        added = [
+            each._replace(total_2C=each.total_2C + new_2C, windows=each.windows + 1)
+            for each, new_2C in zip(self._held[start:], logits_T2C, strict=True)
+        ]
+        self._held[start:], self._end = added, self.seen  # at once: a signal could come between two frames
 
     def final(self, is_end: bool) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Yields and forgets (frame, mean logits [2, C], those of the frame model) of frames that are done.
 
         The window that ends with the stream begins behind the last one, so all before its second frame are.
         """
-        done = len(self._features) if is_end else max(len(self._features) - self.size + 1, 0)
-        for frame, (total, count), own in zip(self._frames[:done], self._sums, self._own, strict=False):
-            yield frame, total / count, own
-        for held in (self._frames, self._features, self._own, self._sums):
-            del held[:done]
+        done = len(self._held) if is_end else max(len(self._held) - self.size + 1, 0)
+        for each in self._held[:done]:
+            yield each.frame, each.total_2C / each.windows, each.own_2C
+        del self._held[:done]

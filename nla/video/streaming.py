@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -108,26 +108,32 @@ class StreamPredictor:
         """Names of the classes, in the order of the probabilities."""
         return tuple(self.card.classes)
 
-    def predict(self, crops: Iterable[np.ndarray | bytes]) -> Iterator[FramePrediction]:
+    def predict(
+        self, crops: Iterable[np.ndarray | bytes], numbers: Iterable[int] | None = None
+    ) -> Iterator[FramePrediction]:
         """Yields a prediction per crop, in their order.
 
         Args:
             crops: faces, each as pixels, uint8 [H, W] or [H, W, 3] in RGB, or as an encoded image.
+            numbers: of the frames, increasing, which tell a model with positions where frames are missing; None: 1, 2,
+                and so on.
 
         Raises:
-            DataError: a crop is no image; the message names it by its number, from 1.
+            DataError: a crop is no image; the message names it by its place, from 1.
+            WeightsError: the logits are not finite.
         """
         face, images, seen = self.face(), iter(crops), 0
+        numbered = count(1) if numbers is None else iter(numbers)
         while batch := list(islice(images, AT_ONCE)):
             features, logits = self.features(batch, seen + 1)
             for feature_2F, logits_2C in zip(features, logits, strict=True):
                 seen += 1
-                yield from face.add(seen, feature_2F, logits_2C)
+                yield from face.add(next(numbered), feature_2F, logits_2C)
         yield from face.end()
 
-    def predict_clip(self, crops: Sequence[np.ndarray | bytes]) -> Prediction:
-        """The predictions for all frames of a clip. Raises as `predict`."""
-        rows = [prediction.uncalibrated for prediction in self.predict(crops)]
+    def predict_clip(self, crops: Sequence[np.ndarray | bytes], numbers: Sequence[int] | None = None) -> Prediction:
+        """The predictions for all frames of a clip. Arguments and errors are those of `predict`."""
+        rows = [prediction.uncalibrated for prediction in self.predict(crops, numbers)]
         p_TC = np.stack(rows) if rows else np.empty((0, len(self.classes)), np.float32)
         return Prediction.of(p_TC, self.classes, self.card.calibration)
 
@@ -159,13 +165,18 @@ class StreamPredictor:
         return features.half().numpy(), logits.numpy()
 
     def logits(self, features_T2F: np.ndarray, frame_T: np.ndarray) -> np.ndarray:
-        """Logits [T, 2, C] of a window, with the numbers of its frames, by the sequence model."""
+        """Logits [T, 2, C] of a window, with the numbers of its frames, by the sequence model.
+
+        Raises WeightsError if they are not finite.
+        """
         device = next(self.model.parameters()).device
         features_2TF = torch.from_numpy(features_T2F).to(device).transpose(0, 1)
         frame_2T = torch.from_numpy(frame_T).to(device).repeat(2, 1)
         with evaluating(self.model), torch.inference_mode():
             logits_2TC = self.model(features_2TF, torch.ones_like(frame_2T, dtype=torch.bool), frame_2T)
         logits: np.ndarray = logits_2TC.transpose(0, 1).float().cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise WeightsError("the sequence model's logits are not finite. Train it again, or use another model.")
         return logits
 
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 from fastapi import FastAPI
 from prometheus_client.metrics_core import Metric
 from ray import serve
+from ray.exceptions import ActorDiedError
 from ray.serve.context import _get_global_client
 
 from nla.config.base import section
@@ -26,6 +27,9 @@ from nla.web.settings import ServerSettings
 DEPLOYMENT = "NLA"
 SERIES_SECONDS = 9.0
 """How long /metrics waits for all replicas; Prometheus waits for 10 s."""
+
+
+NO_ANSWER = Refused(503, "a replica does not answer. Ask again later.", {"Retry-After": "1"})
 
 
 class Replica:
@@ -53,8 +57,11 @@ class Replica:
         try:
             found = await handle.broadcast("series").results_async(timeout_s=SERIES_SECONDS, return_exceptions=True)
         except TimeoutError:  # a part of the series would look as if replicas had ended
-            raise Refused(503, "a replica does not answer. Ask again later.", {"Retry-After": "1"}) from None
-        return merged(dict(sorted(each for each in found if not isinstance(each, BaseException))))
+            raise NO_ANSWER from None
+        alive = [each for each in found if not isinstance(each, ActorDiedError)]
+        if any(isinstance(each, BaseException) for each in alive):
+            raise NO_ANSWER
+        return merged(dict(sorted(alive)))
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:

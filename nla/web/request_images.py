@@ -95,7 +95,9 @@ async def _form(request: Request, limits: ServerLimits) -> Question:
     except (KeyError, UnicodeError, ValueError) as error:  # no boundary, or headers that are no text
         raise Refused(400, f"not a form that can be read ({type(error).__name__}).") from None
     finally:
-        for file in parser._files_to_close_on_error:  # all temporary ones; the form lacks that of a part cut off
+        # All temporary ones; the form lacks that of a part cut off. The list is private: without it they wait for the
+        # garbage collector.
+        for file in getattr(parser, "_files_to_close_on_error", ()):
             file.close()
 
 

@@ -34,7 +34,7 @@ from nla.tracking.run_record import RunRecord
 from nla.video.frames import read_frames
 from nla.video.model_pair import ModelPair
 from nla.video.serving.model_card import sequence_card
-from nla.video.serving.promotion import VALID, counts_of_videos, load_sequence_version
+from nla.video.serving.promotion import counts_of_videos, load_sequence_version
 from nla.video.streaming import StreamPredictor
 from pipelines import video_register as stage
 
@@ -150,7 +150,7 @@ def test_the_better_one_on_the_validation_videos_is_champion(bench: Bench) -> No
 
 def test_videos_are_counted_by_their_own_frames(bench: Bench) -> None:
     add_sequence_model(bench.root, answer=1)
-    counts = counts_of_videos(StreamPredictor.load(*bench.pair), bench.table, read_frames(bench.table), VALID)
+    counts = counts_of_videos(StreamPredictor.load(*bench.pair), bench.table, read_frames(bench.table))
     np.testing.assert_array_equal(counts, [[[0, 1, 0], [0, 6, 0], [0, 1, 0]]] * VIDEOS)
 
 

@@ -77,7 +77,7 @@ def test_windows_of_a_stream_are_those_of_a_video(frames: int, size: int, overla
         if stream.add(t + 1, np.zeros((2, 1)), np.zeros((1, 1))):
             stream.take(window_values(t + 1 - size, t + 1))
             done += stream.final(is_end=False)
-        most = max(most, len(stream._features))
+        most = max(most, len(stream._held))
     if stream.has_rest:
         stream.take(window_values(max(frames - size, 0), frames))
     done += stream.final(is_end=True)
@@ -101,6 +101,28 @@ def test_predictions_come_while_the_stream_goes_on(tmp_path: Path) -> None:
     stream = predictor.predict(endless())
     assert [next(stream).frame for _ in range(100)] == list(range(1, 101))
     assert given_crops <= 100 + 2 * 12 + 64
+
+
+def test_frames_have_the_numbers_that_they_are_given_and_their_model_sees_the_gaps(tmp_path: Path) -> None:
+    predictor, images = StreamPredictor.load(*save(tmp_path)), crops(20)
+    numbers, seen = [*range(3, 13), *range(40, 50)], []
+    logits = predictor.logits
+
+    def noted(features_T2F: np.ndarray, frame_T: np.ndarray) -> np.ndarray:
+        seen.append(frame_T.tolist())
+        return logits(features_T2F, frame_T)
+
+    predictor.logits = noted  # type: ignore[method-assign]
+    assert [prediction.frame for prediction in predictor.predict(images, numbers)] == numbers
+    assert seen == [numbers[:12], numbers[6:18], numbers[8:]]
+
+
+def test_a_model_whose_logits_are_no_numbers_is_refused(tmp_path: Path) -> None:
+    predictor = StreamPredictor.load(*save(tmp_path))
+    with torch.no_grad():
+        next(predictor.model.parameters()).fill_(torch.nan)
+    with pytest.raises(WeightsError, match="logits are not finite"):
+        predictor.predict_clip(crops(3))
 
 
 def test_a_csv_has_a_row_per_frame(tmp_path: Path) -> None:

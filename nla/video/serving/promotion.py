@@ -78,7 +78,7 @@ def _compare(
 ) -> Verdict:
     """The verdict on two models that can be compared; `new` and `old` name them."""
     frames = read_frames(table)
-    new_VCC, old_VCC = (counts_of_videos(model, table, frames, VALID) for model in (candidate, champion))
+    new_VCC, old_VCC = (counts_of_videos(model, table, frames) for model in (candidate, champion))
     one, other = float(macro_f1(new_VCC.sum(0))), float(macro_f1(old_VCC.sum(0)))
     drawn = [macro_f1(resampled_counts(counts, config.bootstrap, config.seed)) for counts in (new_VCC, old_VCC)]
     low, high = percentiles(drawn[0] - drawn[1])
@@ -92,22 +92,23 @@ def _compare(
     return by_difference(numbers, old, one - other, low, high, p)
 
 
-def counts_of_videos(predictor: StreamPredictor, table: Path, frames: Frames, split: int) -> np.ndarray:
-    """Confusion matrix of each video of a split that has annotated frames, [V, C, C], by its labels before noise.
+def counts_of_videos(predictor: StreamPredictor, table: Path, frames: Frames) -> np.ndarray:
+    """Confusion matrix of each validation video that has annotated frames, [V, C, C], by its labels before noise.
 
     Raises:
-        DataError: an image cannot be decoded, or no frame of the split is annotated.
+        DataError: an image cannot be decoded, or no validation frame is annotated.
     """
     found = []
     for _, images in by_video(table, frames):
         row, first = next(images)
-        if frames.split_N[row] != split:
+        if frames.split_N[row] != VALID:
             continue
         crops = [first, *(data for _, data in images)]
-        label_T = frames.label_N[row : row + len(crops)]
+        own_rows = slice(row, row + len(crops))
+        label_T = frames.label_N[own_rows]
         own = label_T != NO_LABEL
         if own.any():
-            p_TC = predictor.predict_clip(crops).uncalibrated
+            p_TC = predictor.predict_clip(crops, frames.frame_N[own_rows].tolist()).uncalibrated
             found.append(confusion(label_T[own], p_TC[own].argmax(1), len(frames.info.classes)))
     if not found:
         raise DataError(f"{table}: no validation frame is annotated, so that no two models can be compared.")
