@@ -140,7 +140,7 @@ def test_a_storage_of_ray_that_fills_up_in_training_loses_no_epoch(prepared: Pro
     assert not [line for line in second.splitlines() if line.endswith((".part", ".partial", ".tmp"))], second
     trained = [[int(number) for number in re.findall(r"epoch +(\d+)/12  loss", text)] for text in (first, second)]
     assert trained[0] + trained[1] == list(range(1, 13)), (trained, done.stdout)
-    assert len(trained[0]) >= 2 and trained[1]
+    assert all(trained)  # the second checkpoint may be the one that finds no room
     assert [path.read_bytes() for path in weights] == expected
 
 

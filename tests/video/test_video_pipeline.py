@@ -78,7 +78,8 @@ def test_git_ignores_what_the_stages_make() -> None:
 
 
 @pytest.mark.thorough
-def test_from_drawn_clips_to_metrics(tmp_path: Path) -> None:
+def test_from_drawn_clips_to_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # of a test before, in the same process
     shutil.copytree(VIDEO, tmp_path / "video", ignore=shutil.ignore_patterns("data", "features", "models", "reports"))
     params = tmp_path / "video/params.yaml"
     YAML(pure=True).dump(merge(YAML(typ="safe", pure=True).load(params), TINY), params)
