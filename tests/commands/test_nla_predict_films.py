@@ -170,6 +170,7 @@ def test_a_camera_that_is_not_there(here: Path) -> None:
     assert not Path("predictions.csv").exists()
 
 
+@pytest.mark.thorough
 def test_a_signal_ends_a_film_and_keeps_what_came_before(here: Path) -> None:
     write_film("film.mp4", 400)
     command = [

@@ -386,6 +386,7 @@ def test_dvc_names_a_source_without_files(prepared: Project, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_stage_that_fails_under_dvc_is_not_taken_for_done(prepared: Project, tmp_path: Path) -> None:
     project = prepared.copy(tmp_path / "project")
     project.set({"data": {"noise": {"rate": 2.0}}})

@@ -19,6 +19,7 @@ def rows(project: Project, split: str = "train") -> dict[int, dict[str, Any]]:
     return {row["row"]: row for row in pq.read_table(project / f"data/{split}.parquet").to_pylist()}
 
 
+@pytest.mark.thorough
 def test_what_the_file_says_is_in_the_tables_and_a_wrong_line_in_none(prepared: Project, tmp_path: Path) -> None:
     project = prepared.copy(tmp_path / "project")
     assert "Stage 'prepare' didn't change" in project.dvc("repro", "prepare")

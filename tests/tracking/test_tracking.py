@@ -124,6 +124,7 @@ with store_lock({uri!r}):
         assert other.communicate(timeout=PATIENCE)[0] == "in\n"
 
     @pytest.mark.slow
+    @pytest.mark.thorough
     def test_parallel_processes_make_one_store(self, tmp_path: Path) -> None:
         code = """
 from pathlib import Path
