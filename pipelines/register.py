@@ -28,8 +28,8 @@ from nla.serving.logged import log_served_model, shipped_code
 from nla.serving.model_card import README, model_card, read_results, read_run
 from nla.serving.predictor import WEIGHTS, Predictor
 from nla.serving.promotion import judge
-from nla.serving.registration import Registration, settled
-from nla.serving.registry import CALIBRATION, CODE, FINGERPRINT, LIMITS, README_TAG, SHA256, VIEWS, Registry
+from nla.serving.registration import Registration, add_version, settled
+from nla.serving.registry import CALIBRATION, CODE, FINGERPRINT, LIMITS, SHA256, VIEWS, Registry
 from nla.tracking import MlflowTracker, configure
 from nla.tracking.run_record import RunRecord
 from nla.tracking.store import store_errors, store_lock
@@ -147,10 +147,7 @@ def ensure_version(
     model = log_served_model(run_id, models, limits, readme)
     numbers = flatten(metrics.model_dump())
     tags = {key: f"{numbers[key]:.4f}" for key in HEADLINES if numbers.get(key) is not None}
-    commit = registry.client.get_run(run_id).data.tags.get("mlflow.source.git.commit", "unknown")
-    if readme:
-        tags[README_TAG] = f"artifacts/{README}"
-    return registry.add(model, run_id, {**tags, **identity, "nla.git_commit": commit})
+    return add_version(registry, model, run_id, {**tags, **identity}, readme)
 
 
 def ensure_run(models: Path, metrics: Metrics, run: RunRecord, uri: str) -> str:

@@ -26,8 +26,8 @@ from nla.limits import ImageLimits
 from nla.models.saved_model import WEIGHTS, read_card, require_same, weights_file
 from nla.serving.logged import shipped_code
 from nla.serving.model_card import README, Results, SplitReport
-from nla.serving.registration import Registration, settled
-from nla.serving.registry import CALIBRATION, CODE, FINGERPRINT, LIMITS, README_TAG, SHA256, Registry
+from nla.serving.registration import Registration, add_version, settled
+from nla.serving.registry import CALIBRATION, CODE, FINGERPRINT, LIMITS, SHA256, Registry
 from nla.tracking import MlflowTracker, configure
 from nla.tracking.run_record import RunRecord
 from nla.tracking.store import store_errors, store_lock
@@ -171,10 +171,7 @@ def ensure_version(
         tracker.log_metrics(numbers, candidate.card.epoch)
     model = log_sequence_model(run_id, pair, limits, readme)
     tags = {key: f"{numbers[key]:.4f}" for key in HEADLINES}
-    commit = registry.client.get_run(run_id).data.tags.get("mlflow.source.git.commit", "unknown")
-    if readme:
-        tags[README_TAG] = f"artifacts/{README}"
-    return registry.add(model, run_id, {**tags, **identity, "nla.git_commit": commit})
+    return add_version(registry, model, run_id, {**tags, **identity}, readme)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""The end of a registration, for models of any kind: whether the version is champion, and what is recorded of it."""
+"""The end of a registration, for models of any kind: the version, whether it is champion, and what is recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nla.serving.model_card import README
 from nla.serving.promotion import Verdict
 from nla.serving.registry import CHAMPION, README_TAG, Registry
 from nla.tracking.run_record import RunRecord
@@ -13,6 +15,7 @@ from nla.tracking.store import ORIGINAL_RUN, find_run, store_id
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models.model import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,15 @@ class Registration:
     difference: float | None
     low: float | None
     high: float | None
+
+
+def add_version(
+    registry: Registry, model: ModelInfo, run_id: str, tags: Mapping[str, str], readme: Path | None
+) -> ModelVersion:
+    """Registers the logged model with these tags, the commit of its run, and the place of its card if it has one."""
+    commit = registry.client.get_run(run_id).data.tags.get("mlflow.source.git.commit", "unknown")
+    card = {README_TAG: f"artifacts/{README}"} if readme else {}
+    return registry.add(model, run_id, {**tags, **card, "nla.git_commit": commit})
 
 
 def settled(

@@ -15,3 +15,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     random_model(tmp_path / "models", source="faces")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def only_dlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No file of YuNet, which finds other boxes, is there."""
+    monkeypatch.setenv("NLA_DETECTORS", str(tmp_path / "none"))

@@ -17,6 +17,7 @@ from film_parts import FRAMES, RATE, STEP, write_film
 from mlflow_parts import CLASSES, ROOT
 from patience import PATIENCE
 from photo_parts import photo, write_photo
+from predict_parts import predicted
 
 from nla.commands.predict import UNCERTAIN, main
 from nla.errors import CommandError, DataError
@@ -25,17 +26,8 @@ from nla.faces.crop import FERPLUS, crop_face
 from nla.serving.predictor import Predictor
 from nla.video.sources.video_file import read_video
 
+pytestmark = pytest.mark.usefixtures("only_dlib")
 P = [f"p_{name}" for name in CLASSES]
-
-
-@pytest.fixture(autouse=True)
-def only_dlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("NLA_DETECTORS", str(tmp_path / "none"))
-
-
-def predicted(*argv: str) -> pd.DataFrame:
-    main([*argv, "--out", "out.csv"])
-    return pd.read_csv("out.csv")
 
 
 def test_each_face_of_each_frame_as_the_predictor_has_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from mlflow_parts import CLASSES, random_model
 from photo_parts import drawn_face, overlap, photo, write_photo
+from predict_parts import predicted
 
 from nla.commands.predict import UNCERTAIN, main
 from nla.data.images import decode
@@ -22,19 +23,10 @@ from nla.faces.photo import AS_SMALL, FULL, NONE
 from nla.serving.noted_crop import note_crop
 from nla.serving.predictor import DRAWN, Predictor
 
+pytestmark = pytest.mark.usefixtures("only_dlib")
 P = [f"p_{name}" for name in CLASSES]
 COLUMNS = ["path", "face", "left", "top", "width", "height", "score", "label", "confidence", "ambiguity", *P, "note"]
 PLACES = [(40, 60, 150), (380, 40, 110), (250, 300, 130)]
-
-
-@pytest.fixture(autouse=True)
-def only_dlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("NLA_DETECTORS", str(tmp_path / "none"))
-
-
-def predicted(*argv: str) -> pd.DataFrame:
-    main([*argv, "--out", "out.csv"])
-    return pd.read_csv("out.csv")
 
 
 def test_a_row_for_each_face_as_the_predictor_has_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

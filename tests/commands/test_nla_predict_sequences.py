@@ -12,6 +12,7 @@ import pytest
 from film_parts import FRAMES, write_film
 from mlflow_parts import CLASSES
 from photo_parts import photo, write_photo
+from predict_parts import predicted
 from sequence_model_parts import add_sequence_model
 
 from nla.commands.film_sequences import LONGEST_WAIT, FilmSequences
@@ -28,18 +29,9 @@ from nla.video.predict import sequence_probabilities
 from nla.video.sources.video_file import VideoFrame, read_video
 from nla.video.streaming import StreamPredictor
 
+pytestmark = pytest.mark.usefixtures("only_dlib")
 P = [f"p_{name}" for name in CLASSES]
 CALIBRATION = {"temperature": 2.0, "uniform": 0.1, "method": "temperature_uniform"}
-
-
-@pytest.fixture(autouse=True)
-def only_dlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("NLA_DETECTORS", str(tmp_path / "none"))
-
-
-def predicted(*argv: str) -> pd.DataFrame:
-    main([*argv, "--out", "out.csv"])
-    return pd.read_csv("out.csv")
 
 
 def test_each_face_as_a_whole_video_of_its_crops(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
